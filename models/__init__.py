@@ -1,0 +1,1 @@
+"""Recurrent models on Keras: they know sequences, and nothing of data, tasks or configuration."""

@@ -1,0 +1,60 @@
+"""Hyperparameters of the models: types and ranges, free of TensorFlow; the values are in conf/.
+
+They live here, not in the modules that use them, so that a configuration can be checked
+before TensorFlow is imported.
+"""
+
+from typing import Annotated, Any, Literal, dataclass_transform
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+Rate = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True)
+def settings(cls: type) -> Any:
+    """A frozen dataclass whose fields are checked when it is made: no coercion, no unknown key."""
+    return dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", strict=True))(cls)
+
+
+@settings
+class RecurrentSettings:
+    """A stack of recurrent layers.
+
+    activation  of simple_rnn only (gates fix it for lstm and gru). relu starts from an identity
+                recurrent matrix (Le, Jaitly & Hinton 2015, "IRNN").
+    residual    adds a layer's input to its output from the second layer on.
+    dropout     on the input of every layer after the first.
+    recurrent_dropout  one mask a sequence on the recurrent state (Gal & Ghahramani 2016).
+    """
+
+    cell: Literal["simple_rnn", "lstm", "gru"]
+    bidirectional: bool
+    width: Count
+    layers: Count
+    residual: bool
+    activation: Literal["tanh", "relu", "sigmoid"]
+    dropout: Rate
+    recurrent_dropout: Rate
+
+
+@settings
+class EmbeddingSettings:
+    """Token vectors.
+
+    vectors          null, "glove" (the optional package), or a word2vec or GloVe text file.
+    trainable        false keeps the given vectors as they are; unknown words stay trainable.
+    word_dropout     share of tokens whose whole vector is zeroed in training.
+    dropout          share of features zeroed in training.
+    """
+
+    width: Count
+    vectors: str | None
+    trainable: bool
+    word_dropout: Rate
+    dropout: Rate
+
+
+Pooling = Literal["last", "mean", "max", "mean_max", "attention"]

@@ -1,0 +1,43 @@
+"""Asks a SavedModel in a process of its own, with TensorFlow and nothing of this project.
+
+    python pipelines/ask.py saved_model < rows.jsonl > answers.jsonl
+
+A row is a JSON object with the signature's inputs by name, such as {"text": "I liked it."}.
+It is also all that another program needs to do to use an export.
+"""
+
+import json
+import os
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import tensorflow as tf
+
+BATCH = 64
+
+
+def main() -> None:
+    if tf.io.gfile.exists(f"{sys.argv[1]}/needs_tensorflow_text"):
+        import tensorflow_text  # noqa: F401  (registers the SentencePiece operators)
+    answer = tf.saved_model.load(sys.argv[1]).signatures["serving_default"]
+    rows = [json.loads(line) for line in sys.stdin]
+    for start in range(0, len(rows), BATCH):
+        part = rows[start : start + BATCH]
+        columns = {name: tf.constant([row[name] for row in part]) for name in part[0]}
+        outputs = {name: value.numpy() for name, value in answer(**columns).items()}
+        for index in range(len(part)):
+            row = {name: value[index] for name, value in outputs.items()}
+            print(json.dumps({name: plain(value) for name, value in row.items()}, ensure_ascii=False))
+
+
+def plain(value: object) -> object:
+    """As JSON holds it."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8")
+    listed = value.tolist() if hasattr(value, "tolist") else value
+    return [plain(item) for item in listed] if isinstance(listed, list) else listed
+
+
+if __name__ == "__main__":
+    main()

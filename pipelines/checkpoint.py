@@ -1,0 +1,51 @@
+"""Arrays and a state in one file that is written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipelines.contracts import UserError
+from pipelines.run import written_whole
+
+
+def save(path: Path, variables: Mapping[str, Sequence[Any]], state: Mapping[str, Any]) -> None:
+    """Variables by group, in order, and a JSON-able state."""
+    arrays = {
+        f"{group}:{index}": np.asarray(variable)
+        for group, members in variables.items()
+        for index, variable in enumerate(members)
+    }
+    arrays["state"] = np.frombuffer(json.dumps(state).encode(), dtype=np.uint8)
+    with written_whole(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)
+
+
+def restore(path: Path, variables: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+    """Assigns the groups given, which must be those saved or some of them. Returns the state.
+
+    UserError if the file is damaged or of a model of another shape; then nothing was assigned.
+    """
+    try:
+        with np.load(path) as saved:
+            state = json.loads(saved["state"].tobytes())
+            pairs = [
+                (variable, saved[f"{group}:{index}"])
+                for group, members in variables.items()
+                for index, variable in enumerate(members)
+            ]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} is damaged or of another model ({error}): delete it, or start anew") from None
+    for variable, value in pairs:
+        if tuple(variable.shape) != value.shape:
+            raise UserError(
+                f"{path} is of another model: {value.shape} was saved where {tuple(variable.shape)} is needed"
+            )
+    for variable, value in pairs:
+        variable.assign(value)
+    return state

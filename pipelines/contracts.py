@@ -1,0 +1,359 @@
+"""What the parts promise each other. Free of TensorFlow, so that a configuration is checked fast.
+
+Raw data comes from a Source as Examples, a Codec turns them into numbers, a Split holds the numbers
+on disk, a Task says what to do with them, and Scores measure the result. Stages are written against
+these types only; they know neither text nor classes.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import keras
+    import tensorflow as tf
+
+    from models.settings import RecurrentSettings
+
+Example = Mapping[str, Any]
+"""One raw record, unbatched: column name to value (text, bytes or number)."""
+
+Columns = Mapping[str, Any]
+"""A batch of values by name, each with a leading batch axis of the same length."""
+
+
+class UserError(ValueError):
+    """Something the user can mend. The message is one line: what must hold, what was received, what to do."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """One encoded value, without the batch axis. A leading None in `shape` is time.
+
+    A field with time reaches the model as two arrays: `name` (B, T, ...), right-padded with 0, and
+    `name_length` (B,) int32, at least 1.
+    """
+
+    shape: tuple[int | None, ...]
+    dtype: str
+
+    @property
+    def is_sequence(self) -> bool:
+        return bool(self.shape) and self.shape[0] is None
+
+
+@dataclass(frozen=True)
+class Spec:
+    """Facts about the encoded data. They flow forward; nothing writes them into the configuration.
+
+    fields  what a Codec makes of an example.
+    sizes   by field: size of its vocabulary or number of its classes, where it has one.
+    """
+
+    fields: Mapping[str, Field]
+    sizes: Mapping[str, int]
+
+
+class Batch(NamedTuple):
+    """One step's worth. Weights have the shape of the losses and are 0 on padding and only there."""
+
+    inputs: dict[str, Any]
+    targets: Any
+    weights: Any
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where data comes from and on what terms it may be used; the report prints it."""
+
+    name: str
+    origin: str
+    licence: str
+    citation: str
+
+
+@dataclass
+class RowIssues:
+    """Rows that could not be read: all are counted, the first few are kept to be shown."""
+
+    kept: int = 20
+    count: int = 0
+    reasons: dict[str, int] = field(default_factory=dict)
+    first: list[str] = field(default_factory=list)
+
+    def add(self, where: str, reason: str) -> None:
+        """`where` is file and line, as in "reviews.csv:17"; `reason` is short and without values."""
+        self.count += 1
+        self.reasons[reason] = self.reasons.get(reason, 0) + 1
+        if len(self.first) < self.kept:
+            self.first.append(f"{where}: {reason}")
+
+
+class Source(ABC):
+    """Where examples come from. Subclasses are settings dataclasses in pipelines/sources/<format>.py.
+
+    A source reads; it does not divide, clean or remove duplicates: `prepare` does, for all alike.
+    """
+
+    columns: ClassVar[tuple[str, ...]]
+    """Names of an example's columns; a task names those that it reads."""
+
+    @abstractmethod
+    def check(self) -> None:
+        """Raises UserError for what can be seen without reading everything (a missing file or column)."""
+
+    @abstractmethod
+    def parts(self) -> tuple[str, ...]:
+        """("all",) if we divide the data; else what is given: "train" and any of "validation", "test"."""
+
+    @abstractmethod
+    def read(self, part: str, issues: RowIssues) -> Iterator[Example]:
+        """The part's examples, finite, always in the same order. Bad rows are added to `issues`."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Changes when, and only when, the examples may have changed."""
+
+    @abstractmethod
+    def provenance(self) -> Provenance: ...
+
+
+class FieldCodec(ABC):
+    """Raw values of one column <-> numbers of one field. Fitted on training examples only.
+
+    Parts are in pipelines/codecs/: text, labels, images.
+    """
+
+    column: str
+    """The raw column it reads."""
+
+    @abstractmethod
+    def fit(self, batches: Iterable[Sequence[Any]]) -> None:
+        """Learns from the column's training values, given in batches that are read once, in order."""
+
+    @abstractmethod
+    def encode(self, values: tf.Tensor) -> tf.Tensor | tf.RaggedTensor:
+        """TensorFlow graph code: raw values (B,) to numbers (B, ...); ragged where the field has time.
+
+        The only implementation: prepare, predict and the SavedModel all run it.
+        """
+
+    def check(self, raw: Sequence[Any], encoded: np.ndarray) -> None:
+        """Raises UserError if a value of the data can't be encoded, such as a label unknown in training.
+
+        Called by prepare with the whole column of non-sequence fields, batch by batch.
+        """
+
+    @abstractmethod
+    def decode(self, numbers: np.ndarray) -> Any:
+        """One example's numbers back to a raw value."""
+
+    @property
+    def resources(self) -> list[Any]:
+        """TensorFlow objects that the graph of `encode` uses, such as tables; a SavedModel owns them."""
+        return []
+
+    @property
+    @abstractmethod
+    def field(self) -> Field: ...
+
+    @property
+    @abstractmethod
+    def size(self) -> int | None:
+        """Vocabulary size or number of classes, including special entries; None where it has none."""
+
+    @abstractmethod
+    def state(self) -> dict[str, Any]:
+        """What `fit` learned, as JSON-able values (bytes base64-encoded); see `restore`."""
+
+    @abstractmethod
+    def restore(self, state: Mapping[str, Any]) -> None: ...
+
+    @abstractmethod
+    def summary(self) -> dict[str, Any]:
+        """Facts for the report, such as {"vocabulary": 20000, "unknown share": 0.013}."""
+
+
+class Split(ABC):
+    """The encoded examples of one split, memory-mapped. Made by prepare."""
+
+    name: str
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def lengths(self) -> np.ndarray:
+        """(N, F) int32: the length of each of the F sequence fields, in the order of the Spec."""
+
+    @abstractmethod
+    def gather(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """The rows' fields, padded to the longest among them, with `<name>_length` for sequences."""
+
+    @abstractmethod
+    def column(self, name: str) -> np.ndarray:
+        """All values of a field without time, (N, ...)."""
+
+    @abstractmethod
+    def examples(self, rows: Sequence[int]) -> list[Example]:
+        """The rows as they were read, before encoding."""
+
+    @abstractmethod
+    def raw(self, column: str) -> Iterator[list[Any]]:
+        """All raw values of a column, in order, in batches."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """A corpus-level score as a function of how often each example counts.
+
+    of((R, N) float weights) -> (R,) float. Weights of 1 give the score itself; multinomial weights
+    bootstrap it; 0/1 weights give it on a part (by length, by class). So intervals, paired tests and
+    breakdowns are the same code for every metric of every task.
+
+    signature says exactly what is computed ("f1 macro, classes absent from both count 0").
+    """
+
+    name: str
+    of: Callable[[np.ndarray], np.ndarray]
+    signature: str
+    higher_is_better: bool = True
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A plot, drawn when it is needed: `draw(axes)` on a matplotlib Axes; `size` in inches."""
+
+    title: str
+    draw: Callable[[Any], None]
+    caption: str = ""
+    size: tuple[float, float] = (6.0, 3.6)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells. Cells are text or numbers; `html` cells must be escaped by who makes them."""
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Passage:
+    """Text whose parts carry a weight in [-1, 1] that is shown as colour, with a line about it."""
+
+    about: str
+    parts: Sequence[tuple[str, float]]
+
+
+@dataclass(frozen=True)
+class Passages:
+    title: str
+    items: Sequence[Passage]
+    caption: str = ""
+
+
+Section = Figure | Table | Passages
+"""What a task adds to the report."""
+
+
+class Task(ABC):
+    """What to learn from examples and how to measure it. Subclasses are settings dataclasses, one in
+    each pipelines/tasks/<name>.py; they import TensorFlow inside their methods only."""
+
+    reads: ClassVar[tuple[str, ...]]
+    """Columns of an example."""
+    given: ClassVar[tuple[str, ...]]
+    """Those of them that are there when predicting; they are the SavedModel's inputs."""
+    identity: ClassVar[tuple[str, ...]]
+    """Columns that tell two examples apart: examples alike in these are duplicates."""
+    stratify: ClassVar[str | None]
+    """Column whose values are spread evenly over the splits; at least two values must occur."""
+
+    @abstractmethod
+    def codec(self) -> Mapping[str, FieldCodec]:
+        """Unfitted codecs by field name."""
+
+    @abstractmethod
+    def build(self, model: RecurrentSettings, codec: Codec, seed: int) -> keras.Model: ...
+
+    @abstractmethod
+    def batch(self, columns: Mapping[str, np.ndarray], codec: Codec) -> Batch:
+        """From a Split's padded columns (numpy) to inputs, targets and weights."""
+
+    @abstractmethod
+    def losses(self, outputs: Any, targets: Any) -> tf.Tensor:
+        """Graph code. Losses in nats, of the shape of the batch's weights; not reduced."""
+
+    @abstractmethod
+    def predict(self, model: keras.Model, inputs: Mapping[str, Any], decode: Any) -> dict[str, Any]:
+        """Graph code: predictions by name, each (B, ...). Free of anything that inputs don't hold."""
+
+    @abstractmethod
+    def score(self, predictions: Mapping[str, np.ndarray], split: Split) -> dict[str, Score]:
+        """Scores by name, in order of importance. Predictions are in the split's order."""
+
+    @abstractmethod
+    def baselines(self, train: Split, test: Split) -> dict[str, Mapping[str, np.ndarray]]:
+        """Predictions for test, in the form of `predict`, of what a naive system would say, by name."""
+
+    @abstractmethod
+    def answers(self, predictions: Mapping[str, Any], codec: Codec) -> dict[str, Any]:
+        """Graph code: predictions to what a person reads (label words, text), each (B, ...)."""
+
+    def present(self, answer: dict[str, Any]) -> dict[str, Any]:
+        """One example's answer, as plain values, in the form that reads best as JSON."""
+        return answer
+
+    @abstractmethod
+    def diagnose(
+        self, model: keras.Model, predictions: Mapping[str, np.ndarray], split: Split, codec: Codec
+    ) -> list[Section]:
+        """The task's own part of the report."""
+
+
+class Codec:
+    """All that was fitted on data: one FieldCodec a field, saved with the model."""
+
+    def __init__(self, fields: Mapping[str, FieldCodec]):
+        self.fields = dict(fields)
+
+    @property
+    def spec(self) -> Spec:
+        return Spec(
+            fields={name: codec.field for name, codec in self.fields.items()},
+            sizes={name: codec.size for name, codec in self.fields.items() if codec.size is not None},
+        )
+
+    def encode(self, raw: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor | tf.RaggedTensor]:
+        """Graph code: the fields whose raw column is present."""
+        return {
+            name: codec.encode(raw[codec.column])
+            for name, codec in self.fields.items()
+            if codec.column in raw
+        }
+
+    def save(self, directory: Path) -> None:
+        import json
+
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, codec in self.fields.items():
+            text = json.dumps(codec.state(), ensure_ascii=False)
+            (directory / f"{name}.json").write_text(text, encoding="utf-8")
+
+    def load(self, directory: Path) -> Codec:
+        """Restores the fields, given unfitted codecs of the same settings."""
+        import json
+
+        for name, codec in self.fields.items():
+            codec.restore(json.loads((directory / f"{name}.json").read_text(encoding="utf-8")))
+        return self

@@ -1,0 +1,106 @@
+"""A user's mistake in one line: what was wrong, where, and the nearest valid names."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from pipelines.contracts import UserError
+
+
+def suggest(received: str, choices: Iterable[str]) -> str:
+    """ "did you mean 'x'?" or, where nothing is near, the choices; empty where there are none."""
+    names = sorted(choices)
+    near = difflib.get_close_matches(received, names, n=3, cutoff=0.6)
+    if near:
+        return f"did you mean {' or '.join(repr(name) for name in near)}?"
+    return f"choices: {', '.join(names)}" if names else ""
+
+
+def from_validation(error: Any, where: str, cls: Any) -> UserError:
+    """The first of a pydantic ValidationError's findings, about settings of class `cls` at `where`."""
+    first = error.errors()[0]
+    location = [str(part) for part in first["loc"]]
+    path = ".".join([where, *location])
+    if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        names = [field.name for field in fields(cls)]
+        return UserError(f"{path}: there is no such setting; {suggest(location[-1], names)}")
+    if first["type"] in ("missing", "missing_argument"):
+        return UserError(f"{path}: a value is needed")
+    message = first["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    hint = ""
+    if first["type"] == "literal_error":
+        choices = re.findall(r"'([^']*)'", first["ctx"]["expected"])
+        message = f"must be one of {', '.join(choices)}"
+        near = difflib.get_close_matches(str(first["input"]), choices, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+    message = message.replace("input should be", "must be")
+    return UserError(f"{path}: {message}; received {first['input']!r}{hint}")
+
+
+def explain_hydra(error: Exception, arguments: list[str]) -> str:
+    """What Hydra or OmegaConf says of the command line, in one line, with suggestions they lack."""
+    text = " ".join(str(part) for part in _chain(error))
+    options = getattr(error, "options", None)
+    missing = getattr(error, "missing_cfg_file", None)
+    if options is not None and missing:
+        group, _, option = missing.rpartition("/")
+        return f"{group}={option}: no such option; {suggest(option, options)}"
+    key = re.search(r"Could not (?:override|delete|append)[^']*'([^'=]+)", text)
+    if key and ("not in struct" in text or "No match in the defaults list" in text):
+        return f"{key[1]}: there is no such setting; {_nearest_key(key[1], _valid_keys(arguments))}"
+    return " ".join(next(filter(None, map(str, _chain(error))), type(error).__name__).split())
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and what caused it, the outermost first."""
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def _valid_keys(arguments: list[str]) -> set[str]:
+    """All dotted names of the configuration, with the groups chosen as far as they exist."""
+    from hydra import compose
+    from hydra.errors import HydraException
+    from hydra.initialize import initialize_config_dir
+    from omegaconf import OmegaConf
+
+    conf = Path(__file__).parent.parent / "conf"
+    groups = [a for a in arguments if (conf / a.partition("=")[0]).is_dir()]
+    with initialize_config_dir(str(conf), version_base="1.3"):
+        try:
+            config = compose("config", groups)
+        except HydraException:
+            config = compose("config")
+    return set(_dotted(OmegaConf.to_container(config), ""))
+
+
+def _dotted(values: Any, prefix: str) -> Iterator[str]:
+    for key, value in values.items():
+        yield f"{prefix}{key}"
+        if isinstance(value, dict):
+            yield from _dotted(value, f"{prefix}{key}.")
+
+
+def _nearest_key(received: str, valid_keys: set[str]) -> str:
+    """By the whole dotted name, or by its last part anywhere; else what its parent holds."""
+    last = received.rpartition(".")[2]
+    near = difflib.get_close_matches(received, valid_keys, n=3, cutoff=0.75)
+    near = near or sorted(key for key in valid_keys if key.rpartition(".")[2] == last)
+    near = near or [
+        key
+        for name in difflib.get_close_matches(last, {k.rpartition(".")[2] for k in valid_keys}, n=2)
+        for key in sorted(valid_keys)
+        if key.rpartition(".")[2] == name
+    ]
+    if near:
+        return f"did you mean {' or '.join(near[:3])}?"
+    parent = received.rpartition(".")[0]
+    siblings = {k.removeprefix(f"{parent}.") for k in valid_keys if k.startswith(f"{parent}.")}
+    return suggest(last, siblings or {key.partition(".")[0] for key in valid_keys})

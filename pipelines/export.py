@@ -1,0 +1,112 @@
+"""Export: the SavedModel takes raw values and gives answers; a fresh process is asked to agree."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from pipelines.contracts import Codec, Example, Task
+from pipelines.graphs import answerer
+from pipelines.prepare import Prepared
+from pipelines.run import Run
+from pipelines.settings import DecodeSettings, ExportSettings
+
+log = logging.getLogger(__name__)
+
+TOLERANCE = 1e-5
+"""Largest absolute difference between two processes' numbers for the same example."""
+
+
+class ExportError(RuntimeError):
+    """The export doesn't give the model's answers: a defect, not a user's mistake."""
+
+
+class Served(tf.Module):
+    """Owns what the graph needs: the model's variables and the codec's tables."""
+
+    def __init__(self, task: Task, model: keras.Model, codec: Codec, decode: DecodeSettings):
+        super().__init__()
+        self.variables_ = [variable.value for variable in model.variables]
+        self.resources_ = [r for part in codec.fields.values() for r in part.resources]
+        answer = answerer(task, model, codec, decode)
+        signature = {name: tf.TensorSpec([None], tf.string, name=name) for name in task.given}
+        self.answer = tf.function(lambda **columns: answer(columns))
+        self.signatures = {"serving_default": self.answer.get_concrete_function(**signature)}
+
+
+def export(
+    task: Task,
+    model: keras.Model,
+    data: Prepared,
+    decode: DecodeSettings,
+    *,
+    settings: ExportSettings,
+    run: Run,
+) -> None:
+    """Writes run.saved_model, whole or not at all, and only if a fresh process gives its answers.
+
+    Raises ExportError otherwise.
+    """
+    served = Served(task, model, data.codec, decode)
+    new = run.saved_model.with_name(f".{os.getpid()}.saved_model")
+    try:
+        tf.saved_model.save(served, str(new), signatures=served.signatures)
+        if settings.verify:
+            split = data.splits["test"]
+            rows = np.linspace(0, len(split) - 1, min(settings.verify, len(split))).astype(int)
+            verify(new, served, task, split.examples(rows.tolist()))
+        shutil.rmtree(run.saved_model, ignore_errors=True)
+        os.replace(new, run.saved_model)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    log.info("SavedModel: %s", run.saved_model)
+
+
+def verify(directory: Path, served: Served, task: Task, examples: list[Example]) -> None:
+    """Asks the SavedModel for the examples in a fresh process and compares."""
+    rows = [{name: example[name] for name in task.given} for example in examples]
+    columns = {name: tf.constant([row[name] for row in rows]) for name in task.given}
+    here = {name: value.numpy() for name, value in served.answer(**columns).items()}
+    for index, there in enumerate(_ask(directory, rows)):
+        for name, values in here.items():
+            if not _agree(values[index], there[name]):
+                raise ExportError(
+                    f"the SavedModel must give the model's answers; for test example {index} "
+                    f"{name} is {there[name]!r} in a fresh process and {values[index]!r} here"
+                )
+    log.info("A fresh process gives the same answers for %d test examples.", len(rows))
+
+
+def _ask(directory: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    script = Path(__file__).with_name("ask.py")
+    # From another directory, and without PYTHONPATH, nothing of this project can be imported.
+    process = subprocess.run(
+        [sys.executable, "-I", str(script), str(directory.resolve())],
+        input=lines,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        cwd=directory,
+    )
+    if process.returncode:
+        raise ExportError(f"the SavedModel can't be used in a fresh process: {process.stderr[-2000:]}")
+    return [json.loads(line) for line in process.stdout.splitlines()]
+
+
+def _agree(here: Any, there: Any) -> bool:
+    values = np.asarray(here)
+    if values.dtype.kind in "SOU":
+        as_text = np.vectorize(lambda v: v.decode() if isinstance(v, bytes) else str(v), otypes=[object])
+        return bool(np.array_equal(as_text(values), np.asarray(there, dtype=object)))
+    return bool(np.allclose(values, np.asarray(there), atol=TOLERANCE, rtol=0))

@@ -1,0 +1,199 @@
+"""One update of a model's weights: gradients, clipping, the optimizer and the moving average."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from pipelines.contracts import Batch, Task
+from pipelines.settings import TrainSettings
+
+
+def learning_rate(step: int, total: int, settings: TrainSettings) -> float:
+    """The rate of update `step` (from 0) of `total`: linear warm-up, then decay to the final rate.
+
+    Cosine: Loshchilov & Hutter 2017, eq. 5, without restarts.
+    """
+    warmup = settings.warmup * total if settings.warmup < 1 else settings.warmup
+    if step < warmup:
+        return settings.learning_rate * (step + 1) / (warmup + 1)
+    done = min(1.0, (step - warmup) / max(1.0, total - warmup))
+    final = settings.final_rate
+    share = {
+        "constant": lambda: 1.0,
+        "linear": lambda: 1 - (1 - final) * done,
+        "cosine": lambda: final + (1 - final) * (1 + math.cos(math.pi * done)) / 2,
+        "exponential": lambda: max(final, 1e-6) ** done,
+    }[settings.schedule]()
+    return settings.learning_rate * share
+
+
+def make_optimizer(settings: TrainSettings) -> keras.optimizers.Optimizer:
+    """Clipping and averaging are not the optimizer's: the norm before clipping is measured here."""
+    rate = settings.learning_rate
+    match settings.optimizer:
+        case "adam":
+            return keras.optimizers.Adam(rate)
+        case "adamw":
+            optimizer = keras.optimizers.AdamW(rate, weight_decay=settings.weight_decay)
+            optimizer.exclude_from_weight_decay(var_names=["bias", "embedding"])
+            return optimizer
+        case "sgd":
+            return keras.optimizers.SGD(rate, momentum=settings.momentum)
+        case "rmsprop":
+            return keras.optimizers.RMSprop(rate, momentum=settings.momentum)
+
+
+class Learner:
+    """A model that learns from batches, `settings.accumulate` of them an update.
+
+    Losses are summed over what counts and divided by the sum of weights of all of an update's
+    batches, so that accumulated small batches equal one large batch.
+    """
+
+    def __init__(self, task: Task, model: keras.Model, settings: TrainSettings, total_steps: int):
+        self.task, self.model, self.settings, self.total = task, model, settings, total_steps
+        self.variables = model.trainable_variables
+        self.optimizer = make_optimizer(settings)
+        self.optimizer.build(self.variables)
+        self.averages = (
+            [tf.Variable(v, trainable=False) for v in self.variables] if settings.average else []
+        )
+        self.loss_sum = tf.Variable(0.0, dtype=tf.float64, trainable=False)
+        self.weight_sum = tf.Variable(0.0, dtype=tf.float64, trainable=False)
+        self.norm = tf.Variable(0.0, trainable=False)
+        self._accumulated = (
+            [tf.Variable(tf.zeros_like(v), trainable=False) for v in self.variables]
+            if settings.accumulate > 1
+            else []
+        )
+        self._pending_weight = tf.Variable(0.0, trainable=False)
+        self._functions: dict[str, Any] = {}
+
+    def state_variables(self) -> dict[str, Sequence[Any]]:
+        """All that must be saved between two updates for training to go on to the last bit."""
+        return {
+            "model": self.model.variables,
+            "optimizer": self.optimizer.variables,
+            "average": self.averages,
+            "sums": [self.loss_sum, self.weight_sum, self.norm],
+        }
+
+    def update(self, batches: Sequence[Batch], step: int) -> float:
+        """One update from the batches; returns the learning rate it was made with."""
+        rate = learning_rate(step, self.total, self.settings)
+        self.optimizer.learning_rate.assign(rate)
+        decay = self.settings.average or 0.0
+        # Early on, an average over few steps; Adam-style warm-up as in TensorFlow's ExponentialMovingAverage.
+        decay = tf.constant(min(decay, (1 + step) / (10 + step)), tf.float32)
+        if self.settings.accumulate == 1:
+            self._function("train", self._train, batches[0])(batches[0], decay)
+        else:
+            for batch in batches:
+                self._function("accumulate", self._accumulate, batch)(batch, decay)
+            self._apply_accumulated(decay)
+        return rate
+
+    def mean_loss(self) -> float:
+        """Mean training loss in nats a counted target since the last call of `reset`."""
+        return float(self.loss_sum.numpy() / max(float(self.weight_sum.numpy()), 1e-9))
+
+    def reset(self) -> None:
+        self.loss_sum.assign(0.0)
+        self.weight_sum.assign(0.0)
+
+    def _function(self, name: str, method: Any, batch: Batch) -> Any:
+        """Traced once for all lengths: every axis that may vary is left open."""
+        if name not in self._functions:
+            signature = (batch_signature(self.model, batch), tf.TensorSpec([], tf.float32))
+            self._functions[name] = tf.function(method, input_signature=signature)
+        return self._functions[name]
+
+    def _gradients(self, batch: Batch) -> tuple[list[tf.Tensor], tf.Tensor]:
+        """Gradients of the summed loss, dense, and the sum of weights."""
+        with tf.GradientTape() as tape:
+            outputs = self.model(batch.inputs, training=True)
+            losses = self.task.losses(outputs, batch.targets)
+            total = tf.reduce_sum(losses * batch.weights)
+            regular = tf.add_n(self.model.losses) if self.model.losses else tf.constant(0.0)
+            weight = tf.reduce_sum(batch.weights)
+            objective = total + regular * weight
+        self.loss_sum.assign_add(tf.cast(total, tf.float64))
+        self.weight_sum.assign_add(tf.cast(weight, tf.float64))
+        gradients = tape.gradient(objective, [_tensor(v) for v in self.variables])
+        # Slices of the same row must be summed before a norm is taken.
+        return [tf.convert_to_tensor(gradient) for gradient in gradients], weight
+
+    def _train(self, batch: Batch, decay: tf.Tensor) -> None:
+        gradients, weight = self._gradients(batch)
+        self._apply(gradients, weight, decay)
+
+    def _accumulate(self, batch: Batch, decay: tf.Tensor) -> None:
+        gradients, weight = self._gradients(batch)
+        for total, gradient in zip(self._accumulated, gradients, strict=True):
+            total.assign_add(gradient)
+        self._pending_weight.assign_add(weight)
+
+    @tf.function
+    def _apply_accumulated(self, decay: tf.Tensor) -> None:
+        self._apply([tf.identity(v) for v in self._accumulated], self._pending_weight, decay)
+        for variable in [*self._accumulated, self._pending_weight]:
+            variable.assign(tf.zeros_like(variable))
+
+    def _apply(self, gradients: list[tf.Tensor], weight: Any, decay: tf.Tensor) -> None:
+        scale = 1.0 / tf.maximum(tf.convert_to_tensor(weight), 1e-9)
+        norm = tf.linalg.global_norm(gradients) * scale
+        self.norm.assign(norm)
+        if self.settings.clip_norm is not None:
+            scale *= tf.minimum(1.0, self.settings.clip_norm / tf.maximum(norm, 1e-12))
+        self.optimizer.apply([gradient * scale for gradient in gradients], self.variables)
+        for average, variable in zip(self.averages, self.variables, strict=False):
+            average.assign_sub((1 - decay) * (average - _tensor(variable)))
+
+
+class Averaged:
+    """While it is entered, the model's weights are their moving average."""
+
+    def __init__(self, learner: Learner):
+        self.learner = learner
+
+    def __enter__(self) -> None:
+        self.kept = [np.asarray(v) for v in self.learner.variables] if self.learner.averages else []
+        _assign(self.learner.variables, self.learner.averages)
+
+    def __exit__(self, *error: object) -> None:
+        _assign(self.learner.variables, self.kept)
+
+
+def _assign(variables: Iterable[Any], values: Sequence[Any]) -> None:
+    for variable, value in zip(variables, values, strict=False):
+        variable.assign(value)
+
+
+def _tensor(variable: Any) -> Any:
+    """The TensorFlow variable inside a Keras variable."""
+    return getattr(variable, "value", variable)
+
+
+def batch_signature(model: keras.Model, batch: Batch) -> Batch:
+    """Shapes of all batches: as the model declares its inputs, all axes open for the rest."""
+
+    def open_axes(value: Any) -> tf.TensorSpec:
+        array = np.asarray(value)
+        return tf.TensorSpec([None] * array.ndim, tf.as_dtype(array.dtype))
+
+    declared = {tensor.name: tensor.shape for tensor in tf.nest.flatten(model.inputs)}
+    inputs = {
+        name: tf.TensorSpec(declared[name], tf.as_dtype(np.asarray(value).dtype))
+        if name in declared
+        else open_axes(value)
+        for name, value in batch.inputs.items()
+    }
+    return Batch(
+        inputs, tf.nest.map_structure(open_axes, batch.targets), open_axes(batch.weights)
+    )

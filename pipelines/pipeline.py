@@ -1,0 +1,236 @@
+"""A run from top to bottom: each line reads what the lines above made."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from pipelines.contracts import UserError
+from pipelines.interruption import terminate_like_ctrl_c
+from pipelines.measurements import Stopwatch, environment, peak_memory
+from pipelines.run import Run, restored, save_config
+from pipelines.schema import Config, check
+from pipelines.seeds import stream
+
+if TYPE_CHECKING:
+    import keras
+
+    from pipelines.prepare import Prepared
+
+log = logging.getLogger(__name__)
+
+
+def run(composed: DictConfig, overrides: Sequence[str], directory: str) -> None:
+    """Does what config.mode says, in `directory`. Raises UserError for mistakes."""
+    config = restored(composed, overrides)
+    check(config)
+    run = Run(config.run or directory)
+    terminate_like_ctrl_c()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    modes: dict[str, Callable[[Config, Run], None]] = {
+        "train": train,
+        "evaluate": evaluate,
+        "export": export,
+        "predict": predict,
+    }
+    try:
+        if config.run is None:
+            save_config(run, composed)
+        modes[config.mode](config, run)
+    except (UserError, OSError):
+        if config.run is None and not run.last.exists():
+            shutil.rmtree(run.directory, ignore_errors=True)  # it holds nothing but the question
+        raise
+
+
+def train(config: Config, run: Run) -> None:
+    """All stages, from data to report."""
+    watch = Stopwatch(run)
+    log.info("Run directory: %s", run.directory)
+    with watch("prepare"):
+        data = prepared(config, run)
+    with watch("train"):
+        model = trained(config, data, run)
+    finish(config, data, model, run, watch)
+
+
+def evaluate(config: Config, run: Run) -> None:
+    """Measures a trained run again, and makes its report again."""
+    model = load(run)
+    watch = Stopwatch(run)
+    with watch("prepare"):
+        data = prepared(config, run)
+    measured(config, data, model, run, watch)
+
+
+def export(config: Config, run: Run) -> None:
+    """Writes a trained run's SavedModel again."""
+    model = load(run)
+    watch = Stopwatch(run)
+    with watch("prepare"):
+        data = prepared(config, run)
+    exported(config, data, model, run, watch)
+
+
+def predict(config: Config, run: Run) -> None:
+    """Answers for `input`, as JSON lines, by the run's SavedModel."""
+    from pipelines.predict import predict
+
+    predict(run, config.task.given, config.input, config.output)
+
+
+def finish(config: Config, data: Prepared, model: keras.Model, run: Run, watch: Stopwatch) -> None:
+    """What comes after training."""
+    exported(config, data, model, run, watch)
+    measured(config, data, model, run, watch)
+
+
+def prepared(config: Config, run: Run) -> Prepared:
+    """The encoded data; the codec is kept with the run."""
+    from pipelines.prepare import prepare
+
+    task = config.task
+    data = prepare(
+        config.data,
+        task.codec(),
+        reads=task.reads,
+        identity=task.identity,
+        stratify=task.stratify,
+        settings=config.prepare,
+    )
+    before = run.read_metrics().get("data", {}).get("fingerprint")
+    if before is not None and before != data.fingerprint:
+        raise UserError(
+            f"the data, or how it is prepared, has changed since {run.directory} was made: "
+            "start a new run, or bring the data back"
+        )
+    if not run.codec.exists():
+        data.codec.save(run.codec)
+    run.update_metrics(data={"fingerprint": data.fingerprint, **data.report}, **facts(config))
+    return data
+
+
+def trained(config: Config, data: Prepared, run: Run) -> keras.Model:
+    """The model with its best weights."""
+    import keras
+    import tensorflow as tf
+
+    from pipelines.graphs import predictor
+    from pipelines.train import train
+
+    if config.train.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    keras.utils.set_random_seed(stream(config.seed, "keras"))
+    keras.config.set_dtype_policy(config.train.precision)
+    model = config.task.build(config.model, data.codec, stream(config.seed, "weights"))
+    log.info("%s", describe(config, data, model))
+    state, facts = train(
+        config.task,
+        model,
+        data.splits,
+        data.codec,
+        settings=config.train,
+        predict=predictor(config.task, model, config.decode),
+        evaluation_tokens=config.evaluate.batch_tokens,
+        seed=config.seed,
+        run=run,
+    )
+    run.update_metrics(
+        **facts,
+        epochs={"trained": state.epoch, "best_step": state.best_step},
+        parameters={
+            "total": model.count_params(),
+            "trainable": sum(int(v.size) for v in model.trainable_variables),
+        },
+        memory={"train_peak_mb": peak_memory()},
+    )
+    return model
+
+
+def exported(
+    config: Config, data: Prepared, model: keras.Model, run: Run, watch: Stopwatch
+) -> None:
+    """The SavedModel, asked again in a fresh process."""
+    from pipelines.export import export
+
+    if config.export.saved_model:
+        with watch("export"):
+            export(config.task, model, data, config.decode, settings=config.export, run=run)
+
+
+def measured(
+    config: Config, data: Prepared, model: keras.Model, run: Run, watch: Stopwatch
+) -> None:
+    """Scores, baselines and the report."""
+    from pipelines.evaluate import evaluate
+    from pipelines.graphs import predictor
+    from pipelines.report import report
+
+    task = config.task
+    with watch("evaluate"):
+        evaluation = evaluate(
+            task,
+            predictor(task, model, config.decode),
+            data.codec,
+            data.splits,
+            config.evaluate,
+            seed=stream(config.seed, "bootstrap"),
+            predictions_file=run.predictions,
+        )
+        sections = []
+        if config.evaluate.diagnostics:
+            name = config.evaluate.splits[-1]
+            sections = task.diagnose(
+                model, evaluation.predictions[name], data.splits[name], data.codec
+            )
+    run.update_metrics(**evaluation.metrics, memory={"peak_resident_mb": peak_memory()})
+    with watch("report"):
+        report(
+            run.directory,
+            metrics=run.read_metrics(),
+            history=run.read_history(),
+            sections=sections,
+            provenance=config.data.provenance(),
+            config_yaml=run.config.read_text(encoding="utf-8"),
+        )
+    log.info("Report: %s", run.report)
+
+
+def load(run: Run) -> keras.Model:
+    """The run's model with its best weights. UserError if it isn't there or is damaged."""
+    if not run.model.exists():
+        raise UserError(
+            f"{run.directory} holds no trained model (model.keras): go on with mode=train run={run.directory}"
+        )
+    import keras
+
+    from models import classifier  # noqa: F401  (registers the layers)
+
+    try:
+        return keras.models.load_model(run.model)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{run.model} is damaged ({str(error).splitlines()[0]}): go on with mode=train run={run.directory}"
+        ) from None
+
+
+def facts(config: Config) -> dict[str, Any]:
+    """What identifies a run, and where it was made."""
+    return {
+        "task": config.task.name,
+        "model": f"{'bi_' if config.model.bidirectional else ''}{config.model.cell}",
+        "seed": config.seed,
+        "command": " ".join(["python", *sys.argv]),
+        **environment(),
+    }
+
+
+def describe(config: Config, data: Prepared, model: keras.Model) -> str:
+    sizes = ", ".join(f"{len(split):,} {name}" for name, split in data.splits.items())
+    return f"{config.task.name}: {sizes}; {model.count_params():,} parameters"

@@ -1,0 +1,122 @@
+"""A run's directory: what lies where, and how it is written.
+
+    .hydra/ config.yaml   what was asked for
+    codec/                what was fitted on data
+    checkpoints/          last.npz (to resume), best.npz (to keep)
+    history.jsonl         a line an evaluation
+    model.keras saved_model/ metrics.json predictions.jsonl report.html plots/ tensorboard/
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from pipelines.contracts import UserError
+from pipelines.schema import Config, parse
+
+
+class Run:
+    """Paths below a run's directory; everything is written whole or not at all."""
+
+    def __init__(self, directory: str | Path):
+        self.directory = Path(directory)
+        self.config = self.directory / "config.yaml"
+        self.codec = self.directory / "codec"
+        self.last = self.directory / "checkpoints" / "last.npz"
+        self.best = self.directory / "checkpoints" / "best.npz"
+        self.history = self.directory / "history.jsonl"
+        self.model = self.directory / "model.keras"
+        self.saved_model = self.directory / "saved_model"
+        self.metrics = self.directory / "metrics.json"
+        self.predictions = self.directory / "predictions.jsonl"
+        self.report = self.directory / "report.html"
+        self.tensorboard = self.directory / "tensorboard"
+
+    def read_metrics(self) -> dict[str, Any]:
+        """What earlier stages measured; empty before the first."""
+        if not self.metrics.exists():
+            return {}
+        try:
+            return json.loads(self.metrics.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UserError(f"{self.metrics} is damaged ({error}): delete it and run again") from None
+
+    def update_metrics(self, **measured: Any) -> dict[str, Any]:
+        """Merges, one level deep, what a stage measured into metrics.json."""
+        metrics = self.read_metrics()
+        for key, value in measured.items():
+            old = metrics.get(key)
+            metrics[key] = {**old, **value} if isinstance(old, dict) and isinstance(value, dict) else value
+        text = json.dumps(metrics, indent=2, ensure_ascii=False)
+        with written_whole(self.metrics) as temporary:
+            temporary.write_text(text + "\n", encoding="utf-8")
+        return metrics
+
+    def read_history(self) -> list[dict[str, Any]]:
+        if not self.history.exists():
+            return []
+        return [json.loads(line) for line in self.history.read_text(encoding="utf-8").splitlines()]
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place when the block ends well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def restored(composed: DictConfig, overrides: Sequence[str]) -> Config:
+    """The settings: as composed or, with run=DIRECTORY, the run's own with the overrides on top.
+
+    The run's config.yaml is the truth about the run; conf/ may have changed since.
+    """
+    plain = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
+    if composed.run is None:
+        return parse(plain)
+    path = Run(composed.run).config
+    try:
+        saved = OmegaConf.load(path)
+        if not isinstance(saved, DictConfig):
+            raise ValueError("it holds no settings")
+        parse(saved)
+    except FileNotFoundError:
+        hint = "there is no such directory" if not path.parent.exists() else "it holds no config.yaml"
+        raise UserError(f"run={composed.run} is not a run's directory: {hint}") from None
+    except UserError as error:
+        raise UserError(f"{path} is damaged or of another version: {error}") from None
+    except Exception as error:
+        raise UserError(f"{path} is damaged: {' '.join(str(error).split())[:200]}") from None
+    given = overridden(overrides)
+    if "task" in given and composed.task.name != saved.task.name:
+        raise UserError(f"{composed.run} is a run of task={saved.task.name}; received task={composed.task.name}")
+    OmegaConf.set_struct(saved, False)
+    for key in given:
+        OmegaConf.update(saved, key, OmegaConf.select(plain, key), merge=False, force_add=True)
+    for key in ("mode", "run", "input", "output"):
+        saved[key] = plain[key]
+    return parse(saved)
+
+
+def overridden(overrides: Sequence[str]) -> list[str]:
+    """The keys that command-line overrides set: "train.epochs" of "+train.epochs=3"."""
+    return [text.partition("=")[0].lstrip("+~").partition("@")[0].replace("/", ".") for text in overrides]
+
+
+def save_config(run: Run, composed: DictConfig) -> None:
+    """Writes the resolved settings, without Hydra's own and without what a later mode needs anew."""
+    plain = OmegaConf.masked_copy(composed, [key for key in composed if key not in ("hydra", "experiment")])
+    values = OmegaConf.to_container(plain, resolve=True)
+    with written_whole(run.config) as temporary:
+        temporary.write_text(OmegaConf.to_yaml(OmegaConf.create(values)), encoding="utf-8")

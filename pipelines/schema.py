@@ -1,0 +1,177 @@
+"""A configuration as typed settings, checked whole before anything slow is imported.
+
+Types, ranges and rules across settings are here and beside the code they configure; values are in
+conf/. Nothing here imports TensorFlow: a mistake is answered in under a second.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args, get_type_hints
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+from pydantic import ValidationError
+
+from models.settings import RecurrentSettings
+from pipelines.contracts import Source, Task, UserError
+from pipelines.errors import from_validation, suggest
+from pipelines.settings import (
+    DecodeSettings,
+    EvaluateSettings,
+    ExportSettings,
+    PrepareSettings,
+    TrainSettings,
+)
+
+Mode = Literal["train", "evaluate", "export", "predict"]
+
+
+@dataclass(frozen=True)
+class Config:
+    """The whole configuration. Stages receive their own part, never this."""
+
+    mode: Mode
+    run: str | None
+    input: str | None
+    output: str | None
+    seed: int
+    task: Task
+    model: RecurrentSettings
+    data: Source
+    decode: DecodeSettings
+    prepare: PrepareSettings
+    train: TrainSettings
+    evaluate: EvaluateSettings
+    export: ExportSettings
+
+
+_NODES = {
+    "model": RecurrentSettings,
+    "decode": DecodeSettings,
+    "prepare": PrepareSettings,
+    "train": TrainSettings,
+    "evaluate": EvaluateSettings,
+    "export": ExportSettings,
+}
+
+
+def parse(values: DictConfig | dict[str, Any]) -> Config:
+    """Typed settings from a composed configuration. Raises UserError for the first mistake."""
+    plain: dict[str, Any] = (
+        OmegaConf.to_container(values, resolve=True)  # type: ignore[assignment]
+        if isinstance(values, DictConfig)
+        else dict(values)
+    )
+    plain.pop("experiment", None)
+    names = [field.name for field in fields(Config)]
+    for name in plain:
+        if name not in names:
+            raise UserError(f"{name}: there is no such setting; {suggest(str(name), names)}")
+    built: dict[str, Any] = {key: _build(cls, plain[key], key) for key, cls in _NODES.items()}
+    built["task"] = _build(_implementation("tasks", plain["task"], "task", "name", Task), plain["task"], "task")
+    built["data"] = _build(
+        _implementation("sources", plain["data"], "data", "format", Source), plain["data"], "data"
+    )
+    scalars = {key: plain[key] for key in ("mode", "run", "input", "output", "seed")}
+    return _check_scalars(Config(**scalars, **built))
+
+
+def check(config: Config) -> None:
+    """Rules across settings, and what can be seen of files. Raises UserError."""
+    needs_run = config.mode != "train"
+    if needs_run and config.run is None:
+        raise UserError(f"mode={config.mode} needs run=DIRECTORY, the directory of a trained run")
+    if config.mode != "predict" and (config.input is not None or config.output is not None):
+        raise UserError(f"input and output go with mode=predict; received mode={config.mode}")
+    lacking = [name for name in config.task.reads if name not in config.data.columns]
+    if lacking:
+        raise UserError(
+            f"this task reads {', '.join(config.task.reads)}, but this data has "
+            f"{', '.join(config.data.columns)}: choose another data= (no {', '.join(lacking)} here)"
+        )
+    if config.mode != "predict":
+        config.data.check()
+
+
+def _build(cls: type, values: Any, where: str) -> Any:
+    if not isinstance(values, dict):
+        raise UserError(f"{where}: an option or settings below it are needed; received {values!r}")
+    nested = {
+        name: _build(kind, values[name], f"{where}.{name}")
+        for name, kind in get_type_hints(cls).items()
+        if is_dataclass(kind) and isinstance(kind, type) and name in values
+    }
+    try:
+        return cls(**{**values, **nested})
+    except ValidationError as error:
+        raise from_validation(error, where, cls) from None
+
+
+def _implementation(package: str, values: Any, where: str, key: str, base: type) -> type:
+    """The one subclass of `base` in the module that `values[key]` names: there is no registry."""
+    folder = Path(__file__).parent / package
+    choices = {path.stem for path in folder.glob("*.py") if not path.stem.startswith("_")}
+    name = values.get(key) if isinstance(values, dict) else values
+    if name not in choices:
+        raise UserError(f"{where}.{key}: no such {where}: {name!r}; {suggest(str(name), choices)}")
+    module = importlib.import_module(f"pipelines.{package}.{name}")
+    for _, cls in inspect.getmembers(module, inspect.isclass):
+        if issubclass(cls, base) and cls.__module__ == module.__name__:
+            return cls
+    raise UserError(f"{where}.{key}: pipelines/{package}/{name}.py defines no {base.__name__}")
+
+
+def _check_scalars(config: Config) -> Config:
+    modes = get_args(Mode)
+    if config.mode not in modes:
+        raise UserError(f"mode: no such mode: {config.mode!r}; {suggest(str(config.mode), modes)}")
+    if isinstance(config.seed, bool) or not isinstance(config.seed, int) or config.seed < 0:
+        raise UserError(f"seed: must be a whole number of at least 0; received {config.seed!r}")
+    for name in ("run", "input", "output"):
+        value = getattr(config, name)
+        if value is not None and not isinstance(value, str):
+            raise UserError(f"{name}: must be text; received {value!r}")
+    return config
+
+
+def register_resolvers() -> None:
+    """A run's directory is new for a new run, and the given one for `run=`, whose .hydra stays."""
+    OmegaConf.register_new_resolver(
+        "run_directory", lambda run, new: new if run is None else str(run), replace=True
+    )
+    OmegaConf.register_new_resolver(
+        "config_directory", lambda run: ".hydra" if run is None else None, replace=True
+    )
+
+
+class CheckBeforeRun(Callback):
+    """Checks everything before Hydra makes a directory, so that a mistake leaves nothing behind.
+
+    Hydra turns a callback's exceptions into warnings, SystemExit excepted.
+    """
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        from pipelines.run import restored
+
+        try:
+            check(restored(config, config.hydra.overrides.task))
+            if config.run is None:
+                _check_new_directory(Path(config.hydra.run.dir))
+        except UserError as error:
+            raise SystemExit(f"error: {error}") from None
+
+
+def _check_new_directory(directory: Path) -> None:
+    if (directory / "config.yaml").exists():
+        raise UserError(
+            f"{directory} already holds a run: go on with it by mode=train run={directory}, "
+            "or choose another hydra.run.dir"
+        )
+    existing = next(parent for parent in [directory, *directory.parents] if parent.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise UserError(f"can't write into {existing}: choose another hydra.run.dir")

@@ -1,0 +1,173 @@
+"""Many-to-one: a text and one of two or more labels. Any text classification, sentiment by default.
+
+    python main.py task=sentiment model=gru
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from models.settings import EmbeddingSettings, Pooling, Rate, RecurrentSettings, settings
+from pipelines.codecs.labels import LabelCodec
+from pipelines.codecs.text import TextCodec, TextSettings
+from pipelines.contracts import Batch, Codec, FieldCodec, Passage, Passages, Score, Section, Split, Task
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+
+EXPLAINED = 8
+"""Examples whose words the report colours."""
+
+
+@settings
+class Sentiment(Task):
+    """Settings of text classification.
+
+    dropout          before the output layer.
+    label_smoothing  share of the target's probability spread over all classes (Szegedy et al. 2016).
+    class_weights    balanced: an example counts by the inverse of its class's frequency in training.
+    """
+
+    name: Literal["sentiment"]
+    text: TextSettings
+    embedding: EmbeddingSettings
+    pooling: Pooling
+    dropout: Rate
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    class_weights: Literal["none", "balanced"]
+
+    reads: ClassVar[tuple[str, ...]] = ("text", "label")
+    given: ClassVar[tuple[str, ...]] = ("text",)
+    identity: ClassVar[tuple[str, ...]] = ("text",)
+    stratify: ClassVar[str | None] = "label"
+
+    def codec(self) -> Mapping[str, FieldCodec]:
+        return {"tokens": TextCodec("text", self.text), "label": LabelCodec("label")}
+
+    def build(self, model: RecurrentSettings, codec: Codec, seed: int) -> keras.Model:
+        from models.classifier import build_classifier
+        from pipelines.vectors import vectors_for
+
+        tokens = codec.fields["tokens"]
+        assert isinstance(tokens, TextCodec)
+        return build_classifier(
+            recurrent=model,
+            embedding=self.embedding,
+            pooling=self.pooling,
+            vocabulary_size=codec.spec.sizes["tokens"],
+            classes=codec.spec.sizes["label"],
+            head_dropout=self.dropout,
+            seed=seed,
+            vectors=vectors_for(tokens.vocabulary, self.embedding.vectors),
+        )
+
+    def batch(self, columns: Mapping[str, np.ndarray], codec: Codec) -> Batch:
+        """Inputs tokens (B, T) and tokens_length (B,); targets (B,); weights (B,)."""
+        labels = columns["label"]
+        inputs = {name: columns[name] for name in ("tokens", "tokens_length")}
+        weights = np.ones(len(labels), np.float32)
+        if self.class_weights == "balanced":
+            counts = np.asarray(codec.fields["label"].counts)
+            weights = (counts.sum() / (len(counts) * counts))[labels].astype(np.float32)
+        return Batch(inputs, labels, weights)
+
+    def losses(self, outputs: Any, targets: Any) -> tf.Tensor:
+        """Cross-entropy of logits (B, C) with labels (B,): (B,) nats."""
+        import tensorflow as tf
+
+        classes = outputs.shape[-1]
+        smoothed = tf.one_hot(
+            targets,
+            classes,
+            on_value=1 - self.label_smoothing + self.label_smoothing / classes,
+            off_value=self.label_smoothing / classes,
+        )
+        return tf.nn.softmax_cross_entropy_with_logits(smoothed, outputs)
+
+    def predict(
+        self, model: keras.Model, inputs: Mapping[str, Any], decode: Any
+    ) -> dict[str, tf.Tensor]:
+        """Probabilities (B, C)."""
+        import tensorflow as tf
+
+        return {"probabilities": tf.nn.softmax(model(inputs, training=False))}
+
+    def score(self, predictions: Mapping[str, np.ndarray], split: Split) -> dict[str, Score]:
+        from pipelines.metrics.classification import classification_scores
+
+        return classification_scores(predictions["probabilities"], split.column("label"))
+
+    def baselines(self, train: Split, test: Split) -> dict[str, Mapping[str, np.ndarray]]:
+        from pipelines.baselines import bag_of_words_baselines
+
+        return bag_of_words_baselines(train, test, text="text", label="label")
+
+    def answers(self, predictions: Mapping[str, Any], codec: Codec) -> dict[str, Any]:
+        """The most probable label as a word, and all probabilities in the order of the labels."""
+        import tensorflow as tf
+
+        labels = codec.fields["label"]
+        assert isinstance(labels, LabelCodec)
+        probabilities = predictions["probabilities"]
+        best = tf.argmax(probabilities, axis=-1)
+        names = tf.constant(labels.names)
+        return {
+            "label": tf.gather(names, best),
+            "probabilities": probabilities,
+            "labels": tf.broadcast_to(names, tf.shape(probabilities)),
+        }
+
+    def present(self, answer: dict[str, Any]) -> dict[str, Any]:
+        pairs = zip(answer["labels"], answer["probabilities"], strict=True)
+        return {"label": answer["label"], "probabilities": dict(pairs)}
+
+    def diagnose(
+        self,
+        model: keras.Model,
+        predictions: Mapping[str, np.ndarray],
+        split: Split,
+        codec: Codec,
+    ) -> list[Section]:
+        """What a classifier gets wrong, and which words decided a few examples."""
+        from pipelines.metrics.diagnostics import classification_sections
+
+        labels, probabilities = split.column("label"), predictions["probabilities"]
+        names = codec.fields["label"].names
+        sections = classification_sections(
+            probabilities, labels, names, examples=split.examples, column="text"
+        )
+        return [*sections, self._words_that_mattered(model, probabilities, split, codec)]
+
+    def _words_that_mattered(
+        self, model: keras.Model, probabilities: np.ndarray, split: Split, codec: Codec
+    ) -> Passages:
+        """A few examples from sure to unsure, the tokens coloured by gradient times input."""
+        from models.attribution import gradient_times_input
+
+        order = np.argsort(-probabilities.max(1), kind="stable")
+        rows = order[np.linspace(0, len(order) - 1, min(EXPLAINED, len(order))).astype(int)]
+        batch = self.batch(split.gather(rows), codec)
+        predicted = probabilities[rows].argmax(1)
+        weights = gradient_times_input(model, batch.inputs, predicted)
+        tokens, names = codec.fields["tokens"].vocabulary, codec.fields["label"].names
+        items = []
+        for index, row in enumerate(rows):
+            length = int(batch.inputs["tokens_length"][index])
+            ids, given = batch.inputs["tokens"][index, :length], weights[index, :length]
+            scaled = given / max(float(np.abs(given).max()), 1e-9)
+            said = names[predicted[index]]
+            truth = names[batch.targets[index]]
+            about = f"{said}, probability {probabilities[row].max():.3f}"
+            about += "" if said == truth else f" (the label says {truth})"
+            parts = [(tokens[i], float(w)) for i, w in zip(ids, scaled, strict=True)]
+            items.append(Passage(about, parts))
+        caption = (
+            "Tokens as the network reads them, from its surest to its least sure answer. Colour is "
+            "gradient times input: what speaks for the predicted class, and what against it."
+        )
+        return Passages("Words that mattered", items, caption)

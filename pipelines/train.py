@@ -1,0 +1,269 @@
+"""Training: batches of a plan, evaluations, the best weights, and going on where it stopped.
+
+What comes next is a pure function of (seed, epoch, batch), and everything that isn't is in the
+checkpoint: a run that was killed and resumed ends with the weights of one that wasn't.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import logging
+import math
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from pipelines import checkpoint
+from pipelines.batches import Plan, assemble, padding_share, plan
+from pipelines.contracts import Batch, Codec, Split, Task, UserError
+from pipelines.evaluate import predict_split
+from pipelines.interruption import Interruption
+from pipelines.optimization import Averaged, Learner
+from pipelines.progress import Bar
+from pipelines.run import Run, written_whole
+from pipelines.seeds import stream
+from pipelines.settings import TrainSettings
+
+log = logging.getLogger(__name__)
+
+
+class Interrupted(KeyboardInterrupt):
+    """Training was asked to stop and everything is saved."""
+
+
+@dataclass
+class State:
+    """Where training stands. `batch` is the next batch of `epoch`, both from 0."""
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    best: float | None = None
+    best_step: int = 0
+    stale: int = 0
+    seconds: float = 0.0
+    finished: bool = False
+    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+
+
+def train(
+    task: Task,
+    model: keras.Model,
+    splits: Mapping[str, Split],
+    codec: Codec,
+    *,
+    settings: TrainSettings,
+    predict: Any,
+    evaluation_tokens: int,
+    seed: int,
+    run: Run,
+) -> tuple[State, dict[str, Any]]:
+    """Fits the model and leaves it with its best weights, which are saved as model.keras too.
+
+    predict(inputs) gives predictions, as in `evaluate`. Goes on from the run's last checkpoint.
+    Returns where it ended, and throughput and padding for metrics.json. Raises Interrupted when a
+    signal asked to stop; UserError when the loss is no longer finite.
+    """
+    training = _Training(task, model, splits, codec, settings, predict, evaluation_tokens, seed, run)
+    if run.last.exists():
+        training.resume()
+    with Interruption() as interruption:
+        while not training.state.finished:
+            training.epoch(interruption)
+    training.keep_best()
+    return training.state, training.facts()
+
+
+class _Training:
+    """The parts of `train` that share what it was given."""
+
+    def __init__(
+        self,
+        task: Task,
+        model: keras.Model,
+        splits: Mapping[str, Split],
+        codec: Codec,
+        settings: TrainSettings,
+        predict: Any,
+        evaluation_tokens: int,
+        seed: int,
+        run: Run,
+    ):
+        self.task, self.model, self.splits, self.codec = task, model, splits, codec
+        self.settings = settings
+        self.predict, self.evaluation_tokens, self.run = predict, evaluation_tokens, run
+        self.order_seed = stream(seed, "order")
+        self.lengths = splits["train"].lengths()
+        self.state = State()
+        batches = len(self.plan(0))
+        self.steps_per_epoch = math.ceil(batches / settings.accumulate)
+        self.total = min(settings.epochs * self.steps_per_epoch, settings.max_steps or 10**12)
+        self.learner = Learner(task, model, settings, self.total)
+        self.writer = (
+            tf.summary.create_file_writer(str(run.tensorboard)) if settings.tensorboard else None
+        )
+        self.clock = time.perf_counter()
+        self.saved_at = self.clock
+
+    def plan(self, epoch: int) -> Plan:
+        return plan(
+            self.lengths,
+            tokens=self.settings.batch_tokens,
+            maximum_examples=self.settings.batch_examples,
+            seed=self.order_seed,
+            epoch=epoch,
+        )
+
+    def resume(self) -> None:
+        saved = checkpoint.restore(self.run.last, self.learner.state_variables())
+        self.state = State(**saved)
+        # The settings may have changed since: more epochs, or more patience.
+        self.state.finished = self._is_finished()
+        if not self.state.finished:
+            log.info("Going on at epoch %d, update %d.", self.state.epoch + 1, self.state.step)
+
+    def epoch(self, interruption: Interruption) -> None:
+        """From the state's batch to the epoch's end, with the evaluations that fall due."""
+        state, settings = self.state, self.settings
+        order = self.plan(state.epoch)
+        title = f"epoch {state.epoch + 1}/{settings.epochs}"
+        with Bar(title, len(order), "batches", done=state.batch) as bar:
+            for batches in self._updates(order, state.batch):
+                rate = self.learner.update(batches, state.step)
+                state.step += 1
+                state.batch += len(batches)
+                bar.advance(len(batches), loss=self._finite_loss(), rate=rate)
+                last = state.batch >= len(order) or state.step >= self.total
+                due = settings.evaluate_every and state.step % settings.evaluate_every == 0
+                if last or due:
+                    self._evaluate(order, rate)
+                if last or state.finished:
+                    break
+                if interruption.requested:
+                    self.save()
+                    raise Interrupted
+                if time.perf_counter() - self.saved_at > settings.checkpoint_seconds:
+                    self.save()
+        if not state.finished:
+            state.epoch, state.batch = state.epoch + 1, 0
+            state.finished = self._is_finished()
+        self.save()
+        if interruption.requested and not state.finished:
+            raise Interrupted
+
+    def _updates(self, order: Plan, first: int) -> Iterator[list[Batch]]:
+        pending: list[Batch] = []
+        ahead = assemble(self.splits["train"], order, make=self._batch, start=first)
+        with contextlib.closing(ahead) as batches:
+            for count, batch in enumerate(batches, start=first + 1):
+                pending.append(batch)
+                if len(pending) == self.settings.accumulate or count == len(order):
+                    yield pending
+                    pending = []
+
+    def _batch(self, columns: dict[str, np.ndarray]) -> Batch:
+        return self.task.batch(columns, self.codec)
+
+    def _finite_loss(self) -> float:
+        loss = self.learner.mean_loss()
+        if not math.isfinite(loss):
+            raise UserError(
+                f"the loss is {loss} at update {self.state.step}: lower train.learning_rate or set "
+                "train.clip_norm; the run can be taken up from its last checkpoint"
+            )
+        return loss
+
+    def _evaluate(self, order: Plan, rate: float) -> None:
+        """Scores on validation, with the averaged weights; keeps them if they are the best so far."""
+        state, settings = self.state, self.settings
+        trained_seconds = time.perf_counter() - self.clock
+        state.seconds += trained_seconds
+        with Averaged(self.learner):
+            scores = self._validation_scores()
+            name = settings.monitor or next(iter(scores))
+            if name not in scores:
+                raise UserError(f"train.monitor: no such score: {name!r}; choices: {', '.join(scores)}")
+            value, higher = scores[name]
+            if state.best is None or (value > state.best if higher else value < state.best):
+                state.best, state.best_step, state.stale = value, state.step, 0
+                checkpoint.save(self.run.best, {"model": self.model.variables}, {"step": state.step})
+            else:
+                state.stale += 1
+        row = {
+            "epoch": round(state.epoch + state.batch / len(order), 4),
+            "step": state.step,
+            "train.loss": self.learner.mean_loss(),
+            **{f"validation.{key}": value for key, (value, _) in scores.items()},
+            "learning_rate": rate,
+            "gradient_norm": float(self.learner.norm.numpy()),
+            "seconds": round(state.seconds, 3),
+        }
+        self._record(row)
+        self.learner.reset()
+        self.clock = time.perf_counter()
+        state.finished = self._is_finished()
+        if settings.patience is not None and state.stale >= settings.patience:
+            log.info("No better %s for %d evaluations: stopping.", name, state.stale)
+
+    def _is_finished(self) -> bool:
+        state, settings = self.state, self.settings
+        impatient = settings.patience is not None and state.stale >= settings.patience
+        return impatient or state.epoch >= settings.epochs or state.step >= self.total
+
+    def _validation_scores(self) -> dict[str, tuple[float, bool]]:
+        split = self.splits["validation"]
+        predictions = predict_split(
+            self.predict, split, self.task, self.codec, tokens=self.evaluation_tokens
+        ).outputs
+        ones = np.ones((1, len(split)))
+        scores = self.task.score(predictions, split)
+        return {name: (float(s.of(ones)[0]), s.higher_is_better) for name, s in scores.items()}
+
+    def _record(self, row: dict[str, Any]) -> None:
+        self.state.history.append(row)
+        with written_whole(self.run.history) as temporary:
+            lines = [json.dumps(entry) for entry in self.state.history]
+            temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        if self.writer is not None:
+            with self.writer.as_default(step=self.state.step):
+                for key, value in row.items():
+                    tf.summary.scalar(key.replace(".", "/"), value)
+            self.writer.flush()
+        shown = ", ".join(
+            f"{key.partition('.')[2] or key} {value:.4f}"
+            for key, value in row.items()
+            if key.startswith("validation.")
+        )
+        log.info("update %d: train loss %.4f; validation %s", row["step"], row["train.loss"], shown)
+
+    def save(self) -> None:
+        """The state as of now. Its clock stands still while an evaluation or a save is under way."""
+        now = time.perf_counter()
+        self.state.seconds += now - self.clock
+        checkpoint.save(self.run.last, self.learner.state_variables(), dataclasses.asdict(self.state))
+        self.clock = self.saved_at = time.perf_counter()
+
+    def facts(self) -> dict[str, Any]:
+        """Of one epoch's plan: positions that are padding, and what a second of training covers."""
+        share = padding_share(self.lengths, self.plan(0))
+        epochs = self.state.step / self.steps_per_epoch
+        seconds = max(self.state.seconds, 1e-9)
+        return {
+            "padding": {"train": share},
+            "throughput": {
+                "train.examples_per_second": len(self.lengths) * epochs / seconds,
+                "train.tokens_per_second": float(self.lengths.sum()) * epochs / seconds,
+            },
+        }
+
+    def keep_best(self) -> None:
+        checkpoint.restore(self.run.best, {"model": self.model.variables})
+        with written_whole(self.run.model) as temporary:
+            self.model.save(temporary)

