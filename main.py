@@ -8,6 +8,8 @@ TensorFlow is imported only once the configuration is known to be good; see `pyt
 import os
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import hydra
 from omegaconf import DictConfig
@@ -23,35 +25,38 @@ def start(composed: DictConfig) -> None:
     from pipelines.pipeline import run
 
     hydra_config = HydraConfig.get()
-    run(composed, hydra_config.overrides.task, hydra_config.runtime.output_dir)
+    with _one_line_errors():
+        run(composed, hydra_config.overrides.task, hydra_config.runtime.output_dir)
 
 
-def main() -> int:
-    """Runs the command line. Returns the exit code: 0, 1 for a mistake or a failure, 130 if stopped."""
+def main() -> None:
+    """Runs the command line. Exits with 0, 1 for a mistake or a failure, 130 if it was stopped."""
     register_resolvers()
     # Hydra then lets exceptions through, so that each is told once and in our words.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     sys.argv = [sys.argv[0], *map(_quoted, sys.argv[1:])]
-    try:
+    with _one_line_errors():
         start()
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """Exits with one line for what a user can mend; a defect keeps its traceback."""
+    try:
+        yield
     except KeyboardInterrupt as interruption:
-        return _fail(str(interruption) or "stopped", code=130)
+        print(f"\n{interruption}" if str(interruption) else "\nstopped", file=sys.stderr)
+        sys.exit(130)
+    except UserError as error:
+        sys.exit(f"error: {error}")
     except Exception as error:
-        return _fail(_explained(error))
-    return 0
+        if _raised_in(error).startswith(("hydra.", "omegaconf.", "antlr4.")):
+            from pipelines.errors import explain_hydra
 
-
-def _explained(error: Exception) -> str:
-    """One line for what a user can mend; anything else is a defect and keeps its traceback."""
-    if isinstance(error, UserError):
-        return str(error)
-    if _raised_in(error).startswith(("hydra.", "omegaconf.", "antlr4.")):
-        from pipelines.errors import explain_hydra
-
-        return explain_hydra(error, sys.argv[1:])
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename or 'a file'}: {error.strerror}"
-    raise error
+            sys.exit(f"error: {explain_hydra(error, sys.argv[1:])}")
+        if isinstance(error, OSError) and error.strerror:
+            sys.exit(f"error: {error.filename or 'a file'}: {error.strerror}")
+        raise
 
 
 def _raised_in(error: Exception) -> str:
@@ -72,10 +77,5 @@ def _quoted(argument: str) -> str:
     return f"{key}='{value}'"
 
 
-def _fail(message: str, code: int = 1) -> int:
-    print(f"error: {message}" if code == 1 else message, file=sys.stderr)
-    return code
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

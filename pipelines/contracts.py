@@ -124,6 +124,10 @@ class Source(ABC):
     @abstractmethod
     def provenance(self) -> Provenance: ...
 
+    def names(self) -> dict[str, str | int]:
+        """By column of an example, its name or position in a file, such as one to predict for."""
+        return {column: column for column in self.columns}
+
 
 class FieldCodec(ABC):
     """Raw values of one column <-> numbers of one field. Fitted on training examples only.
@@ -351,9 +355,15 @@ class Codec:
             (directory / f"{name}.json").write_text(text, encoding="utf-8")
 
     def load(self, directory: Path) -> Codec:
-        """Restores the fields, given unfitted codecs of the same settings."""
+        """Restores the fields, given unfitted codecs of the same settings. UserError if damaged."""
         import json
 
         for name, codec in self.fields.items():
-            codec.restore(json.loads((directory / f"{name}.json").read_text(encoding="utf-8")))
+            path = directory / f"{name}.json"
+            try:
+                codec.restore(json.loads(path.read_text(encoding="utf-8")))
+            except UserError:
+                raise
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                raise UserError(f"{path} is damaged or missing ({error}): start a new run") from None
         return self

@@ -39,9 +39,9 @@ class Served(tf.Module):
         self.variables_ = [variable.value for variable in model.variables]
         self.resources_ = [r for part in codec.fields.values() for r in part.resources]
         answer = answerer(task, model, codec, decode)
-        signature = {name: tf.TensorSpec([None], tf.string, name=name) for name in task.given}
         self.answer = tf.function(lambda **columns: answer(columns))
-        self.signatures = {"serving_default": self.answer.get_concrete_function(**signature)}
+        raw = {name: tf.TensorSpec([None], tf.string, name=name) for name in task.given}
+        self.serving_default = self.answer.get_concrete_function(**raw)
 
 
 def export(
@@ -60,7 +60,9 @@ def export(
     served = Served(task, model, data.codec, decode)
     new = run.saved_model.with_name(f".{os.getpid()}.saved_model")
     try:
-        tf.saved_model.save(served, str(new), signatures=served.signatures)
+        # Gradients are for training; the recurrent layers' own can't be saved.
+        options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+        tf.saved_model.save(served, str(new), served.serving_default, options)
         if settings.verify:
             split = data.splits["test"]
             rows = np.linspace(0, len(split) - 1, min(settings.verify, len(split))).astype(int)

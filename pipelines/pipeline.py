@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-import os
+import math
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -11,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from pipelines.contracts import UserError
+from pipelines.contracts import Codec, UserError
 from pipelines.interruption import terminate_like_ctrl_c
 from pipelines.measurements import Stopwatch, environment, peak_memory
+from pipelines.quiet import import_tensorflow
 from pipelines.run import Run, restored, save_config
 from pipelines.schema import Config, check
 from pipelines.seeds import stream
@@ -32,7 +34,6 @@ def run(composed: DictConfig, overrides: Sequence[str], directory: str) -> None:
     check(config)
     run = Run(config.run or directory)
     terminate_like_ctrl_c()
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     modes: dict[str, Callable[[Config, Run], None]] = {
         "train": train,
         "evaluate": evaluate,
@@ -42,6 +43,7 @@ def run(composed: DictConfig, overrides: Sequence[str], directory: str) -> None:
     try:
         if config.run is None:
             save_config(run, composed)
+        import_tensorflow()
         modes[config.mode](config, run)
     except (UserError, OSError):
         if config.run is None and not run.last.exists():
@@ -82,7 +84,7 @@ def predict(config: Config, run: Run) -> None:
     """Answers for `input`, as JSON lines, by the run's SavedModel."""
     from pipelines.predict import predict
 
-    predict(run, config.task.given, config.input, config.output)
+    predict(run, config.task, config.data.names(), config.input, config.output)
 
 
 def finish(config: Config, data: Prepared, model: keras.Model, run: Run, watch: Stopwatch) -> None:
@@ -110,7 +112,12 @@ def prepared(config: Config, run: Run) -> Prepared:
             f"the data, or how it is prepared, has changed since {run.directory} was made: "
             "start a new run, or bring the data back"
         )
-    if not run.codec.exists():
+    if data.reused:
+        log.info("prepare: reused what an earlier run prepared")
+    if run.codec.exists():
+        # What was saved with the model is what it is used with.
+        data = dataclasses.replace(data, codec=Codec(task.codec()).load(run.codec))
+    else:
         data.codec.save(run.codec)
     run.update_metrics(data={"fingerprint": data.fingerprint, **data.report}, **facts(config))
     return data
@@ -146,7 +153,7 @@ def trained(config: Config, data: Prepared, run: Run) -> keras.Model:
         epochs={"trained": state.epoch, "best_step": state.best_step},
         parameters={
             "total": model.count_params(),
-            "trainable": sum(int(v.size) for v in model.trainable_variables),
+            "trainable": sum(math.prod(v.shape) for v in model.trainable_variables),
         },
         memory={"train_peak_mb": peak_memory()},
     )

@@ -17,13 +17,15 @@ CHUNK = 256
 """Rows asked at once."""
 
 
-def predict(run: Run, task: Task, names: Mapping[str, str], given: str | None, output: str | None) -> None:
+def predict(
+    run: Run, task: Task, names: Mapping[str, str | int], given: str | None, output: str | None
+) -> None:
     """Writes, for each row of `given`, its columns and the answer.
 
     names  by column of the task, the column's name in files.
     given  a file, a text, or None for standard input, a row a line.
     """
-    rows = _rows(given, {column: names.get(column, column) for column in task.given})
+    rows = _rows(given, {column: names[column] for column in task.given})
     answer = _load(run)
     with _opened(output) as file:
         while chunk := list(islice(rows, 1 if given is None and sys.stdin.isatty() else CHUNK)):
@@ -32,7 +34,7 @@ def predict(run: Run, task: Task, names: Mapping[str, str], given: str | None, o
             file.flush()
 
 
-def _rows(given: str | None, names: dict[str, str]) -> Iterator[Example]:
+def _rows(given: str | None, names: dict[str, str | int]) -> Iterator[Example]:
     """Rows by the task's column names; those that can't be read are told on standard error."""
     from pipelines.sources.rows import read_rows
 

@@ -1,39 +1,95 @@
-"""How far a long step has come: a bar on a terminal, a line now and then elsewhere."""
+"""Progress of anything longer than a few seconds: a live bar, or plain lines where no terminal is."""
 
 from __future__ import annotations
 
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from types import TracebackType
 
 log = logging.getLogger(__name__)
 
-EVERY = 30.0
-"""Seconds between lines where there is no terminal."""
+SECONDS_BETWEEN_LINES = 15.0
 
 
-@contextmanager
-def progress(what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-    """Gives a function that is told how many more are done. `total` is None where it is unknown."""
-    if sys.stderr.isatty():
+class Bar:
+    """Counts `unit`s done, of `total` where it is known, with rate and time left.
+
+    Use as a context manager; `advance` may carry values to show beside the bar.
+    """
+
+    def __init__(self, title: str, total: int | None, unit: str, done: int = 0):
+        self.title, self.total, self.unit = title, total, unit
+        self.done = self.first = done
+        self.shown = ""
+        self.live = sys.stderr.isatty()
+
+    def __enter__(self) -> Bar:
+        self.start = self.last_line = time.perf_counter()
+        if self.live:
+            self._open_bar()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.live:
+            self.bar.stop()
+        if kind is None:
+            seconds = time.perf_counter() - self.start
+            log.info(
+                "%s: %s %s in %.1f s%s", self.title, f"{self.done:,}", self.unit, seconds, self.shown
+            )
+
+    def advance(self, count: int = 1, **shown: float) -> None:
+        """Shown values appear as "loss 0.412"."""
+        self.done += count
+        if shown:
+            values = (f" · {name.replace('_', ' ')} {value:.4g}" for name, value in shown.items())
+            self.shown = "".join(values)
+        if self.live:
+            self.bar.update(self.task, completed=self.done, shown=self.shown, rate=self._rate())
+        elif time.perf_counter() - self.last_line > SECONDS_BETWEEN_LINES:
+            self.last_line = time.perf_counter()
+            log.info("%s", self._line())
+
+    def _rate(self) -> float:
+        return (self.done - self.first) / max(time.perf_counter() - self.start, 1e-9)
+
+    def _line(self) -> str:
+        rate = self._rate()
+        if self.total is None:
+            return f"{self.title}: {self.done:,} {self.unit} · {rate:,.0f}/s{self.shown}"
+        left = (self.total - self.done) / max(rate, 1e-9)
+        return (
+            f"{self.title}: {self.done:,}/{self.total:,} {self.unit} · {rate:,.1f}/s · "
+            f"{left:.0f} s left{self.shown}"
+        )
+
+    def _open_bar(self) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-        from rich.progress import TimeElapsedColumn as Elapsed
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
 
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Elapsed())
-        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task(what, total=total)
-            yield lambda more: bar.advance(task, more)
-        return
-    done, last = 0, time.monotonic()
-
-    def advance(more: int) -> None:
-        nonlocal done, last
-        done += more
-        if time.monotonic() - last >= EVERY:
-            last = time.monotonic()
-            log.info("%s: %s", what, f"{done:,}" + (f" of {total:,}" if total else ""))
-
-    yield advance
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn(f"{self.unit} · {{task.fields[rate]:,.0f}}/s"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[shown]}"),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self.task = self.bar.add_task(
+            self.title, total=self.total, completed=self.done, shown="", rate=0.0
+        )
+        self.bar.start()

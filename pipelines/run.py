@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from pipelines.contracts import UserError
@@ -82,41 +83,57 @@ def restored(composed: DictConfig, overrides: Sequence[str]) -> Config:
 
     The run's config.yaml is the truth about the run; conf/ may have changed since.
     """
-    plain = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
-    if composed.run is None:
-        return parse(plain)
-    path = Run(composed.run).config
-    try:
-        saved = OmegaConf.load(path)
-        if not isinstance(saved, DictConfig):
-            raise ValueError("it holds no settings")
-        parse(saved)
-    except FileNotFoundError:
-        hint = "there is no such directory" if not path.parent.exists() else "it holds no config.yaml"
-        raise UserError(f"run={composed.run} is not a run's directory: {hint}") from None
-    except UserError as error:
-        raise UserError(f"{path} is damaged or of another version: {error}") from None
-    except Exception as error:
-        raise UserError(f"{path} is damaged: {' '.join(str(error).split())[:200]}") from None
+    values = resolved(composed)
+    if values["run"] is None:
+        return parse(values)
+    saved = _saved_config(Run(str(values["run"])))
     given = overridden(overrides)
-    if "task" in given and composed.task.name != saved.task.name:
-        raise UserError(f"{composed.run} is a run of task={saved.task.name}; received task={composed.task.name}")
-    OmegaConf.set_struct(saved, False)
-    for key in given:
-        OmegaConf.update(saved, key, OmegaConf.select(plain, key), merge=False, force_add=True)
-    for key in ("mode", "run", "input", "output"):
-        saved[key] = plain[key]
+    if "task" in given and values["task"]["name"] != saved["task"]["name"]:
+        raise UserError(
+            f"{values['run']} is a run of task={saved['task']['name']}; "
+            f"received task={values['task']['name']}"
+        )
+    for key in [*given, "mode", "run", "input", "output"]:
+        *parents, last = key.split(".")
+        source, target = values, saved
+        for parent in parents:
+            source, target = source[parent], target.setdefault(parent, {})
+        if last in source:
+            target[last] = source[last]
     return parse(saved)
+
+
+def resolved(composed: DictConfig) -> dict[str, Any]:
+    """Plain values, without Hydra's own settings."""
+    keys = [key for key in composed if key not in ("hydra", "experiment")]
+    values = OmegaConf.to_container(OmegaConf.masked_copy(composed, keys), resolve=True)
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
 
 
 def overridden(overrides: Sequence[str]) -> list[str]:
     """The keys that command-line overrides set: "train.epochs" of "+train.epochs=3"."""
-    return [text.partition("=")[0].lstrip("+~").partition("@")[0].replace("/", ".") for text in overrides]
+    keys = [text.partition("=")[0].lstrip("+~").partition("@")[0] for text in overrides]
+    return [key.replace("/", ".") for key in keys if not key.startswith("hydra")]
 
 
 def save_config(run: Run, composed: DictConfig) -> None:
-    """Writes the resolved settings, without Hydra's own and without what a later mode needs anew."""
-    plain = OmegaConf.masked_copy(composed, [key for key in composed if key not in ("hydra", "experiment")])
-    values = OmegaConf.to_container(plain, resolve=True)
     with written_whole(run.config) as temporary:
-        temporary.write_text(OmegaConf.to_yaml(OmegaConf.create(values)), encoding="utf-8")
+        text = yaml.safe_dump(resolved(composed), sort_keys=False, allow_unicode=True)
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _saved_config(run: Run) -> dict[str, Any]:
+    try:
+        saved = yaml.safe_load(run.config.read_text(encoding="utf-8"))
+        if not isinstance(saved, dict):
+            raise UserError("it holds no settings")
+        parse(saved)
+    except FileNotFoundError:
+        exists = run.directory.exists()
+        hint = "it holds no config.yaml" if exists else "there is no such directory"
+        raise UserError(f"run={run.directory} is not a run's directory: {hint}") from None
+    except (yaml.YAMLError, KeyError, UserError, UnicodeDecodeError, NotADirectoryError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{run.config} is damaged or of another version: {reason}") from None
+    return saved

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
@@ -60,18 +61,15 @@ _NODES = {
 }
 
 
-def parse(values: DictConfig | dict[str, Any]) -> Config:
-    """Typed settings from a composed configuration. Raises UserError for the first mistake."""
-    plain: dict[str, Any] = (
-        OmegaConf.to_container(values, resolve=True)  # type: ignore[assignment]
-        if isinstance(values, DictConfig)
-        else dict(values)
-    )
-    plain.pop("experiment", None)
+def parse(plain: Mapping[str, Any]) -> Config:
+    """Typed settings from plain values. Raises UserError for the first mistake."""
     names = [field.name for field in fields(Config)]
     for name in plain:
         if name not in names:
             raise UserError(f"{name}: there is no such setting; {suggest(str(name), names)}")
+    for name in names:
+        if name not in plain:
+            raise UserError(f"{name}: a value is needed")
     built: dict[str, Any] = {key: _build(cls, plain[key], key) for key, cls in _NODES.items()}
     built["task"] = _build(_implementation("tasks", plain["task"], "task", "name", Task), plain["task"], "task")
     built["data"] = _build(

@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 
 class Interrupted(KeyboardInterrupt):
-    """Training was asked to stop and everything is saved."""
+    """Training was asked to stop and everything is saved; the message says how to go on."""
 
 
 @dataclass
@@ -148,7 +148,7 @@ class _Training:
                     break
                 if interruption.requested:
                     self.save()
-                    raise Interrupted
+                    raise self._interrupted()
                 if time.perf_counter() - self.saved_at > settings.checkpoint_seconds:
                     self.save()
         if not state.finished:
@@ -156,7 +156,7 @@ class _Training:
             state.finished = self._is_finished()
         self.save()
         if interruption.requested and not state.finished:
-            raise Interrupted
+            raise self._interrupted()
 
     def _updates(self, order: Plan, first: int) -> Iterator[list[Batch]]:
         pending: list[Batch] = []
@@ -249,6 +249,12 @@ class _Training:
         self.state.seconds += now - self.clock
         checkpoint.save(self.run.last, self.learner.state_variables(), dataclasses.asdict(self.state))
         self.clock = self.saved_at = time.perf_counter()
+
+    def _interrupted(self) -> Interrupted:
+        return Interrupted(
+            f"Stopped at update {self.state.step}; everything is saved. "
+            f"To go on: python main.py mode=train run={self.run.directory}"
+        )
 
     def facts(self) -> dict[str, Any]:
         """Of one epoch's plan: positions that are padding, and what a second of training covers."""

@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 
 from main import _quoted
 from pipelines.contracts import UserError
+from pipelines.run import resolved
 from pipelines.schema import parse, register_resolvers
 
 ROOT = Path(__file__).parent.parent
@@ -26,10 +27,10 @@ OPTIONS = sorted(
 )
 
 
-def composed(*overrides: str):
+def composed(*overrides: str) -> dict:
     register_resolvers()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("config", list(overrides))
+        return resolved(compose("config", list(overrides)))
 
 
 @pytest.mark.parametrize("option", OPTIONS)

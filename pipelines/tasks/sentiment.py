@@ -55,6 +55,7 @@ class Sentiment(Task):
 
         tokens = codec.fields["tokens"]
         assert isinstance(tokens, TextCodec)
+        vectors = vectors_for(tokens.vocabulary, self.embedding.vectors)
         return build_classifier(
             recurrent=model,
             embedding=self.embedding,
@@ -63,7 +64,8 @@ class Sentiment(Task):
             classes=codec.spec.sizes["label"],
             head_dropout=self.dropout,
             seed=seed,
-            vectors=vectors_for(tokens.vocabulary, self.embedding.vectors),
+            vectors=vectors.matrix if vectors else None,
+            known=vectors.known if vectors else None,
         )
 
     def batch(self, columns: Mapping[str, np.ndarray], codec: Codec) -> Batch:

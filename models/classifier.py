@@ -1,0 +1,58 @@
+"""Sequence classifiers: embedding, recurrent encoder, pooling, dense head."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from models.embedding import build_embedding
+from models.heads import Pooling, dense_head
+from models.recurrent import Encoder
+from models.seeds import stream
+from models.settings import EmbeddingSettings, RecurrentSettings
+
+
+@keras.saving.register_keras_serializable(package="recurrent")
+class LengthMask(keras.layers.Layer):
+    """Which positions are real: tokens (B, T), lengths (B,) int32 -> (B, T) bool."""
+
+    def call(self, tokens: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
+        return tf.sequence_mask(lengths, tf.shape(tokens)[1])
+
+
+def build_classifier(
+    *,
+    recurrent: RecurrentSettings,
+    embedding: EmbeddingSettings,
+    pooling: str,
+    vocabulary_size: int,
+    classes: int,
+    head_dropout: float,
+    seed: int,
+    vectors: np.ndarray | None = None,
+    known: np.ndarray | None = None,
+) -> keras.Model:
+    """{"tokens": (B, T) int32, "tokens_length": (B,) int32} -> logits (B, classes) float32.
+
+    vectors (V, D), known (V,): given word vectors, see build_embedding. Every weight and every
+    dropout has its own seed, so that two models that share a part start it alike.
+    """
+    # == Inputs
+    tokens = keras.Input((None,), dtype="int32", name="tokens")
+    length = keras.Input((), dtype="int32", name="tokens_length")
+    mask = LengthMask(name="mask")(tokens, length)
+
+    # == Body
+    embed = build_embedding(
+        embedding, vocabulary_size, seed=stream(seed, "embedding"), vectors=vectors, known=known
+    )
+    encoder = Encoder(recurrent, seed=stream(seed, "encoder"), name="encoder")
+    pool = Pooling(
+        pooling, bidirectional=recurrent.bidirectional, seed=stream(seed, "pool"), name="pool"
+    )
+    y, _ = encoder(embed(tokens, mask), mask=mask)
+    x = pool(y, mask)
+
+    # == Head
+    for layer in dense_head(classes, dropout=head_dropout, seed=stream(seed, "head")):
+        x = layer(x)
+    return keras.Model({"tokens": tokens, "tokens_length": length}, x, name="classifier")

@@ -1,0 +1,132 @@
+"""From a sequence of vectors to one: pooling, and the dense layer on top.
+
+Masked positions never contribute. Sequences are padded at the end and have at least one real
+position.
+"""
+
+from typing import Any, get_args
+
+import keras
+import tensorflow as tf
+
+from models import settings
+from models.seeds import stream
+
+POOLINGS = get_args(settings.Pooling)
+
+_register = keras.saving.register_keras_serializable(package="recurrent")
+
+
+def last_state(y: tf.Tensor, mask: tf.Tensor, bidirectional: bool) -> tf.Tensor:
+    """Where each direction has read everything: forward last, backward first.
+
+    y (B, T, N), mask (B, T) bool -> (B, N).
+    """
+    last = tf.reduce_sum(tf.cast(mask, tf.int32), axis=1) - 1
+    forward = tf.gather(y, tf.maximum(last, 0), axis=1, batch_dims=1)
+    if not bidirectional:
+        return forward
+    half = y.shape[-1] // 2
+    return tf.concat([forward[:, :half], y[:, 0, half:]], axis=-1)
+
+
+def masked_mean(y: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """Mean over real positions of y (B, T, N), mask (B, T) bool -> (B, N)."""
+    weights = tf.cast(mask, y.dtype)[..., tf.newaxis]
+    total = tf.reduce_sum(y * weights, axis=1)
+    return total / tf.maximum(tf.reduce_sum(weights, axis=1), 1)
+
+
+def masked_max(y: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """Maximum over real positions of y (B, T, N), mask (B, T) bool -> (B, N)."""
+    return tf.reduce_max(tf.where(mask[..., tf.newaxis], y, y.dtype.min), axis=1)
+
+
+@_register
+class AttentionPooling(keras.layers.Layer):
+    """A mean weighted by a learned additive query: softmax(v · tanh(y A + a)).
+
+    Bahdanau, Cho & Bengio 2015, with a constant query (Yang et al. 2016, equations 5-7).
+    """
+
+    def __init__(self, *, seed: int = 0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.seed = seed
+
+    def build(self, input_shape: Any) -> None:
+        width = input_shape[-1]
+        self.matrix = self.add_weight(
+            (width, width), keras.initializers.GlorotUniform(seed=stream(self.seed, "matrix")),
+            name="matrix",
+        )  # fmt: skip
+        self.bias = self.add_weight((width,), "zeros", name="bias")
+        self.query = self.add_weight(
+            (width, 1), keras.initializers.GlorotUniform(seed=stream(self.seed, "query")),
+            name="query",
+        )  # fmt: skip
+
+    def compute_mask(self, *_: Any) -> None:
+        """Masks are explicit: none travels with a tensor."""
+
+    def call(self, y: tf.Tensor, mask: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Pools y (B, T, N), mask (B, T) bool -> (B, N), weights (B, T) that sum to 1."""
+        scores = tf.tanh(tf.matmul(y, self.matrix) + self.bias)
+        scores = tf.matmul(scores, tf.cast(self.query, y.dtype))[..., 0]
+        # A finite floor: a row with no real position gives equal weights, not NaN.
+        weights = tf.nn.softmax(tf.where(mask, scores, scores.dtype.min))
+        return tf.einsum("bt,btn->bn", weights, y), weights
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "seed": self.seed}
+
+
+@_register
+class Pooling(keras.layers.Layer):
+    """One vector for a sequence, by one of POOLINGS. `bidirectional` matters to last only."""
+
+    def __init__(
+        self, how: str, *, bidirectional: bool = False, seed: int = 0, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        if how not in POOLINGS:
+            raise ValueError(f"pooling is one of {', '.join(POOLINGS)}; got {how!r}.")
+        self.how, self.bidirectional, self.seed = how, bidirectional, seed
+        self.attention = None
+        if how == "attention":
+            self.attention = AttentionPooling(seed=seed, name="attention", dtype=self.dtype_policy)
+
+    def build(self, input_shape: Any) -> None:
+        if self.attention is not None:
+            self.attention.build(input_shape)
+        self.built = True
+
+    def compute_mask(self, *_: Any) -> None:
+        """Masks are explicit: none travels with a tensor."""
+
+    def call(self, y: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+        """Pools y (B, T, N), mask (B, T) bool -> (B, N), or (B, 2N) for mean_max."""
+        if self.how == "last":
+            return last_state(y, mask, self.bidirectional)
+        if self.attention is not None:
+            return self.attention(y, mask)[0]
+        pools = {
+            "mean": [masked_mean],
+            "max": [masked_max],
+            "mean_max": [masked_mean, masked_max],
+        }[self.how]
+        return tf.concat([pool(y, mask) for pool in pools], axis=-1)
+
+    def get_config(self) -> dict[str, Any]:
+        own = {"how": self.how, "bidirectional": self.bidirectional, "seed": self.seed}
+        return {**super().get_config(), **own}
+
+
+def dense_head(outputs: int, *, dropout: float, seed: int) -> list[keras.layers.Layer]:
+    """Layers from a pooled vector (B, N) to float32 numbers (B, outputs), as a list to apply.
+
+    float32 whatever the compute type: softmax and losses need the range.
+    """
+    initial = keras.initializers.GlorotUniform(seed=stream(seed, "logits"))
+    dense = keras.layers.Dense(outputs, kernel_initializer=initial, dtype="float32", name="logits")
+    drop = keras.layers.Dropout(dropout, seed=stream(seed, "head_dropout"), name="head_dropout")
+    return [drop, dense] if dropout else [dense]

@@ -1,0 +1,65 @@
+"""How often tokens occur in training texts, and how long the texts are; in bounded memory."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Iterable
+
+import numpy as np
+
+MOST_COUNTED = 5_000_000
+"""Different tokens counted at once; beyond it the rarest are forgotten."""
+
+
+class Counts:
+    """How often each token (bytes or code point) occurred, and the lengths of the texts."""
+
+    def __init__(self, lengths: Lengths):
+        self.lengths = lengths
+        self.tokens: Counter[bytes | int] = Counter()
+
+    def add(self, batches: Iterable[tuple[np.ndarray, np.ndarray]]) -> None:
+        """Batches are tokens of several texts laid end to end, and the texts' lengths."""
+        for flat, lengths in batches:
+            self.lengths.add(lengths)
+            self.tokens.update(flat.tolist())
+            least = 1
+            while len(self.tokens) > MOST_COUNTED:
+                self.tokens = Counter({key: n for key, n in self.tokens.items() if n > least})
+                least += 1
+
+    def most_frequent(self, most: int, minimum: int) -> tuple[list[str], float]:
+        """Tokens that occur at least `minimum` times, from frequent to rare, equally frequent ones
+        in their own order; and which share of all tokens is none of them.
+        """
+        frequent = ((-n, key) for key, n in self.tokens.items() if n >= minimum)
+        kept = heapq.nsmallest(most, frequent)
+        known = -sum(n for n, _ in kept)
+        names = [chr(key) if isinstance(key, int) else key.decode() for _, key in kept]
+        return names, 1 - known / max(self.lengths.tokens, 1)
+
+
+class Lengths:
+    """How long training texts are; the longest are told apart up to 100,000 tokens only."""
+
+    def __init__(self, max_tokens: int):
+        self.max_tokens = max_tokens
+        self.tokens = 0
+        self.histogram = np.zeros(100_001, np.int64)
+
+    def add(self, lengths: np.ndarray) -> None:
+        self.tokens += int(lengths.sum())
+        top = len(self.histogram)
+        self.histogram += np.bincount(np.minimum(lengths, top - 1), minlength=top)
+
+    def summary(self) -> dict[str, float]:
+        total = max(int(self.histogram.sum()), 1)
+        up_to = np.cumsum(self.histogram) / total
+        cut = min(self.max_tokens, len(up_to) - 1)
+        return {
+            "truncated share": float(1 - up_to[cut]),
+            "mean length": self.tokens / total,
+            "median length": int(np.searchsorted(up_to, 0.5)),
+            "95% length": int(np.searchsorted(up_to, 0.95)),
+        }

@@ -1,0 +1,105 @@
+"""Raw rows to encoded rows: fits a codec on the training rows, then encodes all in one pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipelines.contracts import Codec, UserError
+from pipelines.division import DROPPED, PARTS
+from pipelines.parallel import in_order
+from pipelines.splits import ROW, ArrowFile, ArrowWriter, arrow_column, stored_dtype
+
+Advance = Callable[[int], None]
+
+
+def training_values(
+    raw: ArrowFile, split: np.ndarray, column: str, advance: Advance
+) -> Iterator[list[Any]]:
+    """A raw column's training values, in batches."""
+    for batch in raw.take(np.flatnonzero(split == 0)):
+        yield batch.column(column).to_pylist()
+        advance(batch.num_rows)
+
+
+def encode(
+    raw: ArrowFile, split: np.ndarray, codec: Codec, directory: Path, advance: Advance
+) -> None:
+    """Writes <split>.arrow for every split that has rows; `split` (N,) as in Division.
+
+    Several threads encode, one writes, in the order of the rows.
+    """
+    kept = np.flatnonzero(split != DROPPED).astype(np.int32 if len(split) < 2**31 else np.int64)
+    cuts = np.searchsorted(kept, raw.starts)
+    numbers = (kept[a:b] for a, b in pairwise(cuts) if a < b)
+    batches = zip(numbers, raw.take(kept), strict=True)
+    writers: dict[int, ArrowWriter] = {}
+    with ExitStack() as stack:
+        for rows, encoded in in_order(_Encoder(codec, raw.batches[0].schema, split), batches):
+            of_row = split[rows]
+            for part in np.unique(of_row):
+                if part not in writers:
+                    path = directory / f"{PARTS[part]}.arrow"
+                    writers[part] = stack.enter_context(ArrowWriter(path))
+                writers[part].write(encoded.take(pa.array(np.flatnonzero(of_row == part))))
+            advance(len(rows))
+
+
+class _Encoder:
+    """Calls are independent of each other, so several threads may make them."""
+
+    def __init__(self, codec: Codec, schema: pa.Schema, split: np.ndarray):
+        import tensorflow as tf
+
+        self.codec = codec
+        self.spec = codec.spec
+        self.split = split
+        self.columns = sorted({field.column for field in codec.fields.values()})
+        signature = {}
+        for name in self.columns:
+            nothing = _tensor(pa.array([], schema.field(name).type))
+            signature[name] = tf.TensorSpec([None], nothing.dtype)
+        graph = tf.function(codec.encode, input_signature=[signature])
+        # Traced here: threads that trace at once would each do it.
+        self.graph = graph.get_concrete_function()
+
+    def __call__(
+        self, batch: tuple[np.ndarray, pa.RecordBatch]
+    ) -> tuple[np.ndarray, pa.RecordBatch]:
+        rows, raw = batch
+        encoded = self.graph({name: _tensor(raw.column(name)) for name in self.columns})
+        arrays = {ROW: pa.array(rows)}
+        for name, field in self.spec.fields.items():
+            dtype = stored_dtype(field, self.spec.sizes.get(name))
+            if field.is_sequence:
+                flat, lengths = encoded[name].flat_values.numpy(), encoded[name].row_lengths()
+                arrays[name] = arrow_column(field, dtype, flat, lengths.numpy())
+            else:
+                values = encoded[name].numpy()
+                self._check(name, raw, values, rows)
+                arrays[name] = arrow_column(field, dtype, values, None)
+        return rows, pa.RecordBatch.from_pydict(arrays)
+
+    def _check(self, name: str, raw: pa.RecordBatch, values: np.ndarray, rows: np.ndarray) -> None:
+        field = self.codec.fields[name]
+        column, of_row = raw.column(field.column), self.split[rows]
+        for part in np.unique(of_row):
+            here = np.flatnonzero(of_row == part)
+            try:
+                field.check(column.take(pa.array(here)).to_pylist(), values[here])
+            except UserError as error:
+                raise UserError(f"in the {PARTS[part]} split: {error}") from error
+
+
+def _tensor(column: pa.Array) -> Any:
+    import tensorflow as tf
+
+    if pa.types.is_string(column.type) or pa.types.is_binary(column.type):
+        return tf.constant(column.to_pylist(), tf.string, shape=[len(column)])
+    return tf.constant(column.to_numpy(zero_copy_only=False))

@@ -1,0 +1,263 @@
+"""Evaluate: predictions of whole splits, scores with intervals, and baselines beside them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pipelines.batches import assemble, plan
+from pipelines.contracts import Codec, Score, Split, Task
+from pipelines.metrics.bootstrap import Measurement, measure_all
+from pipelines.metrics.wording import verdict
+from pipelines.progress import Bar
+from pipelines.run import written_whole
+from pipelines.settings import EvaluateSettings
+
+log = logging.getLogger(__name__)
+
+Arrays = dict[str, np.ndarray]
+Predict = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+
+MOST_BUCKETS = 8
+SMALLEST_BUCKET = 50
+"""Fewer examples than this have intervals too wide to compare lengths by."""
+
+
+class Evaluation(NamedTuple):
+    """metrics  to be merged into metrics.json; predictions  by split, in the split's order."""
+
+    metrics: dict[str, Any]
+    predictions: dict[str, Arrays]
+
+
+class Prediction(NamedTuple):
+    """A split's predictions, in its order, and examples a second once the graph is traced."""
+
+    outputs: Arrays
+    throughput: float
+
+
+def evaluate(
+    task: Task,
+    predict: Predict,
+    codec: Codec,
+    splits: Mapping[str, Split],
+    settings: EvaluateSettings,
+    *,
+    seed: int,
+    predictions_file: Path,
+) -> Evaluation:
+    """Measures the splits that the settings name; writes the predictions, a JSON object a line.
+
+    predict   from tensors by name, as in Batch.inputs, to tensors by name: task.predict as a graph.
+    splits    all of the run, by name; the baselines learn from "train".
+    """
+    predictions: dict[str, Arrays] = {}
+    measured: dict[str, dict[str, Measurement]] = {}
+    throughput = 0.0
+    metrics: dict[str, Any] = {"by_length": {}, "baselines": {}}
+    for name in settings.splits:
+        split = splits[name]
+        with Bar(f"predict {name}", len(split), "examples") as bar:
+            predictions[name], throughput = predict_split(
+                predict, split, task, codec, tokens=settings.batch_tokens, progress=bar.advance
+            )
+        scores = task.score(predictions[name], split)
+        measured[name] = measure_all(scores, len(split), resamples=settings.resamples, seed=seed)
+        metrics[name] = entries(measured[name])
+        if settings.diagnostics:
+            metrics["by_length"][name] = by_length(
+                scores, split, resamples=settings.resamples, seed=seed
+            )
+    evaluated = {name: splits[name] for name in predictions}
+    write_predictions(predictions_file, task, codec, evaluated, predictions)
+    last = "test" if "test" in settings.splits else settings.splits[-1]
+    beside: dict[str, dict[str, Measurement]] = {}
+    if settings.diagnostics:
+        beside = measure_baselines(task, splits["train"], splits[last], settings, seed=seed)
+        metrics["baselines"][last] = {name: entries(scores) for name, scores in beside.items()}
+    metrics.update(judge(measured[last], beside, len(splits[last])))
+    metrics["throughput"] = {"evaluate": throughput}
+    log.info("%s", metrics["verdict"])
+    return Evaluation(metrics, predictions)
+
+
+def predict_split(
+    predict: Predict,
+    split: Split,
+    task: Task,
+    codec: Codec,
+    *,
+    tokens: int,
+    progress: Callable[[int], None] | None = None,
+) -> Prediction:
+    """Every example's prediction.
+
+    Batches go longest first, so that memory runs out at once or never. Outputs that are longer in
+    some batches than in others (sequences) are padded with 0 on the right of their second axis.
+    `progress` is told how many more are done.
+    """
+    order = plan(split.lengths(), tokens=tokens, seed=None)
+    parts, seconds = [], []
+    batches = assemble(split, order, make=lambda columns: task.batch(columns, codec).inputs)
+    for number, inputs in enumerate(batches):
+        begun = time.perf_counter()
+        parts.append({name: np.asarray(value) for name, value in predict(inputs).items()})
+        seconds.append(time.perf_counter() - begun)
+        if progress:
+            progress(len(order[number]))
+    rows = [order[number] for number in range(len(order))]
+    # The first batch also traces the graph, which is no property of the model.
+    timed = slice(1, None) if len(rows) > 1 else slice(None)
+    throughput = sum(map(len, rows[timed])) / max(sum(seconds[timed]), 1e-9)
+    back = np.argsort(np.concatenate(rows), kind="stable")
+    outputs = {name: _join([part[name] for part in parts])[back] for name in parts[0]}
+    return Prediction(outputs, throughput)
+
+
+def entries(measured: Mapping[str, Measurement]) -> dict[str, dict[str, Any]]:
+    return {name: one.entry() for name, one in measured.items()}
+
+
+def measure_baselines(
+    task: Task, train: Split, split: Split, settings: EvaluateSettings, *, seed: int
+) -> dict[str, dict[str, Measurement]]:
+    """The same scores on the same resamples for each naive system, by its name."""
+    begun = time.perf_counter()
+    measured = {
+        name: measure_all(
+            task.score(outputs, split), len(split), resamples=settings.resamples, seed=seed
+        )
+        for name, outputs in task.baselines(train, split).items()
+    }
+    log.info("baselines: %s in %.1f s", ", ".join(measured) or "none", time.perf_counter() - begun)
+    return measured
+
+
+def judge(
+    network: Mapping[str, Measurement],
+    baselines: Mapping[str, Mapping[str, Measurement]],
+    examples: int,
+) -> dict[str, Any]:
+    """By the most important score that is defined: "verdict" in words, "comparison" in numbers."""
+    if not network:
+        return {"verdict": "No score is defined on this split.", "comparison": None}
+    name = next(iter(network))
+    beside = {baseline: scores[name] for baseline, scores in baselines.items() if name in scores}
+    sentence, best, result = verdict(name, network[name], beside, examples)
+    comparison = result and {
+        "score": name,
+        "baseline": best,
+        "difference": result.difference,
+        "low": result.low,
+        "high": result.high,
+        "p": result.p,
+        "outcome": result.outcome,
+    }
+    return {"verdict": sentence, "comparison": comparison}
+
+
+def by_length(
+    scores: Mapping[str, Score], split: Split, *, resamples: int, seed: int
+) -> list[dict[str, Any]]:
+    """Scores on buckets of the first sequence field's length, about equally many examples in each.
+
+    "from" and "to" are the shortest and longest length in a bucket. The most important score comes
+    with its interval, under "low" and "high". Nothing for a split without sequences.
+    """
+    lengths = split.lengths()
+    if not len(lengths) or not lengths.shape[1]:
+        return []
+    lengths, buckets = lengths[:, 0], []
+    first = next(iter(scores))
+    for low, high in _quantile_buckets(lengths):
+        keep = (lengths >= low) & (lengths <= high)
+        values = {
+            name: float(score.of(keep[None].astype(float))[0]) for name, score in scores.items()
+        }
+        bucket: dict[str, Any] = {
+            "from": int(lengths[keep].min()),
+            "to": int(lengths[keep].max()),
+            "count": int(keep.sum()),
+        }
+        bucket["scores"] = {name: value for name, value in values.items() if np.isfinite(value)}
+        part = measure_all(
+            {first: scores[first]}, len(keep), resamples=resamples, seed=seed, keep=keep
+        )
+        if first in part:
+            entry = part[first].entry()
+            bucket |= {"low": entry["low"], "high": entry["high"]}
+        buckets.append(bucket)
+    return buckets
+
+
+def write_predictions(
+    path: Path,
+    task: Task,
+    codec: Codec,
+    splits: Mapping[str, Split],
+    predictions: Mapping[str, Arrays],
+) -> None:
+    """A line an example: split, row, what was given, the reference and the answer, by column."""
+    with written_whole(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        for name, split in splits.items():
+            for line in prediction_lines(task, codec, split, predictions[name]):
+                file.write(json.dumps({"split": name, **line}, ensure_ascii=False) + "\n")
+
+
+def prediction_lines(
+    task: Task, codec: Codec, split: Split, predictions: Arrays, *, chunk: int = 1000
+) -> Iterator[dict[str, Any]]:
+    """The split's examples beside task.answers, in order. Bytes that are no text are counted."""
+    references = [column for column in task.reads if column not in task.given]
+    for start in range(0, len(split), chunk):
+        rows = range(start, min(start + chunk, len(split)))
+        part = {name: values[rows.start : rows.stop] for name, values in predictions.items()}
+        answers = {name: np.asarray(value) for name, value in task.answers(part, codec).items()}
+        for position, (row, example) in enumerate(zip(rows, split.examples(rows), strict=True)):
+            yield {
+                "row": row,
+                "given": {column: _plain(example[column]) for column in task.given},
+                "reference": {column: _plain(example[column]) for column in references},
+                "answer": {name: _plain(values[position]) for name, values in answers.items()},
+            }
+
+
+def _quantile_buckets(lengths: np.ndarray) -> list[tuple[int, int]]:
+    """Disjoint closed ranges that together hold every length; fewer where lengths repeat often."""
+    count = int(np.clip(len(lengths) // SMALLEST_BUCKET, 1, MOST_BUCKETS))
+    upper = np.unique(np.quantile(lengths, np.arange(1, count + 1) / count, method="lower"))
+    lower = np.concatenate([[lengths.min()], upper[:-1] + 1])
+    return [(int(low), int(high)) for low, high in zip(lower, upper, strict=True)]
+
+
+def _join(parts: list[np.ndarray]) -> np.ndarray:
+    if parts[0].ndim < 2 or len({part.shape[1] for part in parts}) == 1:
+        return np.concatenate(parts)
+    longest = max(part.shape[1] for part in parts)
+    rest = [(0, 0)] * (parts[0].ndim - 2)
+    return np.concatenate(
+        [np.pad(part, [(0, 0), (0, longest - part.shape[1]), *rest]) for part in parts]
+    )
+
+
+def _plain(value: Any) -> Any:
+    """As JSON can hold it; floats to six significant digits."""
+    if isinstance(value, bytes):
+        try:
+            return value.decode("utf-8")
+        except UnicodeDecodeError:
+            return f"<{len(value)} bytes>"
+    if isinstance(value, np.ndarray | np.generic):
+        return _plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if np.isfinite(value) else None
+    return value if isinstance(value, str | int | bool) or value is None else str(value)

@@ -1,0 +1,1 @@
+"""Corpus-level scores, and what their numbers can bear."""

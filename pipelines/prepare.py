@@ -1,0 +1,248 @@
+"""Stage 1: raw examples become numbers on disk, once for all runs with the same settings.
+
+Read once → divide → fit the codec on train → encode all in one pass → publish in one rename.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from array import array
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipelines import cache, division, encoding, fingerprints, splits
+from pipelines.contracts import Codec, FieldCodec, RowIssues, Source, Split, UserError
+from pipelines.progress import Bar
+from pipelines.settings import PrepareSettings
+
+Progress = Callable[[str, int | None, str], AbstractContextManager[Any]]
+"""Like Bar: of title, total and unit, makes something that is told `advance(how many more)`."""
+
+MOST_STRATA, FEW = 10_000, 10
+"""More values than this are no strata but a column taken by mistake, as are more than FEW where
+most occur only once."""
+
+EVERY = 1000
+"""Rows between two advances of the bar, which costs more than reading a row."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """splits by name, "train" first; report: JSON-able facts about rows, splits and codec.
+
+    seconds  that this call took. reused: nothing had to be read or encoded.
+    """
+
+    splits: Mapping[str, Split]
+    codec: Codec
+    report: Mapping[str, Any]
+    fingerprint: str
+    directory: Path
+    seconds: float
+    reused: bool
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """What reading found: (N,) arrays, and the strata's values by number."""
+
+    hashes: np.ndarray
+    strata: np.ndarray
+    given: np.ndarray
+    values: Sequence[Any]
+
+
+def prepare(
+    source: Source,
+    task_codec: Mapping[str, FieldCodec],
+    *,
+    reads: Sequence[str],
+    identity: Sequence[str],
+    stratify: str | None,
+    settings: PrepareSettings,
+    progress: Progress = Bar,
+) -> Prepared:
+    """Takes what an earlier call with the same data, settings and code made, or makes it.
+
+    `task_codec` are unfitted codecs by field; afterwards they are fitted. UserError if rows can't
+    be read, a split is empty, a codec can't be fitted, or the cache can't be written.
+    """
+    started = time.monotonic()
+    decisive = {k: v for k, v in dataclasses.asdict(settings).items() if k != "cache_dir"}
+    columns = [list(reads), list(identity), stratify]
+    fingerprint = fingerprints.fingerprint(source, task_codec, columns, decisive)
+    directory = Path(settings.cache_dir).expanduser() / fingerprint
+    codec = Codec(task_codec)
+    meta = cache.read_meta(directory)
+    reused = meta is not None
+    if meta is None:
+        with cache.locked(directory):
+            # Another process may have made it while we waited.
+            meta = cache.read_meta(directory)
+            reused = meta is not None
+            if meta is None:
+                with cache.published(directory) as temporary:
+                    work = _Preparation(source, codec, stratify, settings, progress, temporary)
+                    work.run(reads, identity)
+                meta = cache.read_meta(directory)
+    if meta is None:
+        raise UserError(f"the cache {directory} vanished while it was written; try again")
+    codec.load(directory / "codec")
+    opened = splits.open_splits(directory, meta["splits"], codec.spec)
+    seconds = time.monotonic() - started
+    return Prepared(opened, codec, meta["report"], fingerprint, directory, seconds, reused)
+
+
+class _Preparation:
+    """One making of the cache; `run` is the table of contents."""
+
+    def __init__(
+        self,
+        source: Source,
+        codec: Codec,
+        stratify: str | None,
+        settings: PrepareSettings,
+        progress: Progress,
+        directory: Path,
+    ):
+        self.source = source
+        self.codec = codec
+        self.stratify = stratify
+        self.settings = settings
+        self.progress = progress
+        self.directory = directory
+        self.name = source.provenance().name
+
+    def run(self, reads: Sequence[str], identity: Sequence[str]) -> None:
+        issues = RowIssues()
+        rows = self._read(reads, identity, issues)
+        self._check_rows(issues, rows)
+        divided = self._divide(rows)
+        raw = splits.ArrowFile(self.directory / "raw.arrow")
+        self._fit(raw, divided.split)
+        self._encode(raw, divided.split)
+        self.codec.save(self.directory / "codec")
+        names = [name for part, name in enumerate(division.PARTS) if np.any(divided.split == part)]
+        report = self._report(issues, rows, divided)
+        cache.write_meta(self.directory, {"splits": names, "report": report})
+
+    def _read(self, reads: Sequence[str], identity: Sequence[str], issues: RowIssues) -> _Rows:
+        hashes, strata, given = array("Q"), array("i"), array("b")
+        numbers: dict[Any, int] = {}
+        columns = tuple(dict.fromkeys([*reads, *identity, *filter(None, [self.stratify])]))
+        with (
+            splits.ArrowWriter(self.directory / "raw.arrow") as file,
+            self.progress(f"read {self.name}", None, "rows") as bar,
+        ):
+            raw = splits.RawWriter(file, columns)
+            for part in self.source.parts():
+                place = 0 if part == "all" else division.PARTS.index(part)
+                for example in self.source.read(part, issues):
+                    raw.add(example)
+                    hashes.append(division.content_hash([example[name] for name in identity]))
+                    stratum = example[self.stratify] if self.stratify else None
+                    strata.append(numbers.setdefault(stratum, len(numbers)))
+                    given.append(place)
+                    if len(hashes) % EVERY == 0:
+                        bar.advance(EVERY)
+                    if len(numbers) > MOST_STRATA:
+                        raise self._no_strata(list(numbers), len(hashes))
+            raw.flush()
+            bar.advance(len(hashes) % EVERY)
+        # Numbered by value, not by first occurrence: the order of rows must not matter.
+        values = sorted(numbers, key=lambda value: (type(value).__name__, value))
+        rank = np.empty(len(values), np.int32)
+        rank[[numbers[value] for value in values]] = np.arange(len(values))
+        ranked = rank[np.frombuffer(strata, np.int32)] if len(strata) else np.zeros(0, np.int32)
+        return _Rows(
+            np.frombuffer(hashes, np.uint64), ranked, np.frombuffer(given, np.int8), values
+        )
+
+    def _no_strata(self, values: Sequence[Any], rows: int) -> UserError:
+        shown = ", ".join(repr(value) for value in values[:5])
+        return UserError(
+            f"column {self.stratify!r} of {self.name} has {len(values):,} different values among "
+            f"{rows:,} rows ({shown}, ...): is it the right label column? Numbers to be estimated "
+            "are no classes"
+        )
+
+    def _check_rows(self, issues: RowIssues, rows: _Rows) -> None:
+        total = issues.count + len(rows.hashes)
+        if total == 0:
+            raise UserError(f"{self.name} has no rows")
+        allowed = self.settings.bad_rows
+        if issues.count > allowed * total:
+            first = "; ".join(issues.first[:3]) + ("; …" if issues.count > 3 else "")
+            raise UserError(
+                f"{issues.count:,} of {total:,} rows of {self.name} can't be read "
+                f"({issues.count / total:.1%}, allowed {allowed:.1%}): {first}. "
+                "Mend them or raise prepare.bad_rows"
+            )
+        if len(rows.values) > max(FEW, len(rows.hashes) / 2):
+            raise self._no_strata(rows.values, len(rows.hashes))
+        if self.stratify is not None and len(rows.values) < 2:
+            raise UserError(
+                f"column {self.stratify!r} of {self.name} holds only {rows.values[0]!r}: at least "
+                "two different values are needed; is it the right label column?"
+            )
+
+    def _divide(self, rows: _Rows) -> division.Division:
+        given = set(self.source.parts()) - {"all"}
+        shares = {"validation": self.settings.validation, "test": self.settings.test}
+        divided = division.divide(
+            rows.hashes,
+            rows.strata,
+            rows.given,
+            shares=shares,
+            limit=self.settings.limit,
+            seed=self.settings.division_seed,
+        )
+        wanted = ["train"] + [n for n in shares if n in given or shares[n] > 0]
+        for name in wanted:
+            if not np.any(divided.split == division.PARTS.index(name)):
+                raise UserError(
+                    f"the {name} split is empty: {self.name} has {len(rows.hashes):,} rows, "
+                    f"{np.count_nonzero(divided.split >= 0):,} of them used and different; "
+                    "give more rows, or change prepare.validation, prepare.test or prepare.limit"
+                )
+        return divided
+
+    def _fit(self, raw: splits.ArrowFile, split: np.ndarray) -> None:
+        rows = int(np.count_nonzero(split == 0))
+        for name, codec in self.codec.fields.items():
+            with self.progress(f"fit {name}", rows, "rows") as bar:
+                codec.fit(encoding.training_values(raw, split, codec.column, bar.advance))
+
+    def _encode(self, raw: splits.ArrowFile, split: np.ndarray) -> None:
+        with self.progress("encode", int(np.count_nonzero(split >= 0)), "rows") as bar:
+            encoding.encode(raw, split, self.codec, self.directory, bar.advance)
+
+    def _report(self, issues: RowIssues, rows: _Rows, divided: division.Division) -> dict[str, Any]:
+        sizes, strata = {}, {}
+        for part, name in enumerate(division.PARTS):
+            here = divided.split == part
+            if here.any():
+                sizes[name] = int(np.count_nonzero(here))
+                counts = np.bincount(rows.strata[here], minlength=len(rows.values))
+                strata[name] = {str(v): int(n) for v, n in zip(rows.values, counts, strict=True)}
+        return {
+            "source": dataclasses.asdict(self.source.provenance()),
+            "rows": len(rows.hashes) + issues.count,
+            "bad rows": issues.count,
+            "bad row reasons": issues.reasons,
+            "bad row examples": issues.first,
+            "duplicates": divided.duplicates,
+            "conflicts": divided.conflicts,
+            "overlaps": dict(divided.overlaps),
+            "duplicates kept": divided.kept_duplicates,
+            "left out by limit": divided.limited,
+            "splits": sizes,
+            "strata": strata if self.stratify else {},
+            "codec": {name: codec.summary() for name, codec in self.codec.fields.items()},
+        }

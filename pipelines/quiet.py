@@ -1,0 +1,36 @@
+"""TensorFlow without its start-up chatter, which would bury what a person needs to read."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+def import_tensorflow() -> None:
+    """Imports TensorFlow and starts its runtime, quietly. Errors in doing so are still raised."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with _native_messages_dropped():
+        import tensorflow as tf
+
+        tf.config.list_logical_devices()
+        import keras  # noqa: F401
+    # "Assets written to" and renamed signature inputs; ours says where the export lies.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    logging.getLogger("absl").setLevel(logging.ERROR)
+
+
+@contextmanager
+def _native_messages_dropped() -> Iterator[None]:
+    """Libraries write to file descriptor 2 before they have read any setting of log levels."""
+    sys.stderr.flush()
+    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nothing, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)

@@ -1,0 +1,285 @@
+"""The report: one HTML file without any outside resource, made from what a run measured.
+
+A pure function of metrics.json, the history and the task's sections, so that it can be made again.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipelines.contracts import Figure, Passages, Provenance, Section, Table
+from pipelines.metrics.wording import duration, label, number, short
+from pipelines.plots import PALETTE, beside_baselines, by_length, learning_curves, svg
+from pipelines.run import written_whole
+
+EXPANDED = 260
+"""Characters of a text that are shown before the reader asks for the rest."""
+
+_SPLITS = ("test", "validation", "train")
+
+
+def report(
+    directory: Path,
+    *,
+    metrics: Mapping[str, Any],
+    history: Sequence[Mapping[str, Any]],
+    sections: Sequence[Section],
+    provenance: Provenance,
+    config_yaml: str,
+    made: datetime.date | None = None,
+) -> Path:
+    """Writes report.html and plots/*.svg into the directory; returns the report's path.
+
+    metrics  all of metrics.json. What it lacks is left out of the report.
+    """
+    drawn = _Drawing(directory / "plots")
+    page = (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            heading=_heading(metrics, provenance, made or datetime.date.today()),
+            outcome=(metrics.get("comparison") or {}).get("outcome"),
+            verdict=metrics.get("verdict"),
+            cards=_cards(metrics),
+            scores=_score_rows(metrics),
+            columns=_score_columns(metrics),
+            beside=drawn.each(_beside(metrics)),
+            curves=drawn.each(learning_curves(history)),
+            lengths=drawn.each(_lengths(metrics)),
+            own=[drawn.section(section) for section in sections],
+            splits=_splits_table(metrics.get("data", {})),
+            data=_flat({k: v for k, v in metrics.get("data", {}).items() if k not in _SHOWN_APART}),
+            bad_rows=metrics.get("data", {}).get("bad rows", 0),
+            bad_row_examples=metrics.get("data", {}).get("bad row examples", []),
+            provenance=provenance,
+            costs=_costs(metrics),
+            versions=_flat(metrics.get("versions", {})) + _flat(metrics.get("machine", {})),
+            command=metrics.get("command"),
+            config=config_yaml,
+            palette=PALETTE,
+        )
+    )
+    path = directory / "report.html"
+    with written_whole(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return path
+
+
+class _Drawing:
+    """Figures as SVG, for the page and as plots/<name>.svg; names are unique within a report."""
+
+    def __init__(self, directory: Path):
+        self.directory = directory
+        self.names: set[str] = set()
+
+    def each(self, figures: Iterable[Figure]) -> list[dict[str, Any]]:
+        return [self.section(figure) for figure in figures]
+
+    def section(self, section: Section) -> dict[str, Any]:
+        """What the template needs to show it."""
+        kind = {Figure: "figure", Table: "table", Passages: "passages"}[type(section)]
+        shown: dict[str, Any] = {"kind": kind, "it": section, "name": self._name(section.title)}
+        if isinstance(section, Figure):
+            shown["svg"] = svg(section, shown["name"])
+            with written_whole(self.directory / f"{shown['name']}.svg") as temporary:
+                temporary.write_text(svg(section, shown["name"], standalone=True), encoding="utf-8")
+        return shown
+
+    def _name(self, title: str) -> str:
+        stem = re.sub(r"[^a-z0-9]+", "_", title.lower()).strip("_") or "plot"
+        # An id starts with a letter.
+        stem = stem if stem[0].isalpha() else f"plot_{stem}"
+        name, count = stem, 1
+        while name in self.names:
+            count += 1
+            name = f"{stem}_{count}"
+        self.names.add(name)
+        return name
+
+
+def _environment() -> Any:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters.update(label=label, number=number, cell=_cell, beginning=_beginning)
+    return environment
+
+
+def _heading(
+    metrics: Mapping[str, Any], provenance: Provenance, made: datetime.date
+) -> dict[str, str]:
+    task, model = str(metrics.get("task", "run")), str(metrics.get("model", "network"))
+    return {
+        "title": f"{task.replace('_', ' ').capitalize()} with {_MODELS.get(model, model)}",
+        "data": provenance.name,
+        "seed": str(metrics.get("seed", "–")),
+        "date": f"{made.day} {made:%B %Y}",
+    }
+
+
+_MODELS = {
+    "simple_rnn": "a simple RNN",
+    "lstm": "an LSTM",
+    "gru": "a GRU",
+    "bi_simple_rnn": "a bidirectional simple RNN",
+    "bi_lstm": "a bidirectional LSTM",
+    "bi_gru": "a bidirectional GRU",
+}
+
+
+def _evaluated(metrics: Mapping[str, Any]) -> list[str]:
+    """Splits that have scores, the one that the baselines were measured on first."""
+    names = [name for name in _SPLITS if isinstance(metrics.get(name), Mapping) and metrics[name]]
+    return sorted(names, key=lambda name: name not in metrics.get("baselines", {}))
+
+
+def _cards(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The numbers that a reader wants first: name, value, and a line below."""
+    cards = []
+    for split in _evaluated(metrics)[:1]:
+        name, entry = next(iter(metrics[split].items()))
+        span = f"95% {number(entry['low'])} to {number(entry['high'])}"
+        cards.append(
+            {"name": f"{split} {label(name)}", "value": number(entry["value"]), "note": span}
+        )
+        comparison = metrics.get("comparison")
+        if comparison:
+            baseline = metrics["baselines"][split][comparison["baseline"]][comparison["score"]]
+            value = number(baseline["value"])
+            cards.append({"name": "best baseline", "value": value, "note": comparison["baseline"]})
+    if "parameters" in metrics:
+        total, trained = metrics["parameters"]["total"], metrics["parameters"]["trainable"]
+        note = "all of them trained" if trained == total else f"{trained:,} of them trained"
+        cards.append({"name": "parameters", "value": short(total), "note": note})
+    seconds = metrics.get("seconds", {})
+    if seconds:
+        total = seconds.get("total", sum(seconds.values()))
+        note = f"{duration(seconds['train'])} of it training" if "train" in seconds else ""
+        cards.append({"name": "time in all", "value": duration(total), "note": note})
+    if "evaluate" in metrics.get("throughput", {}):
+        rate = metrics["throughput"]["evaluate"]
+        cards.append(
+            {"name": "predictions", "value": f"{short(rate)}/s", "note": "examples, in batches"}
+        )
+    return cards
+
+
+def _score_columns(metrics: Mapping[str, Any]) -> list[str]:
+    splits = _evaluated(metrics)
+    baselines = [name for split in splits for name in metrics.get("baselines", {}).get(split, {})]
+    return [*splits, *dict.fromkeys(baselines)]
+
+
+def _score_rows(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A row a score: its entries by column, None where a column lacks it."""
+    splits = _evaluated(metrics)
+    columns: list[Mapping[str, Any]] = [metrics[split] for split in splits]
+    for split in splits:
+        columns += metrics.get("baselines", {}).get(split, {}).values()
+    names = dict.fromkeys(name for column in columns for name in column)
+    rows = []
+    for name in names:
+        entries = [column.get(name) for column in columns]
+        first = next(entry for entry in entries if entry)
+        rows.append({"name": name, "entries": entries, "about": first})
+    return rows
+
+
+def _beside(metrics: Mapping[str, Any]) -> list[Figure]:
+    for split in _evaluated(metrics)[:1]:
+        name, entry = next(iter(metrics[split].items()))
+        baselines = metrics.get("baselines", {}).get(split, {})
+        beside = {
+            baseline: scores[name] for baseline, scores in baselines.items() if name in scores
+        }
+        return [beside_baselines(name, entry, beside)] if beside else []
+    return []
+
+
+def _lengths(metrics: Mapping[str, Any]) -> list[Figure]:
+    for split in _evaluated(metrics)[:1]:
+        buckets = metrics.get("by_length", {}).get(split) or []
+        if len(buckets) > 1:
+            return [by_length(buckets, next(iter(metrics[split])))]
+    return []
+
+
+_SHOWN_APART = ("source", "splits", "strata", "bad row examples")
+
+MOST_STRATA = 8
+
+
+def _splits_table(data: Mapping[str, Any]) -> Table | None:
+    """Examples of each split and, where they are few, of each value that the division balanced."""
+    if not data.get("splits"):
+        return None
+    strata = data.get("strata") or {}
+    values = list(dict.fromkeys(value for counts in strata.values() for value in counts))
+    values = values if len(values) <= MOST_STRATA else []
+    rows = [
+        (name, size, *(strata.get(name, {}).get(value, 0) for value in values))
+        for name, size in data["splits"].items()
+    ]
+    return Table("Splits", ("split", "examples", *values), rows)
+
+
+def _costs(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
+    seconds = metrics.get("seconds", {})
+    rows = [(f"time: {name}", duration(value)) for name, value in seconds.items()]
+    rows += [
+        (f"memory: {name}", f"{value:,.0f} MB") for name, value in _named(metrics, "memory", "_mb")
+    ]
+    rows += [
+        (f"throughput: {name}", f"{value:,.0f} /s") for name, value in _named(metrics, "throughput")
+    ]
+    if isinstance(metrics.get("padding"), int | float):
+        rows.append(
+            ("padding among the positions of training", f"{100 * metrics['padding']:.1f} %")
+        )
+    rows += _flat({key: metrics[key] for key in ("parameters", "epochs") if key in metrics})
+    return rows
+
+
+def _named(metrics: Mapping[str, Any], key: str, ending: str = "") -> list[tuple[str, float]]:
+    values = metrics.get(key, {})
+    return [(name.removesuffix(ending).replace("_", " "), value) for name, value in values.items()]
+
+
+def _flat(values: Mapping[str, Any], before: str = "") -> list[tuple[str, Any]]:
+    """Nested facts as rows: {"codec": {"tokens": {"size": 5}}} is ("codec: tokens: size", 5)."""
+    rows: list[tuple[str, Any]] = []
+    for key, value in values.items():
+        name = f"{before}{key}".replace("_", " ")
+        if isinstance(value, Mapping):
+            rows += _flat(value, f"{name}: ")
+        elif value is not None:
+            rows.append(
+                (name, ", ".join(map(str, value)) if isinstance(value, list | tuple) else value)
+            )
+    return rows
+
+
+def _cell(value: Any) -> Any:
+    """A table's cell: integers with separators, other numbers as scores are."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if not isinstance(value, int | float):
+        return value
+    return f"{value:,}" if isinstance(value, int) else number(value)
+
+
+def _beginning(value: Any) -> str | None:
+    """The start of a text that is too long to be shown whole; None for one that isn't."""
+    if not isinstance(value, str) or hasattr(value, "__html__") or len(value) <= EXPANDED:
+        return None
+    return value[:EXPANDED].rsplit(maxsplit=1)[0][:EXPANDED] + " …"

@@ -1,0 +1,104 @@
+"""A CSV file that lies in an ordinary Python package, read without running the package's code."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from functools import cache
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from models.settings import settings
+from pipelines.contracts import Example, Provenance, RowIssues, Source, UserError
+from pipelines.sources.rows import check_columns, read_rows
+
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+@settings
+class PackagedCsv(Source):
+    """A text and a label a row, with exactly the bytes that `sha256` says.
+
+    package, version  as pip knows them.
+    file         path of the CSV file inside the package's installation.
+    rows         column and the value it must have: {source: imdb}; {} for all rows.
+    label_names  the file's labels and what we call them.
+    """
+
+    format: Literal["packaged_csv"]
+    name: str
+    package: str
+    version: str
+    file: str
+    sha256: Sha256
+    rows: dict[str, str]
+    text_column: str
+    label_column: str
+    label_names: dict[str, str]
+    licence: str
+    citation: str
+
+    columns = ("text", "label")
+
+    def check(self) -> None:
+        check_columns(self._path(), self._columns())
+
+    def parts(self) -> tuple[str, ...]:
+        return ("all",)
+
+    def read(self, part: str, issues: RowIssues) -> Iterator[Example]:
+        wanted = [(f"rows.{column}", value) for column, value in self.rows.items()]
+        for row in read_rows(self._path(), self._columns(), issues, labels=("label",)):
+            if all(row[key] == value for key, value in wanted):
+                label = row["label"]
+                if label not in self.label_names:
+                    raise UserError(
+                        f"data.label_names must name all labels of {self.file}; "
+                        f"it lacks {label!r}: add it"
+                    )
+                yield {"text": row["text"], "label": self.label_names[label]}
+
+    def fingerprint(self) -> str:
+        how = [self.sha256, self.rows, self.text_column, self.label_column, self.label_names]
+        return hashlib.sha256(json.dumps(how, sort_keys=True).encode()).hexdigest()
+
+    def provenance(self) -> Provenance:
+        origin = f"{self.file} of the package {self.package} {self.version}, from the Python index"
+        return Provenance(self.name, origin, self.licence, self.citation)
+
+    def _columns(self) -> dict[str, str]:
+        filters = {f"rows.{column}": column for column in self.rows}
+        return {"text": self.text_column, "label": self.label_column, **filters}
+
+    def _path(self) -> Path:
+        remedy = f"pip install {self.package}=={self.version}"
+        try:
+            installed = distribution(self.package)
+        except PackageNotFoundError:
+            raise UserError(
+                f"data={self.name} needs the package {self.package} {self.version}; "
+                f"it isn't installed: {remedy}"
+            ) from None
+        if installed.version != self.version:
+            raise UserError(
+                f"data={self.name} needs the package {self.package} {self.version}; "
+                f"{installed.version} is installed: {remedy}"
+            )
+        path = Path(str(installed.locate_file(self.file)))
+        if not path.is_file() or _digest(path) != self.sha256:
+            state = "has other bytes" if path.is_file() else "is missing"
+            raise UserError(
+                f"data={self.name} needs {path} with the SHA-256 {self.sha256[:12]}…; "
+                f"the file {state}: {remedy} --force-reinstall --no-deps"
+            )
+        return path
+
+
+@cache
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

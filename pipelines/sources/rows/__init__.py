@@ -1,0 +1,32 @@
+"""Rows of files that people bring: CSV, TSV, JSON Lines, Parquet or plain text, whatever they hold.
+
+    columns = {"text": "review", "label": "stars"}
+    for row in read_rows(path, columns, issues, labels={"label"}):
+        row["text"], row["label"]
+
+Text formats may be compressed (.gz, .bz2, .xz) and must be UTF-8. Memory is bounded.
+"""
+
+from pipelines.sources.rows.lines import extension, read_lines, unreadable
+from pipelines.sources.rows.reading import (
+    EXTENSIONS,
+    check_columns,
+    check_file,
+    column_names,
+    read_rows,
+)
+from pipelines.sources.rows.values import label_text, usable_rows, usable_text
+
+__all__ = [
+    "EXTENSIONS",
+    "check_columns",
+    "check_file",
+    "column_names",
+    "extension",
+    "label_text",
+    "read_lines",
+    "read_rows",
+    "unreadable",
+    "usable_rows",
+    "usable_text",
+]

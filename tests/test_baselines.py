@@ -1,0 +1,117 @@
+"""Naive systems."""
+
+import numpy as np
+import pytest
+
+from pipelines import baselines
+from pipelines.baselines import bag_of_words_baselines, majority_class, text_classifiers
+
+WORDS = {
+    "latin": (["good", "fine", "lovely"], ["bad", "poor", "awful"], ["the", "film", "was"]),
+    "arabic": (["رائع", "جميل", "ممتع"], ["سيئ", "ممل", "رديء"], ["هذا", "الفيلم", "كان"]),
+    "emoji": (["😀", "🎉"], ["😡", "👎"], ["film", "cinema"]),
+}
+
+
+def texts(good, bad, plain, n, seed):
+    random = np.random.default_rng(seed)
+    labels = random.integers(2, size=n)
+    return [
+        " ".join(random.permutation([*random.choice(plain, 4), random.choice((bad, good)[y])]))
+        for y in labels
+    ], labels
+
+
+@pytest.mark.parametrize("script", WORDS)
+def test_both_classifiers_learn_words_of_any_script(script):
+    train, train_labels = texts(*WORDS[script], 200, 0)
+    test, test_labels = texts(*WORDS[script], 100, 1)
+    answers = text_classifiers([train[:70], train[70:]], train_labels, [test], classes=2)
+    assert list(answers) == [
+        "majority class",
+        "naive Bayes, bag of words",
+        "logistic regression, tf-idf",
+    ]
+    for name, probabilities in answers.items():
+        assert probabilities.shape == (100, 2)
+        assert probabilities.sum(1) == pytest.approx(np.ones(100))
+        if name != "majority class":
+            assert (probabilities.argmax(1) == test_labels).mean() > 0.95, name
+
+
+def test_scripts_without_spaces_are_read_by_characters():
+    train = ["この映画は良い", "とても良い映画だ", "この映画は悪い", "とても悪い映画だ"] * 10
+    labels = np.array([1, 1, 0, 0] * 10)
+    answers = text_classifiers([train], labels, [["本当に良い", "本当に悪い"]], classes=2)
+    for name in ("naive Bayes, bag of words", "logistic regression, tf-idf"):
+        assert answers[name].argmax(1).tolist() == [1, 0], name
+
+
+def test_pairs_of_words_count():
+    train = ["not good at all", "good not bad at all"] * 20
+    labels = np.array([0, 1] * 20)
+    test = [["it is not good", "it is not bad"]]
+    answers = text_classifiers([train], labels, test, classes=2)
+    assert answers["logistic regression, tf-idf"].argmax(1).tolist() == [0, 1]
+
+
+def test_counts_are_those_of_scikit_learn():
+    from sklearn.feature_extraction.text import CountVectorizer
+
+    train, _ = texts(*WORDS["latin"], 50, 0)
+    bag = baselines._Bag(train, 1000)
+    vectorizer = CountVectorizer(ngram_range=(1, 2)).fit(train)
+    counts = vectorizer.transform(train)
+    kept = np.asarray(counts.sum(0)).ravel() >= 2
+    ours, theirs = bag.train.toarray(), counts.toarray()[:, kept]
+    assert ours.shape == theirs.shape
+    assert sorted(map(tuple, ours.T)) == sorted(map(tuple, theirs.T))
+
+
+def test_many_classes_of_which_training_lacks_some():
+    train = [f"word{number % 3} and more" for number in range(60)]
+    labels = np.arange(60) % 3 * 2
+    answers = text_classifiers([train], labels, [["word1 and", "word2"]], classes=6)
+    for probabilities in answers.values():
+        assert probabilities.shape == (2, 6)
+        assert (probabilities[:, [1, 3, 5]] == 0).all()
+    assert answers["naive Bayes, bag of words"].argmax(1).tolist() == [2, 4]
+
+
+def test_texts_without_words_leave_the_majority():
+    answers = text_classifiers([["", "!", "?"]], np.array([0, 1, 1]), [["", "new"]], classes=2)
+    assert list(answers) == ["majority class"]
+    assert answers["majority class"] == pytest.approx(np.array([[1 / 3, 2 / 3]] * 2))
+
+
+def test_learns_from_a_stated_number_of_rows_spread_over_all(monkeypatch):
+    monkeypatch.setattr(baselines, "ROWS", 40)
+    # Sorted by class: the first rows alone would hold one class only.
+    train = ["good film"] * 500 + ["bad film"] * 500
+    labels = np.repeat([1, 0], 500)
+    answers = text_classifiers([train], labels, [["good", "bad"]], classes=2)
+    assert answers["naive Bayes, bag of words"].argmax(1).tolist() == [1, 0]
+
+
+def test_majority_class():
+    shares = majority_class(np.array([0, 1, 1, 1]), 3, 2)
+    assert shares.tolist() == [[0.25, 0.75, 0.0]] * 2
+
+
+def test_from_splits():
+    class Whole:
+        def __init__(self, texts, labels):
+            self.texts, self.labels = texts, labels
+
+        def raw(self, column):
+            assert column == "review"
+            yield self.texts
+
+        def column(self, name):
+            assert name == "stars"
+            return self.labels
+
+    train = Whole(["good good", "bad bad"] * 5, np.array([1, 0] * 5, np.int32))
+    test = Whole([b"good"], np.array([1]))
+    answers = bag_of_words_baselines(train, test, text="review", label="stars")
+    assert answers["naive Bayes, bag of words"]["probabilities"].argmax(1).tolist() == [1]

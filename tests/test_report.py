@@ -1,0 +1,234 @@
+"""The report: whole, self-contained, escaped, and legible in any script."""
+
+import datetime
+import re
+from html.parser import HTMLParser
+from xml.etree import ElementTree
+
+import pytest
+
+from pipelines.contracts import Figure, Passage, Passages, Provenance, Table
+from pipelines.plots import by_length, learning_curves, shortened, svg, text_columns
+from pipelines.report import report
+
+EVIL = "<script>alert('x')</script> & {{ 7 * 7 }} $x^2$ \"quoted\""
+SCRIPTS = ("日本語のテキスト", "هذا الفيلم رائع", "हिन्दी", "😀👍🏽", "中文")
+ENTRY = {"value": 0.8, "low": 0.75, "high": 0.85, "signature": "share", "higher_is_better": True}
+METRICS = {
+    "task": "sentiment",
+    "model": "bi_gru",
+    "seed": 3,
+    "command": f"python main.py data.path='{EVIL}'",
+    "test": {"accuracy": ENTRY, "loss": {**ENTRY, "higher_is_better": False}},
+    "validation": {"accuracy": ENTRY},
+    "baselines": {"test": {"majority class": {"accuracy": {**ENTRY, "value": 0.5}}}},
+    "by_length": {
+        "test": [
+            {"from": 1, "to": 5, "count": 9, "scores": {"accuracy": 0.7}, "low": 0.6, "high": 0.8},
+            {"from": 6, "to": 6, "count": 8, "scores": {"accuracy": 0.9}},
+            {"from": 7, "to": 9, "count": 8, "scores": {}},
+        ]
+    },
+    "verdict": f"The network is better {EVIL}",
+    "comparison": {"outcome": "better", "score": "accuracy", "baseline": "majority class"},
+    "parameters": {"total": 1234567, "trainable": 1234567},
+    "seconds": {"train": 61.0, "total": 75.5},
+    "memory": {"train_peak_mb": 900.4},
+    "padding": 0.021,
+    "throughput": {"evaluate": 1500.0},
+    "versions": {"keras": "3.15.1"},
+    "data": {
+        "fingerprint": "abc",
+        "splits": {"train": 2000, "test": 100},
+        "strata": {"train": {EVIL: 1000, "b": 1000}, "test": {EVIL: 50, "b": 50}},
+        "duplicates": 96,
+        "bad rows": 30,
+        "bad row examples": [f"file.csv:7: {EVIL}"],
+        "codec": {"tokens": {"vocabulary": 20000, "most frequent": list(SCRIPTS)}},
+    },
+}
+HISTORY = [
+    {"epoch": 1, "step": 10, "train.loss": 0.7, "validation.loss": 0.6, "learning_rate": 0.001},
+    {"epoch": 2, "step": 20, "train.loss": 0.5, "validation.loss": 0.5, "learning_rate": 0.0005},
+]
+SECTIONS = [
+    Figure(EVIL, lambda axes: axes.set_title(" ".join((EVIL, *SCRIPTS))), caption=EVIL),
+    Figure(EVIL, lambda axes: axes.plot([1, 2], label=EVIL)),
+    Table("Table", ("text", EVIL), [(text, 1234) for text in (EVIL, *SCRIPTS, "word " * 200)]),
+    Passages("Words", [Passage(EVIL, [(EVIL, 0.9), ("日本", -0.5), (" plain ", 0.0)])]),
+]
+PROVENANCE = Provenance("Set", "https://example.org/set", "CC-BY-4.0", "Someone et al. 2020")
+
+
+def write(directory, metrics=METRICS, history=HISTORY, sections=SECTIONS):
+    path = report(
+        directory,
+        metrics=metrics,
+        history=history,
+        sections=sections,
+        provenance=PROVENANCE,
+        config_yaml=f"task: sentiment # {EVIL}\n",
+        made=datetime.date(2026, 1, 2),
+    )
+    return path.read_text(encoding="utf-8")
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, the text, and whether tags are closed in order."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.words, self.open = [], [], []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "br", "img"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+    @property
+    def text(self):
+        return " ".join("".join(self.words).split())
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    return tmp_path_factory.mktemp("run")
+
+
+@pytest.fixture(scope="module")
+def page(directory):
+    page = Page(write(directory))
+    assert page.open == []
+    return page
+
+
+def test_loads_nothing_from_elsewhere(directory, page):
+    text = (directory / "report.html").read_text(encoding="utf-8")
+    for tag, attributes in page.tags:
+        assert tag not in ("link", "img", "iframe", "object", "image", "base")
+        for name in ("src", "href", "xlink:href", "data", "action", "srcset"):
+            value = attributes.get(name) or "#"
+            # The one link out is where the data comes from, followed only by a click.
+            assert value.startswith("#") or (tag, value) == ("a", "https://example.org/set")
+    assert "@import" not in text
+    assert all(url.startswith("#") for url in re.findall(r"url\(([^)]*)", text))
+    policy = [a["content"] for tag, a in page.tags if "http-equiv" in a]
+    assert policy[0].startswith("default-src 'none'")
+
+
+def test_whatever_the_data_holds_is_text(page):
+    assert "script" not in [tag for tag, _ in page.tags]
+    # In verdict, command, configuration, figures, table, passage, bad rows and strata.
+    assert page.text.count(EVIL) >= 11
+    assert "49" not in page.text.split()
+
+
+def test_any_script_survives(directory, page):
+    for text in SCRIPTS:
+        assert page.text.count(text) >= 3
+    drawing = directory / "plots" / "script_alert_x_script_7_7_x_2_quoted.svg"
+    for text in SCRIPTS:
+        assert text in drawing.read_text(encoding="utf-8")
+
+
+def test_ids_are_unique_and_references_resolve(page):
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    references = set()
+    for _, attributes in page.tags:
+        values = [attributes.get(name) or "" for name in ("href", "xlink:href")]
+        references |= {value[1:] for value in values if value.startswith("#")}
+        references |= set(re.findall(r"url\(#([^)]*)\)", attributes.get("clip-path") or ""))
+        references |= set((attributes.get("aria-labelledby") or "").split())
+    assert references <= set(ids)
+    assert len(references) > 10
+
+
+def test_says_what_was_found(page):
+    for text in (
+        "Sentiment with a bidirectional GRU",
+        "Better than the baselines",
+        "0.750 to 0.850",
+        "majority class",
+        "1.23 M",
+        "1 min 16 s",
+        "1,500/s",
+        "2.1 %",
+        "900 MB",
+        "CC-BY-4.0",
+        "Someone et al. 2020",
+        "30 rows that could not be read",
+        "20,000",
+        "2 January 2026",
+    ):
+        assert text in page.text, text
+
+
+def test_can_be_read_by_a_screen_reader(page):
+    assert ("html", {"lang": "en"}) in page.tags
+    for tag, attributes in page.tags:
+        if tag == "th":
+            assert attributes["scope"] in ("col", "row")
+        if tag == "svg":
+            assert attributes["role"] == "img"
+            assert attributes["aria-labelledby"]
+
+
+def test_plots_are_svg_files_of_their_own(directory, page):
+    names = {path.stem for path in (directory / "plots").glob("*.svg")}
+    assert {"loss", "learning_rate", "accuracy_by_length", "beside_the_baselines"} <= names
+    for path in (directory / "plots").iterdir():
+        root = ElementTree.fromstring(path.read_text(encoding="utf-8"))
+        assert root.tag == "{http://www.w3.org/2000/svg}svg"
+        assert "prefers-color-scheme: dark" in path.read_text(encoding="utf-8")
+        assert "#0102" not in path.read_text(encoding="utf-8")
+
+
+def test_long_texts_open_on_demand(page):
+    openers = [tag for tag, _ in page.tags if tag == "summary"]
+    assert len(openers) >= 4
+    assert "word " * 200 in "".join(page.words)
+
+
+def test_the_same_run_makes_the_same_report(tmp_path):
+    assert write(tmp_path / "a") == write(tmp_path / "b")
+
+
+def test_a_run_that_measured_little_has_a_report(tmp_path):
+    page = Page(write(tmp_path, metrics={}, history=[], sections=[]))
+    assert "CC-BY-4.0" in page.text
+    alone = {"test": {"accuracy": ENTRY}, "verdict": "x", "comparison": None, "baselines": {}}
+    assert "0.800" in Page(write(tmp_path, metrics=alone, history=HISTORY[:1])).text
+
+
+def test_learning_curves_by_step_where_epochs_repeat():
+    within = [{**HISTORY[0], "step": 5}, HISTORY[0], HISTORY[1]]
+    loss = learning_curves(within)[0]
+    assert "step" in re.findall(r">(\w+)</text>", svg(loss, "x"))
+    titles = [figure.title for figure in learning_curves(HISTORY)]
+    assert titles == ["Loss", "Learning rate"]
+
+
+def test_lengths_without_a_score_are_left_out():
+    drawn = svg(by_length(METRICS["by_length"]["test"], "accuracy"), "x")
+    assert "1–5" in drawn
+    assert "7–9" not in drawn
+
+
+def test_shortened_counts_wide_characters_twice():
+    assert shortened("short", 5) == "short"
+    assert shortened("too long", 5) == "too…"
+    assert shortened("日本語", 6) == "日本語"
+    assert shortened("日本語です", 6) == "日本…"
+    assert text_columns(shortened("a日本語です", 6)) <= 6
