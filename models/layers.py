@@ -97,11 +97,12 @@ class Recurrent(keras.layers.Layer):
         training: bool | None = None,
     ) -> tuple[tf.Tensor, State]:
         """The same, time-major: x (T, B, D) -> y (T, B, W), state at the last real position."""
+        training = bool(training)
         x = tf.cast(x, self.compute_dtype)
         if initial_state is None:
             initial_state = self.start(tf.shape(x)[1])
         if self.reverse:
-            x = reverse(x, padding.backward)
+            x = reverse(x, padding.backward, training=training)
         dropping = training and self.recurrent_dropout > 0
         gpu = self.fused and not self.portable and tf.config.list_logical_devices("GPU")
         if gpu and not dropping:
@@ -109,8 +110,10 @@ class Recurrent(keras.layers.Layer):
         else:
             mask = tf.ones_like(initial_state[0])
             drop = self.drop(mask, training=True) if dropping else None
-            y, state = self._scan_loop(x, padding, initial_state, drop)
-        return (reverse(y, padding.backward) if self.reverse else y), state
+            y, state = self._scan_loop(x, padding, initial_state, drop, training)
+        if self.reverse:
+            y = reverse(y, padding.backward, training=training)
+        return y, state
 
     def start(self, batch: tf.Tensor | int) -> State:
         """State before the first step: zeros, one (B, W) for each part."""
@@ -138,6 +141,7 @@ class Recurrent(keras.layers.Layer):
         padding: Padding,
         initial_state: State,
         drop: tf.Tensor | None,
+        training: bool,
     ) -> tuple[tf.Tensor, State]:
         raise NotImplementedError
 
@@ -192,11 +196,12 @@ class SimpleRNN(Recurrent):
         padding: Padding,
         initial_state: State,
         drop: tf.Tensor | None,
+        training: bool,
     ) -> tuple[tf.Tensor, State]:
         kernel, recurrent, bias = self._tensors()
         (x,) = _project(x, kernel, bias, 1)
         y = recurrence.simple_rnn(
-            x, initial_state[0], recurrent, self.activation, padding.keep, drop
+            x, initial_state[0], recurrent, self.activation, padding.keep, drop, training=training
         )
         return y, (at(y, padding.last),)
 
@@ -216,13 +221,16 @@ class GRU(Recurrent):
         padding: Padding,
         initial_state: State,
         drop: tf.Tensor | None,
+        training: bool,
     ) -> tuple[tf.Tensor, State]:
         kernel, recurrent, bias = self._tensors()
         # What the recurrent product adds to z and r whatever the state can join the input's bias.
         added, inner = tf.split(bias[1], [2 * self.units, self.units])
         bias = bias[0] + tf.pad(added, [[0, self.units]])
         x = _project(x, kernel, bias, 3)
-        y = recurrence.gru(x, initial_state[0], recurrent, inner, padding.keep, drop)
+        y = recurrence.gru(
+            x, initial_state[0], recurrent, inner, padding.keep, drop, training=training
+        )
         return y, (at(y, padding.last),)
 
 
@@ -238,6 +246,7 @@ class LSTM(Recurrent):
         padding: Padding,
         initial_state: State,
         drop: tf.Tensor | None,
+        training: bool,
     ) -> tuple[tf.Tensor, State]:
         kernel, recurrent, bias = self._tensors()
         x = _project(x, kernel, bias, 4)

@@ -30,19 +30,19 @@ def padding_of(x: tf.Tensor, mask: tf.Tensor | None) -> Padding:
     return Padding(keep, last, tf.reshape(mirrored * batch + tf.range(batch), [-1]))
 
 
-@tf.custom_gradient
-def reverse(x: tf.Tensor, backward: tf.Tensor) -> tf.Tensor:
+def reverse(x: tf.Tensor, backward: tf.Tensor, *, training: bool) -> tf.Tensor:
     """Each sequence of x (T, B, N) read backwards, its padding left in place.
 
-    Rows are gathered (tf.reverse_sequence copies number by number), and the order is its own
-    inverse, so the gradient gathers too instead of adding up slices.
+    Rows are gathered (tf.reverse_sequence copies number by number). The order is its own
+    inverse, so in training the gradient gathers too, instead of adding up rows; exported graphs
+    have no gradient of their own.
     """
 
     def reorder(values: tf.Tensor) -> tf.Tensor:
         rows = tf.gather(tf.reshape(values, [-1, x.shape[-1]]), backward)
         return tf.reshape(rows, tf.shape(values))
 
-    return reorder(x), lambda dy: (reorder(dy), None)
+    return tf.custom_gradient(lambda x: (reorder(x), reorder))(x) if training else reorder(x)
 
 
 def at(y: tf.Tensor, last: tf.Tensor) -> tf.Tensor:

@@ -13,6 +13,8 @@ side by side. Each function is one algorithm: the loop back reads what the loop 
 
 `keep` (T, B, 1) is False on padding, or None if there is none. `drop` (B, W) multiplies the
 state where it meets the recurrent matrix (Gal & Ghahramani 2016, arXiv:1512.05287), or None.
+`training` False keeps nothing but the outputs, so that memory stays small and an exported graph
+has no gradient of its own; TensorFlow can still derive one, slowly.
 """
 
 from collections.abc import Callable
@@ -98,6 +100,11 @@ def _through(gates: list[tf.Tensor], transposed: list[tf.Tensor]) -> tf.Tensor:
     return sum(products[1:], products[0])
 
 
+def _apply(run: Callable[..., tuple[Any, Any]], training: bool, *tensors: tf.Tensor) -> Any:
+    """Outputs of run(*tensors) -> (outputs, gradient), with that gradient in training."""
+    return tf.custom_gradient(run)(*tensors) if training else run(*tensors)[0]
+
+
 def simple_rnn(
     x: tf.Tensor,
     state: tf.Tensor,
@@ -105,6 +112,8 @@ def simple_rnn(
     activation: str,
     keep: tf.Tensor | None = None,
     drop: tf.Tensor | None = None,
+    *,
+    training: bool = True,
 ) -> tf.Tensor:
     """h_t = f(x_t + h_{t-1} U) (Elman 1990).
 
@@ -114,7 +123,6 @@ def simple_rnn(
     apply, derive = _ACTIVATIONS[activation]
     length = tf.shape(x)[0]
 
-    @tf.custom_gradient
     def run(x: tf.Tensor, state: tf.Tensor, kernel: tf.Tensor) -> tuple[Any, Callable[..., Any]]:
         (inputs,) = _lists([x])
 
@@ -140,7 +148,7 @@ def simple_rnn(
 
         return y, gradient
 
-    return run(x, state, kernel)
+    return _apply(run, training, x, state, kernel)
 
 
 def gru(
@@ -150,6 +158,8 @@ def gru(
     bias: tf.Tensor,
     keep: tf.Tensor | None = None,
     drop: tf.Tensor | None = None,
+    *,
+    training: bool = True,
 ) -> tf.Tensor:
     """Gated recurrent unit, reset gate after the matrix product (Cho et al. 2014; cuDNN's form).
 
@@ -158,9 +168,8 @@ def gru(
     Projected inputs with bias x = (x_z, x_r, x_c), each (T, B, W); state (B, W); U (W, 3W);
     b (W,). Returns h (T, B, W).
     """
-    length = tf.shape(x[0])[0]
+    length, records = tf.shape(x[0])[0], 5 if training else 1
 
-    @tf.custom_gradient
     def run(
         x_z: tf.Tensor,
         x_r: tf.Tensor,
@@ -178,9 +187,9 @@ def gru(
             q = tf.nn.bias_add(u_q, bias)
             c = tf.tanh(in_c.read(t) + r * q)
             h = c + z * (h - c)
-            return h, *((t, record) for record in (h, z, r, q, c))
+            return h, *((t, record) for record in (h, z, r, q, c)[:records])
 
-        _, saved = _loop(length, forward, [state], 5, like=kernels[0])
+        _, saved = _loop(length, forward, [state], records, like=kernels[0])
         y = _zero_padding(saved[0].stack(), keep)
 
         def gradient(dy: tf.Tensor) -> tuple[tf.Tensor, ...]:
@@ -207,7 +216,7 @@ def gru(
 
         return y, gradient
 
-    return run(*x, state, kernel, bias)
+    return _apply(run, training, *x, state, kernel, bias)
 
 
 def lstm(
@@ -218,6 +227,8 @@ def lstm(
     last: tf.Tensor,
     keep: tf.Tensor | None = None,
     drop: tf.Tensor | None = None,
+    *,
+    training: bool = True,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Long short-term memory (Hochreiter & Schmidhuber 1997; forget gate: Gers et al. 2000).
 
@@ -227,9 +238,8 @@ def lstm(
     (B, W); U (W, 4W); last (B,) int32, each sequence's last real position. Returns
     h (T, B, W) and c at `last` (B, W).
     """
-    length = tf.shape(x[0])[0]
+    length, records = tf.shape(x[0])[0], 7 if training else 2
 
-    @tf.custom_gradient
     def run(
         x_i: tf.Tensor,
         x_f: tf.Tensor,
@@ -249,9 +259,9 @@ def lstm(
             c = f * c + i * g
             tanh_c = tf.tanh(c)
             h = o * tanh_c
-            return h, c, *((t, record) for record in (h, c, i, f, g, o, tanh_c))
+            return h, c, *((t, record) for record in (h, c, i, f, g, o, tanh_c)[:records])
 
-        _, saved = _loop(length, forward, [state, carry], 7, like=kernels[0])
+        _, saved = _loop(length, forward, [state, carry], records, like=kernels[0])
         y, carries = _zero_padding(saved[0].stack(), keep), saved[1].stack()
 
         def gradient(dy: tf.Tensor, dend: tf.Tensor) -> tuple[tf.Tensor, ...]:
@@ -282,4 +292,4 @@ def lstm(
 
         return (y, at(carries, last)), gradient
 
-    return run(*x, state, carry, kernel)
+    return _apply(run, training, *x, state, carry, kernel)

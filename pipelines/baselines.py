@@ -79,8 +79,8 @@ def text_classifiers(
     test = bag.counts(test_texts)
     answers = {"majority class": majority_class(train_labels, classes, test.shape[0])}
     if bag.size and len(np.unique(labels)) > 1:
-        answers["naive Bayes, bag of words"] = _naive_bayes(bag.train, labels, test, classes)
-        answers["logistic regression, tf-idf"] = _logistic_regression(
+        answers["bag-of-words naive Bayes"] = _naive_bayes(bag.train, labels, test, classes)
+        answers["tf-idf logistic regression"] = _logistic_regression(
             bag.train, labels, test, classes
         )
     return answers

@@ -29,8 +29,8 @@ def test_both_classifiers_learn_words_of_any_script(script):
     answers = text_classifiers([train[:70], train[70:]], train_labels, [test], classes=2)
     assert list(answers) == [
         "majority class",
-        "naive Bayes, bag of words",
-        "logistic regression, tf-idf",
+        "bag-of-words naive Bayes",
+        "tf-idf logistic regression",
     ]
     for name, probabilities in answers.items():
         assert probabilities.shape == (100, 2)
@@ -43,7 +43,7 @@ def test_scripts_without_spaces_are_read_by_characters():
     train = ["この映画は良い", "とても良い映画だ", "この映画は悪い", "とても悪い映画だ"] * 10
     labels = np.array([1, 1, 0, 0] * 10)
     answers = text_classifiers([train], labels, [["本当に良い", "本当に悪い"]], classes=2)
-    for name in ("naive Bayes, bag of words", "logistic regression, tf-idf"):
+    for name in ("bag-of-words naive Bayes", "tf-idf logistic regression"):
         assert answers[name].argmax(1).tolist() == [1, 0], name
 
 
@@ -52,7 +52,7 @@ def test_pairs_of_words_count():
     labels = np.array([0, 1] * 20)
     test = [["it is not good", "it is not bad"]]
     answers = text_classifiers([train], labels, test, classes=2)
-    assert answers["logistic regression, tf-idf"].argmax(1).tolist() == [0, 1]
+    assert answers["tf-idf logistic regression"].argmax(1).tolist() == [0, 1]
 
 
 def test_counts_are_those_of_scikit_learn():
@@ -75,7 +75,7 @@ def test_many_classes_of_which_training_lacks_some():
     for probabilities in answers.values():
         assert probabilities.shape == (2, 6)
         assert (probabilities[:, [1, 3, 5]] == 0).all()
-    assert answers["naive Bayes, bag of words"].argmax(1).tolist() == [2, 4]
+    assert answers["bag-of-words naive Bayes"].argmax(1).tolist() == [2, 4]
 
 
 def test_texts_without_words_leave_the_majority():
@@ -90,7 +90,7 @@ def test_learns_from_a_stated_number_of_rows_spread_over_all(monkeypatch):
     train = ["good film"] * 500 + ["bad film"] * 500
     labels = np.repeat([1, 0], 500)
     answers = text_classifiers([train], labels, [["good", "bad"]], classes=2)
-    assert answers["naive Bayes, bag of words"].argmax(1).tolist() == [1, 0]
+    assert answers["bag-of-words naive Bayes"].argmax(1).tolist() == [1, 0]
 
 
 def test_majority_class():
@@ -114,4 +114,4 @@ def test_from_splits():
     train = Whole(["good good", "bad bad"] * 5, np.array([1, 0] * 5, np.int32))
     test = Whole([b"good"], np.array([1]))
     answers = bag_of_words_baselines(train, test, text="review", label="stars")
-    assert answers["naive Bayes, bag of words"]["probabilities"].argmax(1).tolist() == [1]
+    assert answers["bag-of-words naive Bayes"]["probabilities"].argmax(1).tolist() == [1]

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-MOST_COUNTED = 5_000_000
+MOST_COUNTED = 2_000_000
 """Different tokens counted at once; beyond it the rarest are forgotten."""
 
 

@@ -143,7 +143,10 @@ def reliability_figure(probabilities: np.ndarray, labels: np.ndarray) -> Figure:
         axes.set_xlim(max(lowest - 0.02, 0), 1.02)
         axes.set_ylim(0, 1.02)
         axes.set_xlabel("probability of the predicted class")
-        axes.legend(loc="upper left")
+        # Above the axes: points and bars may lie anywhere within.
+        axes.legend(
+            loc="lower left", bbox_to_anchor=(-0.03, 1), ncols=3, columnspacing=1.2, fontsize=8
+        )
 
     caption = (
         "Below the dotted line the network is surer than it is right; bars show where examples lie."
@@ -174,7 +177,7 @@ def mistakes_table(
         )
         for row, example in zip(worst, examples(worst) if worst else [], strict=True)
     ]
-    caption = "Errors of the network, and often of the labels."
+    caption = "Errors of the network, and sometimes of the labels."
     return Table(
         "Most confident mistakes", (column, "predicted", "probability", "label"), rows, caption
     )

@@ -157,6 +157,7 @@ class Sentiment(Task):
         predicted = probabilities[rows].argmax(1)
         weights = gradient_times_input(model, batch.inputs, predicted)
         tokens, names = codec.fields["tokens"].vocabulary, codec.fields["label"].names
+        gap = "" if self.text.tokens == "character" else " "
         items = []
         for index, row in enumerate(rows):
             length = int(batch.inputs["tokens_length"][index])
@@ -166,7 +167,7 @@ class Sentiment(Task):
             truth = names[batch.targets[index]]
             about = f"{said}, probability {probabilities[row].max():.3f}"
             about += "" if said == truth else f" (the label says {truth})"
-            parts = [(tokens[i], float(w)) for i, w in zip(ids, scaled, strict=True)]
+            parts = [(f"{tokens[i]}{gap}", float(w)) for i, w in zip(ids, scaled, strict=True)]
             items.append(Passage(about, parts))
         caption = (
             "Tokens as the network reads them, from its surest to its least sure answer. Colour is "
