@@ -251,5 +251,7 @@ class LSTM(Recurrent):
         kernel, recurrent, bias = self._tensors()
         x = _project(x, kernel, bias, 4)
         state, carry = initial_state
-        y, carry = recurrence.lstm(x, state, carry, recurrent, padding.last, padding.keep, drop)
+        y, carry = recurrence.lstm(
+            x, state, carry, recurrent, padding.last, padding.keep, drop, training=training
+        )
         return y, (at(y, padding.last), carry)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import json
 import logging
 import os
@@ -64,13 +65,18 @@ def published(directory: Path) -> Iterator[Path]:
 
 
 def write_meta(directory: Path, meta: dict[str, Any]) -> None:
-    """Writes META last: with the sizes of all other files, so that `read_meta` can check them."""
-    files = {
-        str(path.relative_to(directory)): path.stat().st_size
-        for path in sorted(directory.rglob("*"))
-        if path.is_file()
-    }
-    text = json.dumps({**meta, "files": files}, ensure_ascii=False, indent=1)
+    """Writes META last: with the sizes of all other files, so that `read_meta` can check them.
+
+    "content" is a digest of all that they hold: the same for the same data, whatever code made it.
+    """
+    paths = [path for path in sorted(directory.rglob("*")) if path.is_file()]
+    files = {str(path.relative_to(directory)): path.stat().st_size for path in paths}
+    content = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            content.update(hashlib.file_digest(file, "sha256").digest())
+    meta = {**meta, "files": files, "content": content.hexdigest()[:20]}
+    text = json.dumps(meta, ensure_ascii=False, indent=1)
     (directory / META).write_text(text, encoding="utf-8")
 
 

@@ -107,7 +107,7 @@ def prepared(config: Config, run: Run) -> Prepared:
         settings=config.prepare,
     )
     before = run.read_metrics().get("data", {}).get("fingerprint")
-    if before is not None and before != data.fingerprint:
+    if before is not None and before != data.content:
         raise UserError(
             f"the data, or how it is prepared, has changed since {run.directory} was made: "
             "start a new run, or bring the data back"
@@ -119,7 +119,7 @@ def prepared(config: Config, run: Run) -> Prepared:
         data = dataclasses.replace(data, codec=Codec(task.codec()).load(run.codec))
     else:
         data.codec.save(run.codec)
-    run.update_metrics(data={"fingerprint": data.fingerprint, **data.report}, **facts(config))
+    run.update_metrics(data={"fingerprint": data.content, **data.report}, **facts(config))
     return data
 
 

@@ -36,13 +36,14 @@ EVERY = 1000
 class Prepared:
     """splits by name, "train" first; report: JSON-able facts about rows, splits and codec.
 
-    seconds  that this call took. reused: nothing had to be read or encoded.
+    content  digest of the encoded data. seconds: that this call took. reused: nothing had to be
+    read or encoded.
     """
 
     splits: Mapping[str, Split]
     codec: Codec
     report: Mapping[str, Any]
-    fingerprint: str
+    content: str
     directory: Path
     seconds: float
     reused: bool
@@ -96,7 +97,7 @@ def prepare(
     codec.load(directory / "codec")
     opened = splits.open_splits(directory, meta["splits"], codec.spec)
     seconds = time.monotonic() - started
-    return Prepared(opened, codec, meta["report"], fingerprint, directory, seconds, reused)
+    return Prepared(opened, codec, meta["report"], meta["content"], directory, seconds, reused)
 
 
 class _Preparation:

@@ -262,12 +262,12 @@ def test_second_call_reuses_without_reading(options: dict[str, Any]) -> None:
     made = run(first, options)
     data = run(again, options)
     assert (made.reused, data.reused, again.reads) == (False, True, 0)
-    assert data.fingerprint == made.fingerprint
+    assert data.directory.name == made.directory.name
     assert data.report == made.report
     assert data.codec.spec == made.codec.spec
-    assert run(other, options, text={"max_tokens": 5}).fingerprint != made.fingerprint
+    assert run(other, options, text={"max_tokens": 5}).directory.name != made.directory.name
     assert other.reads == 1
-    assert run(Memory({"all": rows(41)}), options).fingerprint != made.fingerprint
+    assert run(Memory({"all": rows(41)}), options).directory.name != made.directory.name
 
 
 def test_reuse_needs_no_tensorflow(options: dict[str, Any]) -> None:
@@ -306,7 +306,7 @@ def test_damaged_cache_is_made_again(options: dict[str, Any], damage: str) -> No
     data = run(source, options)
     assert (data.reused, source.reads) == (False, 1)
     assert len(data.splits["train"]) == 28
-    assert left(options) == [made.fingerprint]
+    assert left(options) == [made.directory.name]
 
 
 def test_bad_rows_are_counted_or_too_many(options: dict[str, Any]) -> None:
@@ -320,7 +320,7 @@ def test_bad_rows_are_counted_or_too_many(options: dict[str, Any]) -> None:
         r"x.csv:33: empty text. Mend them or raise prepare.bad_rows",
     ):
         run(some, {**options, "bad_rows": 0.01})
-    assert left(options) == [data.fingerprint]
+    assert left(options) == [data.directory.name]
 
 
 @pytest.mark.parametrize(
@@ -396,12 +396,12 @@ def test_killed_in_the_middle(options: dict[str, Any]) -> None:
     assert len(alive) == 1
     assert ".tmp-" in alive[0]
     data = run(Memory({"all": rows(40)}), options)
-    assert left(options) == sorted([*alive, data.fingerprint])
+    assert left(options) == sorted([*alive, data.directory.name])
     process.send_signal(signal.SIGKILL)
     process.wait()
     process.stdout.close()
     again = run(Memory({"all": rows(41)}), options)
-    assert left(options) == sorted([data.fingerprint, again.fingerprint])
+    assert left(options) == sorted([data.directory.name, again.directory.name])
 
 
 def test_two_at_once_prepare_once(options: dict[str, Any]) -> None:
