@@ -68,7 +68,7 @@ def _raised_in(error: Exception) -> str:
 
 
 def _quoted(argument: str) -> str:
-    """Free text after input= as Hydra's grammar wants it, so that people needn't know the grammar."""
+    """Free text after input= as Hydra's grammar wants it, which people needn't know."""
     key, equals, value = argument.partition("=")
     if key not in ("input", "output") or not equals or value in ("", "null"):
         return argument

@@ -15,8 +15,8 @@ def gradient_times_input(
 ) -> np.ndarray:
     """(B, T): the sum over features of embedded value times the gradient of the class's logit.
 
-    classes (B,) int. Positive where a token's vector, scaled up, would raise the logit (Shrikumar et
-    al. 2016); 0 on padding.
+    classes (B,) int. Positive where a token's vector, scaled up, would raise the logit
+    (Shrikumar et al. 2016); 0 on padding.
     """
     parts = keras.Model(model.inputs, [model.get_layer(layer).output, model.output])
     tensors = {name: tf.convert_to_tensor(value) for name, value in inputs.items()}

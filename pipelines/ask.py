@@ -28,7 +28,9 @@ def main() -> None:
         outputs = {name: value.numpy() for name, value in answer(**columns).items()}
         for index in range(len(part)):
             row = {name: value[index] for name, value in outputs.items()}
-            print(json.dumps({name: plain(value) for name, value in row.items()}, ensure_ascii=False))
+            print(
+                json.dumps({name: plain(value) for name, value in row.items()}, ensure_ascii=False)
+            )
 
 
 def plain(value: object) -> object:

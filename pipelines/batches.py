@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -152,7 +152,7 @@ def assemble(
     make: Callable[[dict[str, np.ndarray]], Any] | None = None,
     start: int = 0,
     ahead: int = 8,
-) -> Iterator[Any]:
+) -> Generator[Any, None, None]:
     """The plan's batches from number `start`, made in a thread that is `ahead` batches ahead.
 
     Yields make(columns) of the split's padded columns. What `make` or the split raises, is raised

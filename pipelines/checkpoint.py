@@ -23,7 +23,7 @@ def save(path: Path, variables: Mapping[str, Sequence[Any]], state: Mapping[str,
     }
     arrays["state"] = np.frombuffer(json.dumps(state).encode(), dtype=np.uint8)
     with written_whole(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, **arrays)
+        np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
 def restore(path: Path, variables: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
@@ -40,11 +40,14 @@ def restore(path: Path, variables: Mapping[str, Sequence[Any]]) -> dict[str, Any
                 for index, variable in enumerate(members)
             ]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} is damaged or of another model ({error}): delete it, or start anew") from None
+        raise UserError(
+            f"{path} is damaged or of another model ({error}): delete it, or start anew"
+        ) from None
     for variable, value in pairs:
         if tuple(variable.shape) != value.shape:
             raise UserError(
-                f"{path} is of another model: {value.shape} was saved where {tuple(variable.shape)} is needed"
+                f"{path} is of another model: {value.shape} was saved where "
+                f"{tuple(variable.shape)} is needed"
             )
     for variable, value in pairs:
         variable.assign(value)

@@ -30,7 +30,10 @@ Columns = Mapping[str, Any]
 
 
 class UserError(ValueError):
-    """Something the user can mend. The message is one line: what must hold, what was received, what to do."""
+    """Something the user can mend.
+
+    The message is one line: what must hold, what was received, what to do.
+    """
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class Spec:
 
 
 class Batch(NamedTuple):
-    """One step's worth. Weights have the shape of the losses and are 0 on padding and only there."""
+    """One step's worth. Weights have the losses' shape and are 0 on padding and only there."""
 
     inputs: dict[str, Any]
     targets: Any
@@ -89,7 +92,7 @@ class RowIssues:
     first: list[str] = field(default_factory=list)
 
     def add(self, where: str, reason: str) -> None:
-        """`where` is file and line, as in "reviews.csv:17"; `reason` is short and without values."""
+        """`where` is file and line, as in "reviews.csv:17"; `reason` is short, without values."""
         self.count += 1
         self.reasons[reason] = self.reasons.get(reason, 0) + 1
         if len(self.first) < self.kept:
@@ -97,7 +100,7 @@ class RowIssues:
 
 
 class Source(ABC):
-    """Where examples come from. Subclasses are settings dataclasses in pipelines/sources/<format>.py.
+    """Where examples come from. Subclasses are settings, in pipelines/sources/<format>.py.
 
     A source reads; it does not divide, clean or remove duplicates: `prepare` does, for all alike.
     """
@@ -107,11 +110,11 @@ class Source(ABC):
 
     @abstractmethod
     def check(self) -> None:
-        """Raises UserError for what can be seen without reading everything (a missing file or column)."""
+        """Raises UserError for what is seen without reading all (a missing file or column)."""
 
     @abstractmethod
     def parts(self) -> tuple[str, ...]:
-        """("all",) if we divide the data; else what is given: "train" and any of "validation", "test"."""
+        """("all",) if we divide the data; else "train" and any of "validation" and "test"."""
 
     @abstractmethod
     def read(self, part: str, issues: RowIssues) -> Iterator[Example]:
@@ -140,17 +143,17 @@ class FieldCodec(ABC):
 
     @abstractmethod
     def fit(self, batches: Iterable[Sequence[Any]]) -> None:
-        """Learns from the column's training values, given in batches that are read once, in order."""
+        """Learns from the column's training values, in batches that are read once, in order."""
 
     @abstractmethod
     def encode(self, values: tf.Tensor) -> tf.Tensor | tf.RaggedTensor:
-        """TensorFlow graph code: raw values (B,) to numbers (B, ...); ragged where the field has time.
+        """Graph code: raw values (B,) to numbers (B, ...); ragged where the field has time.
 
         The only implementation: prepare, predict and the SavedModel all run it.
         """
 
-    def check(self, raw: Sequence[Any], encoded: np.ndarray) -> None:
-        """Raises UserError if a value of the data can't be encoded, such as a label unknown in training.
+    def check(self, raw: Sequence[Any], encoded: np.ndarray) -> None:  # noqa: B027 - optional
+        """Raises UserError if a value can't be encoded, such as a label unknown in training.
 
         Called by prepare with the whole column of non-sequence fields, batch by batch.
         """
@@ -161,7 +164,7 @@ class FieldCodec(ABC):
 
     @property
     def resources(self) -> list[Any]:
-        """TensorFlow objects that the graph of `encode` uses, such as tables; a SavedModel owns them."""
+        """TensorFlow objects that `encode` uses, such as tables; a SavedModel owns them."""
         return []
 
     @property
@@ -171,7 +174,7 @@ class FieldCodec(ABC):
     @property
     @abstractmethod
     def size(self) -> int | None:
-        """Vocabulary size or number of classes, including special entries; None where it has none."""
+        """Vocabulary size or number of classes, special entries included; else None."""
 
     @abstractmethod
     def state(self) -> dict[str, Any]:
@@ -199,7 +202,7 @@ class Split(ABC):
 
     @abstractmethod
     def gather(self, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """The rows' fields, padded to the longest among them, with `<name>_length` for sequences."""
+        """The rows' fields, padded to their longest, with `<name>_length` for sequences."""
 
     @abstractmethod
     def column(self, name: str) -> np.ndarray:
@@ -219,8 +222,8 @@ class Score:
     """A corpus-level score as a function of how often each example counts.
 
     of((R, N) float weights) -> (R,) float. Weights of 1 give the score itself; multinomial weights
-    bootstrap it; 0/1 weights give it on a part (by length, by class). So intervals, paired tests and
-    breakdowns are the same code for every metric of every task.
+    bootstrap it; 0/1 weights give it on a part (by length, by class). So intervals, paired tests
+    and breakdowns are the same code for every metric of every task.
 
     signature says exactly what is computed ("f1 macro, classes absent from both count 0").
     """
@@ -271,9 +274,14 @@ Section = Figure | Table | Passages
 
 
 class Task(ABC):
-    """What to learn from examples and how to measure it. Subclasses are settings dataclasses, one in
-    each pipelines/tasks/<name>.py; they import TensorFlow inside their methods only."""
+    """What to learn from examples and how to measure it.
 
+    Subclasses are settings, one in each pipelines/tasks/<name>.py; they import TensorFlow inside
+    their methods only.
+    """
+
+    name: str
+    """That of its module and of its YAML."""
     reads: ClassVar[tuple[str, ...]]
     """Columns of an example."""
     given: ClassVar[tuple[str, ...]]
@@ -300,15 +308,15 @@ class Task(ABC):
 
     @abstractmethod
     def predict(self, model: keras.Model, inputs: Mapping[str, Any], decode: Any) -> dict[str, Any]:
-        """Graph code: predictions by name, each (B, ...). Free of anything that inputs don't hold."""
+        """Graph code: predictions by name, each (B, ...), from what the inputs hold alone."""
 
     @abstractmethod
     def score(self, predictions: Mapping[str, np.ndarray], split: Split) -> dict[str, Score]:
         """Scores by name, in order of importance. Predictions are in the split's order."""
 
     @abstractmethod
-    def baselines(self, train: Split, test: Split) -> dict[str, Mapping[str, np.ndarray]]:
-        """Predictions for test, in the form of `predict`, of what a naive system would say, by name."""
+    def baselines(self, train: Split, test: Split) -> Mapping[str, Mapping[str, np.ndarray]]:
+        """What naive systems would say of test, by their name, in the form of `predict`."""
 
     @abstractmethod
     def answers(self, predictions: Mapping[str, Any], codec: Codec) -> dict[str, Any]:
@@ -335,7 +343,9 @@ class Codec:
     def spec(self) -> Spec:
         return Spec(
             fields={name: codec.field for name, codec in self.fields.items()},
-            sizes={name: codec.size for name, codec in self.fields.items() if codec.size is not None},
+            sizes={
+                name: codec.size for name, codec in self.fields.items() if codec.size is not None
+            },
         )
 
     def encode(self, raw: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor | tf.RaggedTensor]:
@@ -365,5 +375,7 @@ class Codec:
             except UserError:
                 raise
             except (OSError, ValueError, KeyError, TypeError) as error:
-                raise UserError(f"{path} is damaged or missing ({error}): start a new run") from None
+                raise UserError(
+                    f"{path} is damaged or missing ({error}): start a new run"
+                ) from None
         return self

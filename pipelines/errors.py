@@ -13,7 +13,7 @@ from pipelines.contracts import UserError
 
 
 def suggest(received: str, choices: Iterable[str]) -> str:
-    """ "did you mean 'x'?" or, where nothing is near, the choices; empty where there are none."""
+    """Asks "did you mean 'x'?" or, where nothing is near, lists the choices, if any."""
     names = sorted(choices)
     near = difflib.get_close_matches(received, names, n=3, cutoff=0.6)
     if near:
@@ -22,7 +22,7 @@ def suggest(received: str, choices: Iterable[str]) -> str:
 
 
 def from_validation(error: Any, where: str, cls: Any) -> UserError:
-    """The first of a pydantic ValidationError's findings, about settings of class `cls` at `where`."""
+    """The first finding of a pydantic ValidationError about settings of class `cls`."""
     first = error.errors()[0]
     location = [str(part) for part in first["loc"]]
     path = ".".join([where, *location])

@@ -102,13 +102,17 @@ def _ask(directory: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         cwd=directory,
     )
     if process.returncode:
-        raise ExportError(f"the SavedModel can't be used in a fresh process: {process.stderr[-2000:]}")
+        raise ExportError(
+            f"the SavedModel can't be used in a fresh process: {process.stderr[-2000:]}"
+        )
     return [json.loads(line) for line in process.stdout.splitlines()]
 
 
 def _agree(here: Any, there: Any) -> bool:
     values = np.asarray(here)
     if values.dtype.kind in "SOU":
-        as_text = np.vectorize(lambda v: v.decode() if isinstance(v, bytes) else str(v), otypes=[object])
+        as_text = np.vectorize(
+            lambda v: v.decode() if isinstance(v, bytes) else str(v), otypes=[object]
+        )
         return bool(np.array_equal(as_text(values), np.asarray(there, dtype=object)))
     return bool(np.allclose(values, np.asarray(there), atol=TOLERANCE, rtol=0))

@@ -57,13 +57,19 @@ def peak_memory() -> float:
 def environment() -> dict[str, Any]:
     return {
         "versions": {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
-        "machine": {"system": platform.platform(), "cores": os.cpu_count(), "processor": _processor()},
+        "machine": {
+            "system": platform.platform(),
+            "cores": os.cpu_count(),
+            "processor": _processor(),
+        },
     }
 
 
 def _processor() -> str:
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
-            return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
+            return next(
+                line.split(":", 1)[1].strip() for line in file if line.startswith("model name")
+            )
     except (OSError, StopIteration):
         return platform.processor()

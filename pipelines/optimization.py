@@ -89,7 +89,7 @@ class Learner:
         rate = learning_rate(step, self.total, self.settings)
         self.optimizer.learning_rate.assign(rate)
         decay = self.settings.average or 0.0
-        # Early on, an average over few steps; Adam-style warm-up as in TensorFlow's ExponentialMovingAverage.
+        # Early on, an average over few steps, as in TensorFlow's ExponentialMovingAverage.
         decay = tf.constant(min(decay, (1 + step) / (10 + step)), tf.float32)
         if self.settings.accumulate == 1:
             self._function("train", self._train, batches[0])(batches[0], decay)
@@ -194,6 +194,4 @@ def batch_signature(model: keras.Model, batch: Batch) -> Batch:
         else open_axes(value)
         for name, value in batch.inputs.items()
     }
-    return Batch(
-        inputs, tf.nest.map_structure(open_axes, batch.targets), open_axes(batch.weights)
-    )
+    return Batch(inputs, tf.nest.map_structure(open_axes, batch.targets), open_axes(batch.weights))

@@ -213,7 +213,8 @@ def load(run: Run) -> keras.Model:
     """The run's model with its best weights. UserError if it isn't there or is damaged."""
     if not run.model.exists():
         raise UserError(
-            f"{run.directory} holds no trained model (model.keras): go on with mode=train run={run.directory}"
+            f"{run.directory} holds no trained model (model.keras): go on with "
+            f"mode=train run={run.directory}"
         )
     import keras
 
@@ -223,7 +224,8 @@ def load(run: Run) -> keras.Model:
         return keras.models.load_model(run.model)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"{run.model} is damaged ({str(error).splitlines()[0]}): go on with mode=train run={run.directory}"
+            f"{run.model} is damaged ({str(error).splitlines()[0]}): go on with "
+            f"mode=train run={run.directory}"
         ) from None
 
 

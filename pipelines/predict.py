@@ -39,7 +39,10 @@ def _rows(given: str | None, names: dict[str, str | int]) -> Iterator[Example]:
     from pipelines.sources.rows import read_rows
 
     if given is not None and not _is_file(given):
-        if Path(given).suffix in (".csv", ".tsv", ".jsonl", ".parquet", ".txt", ".gz") and " " not in given:
+        if (
+            Path(given).suffix in (".csv", ".tsv", ".jsonl", ".parquet", ".txt", ".gz")
+            and " " not in given
+        ):
             raise UserError(f"input={given}: there is no such file")
         return iter([dict.fromkeys(names, given)])
     if given is None:
@@ -77,8 +80,8 @@ def _load(run: Run) -> Any:
         return tf.saved_model.load(str(run.saved_model)).signatures["serving_default"]
     except Exception as error:
         raise UserError(
-            f"{run.saved_model} is damaged ({str(error).splitlines()[0][:120]}): make it again with "
-            f"mode=export run={run.directory}"
+            f"{run.saved_model} is damaged ({str(error).splitlines()[0][:120]}): "
+            f"make it again with mode=export run={run.directory}"
         ) from None
 
 

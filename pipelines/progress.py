@@ -1,4 +1,4 @@
-"""Progress of anything longer than a few seconds: a live bar, or plain lines where no terminal is."""
+"""Progress of what takes longer than a few seconds: a live bar, or lines without a terminal."""
 
 from __future__ import annotations
 
@@ -41,7 +41,12 @@ class Bar:
         if kind is None:
             seconds = time.perf_counter() - self.start
             log.info(
-                "%s: %s %s in %.1f s%s", self.title, f"{self.done:,}", self.unit, seconds, self.shown
+                "%s: %s %s in %.1f s%s",
+                self.title,
+                f"{self.done:,}",
+                self.unit,
+                seconds,
+                self.shown,
             )
 
     def advance(self, count: int = 1, **shown: float) -> None:

@@ -1,10 +1,10 @@
 """A run's directory: what lies where, and how it is written.
 
-    .hydra/ config.yaml   what was asked for
-    codec/                what was fitted on data
-    checkpoints/          last.npz (to resume), best.npz (to keep)
-    history.jsonl         a line an evaluation
-    model.keras saved_model/ metrics.json predictions.jsonl report.html plots/ tensorboard/
+.hydra/ config.yaml   what was asked for
+codec/                what was fitted on data
+checkpoints/          last.npz (to resume), best.npz (to keep)
+history.jsonl         a line an evaluation
+model.keras saved_model/ metrics.json predictions.jsonl report.html plots/ tensorboard/
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
@@ -47,14 +47,18 @@ class Run:
         try:
             return json.loads(self.metrics.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise UserError(f"{self.metrics} is damaged ({error}): delete it and run again") from None
+            raise UserError(
+                f"{self.metrics} is damaged ({error}): delete it and run again"
+            ) from None
 
     def update_metrics(self, **measured: Any) -> dict[str, Any]:
         """Merges, one level deep, what a stage measured into metrics.json."""
         metrics = self.read_metrics()
         for key, value in measured.items():
             old = metrics.get(key)
-            metrics[key] = {**old, **value} if isinstance(old, dict) and isinstance(value, dict) else value
+            metrics[key] = (
+                {**old, **value} if isinstance(old, dict) and isinstance(value, dict) else value
+            )
         text = json.dumps(metrics, indent=2, ensure_ascii=False)
         with written_whole(self.metrics) as temporary:
             temporary.write_text(text + "\n", encoding="utf-8")
@@ -105,10 +109,9 @@ def restored(composed: DictConfig, overrides: Sequence[str]) -> Config:
 
 def resolved(composed: DictConfig) -> dict[str, Any]:
     """Plain values, without Hydra's own settings."""
-    keys = [key for key in composed if key not in ("hydra", "experiment")]
+    keys = [str(key) for key in composed if key not in ("hydra", "experiment")]
     values = OmegaConf.to_container(OmegaConf.masked_copy(composed, keys), resolve=True)
-    assert isinstance(values, dict)
-    return {str(key): value for key, value in values.items()}
+    return {str(key): value for key, value in cast(dict, values).items()}
 
 
 def overridden(overrides: Sequence[str]) -> list[str]:

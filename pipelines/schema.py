@@ -71,7 +71,9 @@ def parse(plain: Mapping[str, Any]) -> Config:
         if name not in plain:
             raise UserError(f"{name}: a value is needed")
     built: dict[str, Any] = {key: _build(cls, plain[key], key) for key, cls in _NODES.items()}
-    built["task"] = _build(_implementation("tasks", plain["task"], "task", "name", Task), plain["task"], "task")
+    built["task"] = _build(
+        _implementation("tasks", plain["task"], "task", "name", Task), plain["task"], "task"
+    )
     built["data"] = _build(
         _implementation("sources", plain["data"], "data", "format", Source), plain["data"], "data"
     )

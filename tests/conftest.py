@@ -49,9 +49,9 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     return cache
 
 
-GOOD = "great lovely superb moving funny brilliant".split()
-BAD = "awful boring dull terrible weak clumsy".split()
-PLAIN = "the film was a story of people in town and its actors music".split()
+GOOD = ["great", "lovely", "superb", "moving", "funny", "brilliant"]
+BAD = ["awful", "boring", "dull", "terrible", "weak", "clumsy"]
+PLAIN = ["the", "film", "was", "a", "story", "of", "people", "in", "town", "and", "its", "music"]
 
 
 def review(label: str, rng: random.Random) -> str:
@@ -83,7 +83,9 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 def command(tmp_path: Path) -> Command:
     """Runs main.py in a process of its own, in a folder of its own."""
 
-    def run(*arguments: str, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        *arguments: str, stdin: str = "", **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, str(ROOT / "main.py"), *arguments],
             input=stdin,

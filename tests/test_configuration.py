@@ -63,7 +63,10 @@ def test_a_task_brings_its_data_and_an_explicit_choice_wins() -> None:
         ("train.optimizer=adm", "train.optimizer: must be one of adam, adamw, sgd, rmsprop; "),
         ("task.text.tokens=wrd", "did you mean 'word'?"),
         ("+train.epoch=3", "train.epoch: there is no such setting; did you mean 'epochs'?"),
-        ("+task.text.token=word", "task.text.token: there is no such setting; did you mean 'tokens'"),
+        (
+            "+task.text.token=word",
+            "task.text.token: there is no such setting; did you mean 'tokens'",
+        ),
         ("+epochs=3", "epochs: there is no such setting"),
         ("mode=trian", "mode: no such mode: 'trian'; did you mean 'train'?"),
         ("seed=-1", "seed: must be a whole number of at least 0; received -1"),

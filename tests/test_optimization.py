@@ -56,7 +56,9 @@ def learner(total: int = 10, **changes: Any) -> Learner:
 def batch(x: list[float], target: list[float], weights: list[float]) -> Batch:
     as_array = np.float32
     return Batch(
-        {"x": np.asarray(x, as_array)[:, None]}, np.asarray(target, as_array), np.asarray(weights, as_array)
+        {"x": np.asarray(x, as_array)[:, None]},
+        np.asarray(target, as_array),
+        np.asarray(weights, as_array),
     )
 
 
@@ -68,10 +70,14 @@ def weight(made: Learner) -> float:
     ("schedule", "expected"),
     [("constant", 0.1), ("linear", 0.055), ("cosine", 0.055), ("exponential", 0.1 * 0.1**0.5)],
 )
-def test_half_way_between_warmup_and_end_the_rate_is_half_way_down(schedule: str, expected: float) -> None:
+def test_half_way_between_warmup_and_end_the_rate_is_half_way_down(
+    schedule: str, expected: float
+) -> None:
     settings = replace(PLAIN, schedule=schedule, warmup=0.2)
     assert learning_rate(60, 100, settings) == pytest.approx(expected)
-    assert learning_rate(100, 100, settings) == pytest.approx(0.1 if schedule == "constant" else 0.01)
+    assert learning_rate(100, 100, settings) == pytest.approx(
+        0.1 if schedule == "constant" else 0.01
+    )
 
 
 def test_warmup_rises_linearly_and_counts_updates_from_one() -> None:

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from conftest import ROOT, Command
 
 
@@ -34,7 +33,9 @@ def main(arguments: list[str], environment: dict[str, str]) -> subprocess.Comple
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, quick: list[str], environment: dict[str, str]) -> Path:
+def run(
+    tmp_path_factory: pytest.TempPathFactory, quick: list[str], environment: dict[str, str]
+) -> Path:
     """A finished run."""
     directory = tmp_path_factory.mktemp("runs") / "one"
     done = main([*quick, f"hydra.run.dir={directory}"], environment)
@@ -94,8 +95,12 @@ def test_predictions_give_every_test_example_once(run: Path) -> None:
     assert right == pytest.approx(metrics["test"]["accuracy"]["value"])
 
 
-@pytest.mark.parametrize("text", ["a superb film", "it's \"dull\", isn't it? ${x} \\", "日本語 👍", "  "])
-def test_predict_answers_any_text_on_the_command_line(run: Path, command: Command, text: str) -> None:
+@pytest.mark.parametrize(
+    "text", ["a superb film", "it's \"dull\", isn't it? ${x} \\", "日本語 👍", "  "]
+)
+def test_predict_answers_any_text_on_the_command_line(
+    run: Path, command: Command, text: str
+) -> None:
     done = command("mode=predict", f"run={run}", f"input={text}")
     assert done.returncode == 0, done.stderr
     (line,) = done.stdout.splitlines()
@@ -105,10 +110,14 @@ def test_predict_answers_any_text_on_the_command_line(run: Path, command: Comman
     assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-5)
 
 
-def test_predict_reads_files_and_standard_input_alike(run: Path, command: Command, tmp_path: Path) -> None:
+def test_predict_reads_files_and_standard_input_alike(
+    run: Path, command: Command, tmp_path: Path
+) -> None:
     texts = ["a superb film", "an awful film, really", "people in town"]
     (tmp_path / "texts.txt").write_text("\n".join(texts) + "\n")
-    (tmp_path / "texts.csv").write_text("id,text\n" + "".join(f'{i},"{t}"\n' for i, t in enumerate(texts)))
+    (tmp_path / "texts.csv").write_text(
+        "id,text\n" + "".join(f'{i},"{t}"\n' for i, t in enumerate(texts))
+    )
     (tmp_path / "texts.jsonl").write_text("".join(json.dumps({"text": t}) + "\n" for t in texts))
     outputs = [
         command("mode=predict", f"run={run}", f"input={name}").stdout
@@ -140,7 +149,9 @@ def test_export_again_replaces_the_saved_model(copy: Path, environment: dict[str
 def test_the_same_seed_gives_the_same_weights_and_a_second_start_prepares_nothing(
     run: Path, quick: list[str], environment: dict[str, str], tmp_path: Path
 ) -> None:
-    done = main([*quick, f"hydra.run.dir={tmp_path / 'again'}", "evaluate.diagnostics=false"], environment)
+    done = main(
+        [*quick, f"hydra.run.dir={tmp_path / 'again'}", "evaluate.diagnostics=false"], environment
+    )
     assert done.returncode == 0, done.stderr
     assert same_weights(run, tmp_path / "again")
     assert "reused" in done.stderr
@@ -152,7 +163,9 @@ def test_a_killed_run_goes_on_to_the_same_weights_to_the_last_bit(
     directory = tmp_path / "killed"
     arguments = [*quick, f"hydra.run.dir={directory}", "train.checkpoint_seconds=0.000001"]
     process = subprocess.Popen(
-        [sys.executable, str(ROOT / "main.py"), *arguments], env=environment, stderr=subprocess.DEVNULL
+        [sys.executable, str(ROOT / "main.py"), *arguments],
+        env=environment,
+        stderr=subprocess.DEVNULL,
     )
     wait_for(lambda: (directory / "checkpoints" / "last.npz").exists(), process)
     process.send_signal(signal.SIGKILL)

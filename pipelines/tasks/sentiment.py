@@ -1,12 +1,12 @@
 """Many-to-one: a text and one of two or more labels. Any text classification, sentiment by default.
 
-    python main.py task=sentiment model=gru
+python main.py task=sentiment model=gru
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
 
 import numpy as np
 from pydantic import Field
@@ -14,7 +14,17 @@ from pydantic import Field
 from models.settings import EmbeddingSettings, Pooling, Rate, RecurrentSettings, settings
 from pipelines.codecs.labels import LabelCodec
 from pipelines.codecs.text import TextCodec, TextSettings
-from pipelines.contracts import Batch, Codec, FieldCodec, Passage, Passages, Score, Section, Split, Task
+from pipelines.contracts import (
+    Batch,
+    Codec,
+    FieldCodec,
+    Passage,
+    Passages,
+    Score,
+    Section,
+    Split,
+    Task,
+)
 
 if TYPE_CHECKING:
     import keras
@@ -29,8 +39,8 @@ class Sentiment(Task):
     """Settings of text classification.
 
     dropout          before the output layer.
-    label_smoothing  share of the target's probability spread over all classes (Szegedy et al. 2016).
-    class_weights    balanced: an example counts by the inverse of its class's frequency in training.
+    label_smoothing  share of the target spread over all classes (Szegedy et al. 2016).
+    class_weights    balanced: an example counts by the inverse of its class's frequency.
     """
 
     name: Literal["sentiment"]
@@ -53,8 +63,7 @@ class Sentiment(Task):
         from models.classifier import build_classifier
         from pipelines.vectors import vectors_for
 
-        tokens = codec.fields["tokens"]
-        assert isinstance(tokens, TextCodec)
+        tokens, _ = _parts(codec)
         vectors = vectors_for(tokens.vocabulary, self.embedding.vectors)
         return build_classifier(
             recurrent=model,
@@ -74,7 +83,7 @@ class Sentiment(Task):
         inputs = {name: columns[name] for name in ("tokens", "tokens_length")}
         weights = np.ones(len(labels), np.float32)
         if self.class_weights == "balanced":
-            counts = np.asarray(codec.fields["label"].counts)
+            counts = np.asarray(_parts(codec)[1].counts)
             weights = (counts.sum() / (len(counts) * counts))[labels].astype(np.float32)
         return Batch(inputs, labels, weights)
 
@@ -104,7 +113,7 @@ class Sentiment(Task):
 
         return classification_scores(predictions["probabilities"], split.column("label"))
 
-    def baselines(self, train: Split, test: Split) -> dict[str, Mapping[str, np.ndarray]]:
+    def baselines(self, train: Split, test: Split) -> Mapping[str, Mapping[str, np.ndarray]]:
         from pipelines.baselines import bag_of_words_baselines
 
         return bag_of_words_baselines(train, test, text="text", label="label")
@@ -113,8 +122,7 @@ class Sentiment(Task):
         """The most probable label as a word, and all probabilities in the order of the labels."""
         import tensorflow as tf
 
-        labels = codec.fields["label"]
-        assert isinstance(labels, LabelCodec)
+        _, labels = _parts(codec)
         probabilities = predictions["probabilities"]
         best = tf.argmax(probabilities, axis=-1)
         names = tf.constant(labels.names)
@@ -139,7 +147,7 @@ class Sentiment(Task):
         from pipelines.metrics.diagnostics import classification_sections
 
         labels, probabilities = split.column("label"), predictions["probabilities"]
-        names = codec.fields["label"].names
+        names = _parts(codec)[1].names
         sections = classification_sections(
             probabilities, labels, names, examples=split.examples, column="text"
         )
@@ -156,7 +164,8 @@ class Sentiment(Task):
         batch = self.batch(split.gather(rows), codec)
         predicted = probabilities[rows].argmax(1)
         weights = gradient_times_input(model, batch.inputs, predicted)
-        tokens, names = codec.fields["tokens"].vocabulary, codec.fields["label"].names
+        texts, classes = _parts(codec)
+        tokens, names = texts.vocabulary, classes.names
         gap = "" if self.text.tokens == "character" else " "
         items = []
         for index, row in enumerate(rows):
@@ -174,3 +183,8 @@ class Sentiment(Task):
             "gradient times input: what speaks for the predicted class, and what against it."
         )
         return Passages("Words that mattered", items, caption)
+
+
+def _parts(codec: Codec) -> tuple[TextCodec, LabelCodec]:
+    """What `Sentiment.codec` made."""
+    return cast(TextCodec, codec.fields["tokens"]), cast(LabelCodec, codec.fields["label"])
