@@ -96,8 +96,8 @@ def _kernel_gradient(before: tf.Tensor, gates: list[tf.Tensor]) -> tf.Tensor:
 
 def _through(gates: list[tf.Tensor], transposed: list[tf.Tensor]) -> tf.Tensor:
     """Sum over gates of dgate Uᵀ: (B, W). An explicitly transposed U is read faster."""
-    products = [tf.matmul(gate, kernel) for gate, kernel in zip(gates, transposed, strict=True)]
-    return sum(products[1:], products[0])
+    pairs = zip(gates, transposed, strict=True)
+    return tf.add_n([tf.matmul(gate, kernel) for gate, kernel in pairs])
 
 
 def _apply(run: Callable[..., tuple[Any, Any]], training: bool, *tensors: tf.Tensor) -> Any:
@@ -238,7 +238,7 @@ def lstm(
     (B, W); U (W, 4W); last (B,) int32, each sequence's last real position. Returns
     h (T, B, W) and c at `last` (B, W).
     """
-    length, records = tf.shape(x[0])[0], 7 if training else 2
+    length, records = tf.shape(x[0])[0], 8 if training else 2
 
     def run(
         x_i: tf.Tensor,
@@ -253,31 +253,34 @@ def lstm(
         kernels = tf.split(kernel, 4, axis=-1)
 
         def forward(t: tf.Tensor, h: tf.Tensor, c: tf.Tensor) -> tuple[Any, ...]:
-            h = _dropped(h, drop)
+            h, before = _dropped(h, drop), c
             i, f, g, o = (a.read(t) + tf.matmul(h, u) for a, u in zip(inputs, kernels, strict=True))
             i, f, g, o = tf.sigmoid(i), tf.sigmoid(f), tf.tanh(g), tf.sigmoid(o)
             c = f * c + i * g
             tanh_c = tf.tanh(c)
             h = o * tanh_c
-            return h, c, *((t, record) for record in (h, c, i, f, g, o, tanh_c)[:records])
+            kept = (h, c, i, f, g, o, tanh_c, before)[:records]
+            return h, c, *((t, record) for record in kept)
 
-        _, saved = _loop(length, forward, [state, carry], records, like=kernels[0])
-        y, carries = _zero_padding(saved[0].stack(), keep), saved[1].stack()
+        (_, end), saved = _loop(length, forward, [state, carry], records, like=kernels[0])
+        y = _zero_padding(saved[0].stack(), keep)
+        if keep is not None:  # otherwise all sequences end at the last step
+            end = at(saved[1].stack(), last)
 
         def gradient(dy: tf.Tensor, dend: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            incoming, before = _lists([_zero_padding(dy, keep), _before(carries, carry)])
+            (incoming,) = _lists([_zero_padding(dy, keep)])
             transposed = [tf.transpose(u) for u in kernels]
 
             def backward(step: tf.Tensor, dh: tf.Tensor, dc: tf.Tensor) -> tuple[Any, ...]:
                 t = length - 1 - step
-                i, f, g, o, tanh_c = (values.read(t) for values in saved[2:])
+                i, f, g, o, tanh_c, before = (values.read(t) for values in saved[2:])
                 dh = dh + incoming.read(t)
                 dc = dc + _d_tanh(tanh_c, dh * o)
-                if keep is not None:  # otherwise all end at the last step, where dc starts
+                if keep is not None:
                     dc = tf.where((last == t)[:, tf.newaxis], dc + dend, dc)
                 gates = [
                     _d_sigmoid(i, dc * g),
-                    _d_sigmoid(f, dc * before.read(t)),
+                    _d_sigmoid(f, dc * before),
                     _d_tanh(g, dc * i),
                     _d_sigmoid(o, dh * tanh_c),
                 ]
@@ -290,6 +293,6 @@ def lstm(
             dkernel = _kernel_gradient(_dropped(_before(y, state), drop), gates)
             return *gates, dstate, dcarry, dkernel
 
-        return (y, at(carries, last)), gradient
+        return (y, end), gradient
 
     return _apply(run, training, *x, state, carry, kernel)

@@ -6,9 +6,11 @@ A row is a JSON object with the signature's inputs by name, such as {"text": "I 
 It is also all that another program needs to do to use an export.
 """
 
+import importlib
 import json
 import os
 import sys
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -18,9 +20,7 @@ BATCH = 64
 
 
 def main() -> None:
-    if tf.io.gfile.exists(f"{sys.argv[1]}/needs_tensorflow_text"):
-        import tensorflow_text  # noqa: F401  (registers the SentencePiece operators)
-    answer = tf.saved_model.load(sys.argv[1]).signatures["serving_default"]
+    answer = load(sys.argv[1])
     rows = [json.loads(line) for line in sys.stdin]
     for start in range(0, len(rows), BATCH):
         part = rows[start : start + BATCH]
@@ -31,6 +31,14 @@ def main() -> None:
             print(
                 json.dumps({name: plain(value) for name, value in row.items()}, ensure_ascii=False)
             )
+
+
+def load(directory: str) -> Any:
+    """The signature, after the modules that bring operators which it uses (SentencePiece's)."""
+    with open(f"{directory}/assets.extra/imports.txt", encoding="utf-8") as modules:
+        for module in modules.read().split():
+            importlib.import_module(module)
+    return tf.saved_model.load(directory).signatures["serving_default"]
 
 
 def plain(value: object) -> object:

@@ -168,6 +168,11 @@ class FieldCodec(ABC):
         return []
 
     @property
+    def operators(self) -> tuple[str, ...]:
+        """Modules that must be imported where a graph of `encode` is loaded, beside TensorFlow."""
+        return ()
+
+    @property
     @abstractmethod
     def field(self) -> Field: ...
 
@@ -290,6 +295,9 @@ class Task(ABC):
     """Columns that tell two examples apart: examples alike in these are duplicates."""
     stratify: ClassVar[str | None]
     """Column whose values are spread evenly over the splits; at least two values must occur."""
+
+    def check(self) -> None:  # noqa: B027 - optional
+        """Raises UserError for what training needs and isn't there; fast."""
 
     @abstractmethod
     def codec(self) -> Mapping[str, FieldCodec]:

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from models.recurrent import make_portable
 from pipelines.contracts import Codec, Example, Task
 from pipelines.graphs import answerer
 from pipelines.prepare import Prepared
@@ -57,12 +58,14 @@ def export(
 
     Raises ExportError otherwise.
     """
+    make_portable(model)
     served = Served(task, model, data.codec, decode)
     new = run.saved_model.with_name(f".{os.getpid()}.saved_model")
     try:
         # Gradients are for training; the recurrent layers' own can't be saved.
         options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
         tf.saved_model.save(served, str(new), served.serving_default, options)
+        write_imports(new, data.codec)
         if settings.verify:
             split = data.splits["test"]
             rows = np.linspace(0, len(split) - 1, min(settings.verify, len(split))).astype(int)
@@ -72,6 +75,14 @@ def export(
     finally:
         shutil.rmtree(new, ignore_errors=True)
     log.info("SavedModel: %s", run.saved_model)
+
+
+def write_imports(directory: Path, codec: Codec) -> None:
+    """Notes beside the graph what must be imported before it is loaded; see ask.py."""
+    modules = sorted({name for part in codec.fields.values() for name in part.operators})
+    extra = directory / "assets.extra"
+    extra.mkdir()
+    (extra / "imports.txt").write_text("".join(f"{name}\n" for name in modules))
 
 
 def verify(directory: Path, served: Served, task: Task, examples: list[Example]) -> None:

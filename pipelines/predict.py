@@ -72,12 +72,10 @@ def _load(run: Run) -> Any:
         raise UserError(
             f"{run.directory} holds no saved_model: make one with mode=export run={run.directory}"
         )
-    import tensorflow as tf
+    from pipelines.ask import load
 
-    if (run.saved_model / "needs_tensorflow_text").exists():
-        import tensorflow_text  # noqa: F401  (registers the SentencePiece operators)
     try:
-        return tf.saved_model.load(str(run.saved_model)).signatures["serving_default"]
+        return load(str(run.saved_model))
     except Exception as error:
         raise UserError(
             f"{run.saved_model} is damaged ({str(error).splitlines()[0][:120]}): "

@@ -96,6 +96,8 @@ def check(config: Config) -> None:
         )
     if config.mode != "predict":
         config.data.check()
+    if config.mode == "train":
+        config.task.check()
 
 
 def _build(cls: type, values: Any, where: str) -> Any:

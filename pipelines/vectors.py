@@ -96,15 +96,14 @@ def _from_file(vocabulary: Sequence[str], path: Path) -> Vectors:
             width = width or len(parts) - 1
             # A few words of GloVe 840B hold spaces, so the numbers are counted from the right.
             indices = wanted.get(" ".join(parts[:-width]))
-            if not indices:
+            if not indices and len(parts) > width:
                 continue
-            try:
-                values = np.array(parts[-width:], np.float32)
-            except ValueError:
+            values = _numbers(parts, width)
+            if values is None:
                 raise UserError(
                     f"{path}:{number}: a word and {width} numbers are needed, got {line[:60]!r}"
-                ) from None
-            for index in indices:
+                )
+            for index in indices or []:
                 # A token as it stands goes before its lower-case form.
                 if index not in found or vocabulary[index] == parts[0]:
                     found[index] = values
@@ -114,3 +113,11 @@ def _from_file(vocabulary: Sequence[str], path: Path) -> Vectors:
     known = np.zeros(len(vocabulary), bool)
     known[list(found)] = True
     return Vectors(matrix, known)
+
+
+def _numbers(parts: Sequence[str], width: int) -> np.ndarray | None:
+    """The last `width` parts, if there is a word before them and they are numbers."""
+    try:
+        return np.array(parts[-width:], np.float32) if len(parts) > width else None
+    except ValueError:
+        return None

@@ -258,6 +258,10 @@ class TextCodec(FieldCodec):
         """What a SavedModel has to track."""
         return [self._pieces_tokenizer] if self.settings.tokens == "sentencepiece" else []
 
+    @property
+    def operators(self) -> tuple[str, ...]:
+        return ("tensorflow_text",) if self.settings.tokens == "sentencepiece" else ()
+
     def _forget(self) -> None:
         for name in ("vocabulary", "_sorted_keys", "_pieces_tokenizer"):
             self.__dict__.pop(name, None)

@@ -25,6 +25,7 @@ from pipelines.contracts import (
     Split,
     Task,
 )
+from pipelines.vectors import check_vectors, vectors_for
 
 if TYPE_CHECKING:
     import keras
@@ -56,12 +57,14 @@ class Sentiment(Task):
     identity: ClassVar[tuple[str, ...]] = ("text",)
     stratify: ClassVar[str | None] = "label"
 
+    def check(self) -> None:
+        check_vectors(self.embedding.vectors)
+
     def codec(self) -> Mapping[str, FieldCodec]:
         return {"tokens": TextCodec("text", self.text), "label": LabelCodec("label")}
 
     def build(self, model: RecurrentSettings, codec: Codec, seed: int) -> keras.Model:
         from models.classifier import build_classifier
-        from pipelines.vectors import vectors_for
 
         tokens, _ = _parts(codec)
         vectors = vectors_for(tokens.vocabulary, self.embedding.vectors)

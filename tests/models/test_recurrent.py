@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.recurrent import Decoder, Encoder
+from models.layers import Recurrent
+from models.recurrent import Decoder, Encoder, make_portable
 from models.settings import RecurrentSettings
 
 B, T, D, W = 3, 5, 2, 4
@@ -162,6 +163,26 @@ def test_a_state_must_fit() -> None:
         decoder.start(built(Decoder, cell="gru").start(B))
 
 
+@pytest.mark.parametrize("portable", [False, True])
+def test_only_a_portable_model_avoids_cudnn_on_a_gpu(
+    portable: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = []
+
+    def fused(self, x, padding, state):
+        ran.append(self.name)
+        return self._scan_loop(x, padding, state, None, False)
+
+    encoder = built(Encoder, bidirectional=True)
+    x = keras.Input((None, D))
+    model = keras.Model(x, encoder(x)[0])
+    make_portable(model, portable)
+    monkeypatch.setattr(Recurrent, "_scan_fused", fused)
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: [kind])
+    model(normal(1, B, T, D))
+    assert ran == ([] if portable else ["forward_0", "backward_0"])
+
+
 RELOAD = """
 import sys, numpy as np, tensorflow as tf
 model = tf.saved_model.load(sys.argv[1])
@@ -175,7 +196,7 @@ assert "models" not in sys.modules
 def test_saved_model_reloads_in_a_fresh_process(tmp_path: Path) -> None:
     """Every cell in one SavedModel, with free batch and time, loaded with TensorFlow alone."""
     encoders = [
-        built(Encoder, cell=cell, bidirectional=both, layers=2)
+        built(Encoder, cell=cell, bidirectional=both)
         for cell in ("simple_rnn", "lstm", "gru")
         for both in (False, True)
     ]

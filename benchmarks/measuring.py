@@ -1,0 +1,151 @@
+"""What the benchmarks share: systems timed in turns, and tables that say where they come from.
+
+Machines are shared and change their speed, so systems that are compared run in one process, in
+turns, and a ratio is the median of the ratios of each round: what slows a round slows all in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+# The checkout that this file lies in is measured, whatever else is installed.
+sys.path.insert(0, str(ROOT))
+
+Call = Callable[[int], Any]
+"""Does a system's work; it is told the number of the round."""
+
+PAUSE = 0.03
+"""Seconds before a turn, in which the thread pool of the system before goes to sleep."""
+
+
+def in_turns(
+    systems: Mapping[str, Call], rounds: int, *, title: str
+) -> dict[str, list[float]]:
+    """Seconds of system(round) for each system and round; the order rotates from round to round."""
+    names = list(systems)
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for number in range(rounds):
+        progress(f"{title}: round {number + 1} of {rounds}")
+        first = number % len(names)
+        for name in [*names[first:], *names[:first]]:
+            time.sleep(PAUSE)
+            begun = time.perf_counter()
+            systems[name](number)
+            seconds[name].append(time.perf_counter() - begun)
+    return seconds
+
+
+def ratio(numerator: Sequence[float], denominator: Sequence[float]) -> float:
+    """Median over rounds of one system's seconds by another's."""
+    return statistics.median(a / b for a, b in zip(numerator, denominator, strict=True))
+
+
+def progress(text: str) -> None:
+    """On standard error; on a terminal, in place of the last one."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+    else:
+        print(text, file=sys.stderr, flush=True)
+
+
+def table(title: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Prints a Markdown table with aligned columns."""
+    if sys.stderr.isatty():
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+    cells = [[str(cell) for cell in row] for row in [header, *rows]]
+    widths = [max(len(row[k]) for row in cells) for k in range(len(header))]
+    rule = ["-" * width for width in widths]
+    print(f"\n{title}\n")
+    for row in [cells[0], rule, *cells[1:]]:
+        print("| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |")
+    sys.stdout.flush()
+
+
+def machine() -> str:
+    """Processor, cores, load and versions, in a line."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    from pipelines.measurements import environment
+
+    facts = environment()
+    versions = {name: facts["versions"][name] for name in ("python", "keras", "tensorflow")}
+    with contextlib.suppress(PackageNotFoundError):
+        versions["torch"] = version("torch")
+    load = f"load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "load unknown"
+    return (
+        f"{facts['machine']['processor']}, {facts['machine']['cores']} cores, {load}; "
+        + ", ".join(f"{name} {number}" for name, number in versions.items())
+    )
+
+
+def has_torch() -> bool:
+    """Whether PyTorch is there to be compared with; if not, says what to do."""
+    if importlib.util.find_spec("torch") is not None:
+        return True
+    print("PyTorch is not installed, its rows are left out: pip install '.[peers]'")
+    return False
+
+
+def on_best_threads(call: Call) -> Call:
+    """A PyTorch call on one thread or on all cores, whichever a trial finds faster.
+
+    On a machine with other work its threads wait for each other, and several are slower than one.
+    """
+    import torch
+
+    def seconds(threads: int) -> float:
+        torch.set_num_threads(threads)
+        times = []
+        for _ in range(3):
+            begun = time.perf_counter()
+            call(0)
+            times.append(time.perf_counter() - begun)
+        return min(times)
+
+    best = min((os.cpu_count() or 1, 1), key=seconds)
+
+    def run(number: int) -> Any:
+        torch.set_num_threads(best)
+        return call(number)
+
+    return run
+
+
+def configured(overrides: Sequence[str]) -> Any:
+    """The settings (pipelines.schema.Config) of a command line, checked."""
+    from hydra import compose, initialize_config_dir
+
+    from pipelines.run import restored
+    from pipelines.schema import check, register_resolvers
+
+    register_resolvers()
+    with initialize_config_dir(version_base="1.3", config_dir=str(ROOT / "conf")):
+        config = restored(compose("config", overrides=list(overrides)), overrides)
+    check(config)
+    return config
+
+
+def prepared(config: Any) -> Any:
+    """The encoded data (pipelines.prepare.Prepared) of a configuration."""
+    from pipelines.prepare import prepare
+    from pipelines.quiet import import_tensorflow
+
+    import_tensorflow()
+    task = config.task
+    return prepare(
+        config.data,
+        task.codec(),
+        reads=task.reads,
+        identity=task.identity,
+        stratify=task.stratify,
+        settings=config.prepare,
+    )

@@ -1,0 +1,51 @@
+"""Imports point one way, and nothing shared knows more than it should."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+MODULES = sorted([*(ROOT / "models").rglob("*.py"), *(ROOT / "pipelines").rglob("*.py")])
+
+
+def imported(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add(node.module or "")
+    return names
+
+
+@pytest.mark.parametrize("path", (ROOT / "models").rglob("*.py"), ids=lambda path: path.stem)
+def test_models_know_nothing_of_configuration_and_pipelines(path: Path) -> None:
+    tops = {name.partition(".")[0] for name in imported(path)}
+    assert not tops & {"hydra", "omegaconf", "pipelines", "main"}
+
+
+@pytest.mark.parametrize(
+    "path", (ROOT / "pipelines/tasks").glob("*.py"), ids=lambda path: path.stem
+)
+def test_tasks_do_not_import_each_other(path: Path) -> None:
+    assert not {name for name in imported(path) if name.startswith("pipelines.tasks")}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_only_the_edges_know_the_configuration_library(path: Path) -> None:
+    tops = {name.partition(".")[0] for name in imported(path)}
+    if path.stem not in ("schema", "run", "pipeline", "errors"):
+        assert not tops & {"hydra", "omegaconf"}
+
+
+STAGES = ["prepare", "train", "optimization", "evaluate", "export", "report", "predict", "batches"]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_stages_know_no_task(stage: str) -> None:
+    names = imported(ROOT / "pipelines" / f"{stage}.py")
+    assert not {n for n in names if n.startswith(("pipelines.tasks", "pipelines.codecs"))}
+    assert "pipelines.schema" not in names
