@@ -5,9 +5,9 @@
 
 The same updates of the same model are made from batches that come as in training (a plan, then
 batches assembled by a thread that is ahead) and from the same batches held in memory as tensors, in
-turns. Ratio: seconds with the pipeline, planning included, by seconds without; target: at most 1.05.
-Planning and waiting for batches are shares of the seconds with the pipeline. Padding: positions of
-an epoch's batches that are padding; target: below 5%.
+turns. Ratio: seconds with the pipeline, planning included, by seconds without; target: at most
+1.05. Planning and waiting for batches are shares of the seconds with the pipeline. Padding:
+positions of an epoch's batches that are padding; target: below 5%.
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ from typing import Any
 from measuring import configured, in_turns, machine, prepared, progress, ratio, table
 
 from pipelines.batches import Plan, assemble, padding_share, plan
-from pipelines.seeds import stream
+from pipelines.quiet import import_tensorflow
+from models.seeds import stream
 
 EPOCHS = 3
 """Plans whose padding and time are averaged."""
 
 
 class Epoch:
-    """The first `batches` batches of an epoch of a data set: trained on as they come, or as kept."""
+    """The first `batches` batches of an epoch: trained on as they come, or as they were kept."""
 
     def __init__(self, overrides: list[str], batches: int | None):
         import tensorflow as tf
@@ -121,6 +122,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("overrides", nargs="*", help="as for main.py, such as model=lstm")
     options = parser.parse_args()
+    import_tensorflow()
     batches = None if options.full else options.batches
     rows = [
         measure(data, batches, options.rounds, options.overrides)

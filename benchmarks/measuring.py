@@ -27,9 +27,7 @@ PAUSE = 0.03
 """Seconds before a turn, in which the thread pool of the system before goes to sleep."""
 
 
-def in_turns(
-    systems: Mapping[str, Call], rounds: int, *, title: str
-) -> dict[str, list[float]]:
+def in_turns(systems: Mapping[str, Call], rounds: int, *, title: str) -> dict[str, list[float]]:
     """Seconds of system(round) for each system and round; the order rotates from round to round."""
     names = list(systems)
     seconds: dict[str, list[float]] = {name: [] for name in names}
@@ -137,9 +135,7 @@ def configured(overrides: Sequence[str]) -> Any:
 def prepared(config: Any) -> Any:
     """The encoded data (pipelines.prepare.Prepared) of a configuration."""
     from pipelines.prepare import prepare
-    from pipelines.quiet import import_tensorflow
 
-    import_tensorflow()
     task = config.task
     return prepare(
         config.data,

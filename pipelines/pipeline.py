@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
+from models.seeds import stream
 from pipelines.contracts import Codec, UserError
 from pipelines.interruption import terminate_like_ctrl_c
 from pipelines.measurements import Stopwatch, environment, peak_memory
 from pipelines.quiet import import_tensorflow
 from pipelines.run import Run, restored, save_config
 from pipelines.schema import Config, check
-from pipelines.seeds import stream
 
 if TYPE_CHECKING:
     import keras

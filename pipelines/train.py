@@ -20,6 +20,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from models.seeds import stream
 from pipelines import checkpoint
 from pipelines.batches import Plan, assemble, padding_share, plan
 from pipelines.contracts import Batch, Codec, Split, Task, UserError
@@ -28,7 +29,6 @@ from pipelines.interruption import Interruption
 from pipelines.optimization import Averaged, Learner
 from pipelines.progress import Bar
 from pipelines.run import Run, written_whole
-from pipelines.seeds import stream
 from pipelines.settings import TrainSettings
 
 log = logging.getLogger(__name__)
