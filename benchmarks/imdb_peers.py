@@ -57,9 +57,9 @@ def speed(reviews: Reviews, steps: int | None, cells: list[str], *, packed: bool
     rows = []
     for cell in cells:
         ours, theirs = seconds[f"ours {cell}"], seconds.get(f"torch {cell}")
-        shown = (
-            [f"{sum(theirs) * scale:.1f}", f"{ratio(theirs, ours):.2f}"] if theirs else ["–"] * 2
-        )
+        shown = ["–", "–"]
+        if theirs is not None:
+            shown = [f"{sum(theirs) * scale:.1f}", f"{ratio(theirs, ours):.2f}"]
         against = f"{recipe_epoch / (sum(ours) * scale):.1f}"
         rows.append([cell, f"{sum(ours) * scale:.1f}", *shown, against])
     how = "packed" if packed else "over padding"
@@ -119,9 +119,8 @@ def show(
         verdict = "met" if speedup >= 5 else "missed"
         shown = f"{speedup:.1f} (target 5: {verdict})"
         rows.append([f"ours, update {step}", f"{ours_seconds:.1f}", f"{accuracy:.4f}", shown])
-    rows.append(
-        [f"ours, at its end (update {ours[-1][0]})", f"{ours[-1][1]:.1f}", f"{ours[-1][2]:.4f}", ""]
-    )
+    step, ours_seconds, accuracy = ours[-1]
+    rows.append([f"ours, at its end, update {step}", f"{ours_seconds:.1f}", f"{accuracy:.4f}", ""])
     config = racer.config
     model = f"{'bi_' if config.model.bidirectional else ''}{config.model.cell}"
     table(

@@ -21,9 +21,9 @@ from typing import Any
 
 from measuring import configured, in_turns, machine, prepared, progress, ratio, table
 
+from models.seeds import stream
 from pipelines.batches import Plan, assemble, padding_share, plan
 from pipelines.quiet import import_tensorflow
-from models.seeds import stream
 
 EPOCHS = 3
 """Plans whose padding and time are averaged."""

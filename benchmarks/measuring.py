@@ -93,26 +93,30 @@ def has_torch() -> bool:
     return False
 
 
-def on_best_threads(call: Call) -> Call:
-    """A PyTorch call on one thread or on all cores, whichever a trial finds faster.
+def on_best_threads(call: Call, trial: Callable[[], Any] | None = None) -> Call:
+    """A PyTorch call on one thread or on all cores, whichever a trial (or the call) finds faster.
 
-    On a machine with other work its threads wait for each other, and several are slower than one.
+    Beside other work its threads wait for each other, and several are much slower than one.
     """
     import torch
 
-    def seconds(threads: int) -> float:
+    def seconds(threads: int, enough: float) -> float:
         torch.set_num_threads(threads)
-        times = []
+        best = float("inf")
         for _ in range(3):
             begun = time.perf_counter()
-            call(0)
-            times.append(time.perf_counter() - begun)
-        return min(times)
+            call(0) if trial is None else trial()
+            best = min(best, time.perf_counter() - begun)
+            if best > enough:
+                break
+        return best
 
-    best = min((os.cpu_count() or 1, 1), key=seconds)
+    alone = seconds(1, enough=float("inf"))
+    cores = os.cpu_count() or 1
+    threads = cores if seconds(cores, enough=3 * alone) < alone else 1
 
     def run(number: int) -> Any:
-        torch.set_num_threads(best)
+        torch.set_num_threads(threads)
         return call(number)
 
     return run

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from pipelines.contracts import Batch
-from pipelines.optimization import Averaged, Learner, learning_rate
+from pipelines.optimization import Averaged, Learner, learning_rate, make_optimizer
 from pipelines.settings import TrainSettings
 
 PLAIN = TrainSettings(
@@ -110,6 +110,20 @@ def test_accumulated_batches_equal_one_large_batch(optimizer: str) -> None:
         parts.update([batch([1], [0], [1]), batch([2, 3], [5, 1], [0.5, 2])], step)
     assert weight(whole) == pytest.approx(weight(parts), rel=1e-6)
     assert whole.mean_loss() == pytest.approx(parts.mean_loss(), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_the_fused_update_equals_keras(name: str) -> None:
+    keras_class = {"adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW}[name]
+    theirs = keras_class(0.01, **({"weight_decay": 0.1} if name == "adamw" else {}))
+    ours = make_optimizer(replace(PLAIN, optimizer=name, learning_rate=0.01, weight_decay=0.1))
+    start = np.random.default_rng(0).normal(size=(3, 2)).astype("float32")
+    a, b = keras.Variable(start, name="kernel"), keras.Variable(start, name="kernel")
+    for scale in (1.0, -2.0, 0.5):
+        theirs.apply([tf.constant(scale * start)], [a])
+        ours.apply([tf.constant(scale * start)], [b])
+    np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=1e-5)
+    assert not np.allclose(np.asarray(b), start)
 
 
 def test_averages_follow_the_weights_and_stand_in_for_them() -> None:
