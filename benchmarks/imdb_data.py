@@ -20,10 +20,10 @@ SAME = [f"task.text.max_tokens={TOKENS}", "task.text.truncate=tail"]
 
 
 class Reviews:
-    """The project's own preparation and batches of them."""
+    """The project's own preparation and batches of them; `limit` for a part of them only."""
 
-    def __init__(self) -> None:
-        self.config = configured(SAME)
+    def __init__(self, limit: int | None = None):
+        self.config = configured([*SAME, f"prepare.limit={limit or 'null'}"])
         data = prepared(self.config)
         self.codec, self.sizes = data.codec, data.codec.spec.sizes
         self.train = data.splits["train"]

@@ -138,11 +138,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=60, help="of each system, without --full")
     parser.add_argument("--cells", default=",".join(CELLS), help="some of %(default)s")
     parser.add_argument("--every", type=int, default=25, help="updates between two questions")
+    parser.add_argument("--limit", type=int, help="a quick try on so many reviews")
     parser.add_argument("--unpacked", action="store_true", help="PyTorch over padding")
     options = parser.parse_args()
     import_tensorflow()
     progress("preparing")
-    reviews = Reviews()
+    reviews = Reviews(options.limit)
     if options.only != "race":
         steps = None if options.full else options.steps
         speed(reviews, steps, options.cells.split(","), packed=not options.unpacked)

@@ -44,7 +44,8 @@ class RecurrentSettings:
 class EmbeddingSettings:
     """Token vectors.
 
-    vectors          null, "glove" (the optional package), or a word2vec or GloVe text file.
+    vectors          null, "glove" (the optional package), a word2vec or GloVe text file, or the
+                     directory of a run on other data, whose vectors are taken.
     trainable        false keeps the given vectors as they are; unknown words stay trainable.
     word_dropout     share of tokens whose whole vector is zeroed in training.
     dropout          share of features zeroed in training.

@@ -17,7 +17,7 @@ from pipelines.contracts import Codec, UserError
 from pipelines.interruption import terminate_like_ctrl_c
 from pipelines.measurements import Stopwatch, environment, peak_memory
 from pipelines.quiet import import_tensorflow
-from pipelines.run import Run, restored, save_config
+from pipelines.run import Run, load_model, restored, save_config
 from pipelines.schema import Config, check
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def train(config: Config, run: Run) -> None:
 
 def evaluate(config: Config, run: Run) -> None:
     """Measures a trained run again, and makes its report again."""
-    model = load(run)
+    model = load_model(run)
     watch = Stopwatch(run)
     with watch("prepare"):
         data = prepared(config, run)
@@ -73,7 +73,7 @@ def evaluate(config: Config, run: Run) -> None:
 
 def export(config: Config, run: Run) -> None:
     """Writes a trained run's SavedModel again."""
-    model = load(run)
+    model = load_model(run)
     watch = Stopwatch(run)
     with watch("prepare"):
         data = prepared(config, run)
@@ -207,26 +207,6 @@ def measured(
             config_yaml=run.config.read_text(encoding="utf-8"),
         )
     log.info("Report: %s", run.report)
-
-
-def load(run: Run) -> keras.Model:
-    """The run's model with its best weights. UserError if it isn't there or is damaged."""
-    if not run.model.exists():
-        raise UserError(
-            f"{run.directory} holds no trained model (model.keras): go on with "
-            f"mode=train run={run.directory}"
-        )
-    import keras
-
-    from models import classifier  # noqa: F401  (registers the layers)
-
-    try:
-        return keras.models.load_model(run.model)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{run.model} is damaged ({str(error).splitlines()[0]}): go on with "
-            f"mode=train run={run.directory}"
-        ) from None
 
 
 def facts(config: Config) -> dict[str, Any]:

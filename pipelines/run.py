@@ -14,13 +14,16 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from pipelines.contracts import UserError
 from pipelines.schema import Config, parse
+
+if TYPE_CHECKING:
+    import keras
 
 
 class Run:
@@ -124,6 +127,26 @@ def save_config(run: Run, composed: DictConfig) -> None:
     with written_whole(run.config) as temporary:
         text = yaml.safe_dump(resolved(composed), sort_keys=False, allow_unicode=True)
         temporary.write_text(text, encoding="utf-8")
+
+
+def load_model(run: Run) -> keras.Model:
+    """The run's model with its best weights. UserError if it isn't there or is damaged."""
+    if not run.model.exists():
+        raise UserError(
+            f"{run.directory} holds no trained model (model.keras): go on with "
+            f"mode=train run={run.directory}"
+        )
+    import keras
+
+    from models import classifier  # noqa: F401  (registers the layers)
+
+    try:
+        return keras.models.load_model(run.model)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{run.model} is damaged ({str(error).splitlines()[0]}): go on with "
+            f"mode=train run={run.directory}"
+        ) from None
 
 
 def _saved_config(run: Run) -> dict[str, Any]:

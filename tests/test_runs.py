@@ -11,9 +11,12 @@ import sys
 import time
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 from conftest import ROOT, Command
+
+from pipelines.vectors import vectors_for
 
 
 @pytest.fixture(scope="module")
@@ -252,3 +255,12 @@ def history(directory: Path) -> list[dict]:
 
 def strip(row: dict) -> dict:
     return {key: value for key, value in row.items() if key != "seconds"}
+
+
+def test_another_run_gives_its_vectors(run: Path) -> None:
+    words = json.loads((run / "codec" / "tokens.json").read_text())["vocabulary"]
+    found = vectors_for(("never-seen", words[1], words[0]), str(run))
+    assert found is not None
+    assert found.known.tolist() == [False, True, True]
+    table = np.asarray(keras.models.load_model(run / "model.keras").get_layer("embedding").matrix)
+    np.testing.assert_array_equal(found.matrix[1:], table[[3, 2]])
