@@ -30,7 +30,7 @@ MORE_SHAPES = [(32, 50, 64, 64), (128, 100, 128, 128), (32, 400, 64, 256)]
 
 
 def keras_and_ours(
-    cell: str, bidirectional: bool, width: int, x: Any, mask: Any
+    cell: Any, bidirectional: bool, width: int, x: Any, mask: Any
 ) -> tuple[Call, Call]:
     """Both layers with the same weights, as calls that take one step. They agree to 1e-4."""
     import keras

@@ -12,6 +12,13 @@ log = logging.getLogger(__name__)
 SECONDS_BETWEEN_LINES = 15.0
 
 
+class Terminal(logging.Handler):
+    """Messages to what is standard error at the moment: above the bar, while one is drawn."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr, flush=True)
+
+
 class Bar:
     """Counts `unit`s done, of `total` where it is known, with rate and time left.
 

@@ -141,7 +141,7 @@ class _Training:
                 rate = self.learner.update(batches, state.step)
                 state.step += 1
                 state.batch += len(batches)
-                bar.advance(len(batches), loss=self._finite_loss(), rate=rate)
+                bar.advance(len(batches), loss=self._finite_loss(), learning_rate=rate)
                 last = state.batch >= len(order) or state.step >= self.total
                 due = settings.evaluate_every and state.step % settings.evaluate_every == 0
                 if last or due:
