@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import hydra
 from omegaconf import DictConfig
@@ -34,8 +35,8 @@ def main() -> None:
     register_resolvers()
     # Hydra then lets exceptions through, so that each is told once and in our words.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-    sys.argv = [sys.argv[0], *map(_quoted, sys.argv[1:])]
     with _one_line_errors():
+        sys.argv = [sys.argv[0], *_command_line(sys.argv[1:])]
         start()
 
 
@@ -49,6 +50,10 @@ def _one_line_errors() -> Iterator[None]:
         sys.exit(130)
     except UserError as error:
         sys.exit(f"error: {error}")
+    except BrokenPipeError:
+        # Who reads the answers has enough, as `head` has; nothing is left to be flushed.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except Exception as error:
         if _raised_in(error).startswith(("hydra.", "omegaconf.", "antlr4.")):
             from pipelines.errors import explain_hydra
@@ -67,10 +72,28 @@ def _raised_in(error: Exception) -> str:
     return str(trace.tb_frame.f_globals.get("__name__", "")) if trace else ""
 
 
+FREE_TEXT = re.compile(r"input|output|run|.*[._](path|dir|vectors)")
+"""Settings whose values are free text or paths."""
+
+
+def _command_line(arguments: list[str]) -> list[str]:
+    """As Hydra wants it: free text quoted and, with run=DIRECTORY, the run's own options chosen."""
+    from pipelines.run import Run, recorded_overrides
+
+    given = dict(argument.partition("=")[::2] for argument in arguments)
+    recorded = recorded_overrides(Run(given["run"])) if given.get("run") else []
+    groups = {path.name for path in (Path(__file__).parent / "conf").iterdir() if path.is_dir()}
+    chosen = [o for o in recorded if (key := o.partition("=")[0]) in groups and key not in given]
+    sweep = not {"-m", "--multirun"}.isdisjoint(arguments)
+    return [*chosen, *(a if sweep else _quoted(a) for a in arguments)]
+
+
 def _quoted(argument: str) -> str:
-    """Free text after input= as Hydra's grammar wants it, which people needn't know."""
+    """Free text after key= as Hydra's grammar wants it, which people needn't know."""
     key, equals, value = argument.partition("=")
-    if key not in ("input", "output") or not equals or value in ("", "null"):
+    if not FREE_TEXT.fullmatch(key) or not equals or value in ("", "null"):
+        return argument
+    if not key.startswith(("in", "out")) and not re.search(r"[^\w./~-]", value):
         return argument
     value = re.sub(r"(\\*)\$\{", lambda m: m[1] * 2 + r"\${", value)
     value = re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), value)

@@ -7,6 +7,8 @@ these types only; they know neither text nor classes.
 
 from __future__ import annotations
 
+import json
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -127,9 +129,11 @@ class Source(ABC):
     @abstractmethod
     def provenance(self) -> Provenance: ...
 
-    def names(self) -> dict[str, str | int]:
-        """By column of an example, its name or position in a file, such as one to predict for."""
-        return {column: column for column in self.columns}
+    def read_given(self, path: Path, given: Sequence[str], issues: RowIssues) -> Iterator[Example]:
+        """The `given` columns of a file to predict for, of the form of this source's own files."""
+        from pipelines.sources.rows import read_rows
+
+        return read_rows(path, {column: column for column in given}, issues)
 
 
 class FieldCodec(ABC):
@@ -291,6 +295,8 @@ class Task(ABC):
     """Columns of an example."""
     given: ClassVar[tuple[str, ...]]
     """Those of them that are there when predicting; they are the SavedModel's inputs."""
+    scores: ClassVar[tuple[str, ...]]
+    """Names of the scores that `score` may give, the most important first."""
     identity: ClassVar[tuple[str, ...]]
     """Columns that tell two examples apart: examples alike in these are duplicates."""
     stratify: ClassVar[str | None]
@@ -365,17 +371,16 @@ class Codec:
         }
 
     def save(self, directory: Path) -> None:
-        import json
-
-        directory.mkdir(parents=True, exist_ok=True)
+        """Writes the directory, which must not be there yet, whole or not at all."""
+        temporary = directory.with_name(f".{os.getpid()}.{directory.name}")
+        temporary.mkdir(parents=True)
         for name, codec in self.fields.items():
             text = json.dumps(codec.state(), ensure_ascii=False)
-            (directory / f"{name}.json").write_text(text, encoding="utf-8")
+            (temporary / f"{name}.json").write_text(text, encoding="utf-8")
+        os.replace(temporary, directory)
 
     def load(self, directory: Path) -> Codec:
         """Restores the fields, given unfitted codecs of the same settings. UserError if damaged."""
-        import json
-
         for name, codec in self.fields.items():
             path = directory / f"{name}.json"
             try:

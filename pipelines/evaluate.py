@@ -77,7 +77,7 @@ def evaluate(
             )
     evaluated = {name: splits[name] for name in predictions}
     write_predictions(predictions_file, task, codec, evaluated, predictions)
-    last = "test" if "test" in settings.splits else settings.splits[-1]
+    last = reported_split(settings)
     beside: dict[str, dict[str, Measurement]] = {}
     if settings.diagnostics:
         beside = measure_baselines(task, splits["train"], splits[last], settings, seed=seed)
@@ -86,6 +86,11 @@ def evaluate(
     metrics["throughput"] = {"evaluate": throughput}
     log.info("%s", metrics["verdict"])
     return Evaluation(metrics, predictions)
+
+
+def reported_split(settings: EvaluateSettings) -> str:
+    """The split that baselines are measured on, and that the report shows examples of."""
+    return "test" if "test" in settings.splits else settings.splits[-1]
 
 
 def predict_split(

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ import numpy as np
 import tensorflow as tf
 
 from models.recurrent import make_portable
-from pipelines.contracts import Codec, Example, Task
-from pipelines.graphs import answerer
+from pipelines.contracts import Codec, Example, Task, UserError
+from pipelines.graphs import answerer, predictor
 from pipelines.prepare import Prepared
 from pipelines.run import Run
 from pipelines.settings import DecodeSettings, ExportSettings
@@ -69,9 +70,13 @@ def export(
         if settings.verify:
             split = data.splits["test"]
             rows = np.linspace(0, len(split) - 1, min(settings.verify, len(split))).astype(int)
-            verify(new, served, task, split.examples(rows.tolist()))
+            inputs = task.batch(split.gather(rows), data.codec).inputs
+            answers = task.answers(predictor(task, model, decode)(inputs), data.codec)
+            verify(new, task, split.examples(rows.tolist()), answers)
         shutil.rmtree(run.saved_model, ignore_errors=True)
         os.replace(new, run.saved_model)
+    except tf.errors.ResourceExhaustedError as error:
+        raise UserError(f"{run.saved_model}: {error.message.splitlines()[0]}") from None
     finally:
         shutil.rmtree(new, ignore_errors=True)
     log.info("SavedModel: %s", run.saved_model)
@@ -85,11 +90,16 @@ def write_imports(directory: Path, codec: Codec) -> None:
     (extra / "imports.txt").write_text("".join(f"{name}\n" for name in modules))
 
 
-def verify(directory: Path, served: Served, task: Task, examples: list[Example]) -> None:
-    """Asks the SavedModel for the examples in a fresh process and compares."""
+def verify(
+    directory: Path, task: Task, examples: list[Example], answers: Mapping[str, Any]
+) -> None:
+    """Asks the SavedModel for the raw examples in a fresh process.
+
+    answers  the model's, by name, each (N, ...), to the same examples as they were prepared: so
+             tokens made in the graph are compared with those that were trained on.
+    """
     rows = [{name: example[name] for name in task.given} for example in examples]
-    columns = {name: tf.constant([row[name] for row in rows]) for name in task.given}
-    here = {name: value.numpy() for name, value in served.answer(**columns).items()}
+    here = {name: np.asarray(value) for name, value in answers.items()}
     for index, there in enumerate(_ask(directory, rows)):
         for name, values in here.items():
             if not _agree(values[index], there[name]):

@@ -64,15 +64,19 @@ class AdamW(_FusedAdam, keras.optimizers.AdamW):
     """As Keras' own: decay is decoupled (Loshchilov & Hutter 2019)."""
 
 
-def make_optimizer(settings: TrainSettings) -> keras.optimizers.Optimizer:
-    """Clipping and averaging are not the optimizer's: the norm before clipping is measured here."""
+def make_optimizer(settings: TrainSettings, variables: Sequence[Any]) -> keras.optimizers.Optimizer:
+    """For the variables; biases and embeddings do not decay.
+
+    Clipping and averaging are not the optimizer's: the norm before clipping is measured here.
+    """
     rate = settings.learning_rate
     match settings.optimizer:
         case "adam":
             return Adam(rate)
         case "adamw":
             optimizer = AdamW(rate, weight_decay=settings.weight_decay)
-            optimizer.exclude_from_weight_decay(var_names=["bias", "embedding"])
+            lasting = [v for v in variables if "bias" in v.path or "embedding" in v.path]
+            optimizer.exclude_from_weight_decay(var_list=lasting)
             return optimizer
         case "sgd":
             return keras.optimizers.SGD(rate, momentum=settings.momentum)
@@ -90,7 +94,7 @@ class Learner:
     def __init__(self, task: Task, model: keras.Model, settings: TrainSettings, total_steps: int):
         self.task, self.model, self.settings, self.total = task, model, settings, total_steps
         self.variables = model.trainable_variables
-        self.optimizer = make_optimizer(settings)
+        self.optimizer = make_optimizer(settings, self.variables)
         self.optimizer.build(self.variables)
         self.averages = (
             [tf.Variable(v, trainable=False) for v in self.variables] if settings.average else []

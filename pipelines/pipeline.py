@@ -18,7 +18,7 @@ from pipelines.interruption import terminate_like_ctrl_c
 from pipelines.measurements import Stopwatch, environment, peak_memory
 from pipelines.quiet import import_tensorflow
 from pipelines.run import Run, load_model, restored, save_config
-from pipelines.schema import Config, check
+from pipelines.schema import Config, check, parse
 
 if TYPE_CHECKING:
     import keras
@@ -30,24 +30,32 @@ log = logging.getLogger(__name__)
 
 def run(composed: DictConfig, overrides: Sequence[str], directory: str) -> None:
     """Does what config.mode says, in `directory`. Raises UserError for mistakes."""
-    config = restored(composed, overrides)
+    values = restored(composed, overrides)
+    config = parse(values)
     check(config)
     run = Run(config.run or directory)
     terminate_like_ctrl_c()
+    if config.mode == "predict":
+        import_tensorflow()
+        predict(config, run)
+        return
     modes: dict[str, Callable[[Config, Run], None]] = {
         "train": train,
         "evaluate": evaluate,
         "export": export,
-        "predict": predict,
     }
     try:
-        if config.run is None:
-            save_config(run, composed)
-        import_tensorflow()
-        modes[config.mode](config, run)
-    except (UserError, OSError):
-        if config.run is None and not run.last.exists():
+        with run.held():
+            if config.mode == "train":
+                save_config(run, values)
+            import_tensorflow()
+            modes[config.mode](config, run)
+    except (UserError, OSError) as error:
+        # The directory was empty or not there before: `check` saw to that.
+        if config.run is None and not run.codec.exists():
             shutil.rmtree(run.directory, ignore_errors=True)  # it holds nothing but the question
+        if isinstance(error, OSError) and error.strerror:
+            raise UserError(f"{error.filename or run.directory}: {error.strerror}") from error
         raise
 
 
@@ -84,7 +92,7 @@ def predict(config: Config, run: Run) -> None:
     """Answers for `input`, as JSON lines, by the run's SavedModel."""
     from pipelines.predict import predict
 
-    predict(run, config.task, config.data.names(), config.input, config.output)
+    predict(run, config.task, config.data, config.input, config.output)
 
 
 def finish(config: Config, data: Prepared, model: keras.Model, run: Run, watch: Stopwatch) -> None:
@@ -119,7 +127,8 @@ def prepared(config: Config, run: Run) -> Prepared:
         data = dataclasses.replace(data, codec=Codec(task.codec()).load(run.codec))
     else:
         data.codec.save(run.codec)
-    run.update_metrics(data={"fingerprint": data.content, **data.report}, **facts(config))
+    if config.mode == "train":
+        run.update_metrics(data={"fingerprint": data.content, **data.report}, **facts(config))
     return data
 
 
@@ -175,7 +184,7 @@ def measured(
     config: Config, data: Prepared, model: keras.Model, run: Run, watch: Stopwatch
 ) -> None:
     """Scores, baselines and the report."""
-    from pipelines.evaluate import evaluate
+    from pipelines.evaluate import evaluate, reported_split
     from pipelines.graphs import predictor
     from pipelines.report import report
 
@@ -192,7 +201,7 @@ def measured(
         )
         sections = []
         if config.evaluate.diagnostics:
-            name = config.evaluate.splits[-1]
+            name = reported_split(config.evaluate)
             sections = task.diagnose(
                 model, evaluation.predictions[name], data.splits[name], data.codec
             )

@@ -4,60 +4,69 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
-from pipelines.contracts import Example, RowIssues, Task, UserError
+from pipelines.contracts import Example, RowIssues, Source, Task, UserError
 from pipelines.run import Run, written_whole
 
 CHUNK = 256
 """Rows asked at once."""
 
+FILES = (".csv", ".tsv", ".jsonl", ".parquet", ".txt", ".gz")
+"""What ends so is the name of a file, not a text."""
 
-def predict(
-    run: Run, task: Task, names: Mapping[str, str | int], given: str | None, output: str | None
-) -> None:
+
+def predict(run: Run, task: Task, source: Source, given: str | None, output: str | None) -> None:
     """Writes, for each row of `given`, its columns and the answer.
 
-    names  by column of the task, the column's name in files.
-    given  a file, a text, or None for standard input, a row a line.
+    source  of the run's data: it knows the form of files. given: a file, a text, or None for
+            standard input, a text a line.
     """
-    rows = _rows(given, {column: names[column] for column in task.given})
+    rows = _rows(given, task, source)
     answer = _load(run)
+    at_once = 1 if given is None and sys.stdin.isatty() else CHUNK
     with _opened(output) as file:
-        while chunk := list(islice(rows, 1 if given is None and sys.stdin.isatty() else CHUNK)):
+        while chunk := list(islice(rows, at_once)):
             for line in _answers(answer, task, chunk):
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
             file.flush()
 
 
-def _rows(given: str | None, names: dict[str, str | int]) -> Iterator[Example]:
+def _rows(given: str | None, task: Task, source: Source) -> Iterator[Example]:
     """Rows by the task's column names; those that can't be read are told on standard error."""
-    from pipelines.sources.rows import read_rows
-
-    if given is not None and not _is_file(given):
-        if (
-            Path(given).suffix in (".csv", ".tsv", ".jsonl", ".parquet", ".txt", ".gz")
-            and " " not in given
-        ):
-            raise UserError(f"input={given}: there is no such file")
-        return iter([dict.fromkeys(names, given)])
-    if given is None:
-        lines = (line.rstrip("\r\n") for line in sys.stdin)
-        return (dict.fromkeys(names, line) for line in lines if line.strip())
     issues = RowIssues()
+    if given is None:
+        rows = _lines(task, issues)
+    elif _is_file(given):
+        rows = source.read_given(Path(given), task.given, issues)
+    elif " " not in given and Path(given).suffix in FILES:
+        raise UserError(f"input={given}: there is no such file")
+    else:
+        return iter([dict.fromkeys(task.given, given)])
 
     def read() -> Iterator[Example]:
-        yield from read_rows(Path(given), names, issues)
+        yield from rows
         for message in issues.first:
             print(f"skipped {message}", file=sys.stderr)
-        if issues.count:
-            print(f"skipped {issues.count} rows that can't be read", file=sys.stderr)
+        if issues.count > len(issues.first):
+            print(f"skipped {issues.count} rows in all", file=sys.stderr)
 
     return read()
+
+
+def _lines(task: Task, issues: RowIssues) -> Iterator[Example]:
+    for number, line in enumerate(sys.stdin.buffer, 1):
+        try:
+            text = line.decode("utf-8").rstrip("\r\n")
+        except UnicodeDecodeError:
+            issues.add(f"standard input:{number}", "not UTF-8")
+            continue
+        if text.strip() and "\0" not in text:
+            yield dict.fromkeys(task.given, text)
 
 
 def _is_file(text: str) -> bool:
@@ -99,7 +108,7 @@ def _answers(answer: Any, task: Task, rows: Iterable[Example]) -> Iterator[dict[
 @contextmanager
 def _opened(output: str | None) -> Iterator[IO[str]]:
     if output is None:
-        yield sys.stdout
+        yield open(sys.stdout.fileno(), "w", encoding="utf-8", closefd=False)  # noqa: SIM115
         return
     with written_whole(Path(output)) as temporary, temporary.open("w", encoding="utf-8") as file:
         yield file

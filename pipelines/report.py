@@ -242,10 +242,10 @@ def _costs(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows += [
         (f"throughput: {name}", f"{value:,.0f} /s") for name, value in _named(metrics, "throughput")
     ]
-    if isinstance(metrics.get("padding"), int | float):
-        rows.append(
-            ("padding among the positions of training", f"{100 * metrics['padding']:.1f} %")
-        )
+    rows += [
+        (f"padding among the positions of {split}", f"{100 * share:.1f} %")
+        for split, share in metrics.get("padding", {}).items()
+    ]
     rows += _flat({key: metrics[key] for key in ("parameters", "epochs") if key in metrics})
     return rows
 
@@ -282,4 +282,5 @@ def _beginning(value: Any) -> str | None:
     """The start of a text that is too long to be shown whole; None for one that isn't."""
     if not isinstance(value, str) or hasattr(value, "__html__") or len(value) <= EXPANDED:
         return None
-    return value[:EXPANDED].rsplit(maxsplit=1)[0][:EXPANDED] + " …"
+    start = value.strip()[:EXPANDED]
+    return (start.rpartition(" ")[0] or start) + " …"

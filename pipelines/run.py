@@ -9,9 +9,13 @@ model.keras saved_model/ metrics.json predictions.jsonl report.html plots/ tenso
 
 from __future__ import annotations
 
+import fcntl
+import importlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+import pkgutil
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -20,7 +24,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from pipelines.contracts import UserError
-from pipelines.schema import Config, parse
+from pipelines.schema import parse
 
 if TYPE_CHECKING:
     import keras
@@ -47,12 +51,10 @@ class Run:
         """What earlier stages measured; empty before the first."""
         if not self.metrics.exists():
             return {}
-        try:
-            return json.loads(self.metrics.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise UserError(
-                f"{self.metrics} is damaged ({error}): delete it and run again"
-            ) from None
+        metrics = _json(self.metrics, self.metrics.read_text(encoding="utf-8"))
+        if not isinstance(metrics, dict):
+            raise UserError(f"{self.metrics} is damaged: delete it and run again")
+        return metrics
 
     def update_metrics(self, **measured: Any) -> dict[str, Any]:
         """Merges, one level deep, what a stage measured into metrics.json."""
@@ -70,7 +72,31 @@ class Run:
     def read_history(self) -> list[dict[str, Any]]:
         if not self.history.exists():
             return []
-        return [json.loads(line) for line in self.history.read_text(encoding="utf-8").splitlines()]
+        lines = self.history.read_text(encoding="utf-8").splitlines()
+        return [_json(self.history, line) for line in lines]
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Only one process at a time works in the directory; UserError if another does.
+
+        What killed processes left half-written is removed.
+        """
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with (self.directory / "run.log").open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(f"another process is at work in {self.directory}") from None
+            for left in [*self.directory.glob(".[0-9]*"), *self.last.parent.glob(".[0-9]*")]:
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+            yield
+
+
+def _json(path: Path, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}): delete it and run again") from None
 
 
 @contextmanager
@@ -85,29 +111,54 @@ def written_whole(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def restored(composed: DictConfig, overrides: Sequence[str]) -> Config:
+FREE = {
+    "train": ("train", "evaluate", "export", "decode", "prepare.cache_dir", "data"),
+    "evaluate": ("evaluate", "decode", "prepare.cache_dir", "data"),
+    "export": ("export", "decode", "prepare.cache_dir", "data"),
+    "predict": ("decode", "data"),
+}
+"""By mode, the settings that may differ from a run's own; that the data is still the same data is
+checked by its content."""
+
+
+def restored(composed: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
     """The settings: as composed or, with run=DIRECTORY, the run's own with the overrides on top.
 
-    The run's config.yaml is the truth about the run; conf/ may have changed since.
+    The run's config.yaml is the truth about the run; conf/ may have changed since. UserError for an
+    override that would contradict what was trained.
     """
     values = resolved(composed)
     if values["run"] is None:
-        return parse(values)
-    saved = _saved_config(Run(str(values["run"])))
-    given = overridden(overrides)
-    if "task" in given and values["task"]["name"] != saved["task"]["name"]:
-        raise UserError(
-            f"{values['run']} is a run of task={saved['task']['name']}; "
-            f"received task={values['task']['name']}"
-        )
+        return values
+    run = Run(str(values["run"]))
+    saved = _saved_config(run)
+    # The run's own choices of options were repeated to compose the rest; its values are saved.
+    recorded = [text for text in recorded_overrides(run) if "." not in text.partition("=")[0]]
+    given = overridden([text for text in overrides if text not in recorded])
     for key in [*given, "mode", "run", "input", "output"]:
         *parents, last = key.split(".")
         source, target = values, saved
         for parent in parents:
             source, target = source[parent], target.setdefault(parent, {})
-        if last in source:
-            target[last] = source[last]
-    return parse(saved)
+        if last not in source or target.get(last) == source[last]:
+            continue
+        free = (*FREE.get(values["mode"], ()), "mode", "run", "input", "output")
+        if not any(key == name or key.startswith(f"{name}.") for name in free):
+            raise UserError(
+                f"{key} can't be changed for {run.directory} with mode={values['mode']}: "
+                f"it was made with {target.get(last)!r}; start a new run"
+            )
+        target[last] = source[last]
+    return saved
+
+
+def recorded_overrides(run: Run) -> list[str]:
+    """What the command line of a new run said; nothing where that isn't known."""
+    try:
+        recorded = yaml.safe_load((run.directory / ".hydra" / "overrides.yaml").read_text())
+    except (OSError, yaml.YAMLError, UnicodeDecodeError):
+        return []
+    return [str(text) for text in recorded] if isinstance(recorded, list) else []
 
 
 def resolved(composed: DictConfig) -> dict[str, Any]:
@@ -123,9 +174,11 @@ def overridden(overrides: Sequence[str]) -> list[str]:
     return [key.replace("/", ".") for key in keys if not key.startswith("hydra")]
 
 
-def save_config(run: Run, composed: DictConfig) -> None:
+def save_config(run: Run, values: Mapping[str, Any]) -> None:
+    """As of a new run: what a later mode asks for is asked anew."""
+    kept = {**values, "mode": "train", "run": None, "input": None, "output": None}
     with written_whole(run.config) as temporary:
-        text = yaml.safe_dump(resolved(composed), sort_keys=False, allow_unicode=True)
+        text = yaml.safe_dump(kept, sort_keys=False, allow_unicode=True)
         temporary.write_text(text, encoding="utf-8")
 
 
@@ -138,7 +191,10 @@ def load_model(run: Run) -> keras.Model:
         )
     import keras
 
-    from models import classifier  # noqa: F401  (registers the layers)
+    import models
+
+    for module in pkgutil.iter_modules(models.__path__):
+        importlib.import_module(f"models.{module.name}")  # registers its layers
 
     try:
         return keras.models.load_model(run.model)

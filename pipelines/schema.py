@@ -9,11 +9,13 @@ from __future__ import annotations
 import importlib
 import inspect
 import os
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from pydantic import ValidationError
@@ -94,10 +96,25 @@ def check(config: Config) -> None:
             f"this task reads {', '.join(config.task.reads)}, but this data has "
             f"{', '.join(config.data.columns)}: choose another data= (no {', '.join(lacking)} here)"
         )
+    _check_training(config)
     if config.mode != "predict":
         config.data.check()
     if config.mode == "train":
         config.task.check()
+
+
+def _check_training(config: Config) -> None:
+    """Settings that would be passed over without a word, or fail after an epoch."""
+    train = config.train
+    if train.monitor is not None and train.monitor not in config.task.scores:
+        hint = suggest(train.monitor, config.task.scores)
+        raise UserError(f"train.monitor: there is no score {train.monitor!r}; {hint}")
+    if train.weight_decay and train.optimizer != "adamw":
+        raise UserError(f"train.weight_decay goes with adamw; received {train.optimizer}")
+    if train.momentum and train.optimizer not in ("sgd", "rmsprop"):
+        raise UserError(f"train.momentum goes with sgd or rmsprop; received {train.optimizer}")
+    if config.model.activation != "tanh" and config.model.cell != "simple_rnn":
+        raise UserError(f"model.activation goes with simple_rnn; {config.model.cell} has its gates")
 
 
 def _build(cls: type, values: Any, where: str) -> Any:
@@ -160,12 +177,16 @@ class CheckBeforeRun(Callback):
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         from pipelines.run import restored
 
+        HydraConfig.instance().set_config(config)  # the default directory's name needs it
         try:
-            check(restored(config, config.hydra.overrides.task))
+            check(parse(restored(config, config.hydra.overrides.task)))
             if config.run is None:
                 _check_new_directory(Path(config.hydra.run.dir))
         except UserError as error:
             raise SystemExit(f"error: {error}") from None
+        except Exception:
+            traceback.print_exc()
+            raise SystemExit(1) from None
 
 
 def _check_new_directory(directory: Path) -> None:
@@ -174,6 +195,8 @@ def _check_new_directory(directory: Path) -> None:
             f"{directory} already holds a run: go on with it by mode=train run={directory}, "
             "or choose another hydra.run.dir"
         )
+    if directory.is_dir() and any(directory.iterdir()):
+        raise UserError(f"{directory} holds other things: choose another hydra.run.dir")
     existing = next(parent for parent in [directory, *directory.parents] if parent.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise UserError(f"can't write into {existing}: choose another hydra.run.dir")

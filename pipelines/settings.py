@@ -79,7 +79,7 @@ class TrainSettings:
 class EvaluateSettings:
     """What is measured after training; see pipelines/evaluate.py."""
 
-    splits: list[Literal["train", "validation", "test"]]
+    splits: Annotated[list[Literal["train", "validation", "test"]], Field(min_length=1)]
     batch_tokens: Count
     resamples: Annotated[int, Field(ge=100)]
     diagnostics: bool

@@ -11,6 +11,7 @@ import dataclasses
 import json
 import logging
 import math
+import shlex
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -106,8 +107,9 @@ class _Training:
         self.state = State()
         batches = len(self.plan(0))
         self.steps_per_epoch = math.ceil(batches / settings.accumulate)
-        self.total = min(settings.epochs * self.steps_per_epoch, settings.max_steps or 10**12)
-        self.learner = Learner(task, model, settings, self.total)
+        # Epochs differ by a batch or so; the schedule's end need not be exact.
+        expected = settings.epochs * self.steps_per_epoch
+        self.learner = Learner(task, model, settings, min(expected, settings.max_steps or expected))
         self.writer = (
             tf.summary.create_file_writer(str(run.tensorboard)) if settings.tensorboard else None
         )
@@ -142,7 +144,7 @@ class _Training:
                 state.step += 1
                 state.batch += len(batches)
                 bar.advance(len(batches), loss=self._finite_loss(), learning_rate=rate)
-                last = state.batch >= len(order) or state.step >= self.total
+                last = state.batch >= len(order) or state.step == settings.max_steps
                 due = settings.evaluate_every and state.step % settings.evaluate_every == 0
                 if last or due:
                     self._evaluate(order, rate)
@@ -153,9 +155,9 @@ class _Training:
                     raise self._interrupted()
                 if time.perf_counter() - self.saved_at > settings.checkpoint_seconds:
                     self.save()
-        if not state.finished:
+        if state.batch >= len(order):
             state.epoch, state.batch = state.epoch + 1, 0
-            state.finished = self._is_finished()
+        state.finished = self._is_finished()
         self.save()
         if interruption.requested and not state.finished:
             raise self._interrupted()
@@ -178,7 +180,7 @@ class _Training:
         if not math.isfinite(loss):
             raise UserError(
                 f"the loss is {loss} at update {self.state.step}: lower train.learning_rate or set "
-                "train.clip_norm; the run can be taken up from its last checkpoint"
+                "train.clip_norm, and start a new run"
             )
         return loss
 
@@ -190,12 +192,10 @@ class _Training:
         with Averaged(self.learner):
             scores = self._validation_scores()
             name = settings.monitor or next(iter(scores))
-            if name not in scores:
-                raise UserError(
-                    f"train.monitor: no such score: {name!r}; choices: {', '.join(scores)}"
-                )
-            value, higher = scores[name]
-            if state.best is None or (value > state.best if higher else value < state.best):
+            value, higher = scores.get(name, (math.nan, True))
+            better = state.best is None or (value > state.best if higher else value < state.best)
+            # A score may be undefined on a small split: anything is better than that.
+            if better or (state.best is not None and math.isnan(state.best)):
                 state.best, state.best_step, state.stale = value, state.step, 0
                 checkpoint.save(
                     self.run.best, {"model": self.model.variables}, {"step": state.step}
@@ -206,7 +206,11 @@ class _Training:
             "epoch": round(state.epoch + state.batch / len(order), 4),
             "step": state.step,
             "train.loss": self.learner.mean_loss(),
-            **{f"validation.{key}": value for key, (value, _) in scores.items()},
+            **{
+                f"validation.{key}": value
+                for key, (value, _) in scores.items()
+                if math.isfinite(value)
+            },
             "learning_rate": rate,
             "gradient_norm": float(self.learner.norm.numpy()),
             "seconds": round(state.seconds, 3),
@@ -221,7 +225,8 @@ class _Training:
     def _is_finished(self) -> bool:
         state, settings = self.state, self.settings
         impatient = settings.patience is not None and state.stale >= settings.patience
-        return impatient or state.epoch >= settings.epochs or state.step >= self.total
+        enough = settings.max_steps is not None and state.step >= settings.max_steps
+        return impatient or enough or state.epoch >= settings.epochs
 
     def _validation_scores(self) -> dict[str, tuple[float, bool]]:
         split = self.splits["validation"]
@@ -261,7 +266,7 @@ class _Training:
     def _interrupted(self) -> Interrupted:
         return Interrupted(
             f"Stopped at update {self.state.step}; everything is saved. "
-            f"To go on: python main.py mode=train run={self.run.directory}"
+            f"To go on: python main.py mode=train run={shlex.quote(str(self.run.directory))}"
         )
 
     def facts(self) -> dict[str, Any]:

@@ -114,6 +114,9 @@ def run_main(*arguments: str) -> tuple[int, str, bool]:
         (["mode=evaluate"], "mode=evaluate needs run=DIRECTORY"),
         (["mode=evaluate", "run=no/such"], "run=no/such is not a run's directory"),
         (["input=hello"], "input and output go with mode=predict"),
+        (["train.monitor=acuracy"], "did you mean 'accuracy'?"),
+        (["model.activation=relu"], "model.activation goes with simple_rnn"),
+        (["train.weight_decay=0.1"], "train.weight_decay goes with adamw"),
     ],
 )
 def test_a_mistake_is_one_line_before_tensorflow_and_leaves_nothing(
@@ -141,3 +144,12 @@ def test_any_input_text_survives_the_command_line(text: str) -> None:
     config = OmegaConf.create({"input": override.value()})
     expected = None if text == "null" else text
     assert config.input == expected or (text == "" and config.input in ("", None))
+
+
+@pytest.mark.parametrize(
+    "path", ["a b.csv", "a,b.csv", "a=b.csv", "é'x.csv", "[1].csv", "a${b}.csv"]
+)
+def test_a_path_needs_no_quoting_for_hydra(path: str) -> None:
+    override = OverridesParser.create().parse_override(_quoted(f"data.path={path}"))
+    assert OmegaConf.create({"path": override.value()}).path == path
+    assert _quoted("data.path=plain/file-1.csv") == "data.path=plain/file-1.csv"

@@ -116,14 +116,26 @@ def test_accumulated_batches_equal_one_large_batch(optimizer: str) -> None:
 def test_the_fused_update_equals_keras(name: str) -> None:
     keras_class = {"adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW}[name]
     theirs = keras_class(0.01, **({"weight_decay": 0.1} if name == "adamw" else {}))
-    ours = make_optimizer(replace(PLAIN, optimizer=name, learning_rate=0.01, weight_decay=0.1))
     start = np.random.default_rng(0).normal(size=(3, 2)).astype("float32")
     a, b = keras.Variable(start, name="kernel"), keras.Variable(start, name="kernel")
+    chosen = replace(PLAIN, optimizer=name, learning_rate=0.01, weight_decay=0.1)
+    ours = make_optimizer(chosen, [b])
     for scale in (1.0, -2.0, 0.5):
         theirs.apply([tf.constant(scale * start)], [a])
         ours.apply([tf.constant(scale * start)], [b])
     np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=1e-5)
     assert not np.allclose(np.asarray(b), start)
+
+
+def test_biases_and_embeddings_do_not_decay() -> None:
+    with keras.name_scope("embedding"):
+        matrix = keras.Variable([1.0], name="matrix")
+    kernel, bias = keras.Variable([1.0], name="kernel"), keras.Variable([1.0], name="bias")
+    variables = [matrix, kernel, bias]
+    chosen = replace(PLAIN, optimizer="adamw", weight_decay=0.5)
+    optimizer = make_optimizer(chosen, variables)
+    optimizer.apply([tf.zeros([1])] * 3, variables)
+    assert [float(np.asarray(v).item()) for v in variables] == pytest.approx([1, 0.95, 1])
 
 
 def test_averages_follow_the_weights_and_stand_in_for_them() -> None:

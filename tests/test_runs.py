@@ -264,3 +264,59 @@ def test_another_run_gives_its_vectors(run: Path) -> None:
     assert found.known.tolist() == [False, True, True]
     table = np.asarray(keras.models.load_model(run / "model.keras").get_layer("embedding").matrix)
     np.testing.assert_array_equal(found.matrix[1:], table[[3, 2]])
+
+
+def test_a_directory_with_other_things_is_refused_and_kept(
+    quick: list[str], environment: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    done = main([*quick, f"hydra.run.dir={tmp_path}"], environment)
+    assert done.returncode == 1
+    assert "holds other things" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_default_directory_is_made_without_a_warning_and_goes_on_to_more_epochs(
+    quick: list[str], command: Command, tmp_path: Path
+) -> None:
+    short = [*quick, "train.epochs=1", "evaluate.diagnostics=false", "export.saved_model=false"]
+    done = command(*short)
+    assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
+    (directory,) = (tmp_path / "outputs" / "sentiment" / "gru").iterdir()
+    done = command("mode=train", f"run={directory}", "train.epochs=2")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((directory / "metrics.json").read_text())["epochs"]["trained"] == 2
+    assert "epochs: 2" in (directory / "config.yaml").read_text()
+
+
+@pytest.mark.parametrize("override", ["model=lstm", "seed=2", "train.epochs=9"])
+def test_what_was_trained_cannot_be_contradicted_afterwards(
+    run: Path, command: Command, override: str
+) -> None:
+    done = command("mode=evaluate", f"run={run}", override)
+    assert done.returncode == 1
+    assert "can't be changed" in done.stderr
+
+
+def test_predict_skips_lines_that_are_no_text(run: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "main.py"), "mode=predict", f"run={run}"],
+        input=b"a superb film\n\xff\xfe\x00\n\ncaf\xc3\xa9\n",
+        capture_output=True,
+        check=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )
+    assert [json.loads(line)["text"] for line in done.stdout.splitlines()] == [
+        "a superb film",
+        "café",
+    ]
+    assert b"standard input:2" in done.stderr
+
+
+def test_predict_reads_a_file_of_another_form(run: Path, command: Command, tmp_path: Path) -> None:
+    (tmp_path / "other.csv").write_text("id;review\n1;a superb film\n")
+    options = ["data.delimiter=semicolon", "data.text_column=review"]
+    done = command("mode=predict", f"run={run}", "input=other.csv", *options)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["text"] == "a superb film"

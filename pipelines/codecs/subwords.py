@@ -47,9 +47,15 @@ def train(texts: Iterator[str], vocabulary_size: int, model_type: str, markers: 
         "minloglevel": 2,
     }
     model = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=lines, model_writer=model, vocab_size=vocabulary_size, **common
-    )
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=lines, model_writer=model, vocab_size=vocabulary_size, **common
+        )
+    except RuntimeError as error:
+        raise UserError(
+            f"task.text.vocabulary_size={vocabulary_size}: no pieces can be learnt; give more "
+            f"(sentencepiece says: {' '.join(str(error).split())[-160:]})"
+        ) from None
     size = len(pieces(model.getvalue()))
     if size < vocabulary_size:
         log.warning("the texts hold only %d of %d pieces", size, vocabulary_size)

@@ -6,9 +6,10 @@ import base64
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
+from pydantic import Field as Range
 
 from models.settings import Count, settings
 from pipelines.codecs import subwords, tokens
@@ -40,7 +41,7 @@ class TextSettings:
     """
 
     tokens: Literal["word", "character", "sentencepiece"]
-    vocabulary_size: Count
+    vocabulary_size: Annotated[int, Range(ge=8)]
     minimum_count: Count
     lowercase: bool
     strip_markup: bool

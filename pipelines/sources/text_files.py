@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,6 +14,7 @@ from pydantic import Field
 from models.settings import settings
 from pipelines.contracts import Example, Provenance, RowIssues, Source, UserError
 from pipelines.sources.rows import (
+    DELIMITERS,
     EXTENSIONS,
     check_columns,
     check_file,
@@ -41,7 +42,8 @@ class TextFiles(Source):
                      validation_path or test_path is given.
     text_column, label_column  names in the header; or positions, counted from 0, in CSV and TSV
                      without a header. A number in quotes is a name.
-    delimiter        between the fields of CSV and TSV ("\t" for a tab); null for the extension's.
+    delimiter        between the fields of CSV and TSV: comma, semicolon, tab, pipe, or any one
+                     character; null for the extension's.
     quoting          false where double quotes are plain characters, as in many TSV files.
     """
 
@@ -73,7 +75,7 @@ class TextFiles(Source):
             )
         files = self._files()
         for path in files.values():
-            check_columns(path, self.names(), delimiter=mark, quoting=self.quoting)
+            check_columns(path, self._names(), delimiter=mark, quoting=self.quoting)
         if len({path.resolve() for path in files.values()}) < len(files):
             raise UserError(
                 "data.path, data.validation_path and data.test_path must be different files; "
@@ -86,7 +88,7 @@ class TextFiles(Source):
     def read(self, part: str, issues: RowIssues) -> Iterator[Example]:
         return read_rows(
             self._files()[part],
-            self.names(),
+            self._names(),
             issues,
             labels=("label",),
             delimiter=self._delimiter(),
@@ -106,11 +108,18 @@ class TextFiles(Source):
             citation=self.citation or "not stated",
         )
 
-    def names(self) -> dict[str, str | int]:
+    def read_given(self, path: Path, given: Sequence[str], issues: RowIssues) -> Iterator[Example]:
+        names: dict[str, str | int] = {column: self._names()[column] for column in given}
+        if extension(path) == ".txt" and self.delimiter is None:
+            names = {column: column for column in given}
+        return read_rows(path, names, issues, delimiter=self._delimiter(), quoting=self.quoting)
+
+    def _names(self) -> dict[str, str | int]:
         return {"text": self.text_column, "label": self.label_column}
 
     def _delimiter(self) -> str | None:
-        return "\t" if self.delimiter == "\\t" else self.delimiter
+        named = {name: mark for mark, name in DELIMITERS.items()} | {"\\t": "\t"}
+        return named.get(self.delimiter, self.delimiter) if self.delimiter else None
 
     def _files(self) -> dict[str, Path]:
         """The file of each part; just {"all": …} where there is one to be divided."""

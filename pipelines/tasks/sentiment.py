@@ -54,6 +54,7 @@ class Sentiment(Task):
 
     reads: ClassVar[tuple[str, ...]] = ("text", "label")
     given: ClassVar[tuple[str, ...]] = ("text",)
+    scores: ClassVar[tuple[str, ...]] = ("accuracy", "f1", "loss", "roc_auc", "ece", "brier")
     identity: ClassVar[tuple[str, ...]] = ("text",)
     stratify: ClassVar[str | None] = "label"
 

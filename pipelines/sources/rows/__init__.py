@@ -9,6 +9,7 @@ Text formats may be compressed (.gz, .bz2, .xz) and must be UTF-8. Memory is bou
 
 from pipelines.sources.rows.lines import extension, read_lines, unreadable
 from pipelines.sources.rows.reading import (
+    DELIMITERS,
     EXTENSIONS,
     check_columns,
     check_file,
@@ -18,6 +19,7 @@ from pipelines.sources.rows.reading import (
 from pipelines.sources.rows.values import label_text, usable_rows, usable_text
 
 __all__ = [
+    "DELIMITERS",
     "EXTENSIONS",
     "check_columns",
     "check_file",

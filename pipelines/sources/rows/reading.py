@@ -21,6 +21,8 @@ _DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 _JSON_LINES = (".jsonl", ".ndjson")
 _PARQUET = (".parquet", ".pq")
 _PLAIN = (".txt",)
+DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
+"""Common delimiters, and words for them that need no quoting on a command line."""
 EXTENSIONS = (*_DELIMITERS, *_JSON_LINES, *_PARQUET, *_PLAIN)
 
 
@@ -139,7 +141,7 @@ def _check_name(path: Path, key: str, name: str, names: list[str], separator: st
     hint = suggest(name, names)
     others = [mark for mark in (",", ";", "\t", "|") if len(names) == 1 and mark in names[0]]
     if separator is not None and others:
-        hint = f"its header is {names[0]!r}: set data.delimiter={others[0]!r}"
+        hint = f"its header is {names[0]!r}: set data.delimiter={DELIMITERS[others[0]]}"
     raise UserError(f"{setting}: {path.name} has no column {name!r}; {hint}")
 
 
