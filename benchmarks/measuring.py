@@ -126,12 +126,12 @@ def configured(overrides: Sequence[str]) -> Any:
     """The settings (pipelines.schema.Config) of a command line, checked."""
     from hydra import compose, initialize_config_dir
 
-    from pipelines.run import restored
-    from pipelines.schema import check, register_resolvers
+    from pipelines.run import resolved
+    from pipelines.schema import check, parse, register_resolvers
 
     register_resolvers()
     with initialize_config_dir(version_base="1.3", config_dir=str(ROOT / "conf")):
-        config = restored(compose("config", overrides=list(overrides)), overrides)
+        config = parse(resolved(compose("config", overrides=list(overrides))))
     check(config)
     return config
 

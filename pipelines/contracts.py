@@ -14,12 +14,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-import numpy as np
-
 if TYPE_CHECKING:
     from pathlib import Path
 
     import keras
+    import numpy as np
     import tensorflow as tf
 
     from models.settings import RecurrentSettings

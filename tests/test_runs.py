@@ -87,6 +87,10 @@ def test_metrics_have_the_stable_keys(run: Path) -> None:
     assert metrics["memory"]["peak_resident_mb"] > 0
     assert metrics["data"]["fingerprint"]
     assert metrics["seed"] == 1
+    assert metrics["epochs"]["trained"] == 2
+    report = (run / "report.html").read_text()
+    assert "padding among the positions of train" in report
+    assert metrics["verdict"] in report
 
 
 def test_predictions_give_every_test_example_once(run: Path) -> None:
