@@ -34,7 +34,7 @@ METRICS = {
     "parameters": {"total": 1234567, "trainable": 1234567},
     "seconds": {"train": 61.0, "total": 75.5},
     "memory": {"train_peak_mb": 900.4},
-    "padding": 0.021,
+    "padding": {"train": 0.021},
     "throughput": {"evaluate": 1500.0},
     "versions": {"keras": "3.15.1"},
     "data": {

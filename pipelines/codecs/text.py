@@ -41,7 +41,7 @@ class TextSettings:
     """
 
     tokens: Literal["word", "character", "sentencepiece"]
-    vocabulary_size: Annotated[int, Range(ge=8)]
+    vocabulary_size: Annotated[int, Range(ge=3)]
     minimum_count: Count
     lowercase: bool
     strip_markup: bool

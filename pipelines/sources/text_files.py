@@ -119,7 +119,7 @@ class TextFiles(Source):
 
     def _delimiter(self) -> str | None:
         named = {name: mark for mark, name in DELIMITERS.items()} | {"\\t": "\t"}
-        return named.get(self.delimiter, self.delimiter) if self.delimiter else None
+        return None if self.delimiter is None else named.get(self.delimiter, self.delimiter)
 
     def _files(self) -> dict[str, Path]:
         """The file of each part; just {"all": …} where there is one to be divided."""
