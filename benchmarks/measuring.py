@@ -96,7 +96,8 @@ def has_torch() -> bool:
 def on_best_threads(call: Call, trial: Callable[[], Any] | None = None) -> Call:
     """A PyTorch call on one thread or on all cores, whichever a trial (or the call) finds faster.
 
-    Beside other work its threads wait for each other, and several are much slower than one.
+    OMP_NUM_THREADS, where it is set, decides instead. Beside other work PyTorch's threads wait for
+    each other actively, and two may be a hundred times slower than one.
     """
     import torch
 
@@ -111,9 +112,12 @@ def on_best_threads(call: Call, trial: Callable[[], Any] | None = None) -> Call:
                 break
         return best
 
+    cores, given = os.cpu_count() or 1, os.environ.get("OMP_NUM_THREADS")
     alone = seconds(1, enough=float("inf"))
-    cores = os.cpu_count() or 1
-    threads = cores if seconds(cores, enough=3 * alone) < alone else 1
+    if given is not None:
+        threads = int(given)
+    else:
+        threads = cores if seconds(cores, enough=3 * alone) < alone else 1
 
     def run(number: int) -> Any:
         torch.set_num_threads(threads)
