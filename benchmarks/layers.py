@@ -12,7 +12,7 @@ whichever a trial finds faster.
 
 A row is a cell at a shape; ms are medians; "Keras / ours" above 1 means that ours is faster.
 Expected on two cores: above 1 beside Keras for every cell. Beside PyTorch, whose lstm is one fused
-kernel, about 0.6 for lstm and 1 or more for gru and simple_rnn; with --padded, well above 1 for all.
+kernel, about 0.6 for lstm and 1 or more for gru and simple_rnn; with --padded, well above 1.
 """
 
 from __future__ import annotations
