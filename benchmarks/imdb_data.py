@@ -63,7 +63,7 @@ class Reviews:
         from pipelines.optimization import Learner
 
         model = config.task.build(config.model, self.codec, stream(config.seed, "weights"))
-        return Learner(config.task, model, config.train, total)
+        return Learner(config.task, model, self.codec, config.train, total)
 
 
 def turn_of(order: Plan, number: int, size: int) -> Plan:
@@ -102,12 +102,14 @@ class Racer:
     """Our default model through all of its epochs: clock and accuracy every `every` updates."""
 
     def __init__(self, reviews: Reviews, every: int):
-        from pipelines.graphs import predictor
+        from pipelines.graphs import Predictor
 
         self.reviews, self.config, self.every = reviews, reviews.config, every
         plans = [reviews.plan(epoch) for epoch in range(self.config.train.epochs)]
         self.learner = reviews.learner(self.config, sum(map(len, plans)))
-        self.predict = predictor(self.config.task, self.learner.model, self.config.decode)
+        self.predict = Predictor(
+            self.config.task, self.learner.model, reviews.codec, self.config.decode
+        )
         self.parts = [
             turn_of(order, number, every)
             for order in plans

@@ -48,7 +48,7 @@ class Epoch:
         with closing(self.assembled()) as made:
             self.kept = [tf.nest.map_structure(tf.constant, batch) for batch in made]
         model = self.task.build(config.model, self.codec, seed=1)
-        self.learner = Learner(self.task, model, self.settings, total_steps=10**6)
+        self.learner = Learner(self.task, model, self.codec, self.settings, total_steps=10**6)
         self.waiting: list[float] = []
         self.train(self.kept[:3])
 

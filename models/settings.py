@@ -59,3 +59,21 @@ class EmbeddingSettings:
 
 
 Pooling = Literal["last", "mean", "max", "mean_max", "attention"]
+
+
+@settings
+class SearchSettings:
+    """How an answer is searched for; one subclass a strategy."""
+
+    strategy: str
+
+    def quick(self) -> "SearchSettings":
+        """What is used while training: the same limits, but no more than one hypothesis."""
+        return self
+
+
+@settings
+class NoSearch(SearchSettings):
+    """One answer an example: nothing to search."""
+
+    strategy: Literal["none"]

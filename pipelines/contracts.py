@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     import tensorflow as tf
 
-    from models.settings import RecurrentSettings
+    from models.settings import RecurrentSettings, SearchSettings
 
 Example = Mapping[str, Any]
 """One raw record, unbatched: column name to value (text, bytes or number)."""
@@ -135,6 +135,17 @@ class Source(ABC):
         return read_rows(path, {column: column for column in given}, issues)
 
 
+class Filter(ABC):
+    """Keeps examples out. Subclasses are settings.
+
+    Asked of examples that may be trained on; those of a given validation or test part stay.
+    """
+
+    @abstractmethod
+    def reject(self, example: Example) -> str | None:
+        """Why the example is kept out, in a few words without values; None if it stays."""
+
+
 class FieldCodec(ABC):
     """Raw values of one column <-> numbers of one field. Fitted on training examples only.
 
@@ -144,9 +155,14 @@ class FieldCodec(ABC):
     column: str
     """The raw column it reads."""
 
+    @property
+    def learns_from(self) -> tuple[str, ...]:
+        """Columns whose training values `fit` is given: its own, or several with one vocabulary."""
+        return (self.column,)
+
     @abstractmethod
     def fit(self, batches: Iterable[Sequence[Any]]) -> None:
-        """Learns from the column's training values, in batches that are read once, in order."""
+        """Learns from training values, in batches that are read once, in order."""
 
     @abstractmethod
     def encode(self, values: tf.Tensor) -> tf.Tensor | tf.RaggedTensor:
@@ -281,6 +297,13 @@ Section = Figure | Table | Passages
 """What a task adds to the report."""
 
 
+class Signature(NamedTuple):
+    """One of a SavedModel's: graph code from tensors by name to tensors by name."""
+
+    run: Callable[..., Mapping[str, Any]]
+    inputs: Mapping[str, tf.TensorSpec]
+
+
 class Task(ABC):
     """What to learn from examples and how to measure it.
 
@@ -300,9 +323,15 @@ class Task(ABC):
     """Columns that tell two examples apart: examples alike in these are duplicates."""
     stratify: ClassVar[str | None]
     """Column whose values are spread evenly over the splits; at least two values must occur."""
+    decodes: ClassVar[bool] = False
+    """Whether answers are searched for, as the decode settings say."""
 
     def check(self) -> None:  # noqa: B027 - optional
         """Raises UserError for what training needs and isn't there; fast."""
+
+    def cleaning(self) -> Filter | None:
+        """What keeps examples out that are not to be learnt from."""
+        return None
 
     @abstractmethod
     def codec(self) -> Mapping[str, FieldCodec]:
@@ -315,13 +344,37 @@ class Task(ABC):
     def batch(self, columns: Mapping[str, np.ndarray], codec: Codec) -> Batch:
         """From a Split's padded columns (numpy) to inputs, targets and weights."""
 
+    def outputs(self, model: keras.Model, inputs: Mapping[str, Any], step: tf.Tensor) -> Any:
+        """Graph code: what `losses` is computed from in training; step is the update, from 0."""
+        return model(inputs, training=True)
+
     @abstractmethod
     def losses(self, outputs: Any, targets: Any) -> tf.Tensor:
         """Graph code. Losses in nats, of the shape of the batch's weights; not reduced."""
 
     @abstractmethod
-    def predict(self, model: keras.Model, inputs: Mapping[str, Any], decode: Any) -> dict[str, Any]:
-        """Graph code: predictions by name, each (B, ...), from what the inputs hold alone."""
+    def predict(
+        self,
+        model: keras.Model,
+        codec: Codec,
+        inputs: Mapping[str, Any],
+        decode: SearchSettings,
+        *,
+        detail: bool = False,
+    ) -> dict[str, Any]:
+        """Graph code: predictions by name, each (B, ...), from what is given alone.
+
+        inputs  the fields that are made of the columns in `given`, padded. detail: also what
+                explains one answer but is too much to keep for a split, such as attention.
+        """
+
+    def measure(self, model: keras.Model, batch: Batch) -> dict[str, Any]:
+        """Graph code: what can be said only with the targets at hand, by name, each (B,).
+
+        Such as the likelihood of a reference. It joins the predictions that are scored; baselines
+        have none.
+        """
+        return {}
 
     @abstractmethod
     def score(self, predictions: Mapping[str, np.ndarray], split: Split) -> dict[str, Score]:
@@ -338,6 +391,12 @@ class Task(ABC):
     def present(self, answer: dict[str, Any]) -> dict[str, Any]:
         """One example's answer, as plain values, in the form that reads best as JSON."""
         return answer
+
+    def signatures(
+        self, model: keras.Model, codec: Codec, decode: SearchSettings
+    ) -> dict[str, Signature]:
+        """What the SavedModel offers beside "serving_default" (raw columns to answers), by name."""
+        return {}
 
     @abstractmethod
     def diagnose(

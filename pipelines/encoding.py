@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
@@ -20,11 +20,12 @@ Advance = Callable[[int], None]
 
 
 def training_values(
-    raw: ArrowFile, split: np.ndarray, column: str, advance: Advance
+    raw: ArrowFile, split: np.ndarray, columns: Sequence[str], advance: Advance
 ) -> Iterator[list[Any]]:
-    """A raw column's training values, in batches."""
+    """Training values of the raw columns, in batches."""
     for batch in raw.take(np.flatnonzero(split == 0)):
-        yield batch.column(column).to_pylist()
+        for column in columns:
+            yield batch.column(column).to_pylist()
         advance(batch.num_rows)
 
 

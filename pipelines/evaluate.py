@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pipelines.batches import assemble, plan
-from pipelines.contracts import Codec, Score, Split, Task
+from pipelines.contracts import Batch, Codec, Score, Split, Task
 from pipelines.metrics.bootstrap import Measurement, measure_all
 from pipelines.metrics.wording import verdict
 from pipelines.progress import Bar
@@ -22,7 +22,7 @@ from pipelines.settings import EvaluateSettings
 log = logging.getLogger(__name__)
 
 Arrays = dict[str, np.ndarray]
-Predict = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+Predict = Callable[[Batch], Mapping[str, Any]]
 
 MOST_BUCKETS = 8
 SMALLEST_BUCKET = 50
@@ -55,7 +55,7 @@ def evaluate(
 ) -> Evaluation:
     """Measures the splits that the settings name; writes the predictions, a JSON object a line.
 
-    predict   from tensors by name, as in Batch.inputs, to tensors by name: task.predict as a graph.
+    predict   from a Batch to predictions by name; see graphs.Predictor.
     splits    all of the run, by name; the baselines learn from "train".
     """
     predictions: dict[str, Arrays] = {}
@@ -110,10 +110,10 @@ def predict_split(
     """
     order = plan(split.lengths(), tokens=tokens, seed=None)
     parts, seconds = [], []
-    batches = assemble(split, order, make=lambda columns: task.batch(columns, codec).inputs)
-    for number, inputs in enumerate(batches):
+    batches = assemble(split, order, make=lambda columns: task.batch(columns, codec))
+    for number, batch in enumerate(batches):
         begun = time.perf_counter()
-        parts.append({name: np.asarray(value) for name, value in predict(inputs).items()})
+        parts.append({name: np.asarray(value) for name, value in predict(batch).items()})
         seconds.append(time.perf_counter() - begun)
         if progress:
             progress(len(order[number]))

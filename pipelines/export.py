@@ -17,11 +17,12 @@ import numpy as np
 import tensorflow as tf
 
 from models.recurrent import make_portable
+from models.settings import SearchSettings
 from pipelines.contracts import Codec, Example, Task, UserError
-from pipelines.graphs import answerer, predictor
+from pipelines.graphs import answerer, given_inputs
 from pipelines.prepare import Prepared
 from pipelines.run import Run
-from pipelines.settings import DecodeSettings, ExportSettings
+from pipelines.settings import ExportSettings
 
 log = logging.getLogger(__name__)
 
@@ -36,21 +37,23 @@ class ExportError(RuntimeError):
 class Served(tf.Module):
     """Owns what the graph needs: the model's variables and the codec's tables."""
 
-    def __init__(self, task: Task, model: keras.Model, codec: Codec, decode: DecodeSettings):
+    def __init__(self, task: Task, model: keras.Model, codec: Codec, decode: SearchSettings):
         super().__init__()
         self.variables_ = [variable.value for variable in model.variables]
         self.resources_ = [r for part in codec.fields.values() for r in part.resources]
         answer = answerer(task, model, codec, decode)
         self.answer = tf.function(lambda **columns: answer(columns))
         raw = {name: tf.TensorSpec([None], tf.string, name=name) for name in task.given}
-        self.serving_default = self.answer.get_concrete_function(**raw)
+        self.signatures = {"serving_default": self.answer.get_concrete_function(**raw)}
+        for name, (run, inputs) in task.signatures(model, codec, decode).items():
+            self.signatures[name] = tf.function(run).get_concrete_function(**inputs)
 
 
 def export(
     task: Task,
     model: keras.Model,
     data: Prepared,
-    decode: DecodeSettings,
+    decode: SearchSettings,
     *,
     settings: ExportSettings,
     run: Run,
@@ -65,13 +68,12 @@ def export(
     try:
         # Gradients are for training; the recurrent layers' own can't be saved.
         options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
-        tf.saved_model.save(served, str(new), served.serving_default, options)
+        tf.saved_model.save(served, str(new), served.signatures, options)
         write_imports(new, data.codec)
         if settings.verify:
             split = data.splits["test"]
             rows = np.linspace(0, len(split) - 1, min(settings.verify, len(split))).astype(int)
-            inputs = task.batch(split.gather(rows), data.codec).inputs
-            answers = task.answers(predictor(task, model, decode)(inputs), data.codec)
+            answers = _answers(task, model, data.codec, decode, split.gather(rows))
             verify(new, task, split.examples(rows.tolist()), answers)
         shutil.rmtree(run.saved_model, ignore_errors=True)
         os.replace(new, run.saved_model)
@@ -80,6 +82,16 @@ def export(
     finally:
         shutil.rmtree(new, ignore_errors=True)
     log.info("SavedModel: %s", run.saved_model)
+
+
+def _answers(
+    task: Task, model: keras.Model, codec: Codec, decode: SearchSettings, columns: dict[str, Any]
+) -> Mapping[str, Any]:
+    """The model's answers to examples as they were prepared."""
+    inputs = given_inputs(task, codec, task.batch(columns, codec).inputs)
+    tensors = {name: tf.convert_to_tensor(value) for name, value in inputs.items()}
+    predict = tf.function(lambda given: task.predict(model, codec, given, decode, detail=True))
+    return task.answers(predict(tensors), codec)
 
 
 def write_imports(directory: Path, codec: Codec) -> None:
@@ -130,10 +142,21 @@ def _ask(directory: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _agree(here: Any, there: Any) -> bool:
-    values = np.asarray(here)
+    values, other = np.asarray(here), np.asarray(there)
+    if values.ndim and values.shape != other.shape and values.ndim == other.ndim:
+        # How far a batch is padded depends on its longest example.
+        shape = np.maximum(values.shape, other.shape)
+        values, there = _grown(values, shape), _grown(other, shape)
     if values.dtype.kind in "SOU":
         as_text = np.vectorize(
             lambda v: v.decode() if isinstance(v, bytes) else str(v), otypes=[object]
         )
         return bool(np.array_equal(as_text(values), np.asarray(there, dtype=object)))
     return bool(np.allclose(values, np.asarray(there), atol=TOLERANCE, rtol=0))
+
+
+def _grown(values: np.ndarray, shape: np.ndarray) -> np.ndarray:
+    """Padded on the right with 0, or with empty text."""
+    filled = np.full(shape, "" if values.dtype.kind in "SOU" else 0, values.dtype)
+    filled[tuple(slice(n) for n in values.shape)] = values
+    return filled

@@ -6,34 +6,50 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from pipelines.contracts import Codec, Task
-from pipelines.settings import DecodeSettings
+from models.settings import SearchSettings
+from pipelines.contracts import Batch, Codec, Spec, Task
 
 Graph = Callable[[Mapping[str, Any]], dict[str, tf.Tensor]]
 
 
-def predictor(task: Task, model: keras.Model, decode: DecodeSettings) -> Graph:
-    """From encoded inputs (B, ...) by name to predictions by name; traced once for all lengths."""
-    signature = {
-        tensor.name: tf.TensorSpec(tensor.shape, tensor.dtype)
-        for tensor in tf.nest.flatten(model.inputs)
-    }
+class Predictor:
+    """From a Batch to predictions by name, and to what the task measures by the targets.
 
-    @tf.function(input_signature=[signature])
-    def predict(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        return task.predict(model, inputs, decode)
+    Traced once for all lengths, at the first batch.
+    """
 
-    return predict
+    def __init__(self, task: Task, model: keras.Model, codec: Codec, decode: SearchSettings):
+        self.task, self.model, self.codec, self.decode = task, model, codec, decode
+        self._graph: Any = None
+
+    def __call__(self, batch: Batch) -> dict[str, tf.Tensor]:
+        if self._graph is None:
+            signature = batch_signature(self.codec.spec, batch)
+            self._graph = tf.function(self._predict, input_signature=[signature])
+        return self._graph(batch)
+
+    def _predict(self, batch: Batch) -> dict[str, tf.Tensor]:
+        inputs = given_inputs(self.task, self.codec, batch.inputs)
+        predicted = self.task.predict(self.model, self.codec, inputs, self.decode)
+        return {**predicted, **self.task.measure(self.model, batch)}
 
 
-def answerer(task: Task, model: keras.Model, codec: Codec, decode: DecodeSettings) -> Graph:
+def given_inputs(task: Task, codec: Codec, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of a batch's inputs that are there when predicting."""
+    names = {name for name, part in codec.fields.items() if part.column in task.given}
+    names |= {f"{name}_length" for name in names}
+    return {name: value for name, value in inputs.items() if name in names}
+
+
+def answerer(task: Task, model: keras.Model, codec: Codec, decode: SearchSettings) -> Graph:
     """From raw columns (B,) by name, those of task.given, to what a person reads."""
 
     def answer(columns: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         inputs = padded(codec.encode(columns))
-        return task.answers(task.predict(model, inputs, decode), codec)
+        return task.answers(task.predict(model, codec, inputs, decode, detail=True), codec)
 
     return answer
 
@@ -48,3 +64,19 @@ def padded(fields: Mapping[str, tf.Tensor | tf.RaggedTensor]) -> dict[str, tf.Te
         else:
             columns[name] = value
     return columns
+
+
+def batch_signature(spec: Spec, batch: Batch) -> Batch:
+    """Shapes of all batches: as the fields declare theirs, and all axes open for the rest."""
+
+    def open_axes(value: Any) -> tf.TensorSpec:
+        array = np.asarray(value)
+        return tf.TensorSpec([None] * array.ndim, tf.as_dtype(array.dtype))
+
+    inputs = {
+        name: tf.TensorSpec([None, *spec.fields[name].shape], tf.as_dtype(np.asarray(value).dtype))
+        if name in spec.fields
+        else open_axes(value)
+        for name, value in batch.inputs.items()
+    }
+    return Batch(inputs, tf.nest.map_structure(open_axes, batch.targets), open_axes(batch.weights))

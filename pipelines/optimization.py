@@ -10,7 +10,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from pipelines.contracts import Batch, Task
+from pipelines.contracts import Batch, Codec, Task
+from pipelines.graphs import batch_signature
 from pipelines.settings import TrainSettings
 
 
@@ -91,8 +92,16 @@ class Learner:
     batches, so that accumulated small batches equal one large batch.
     """
 
-    def __init__(self, task: Task, model: keras.Model, settings: TrainSettings, total_steps: int):
+    def __init__(
+        self,
+        task: Task,
+        model: keras.Model,
+        codec: Codec,
+        settings: TrainSettings,
+        total_steps: int,
+    ):
         self.task, self.model, self.settings, self.total = task, model, settings, total_steps
+        self.spec = codec.spec
         self.variables = model.trainable_variables
         self.optimizer = make_optimizer(settings, self.variables)
         self.optimizer.build(self.variables)
@@ -126,11 +135,12 @@ class Learner:
         decay = self.settings.average or 0.0
         # Early on, an average over few steps, as in TensorFlow's ExponentialMovingAverage.
         decay = tf.constant(min(decay, (1 + step) / (10 + step)), tf.float32)
+        at = tf.constant(step, tf.int32)
         if self.settings.accumulate == 1:
-            self._function("train", self._train, batches[0])(batches[0], decay)
+            self._function("train", self._train, batches[0])(batches[0], decay, at)
         else:
             for batch in batches:
-                self._function("accumulate", self._accumulate, batch)(batch, decay)
+                self._function("accumulate", self._accumulate, batch)(batch, decay, at)
             self._apply_accumulated(decay)
         return rate
 
@@ -145,14 +155,18 @@ class Learner:
     def _function(self, name: str, method: Any, batch: Batch) -> Any:
         """Traced once for all lengths: every axis that may vary is left open."""
         if name not in self._functions:
-            signature = (batch_signature(self.model, batch), tf.TensorSpec([], tf.float32))
+            signature = (
+                batch_signature(self.spec, batch),
+                tf.TensorSpec([], tf.float32),
+                tf.TensorSpec([], tf.int32),
+            )
             self._functions[name] = tf.function(method, input_signature=signature)
         return self._functions[name]
 
-    def _gradients(self, batch: Batch) -> tuple[list[tf.Tensor], tf.Tensor]:
+    def _gradients(self, batch: Batch, step: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
         """Gradients of the summed loss, dense, and the sum of weights."""
         with tf.GradientTape() as tape:
-            outputs = self.model(batch.inputs, training=True)
+            outputs = self.task.outputs(self.model, batch.inputs, step)
             losses = self.task.losses(outputs, batch.targets)
             total = tf.reduce_sum(losses * batch.weights)
             regular = tf.add_n(self.model.losses) if self.model.losses else tf.constant(0.0)
@@ -164,12 +178,13 @@ class Learner:
         # Slices of the same row must be summed before a norm is taken.
         return [tf.convert_to_tensor(gradient) for gradient in gradients], weight
 
-    def _train(self, batch: Batch, decay: tf.Tensor) -> None:
-        gradients, weight = self._gradients(batch)
+    def _train(self, batch: Batch, decay: tf.Tensor, step: tf.Tensor) -> None:
+        gradients, weight = self._gradients(batch, step)
         self._apply(gradients, weight, decay)
 
-    def _accumulate(self, batch: Batch, decay: tf.Tensor) -> None:
-        gradients, weight = self._gradients(batch)
+    def _accumulate(self, batch: Batch, decay: tf.Tensor, step: tf.Tensor) -> None:
+        del decay
+        gradients, weight = self._gradients(batch, step)
         for total, gradient in zip(self._accumulated, gradients, strict=True):
             total.assign_add(gradient)
         self._pending_weight.assign_add(weight)
@@ -213,20 +228,3 @@ def _assign(variables: Iterable[Any], values: Sequence[Any]) -> None:
 def _native(variable: Any) -> tf.Variable:
     """The TensorFlow variable that a Keras variable may be around."""
     return variable if isinstance(variable, tf.Variable) else variable.value
-
-
-def batch_signature(model: keras.Model, batch: Batch) -> Batch:
-    """Shapes of all batches: as the model declares its inputs, all axes open for the rest."""
-
-    def open_axes(value: Any) -> tf.TensorSpec:
-        array = np.asarray(value)
-        return tf.TensorSpec([None] * array.ndim, tf.as_dtype(array.dtype))
-
-    declared = {tensor.name: tensor.shape for tensor in tf.nest.flatten(model.inputs)}
-    inputs = {
-        name: tf.TensorSpec(declared[name], tf.as_dtype(np.asarray(value).dtype))
-        if name in declared
-        else open_axes(value)
-        for name, value in batch.inputs.items()
-    }
-    return Batch(inputs, tf.nest.map_structure(open_axes, batch.targets), open_axes(batch.weights))

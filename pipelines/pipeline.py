@@ -113,6 +113,7 @@ def prepared(config: Config, run: Run) -> Prepared:
         identity=task.identity,
         stratify=task.stratify,
         settings=config.prepare,
+        cleaning=task.cleaning(),
     )
     before = run.read_metrics().get("data", {}).get("fingerprint")
     if before is not None and before != data.content:
@@ -137,7 +138,7 @@ def trained(config: Config, data: Prepared, run: Run) -> keras.Model:
     import keras
     import tensorflow as tf
 
-    from pipelines.graphs import predictor
+    from pipelines.graphs import Predictor
     from pipelines.train import train
 
     if config.train.deterministic:
@@ -152,7 +153,7 @@ def trained(config: Config, data: Prepared, run: Run) -> keras.Model:
         data.splits,
         data.codec,
         settings=config.train,
-        predict=predictor(config.task, model, config.decode),
+        predict=Predictor(config.task, model, data.codec, config.decode.quick()),
         evaluation_tokens=config.evaluate.batch_tokens,
         seed=config.seed,
         run=run,
@@ -185,14 +186,14 @@ def measured(
 ) -> None:
     """Scores, baselines and the report."""
     from pipelines.evaluate import evaluate, reported_split
-    from pipelines.graphs import predictor
+    from pipelines.graphs import Predictor
     from pipelines.report import report
 
     task = config.task
     with watch("evaluate"):
         evaluation = evaluate(
             task,
-            predictor(task, model, config.decode),
+            Predictor(task, model, data.codec, config.decode),
             data.codec,
             data.splits,
             config.evaluate,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,16 @@ from typing import Any
 import numpy as np
 
 from pipelines import cache, division, encoding, fingerprints, splits
-from pipelines.contracts import Codec, FieldCodec, RowIssues, Source, Split, UserError
+from pipelines.contracts import (
+    Codec,
+    Example,
+    FieldCodec,
+    Filter,
+    RowIssues,
+    Source,
+    Split,
+    UserError,
+)
 from pipelines.progress import Bar
 from pipelines.settings import PrepareSettings
 
@@ -67,6 +76,7 @@ def prepare(
     identity: Sequence[str],
     stratify: str | None,
     settings: PrepareSettings,
+    cleaning: Filter | None = None,
     progress: Progress = Bar,
 ) -> Prepared:
     """Takes what an earlier call with the same data, settings and code made, or makes it.
@@ -75,7 +85,8 @@ def prepare(
     be read, a split is empty, a codec can't be fitted, or the cache can't be written.
     """
     started = time.monotonic()
-    decisive = {k: v for k, v in dataclasses.asdict(settings).items() if k != "cache_dir"}
+    decisive = {"cleaning": None if cleaning is None else dataclasses.asdict(cleaning)}  # type: ignore[call-overload]
+    decisive |= {k: v for k, v in dataclasses.asdict(settings).items() if k != "cache_dir"}
     columns = [list(reads), list(identity), stratify]
     fingerprint = fingerprints.fingerprint(source, task_codec, columns, decisive)
     directory = Path(settings.cache_dir).expanduser() / fingerprint
@@ -89,7 +100,9 @@ def prepare(
             reused = meta is not None
             if meta is None:
                 with cache.published(directory) as temporary:
-                    work = _Preparation(source, codec, stratify, settings, progress, temporary)
+                    work = _Preparation(
+                        source, codec, stratify, settings, cleaning, progress, temporary
+                    )
                     work.run(reads, identity)
                 meta = cache.read_meta(directory)
     if meta is None:
@@ -109,6 +122,7 @@ class _Preparation:
         codec: Codec,
         stratify: str | None,
         settings: PrepareSettings,
+        cleaning: Filter | None,
         progress: Progress,
         directory: Path,
     ):
@@ -116,6 +130,8 @@ class _Preparation:
         self.codec = codec
         self.stratify = stratify
         self.settings = settings
+        self.cleaning = cleaning
+        self.rejected: dict[str, int] = {}
         self.progress = progress
         self.directory = directory
         self.name = source.provenance().name
@@ -144,7 +160,7 @@ class _Preparation:
             raw = splits.RawWriter(file, columns)
             for part in self.source.parts():
                 place = 0 if part == "all" else division.PARTS.index(part)
-                for example in self.source.read(part, issues):
+                for example in self._kept(part, issues):
                     raw.add(example)
                     hashes.append(division.content_hash([example[name] for name in identity]))
                     stratum = example[self.stratify] if self.stratify else None
@@ -165,6 +181,18 @@ class _Preparation:
             np.frombuffer(hashes, np.uint64), ranked, np.frombuffer(given, np.int8), values
         )
 
+    def _kept(self, part: str, issues: RowIssues) -> Iterator[Example]:
+        examples = self.source.read(part, issues)
+        if self.cleaning is None or part not in ("all", "train"):
+            yield from examples
+            return
+        for example in examples:
+            reason = self.cleaning.reject(example)
+            if reason is None:
+                yield example
+            else:
+                self.rejected[reason] = self.rejected.get(reason, 0) + 1
+
     def _no_strata(self, values: Sequence[Any], rows: int) -> UserError:
         shown = ", ".join(repr(value) for value in values[:5])
         return UserError(
@@ -174,9 +202,12 @@ class _Preparation:
         )
 
     def _check_rows(self, issues: RowIssues, rows: _Rows) -> None:
-        total = issues.count + len(rows.hashes)
+        total = issues.count + len(rows.hashes) + sum(self.rejected.values())
         if total == 0:
             raise UserError(f"{self.name} has no rows")
+        if not len(rows.hashes) and self.rejected:
+            why = ", ".join(f"{count:,} {reason}" for reason, count in self.rejected.items())
+            raise UserError(f"cleaning leaves no rows of {self.name}: {why}; see task.cleaning")
         allowed = self.settings.bad_rows
         if issues.count > allowed * total:
             first = "; ".join(issues.first[:3]) + ("; …" if issues.count > 3 else "")
@@ -218,7 +249,7 @@ class _Preparation:
         rows = int(np.count_nonzero(split == 0))
         for name, codec in self.codec.fields.items():
             with self.progress(f"fit {name}", rows, "rows") as bar:
-                codec.fit(encoding.training_values(raw, split, codec.column, bar.advance))
+                codec.fit(encoding.training_values(raw, split, codec.learns_from, bar.advance))
 
     def _encode(self, raw: splits.ArrowFile, split: np.ndarray) -> None:
         with self.progress("encode", int(np.count_nonzero(split >= 0)), "rows") as bar:
@@ -234,10 +265,11 @@ class _Preparation:
                 strata[name] = {str(v): int(n) for v, n in zip(rows.values, counts, strict=True)}
         return {
             "source": dataclasses.asdict(self.source.provenance()),
-            "rows": len(rows.hashes) + issues.count,
+            "rows": len(rows.hashes) + issues.count + sum(self.rejected.values()),
             "bad rows": issues.count,
             "bad row reasons": issues.reasons,
             "bad row examples": issues.first,
+            "rejected": self.rejected,
             "duplicates": divided.duplicates,
             "conflicts": divided.conflicts,
             "overlaps": dict(divided.overlaps),

@@ -20,11 +20,10 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from pydantic import ValidationError
 
-from models.settings import RecurrentSettings
+from models.settings import RecurrentSettings, SearchSettings
 from pipelines.contracts import Source, Task, UserError
 from pipelines.errors import from_validation, suggest
 from pipelines.settings import (
-    DecodeSettings,
     EvaluateSettings,
     ExportSettings,
     PrepareSettings,
@@ -46,7 +45,7 @@ class Config:
     task: Task
     model: RecurrentSettings
     data: Source
-    decode: DecodeSettings
+    decode: SearchSettings
     prepare: PrepareSettings
     train: TrainSettings
     evaluate: EvaluateSettings
@@ -55,7 +54,6 @@ class Config:
 
 _NODES = {
     "model": RecurrentSettings,
-    "decode": DecodeSettings,
     "prepare": PrepareSettings,
     "train": TrainSettings,
     "evaluate": EvaluateSettings,
@@ -73,6 +71,7 @@ def parse(plain: Mapping[str, Any]) -> Config:
         if name not in plain:
             raise UserError(f"{name}: a value is needed")
     built: dict[str, Any] = {key: _build(cls, plain[key], key) for key, cls in _NODES.items()}
+    built["decode"] = _build(_strategy(plain["decode"]), plain["decode"], "decode")
     built["task"] = _build(
         _implementation("tasks", plain["task"], "task", "name", Task), plain["task"], "task"
     )
@@ -96,6 +95,12 @@ def check(config: Config) -> None:
             f"this task reads {', '.join(config.task.reads)}, but this data has "
             f"{', '.join(config.data.columns)}: choose another data= (no {', '.join(lacking)} here)"
         )
+    searches = config.decode.strategy != "none"
+    if searches != config.task.decodes:
+        remedy = "use decode=none" if searches else "choose decode=greedy, beam or sample"
+        raise UserError(
+            f"decode: {config.decode.strategy} does not go with task={config.task.name}: {remedy}"
+        )
     _check_training(config)
     if config.mode != "predict":
         config.data.check()
@@ -115,6 +120,17 @@ def _check_training(config: Config) -> None:
         raise UserError(f"train.momentum goes with sgd or rmsprop; received {train.optimizer}")
     if config.model.activation != "tanh" and config.model.cell != "simple_rnn":
         raise UserError(f"model.activation goes with simple_rnn; {config.model.cell} has its gates")
+
+
+def _strategy(values: Any) -> type[SearchSettings]:
+    """The settings of the strategy that is named."""
+    kinds = {
+        get_args(get_type_hints(cls)["strategy"])[0]: cls for cls in SearchSettings.__subclasses__()
+    }
+    name = values.get("strategy") if isinstance(values, dict) else values
+    if name not in kinds:
+        raise UserError(f"decode.strategy: no such strategy: {name!r}; {suggest(str(name), kinds)}")
+    return kinds[name]
 
 
 def _build(cls: type, values: Any, where: str) -> Any:

@@ -14,13 +14,6 @@ NotNegative = Annotated[float, Field(ge=0)]
 
 
 @settings
-class DecodeSettings:
-    """How an answer is searched for."""
-
-    strategy: Literal["none"]
-
-
-@settings
 class PrepareSettings:
     """How the data is divided and kept; see pipelines/prepare.py.
 

@@ -68,7 +68,7 @@ def train(
 ) -> tuple[State, dict[str, Any]]:
     """Fits the model and leaves it with its best weights, which are saved as model.keras too.
 
-    predict(inputs) gives predictions, as in `evaluate`. Goes on from the run's last checkpoint.
+    predict(batch) gives predictions, as in `evaluate`. Goes on from the run's last checkpoint.
     Returns where it ended, and throughput and padding for metrics.json. Raises Interrupted when a
     signal asked to stop; UserError when the loss is no longer finite.
     """
@@ -109,7 +109,8 @@ class _Training:
         self.steps_per_epoch = math.ceil(batches / settings.accumulate)
         # Epochs differ by a batch or so; the schedule's end need not be exact.
         expected = settings.epochs * self.steps_per_epoch
-        self.learner = Learner(task, model, settings, min(expected, settings.max_steps or expected))
+        total = min(expected, settings.max_steps or expected)
+        self.learner = Learner(task, model, codec, settings, total)
         self.writer = (
             tf.summary.create_file_writer(str(run.tensorboard)) if settings.tensorboard else None
         )

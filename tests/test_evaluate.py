@@ -66,7 +66,8 @@ class Task:
         return {"label": words[predictions["said"].astype(int)], "chance": predictions["chance"]}
 
 
-def predict(inputs):
+def predict(batch):
+    inputs = batch.inputs
     row = np.asarray(inputs["tokens"])[:, 0] - 1
     chance = np.float32(row / 1000)
     return {"row": row, "echo": inputs["tokens"], "said": (row % 2 == 0) * 1, "chance": chance}
@@ -92,9 +93,9 @@ def test_predictions_are_in_the_splits_order_whatever_the_batches(tokens):
 def test_longest_examples_come_first():
     seen = []
 
-    def note(inputs):
-        seen.append(int(np.max(inputs["tokens_length"])))
-        return predict(inputs)
+    def note(batch):
+        seen.append(int(np.max(batch.inputs["tokens_length"])))
+        return predict(batch)
 
     predict_split(note, Split(), Task(), Codec({}), tokens=60)
     assert seen == sorted(seen, reverse=True)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pipelines.contracts import Batch
+from pipelines.contracts import Batch, Codec, Field, Spec
 from pipelines.optimization import Averaged, Learner, learning_rate, make_optimizer
 from pipelines.settings import TrainSettings
 
@@ -42,15 +42,26 @@ PLAIN = TrainSettings(
 class Squares:
     """Half the squared distance between w * x and the target: gradients are known by hand."""
 
+    def outputs(self, model: keras.Model, inputs: Any, step: tf.Tensor) -> tf.Tensor:
+        return model(inputs, training=True)
+
     def losses(self, outputs: Any, targets: Any) -> tf.Tensor:
         return tf.square(outputs[:, 0] - targets) / 2
+
+
+class Numbers(Codec):
+    """Examples that are a number each."""
+
+    @property
+    def spec(self) -> Spec:
+        return Spec(fields={"x": Field((1,), "float32")}, sizes={})
 
 
 def learner(total: int = 10, **changes: Any) -> Learner:
     inputs = keras.Input((1,), name="x")
     outputs = keras.layers.Dense(1, use_bias=False, kernel_initializer="ones", name="dense")(inputs)
     model = keras.Model({"x": inputs}, outputs)
-    return Learner(Squares(), model, replace(PLAIN, **changes), total)  # type: ignore[arg-type]
+    return Learner(Squares(), model, Numbers({}), replace(PLAIN, **changes), total)  # type: ignore[arg-type]
 
 
 def batch(x: list[float], target: list[float], weights: list[float]) -> Batch:

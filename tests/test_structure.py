@@ -21,14 +21,16 @@ def imported(path: Path) -> set[str]:
     return names
 
 
-@pytest.mark.parametrize("path", (ROOT / "models").rglob("*.py"), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "models").rglob("*.py")), ids=lambda path: path.stem
+)
 def test_models_know_nothing_of_configuration_and_pipelines(path: Path) -> None:
     tops = {name.partition(".")[0] for name in imported(path)}
     assert not tops & {"hydra", "omegaconf", "pipelines", "main"}
 
 
 @pytest.mark.parametrize(
-    "path", (ROOT / "pipelines/tasks").glob("*.py"), ids=lambda path: path.stem
+    "path", sorted((ROOT / "pipelines/tasks").glob("*.py")), ids=lambda path: path.stem
 )
 def test_tasks_do_not_import_each_other(path: Path) -> None:
     assert not {name for name in imported(path) if name.startswith("pipelines.tasks")}

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
 import numpy as np
 from pydantic import Field
 
-from models.settings import EmbeddingSettings, Pooling, Rate, RecurrentSettings, settings
+from models.settings import (
+    EmbeddingSettings,
+    Pooling,
+    Rate,
+    RecurrentSettings,
+    SearchSettings,
+    settings,
+)
 from pipelines.codecs.labels import LabelCodec
 from pipelines.codecs.text import TextCodec, TextSettings
 from pipelines.contracts import (
@@ -105,7 +112,13 @@ class Sentiment(Task):
         return tf.nn.softmax_cross_entropy_with_logits(smoothed, outputs)
 
     def predict(
-        self, model: keras.Model, inputs: Mapping[str, Any], decode: Any
+        self,
+        model: keras.Model,
+        codec: Codec,
+        inputs: Mapping[str, Any],
+        decode: SearchSettings,
+        *,
+        detail: bool = False,
     ) -> dict[str, tf.Tensor]:
         """Probabilities (B, C)."""
         import tensorflow as tf
