@@ -44,9 +44,9 @@ class Served(tf.Module):
         answer = answerer(task, model, codec, decode)
         self.answer = tf.function(lambda **columns: answer(columns))
         raw = {name: tf.TensorSpec([None], tf.string, name=name) for name in task.given}
-        self.signatures = {"serving_default": self.answer.get_concrete_function(**raw)}
+        self.endpoints = {"serving_default": self.answer.get_concrete_function(**raw)}
         for name, (run, inputs) in task.signatures(model, codec, decode).items():
-            self.signatures[name] = tf.function(run).get_concrete_function(**inputs)
+            self.endpoints[name] = tf.function(run).get_concrete_function(**inputs)
 
 
 def export(
@@ -68,7 +68,7 @@ def export(
     try:
         # Gradients are for training; the recurrent layers' own can't be saved.
         options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
-        tf.saved_model.save(served, str(new), served.signatures, options)
+        tf.saved_model.save(served, str(new), served.endpoints, options)
         write_imports(new, data.codec)
         if settings.verify:
             split = data.splits["test"]
