@@ -120,6 +120,7 @@ def build_embedding(
     seed: int,
     vectors: np.ndarray | None = None,
     known: np.ndarray | None = None,
+    name: str = "embedding",
 ) -> Embedding:
     """An Embedding, with given vectors in place if there are any.
 
@@ -128,7 +129,7 @@ def build_embedding(
     False and the known ones stay.
     """
     if vectors is None:
-        layer = Embedding(settings, vocabulary_size, seed=seed, name="embedding")
+        layer = Embedding(settings, vocabulary_size, seed=seed, name=name)
         layer.build((None, None))
         return layer
     known = _known_rows(np.any(vectors != 0, axis=1) if known is None else known, vectors)
@@ -141,7 +142,7 @@ def build_embedding(
     frozen = 0 if settings.trainable else int(known.sum())
     layer = Embedding(
         settings, vocabulary_size, width=vectors.shape[1], frozen_rows=frozen, seed=seed,
-        name="embedding",
+        name=name,
     )  # fmt: skip
     layer.build((None, None))
     if frozen:

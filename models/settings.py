@@ -77,3 +77,28 @@ class NoSearch(SearchSettings):
     """One answer an example: nothing to search."""
 
     strategy: Literal["none"]
+
+
+Attention = Literal["none", "dot", "general", "additive"]
+
+
+@settings
+class DecoderSettings:
+    """What writes a sequence of tokens; its cell and layers are the model's.
+
+    width          of its state; null for that of the encoder's outputs.
+    attention      none, dot or general (Luong et al. 2015), additive (Bahdanau et al. 2015).
+    input_feeding  each position also reads what the one before attended to (Luong et al. 2015,
+                   section 3.3): sequential, and so slow in training.
+    readout        width of what the output layer reads; null for the decoder's.
+    tied           the output layer's matrix is the embedding's (Press & Wolf 2017), so that the
+                   readout is as wide as the embedding.
+    dropout        of the readout.
+    """
+
+    width: Count | None
+    attention: Attention
+    input_feeding: bool
+    readout: Count | None
+    tied: bool
+    dropout: Rate

@@ -1,0 +1,26 @@
+"""Cross-entropy of an output layer over a large vocabulary, at the positions that count."""
+
+import tensorflow as tf
+
+from models.token_decoder import Projection
+
+
+def token_losses(
+    readouts: tf.Tensor, projection: Projection, targets: tf.Tensor, smoothing: float = 0.0
+) -> tf.Tensor:
+    """Nats at each of the targets (B, T) int32, 0 where the target is 0, which is padding.
+
+    readouts (B, T, R). smoothing: share of a target spread evenly over the vocabulary (Szegedy et
+    al. 2016). The output layer, most of the work of a decoder, is computed at real positions only.
+    """
+    places = tf.where(targets != 0)
+    rows = tf.cast(tf.gather_nd(readouts, places), tf.float32)
+    labels = tf.gather_nd(targets, places)
+    kernel, bias = projection
+    logits = tf.nn.bias_add(tf.matmul(rows, kernel, transpose_b=True), bias)
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+    if smoothing:
+        # Cross-entropy with the even distribution: log Z - mean of logits.
+        chosen = tf.gather(logits, labels, batch_dims=1)
+        losses += smoothing * (chosen - tf.reduce_mean(logits, -1))
+    return tf.scatter_nd(places, losses, tf.shape(targets, tf.int64))
