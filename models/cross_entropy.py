@@ -24,3 +24,29 @@ def token_losses(
         chosen = tf.gather(logits, labels, batch_dims=1)
         losses += smoothing * (chosen - tf.reduce_mean(logits, -1))
     return tf.scatter_nd(places, losses, tf.shape(targets, tf.int64))
+
+
+def token_measures(
+    readouts: tf.Tensor, projection: Projection, targets: tf.Tensor
+) -> dict[str, tf.Tensor]:
+    """How well each row's targets (B, T) are foreseen, each given all before it; all (B,) float32.
+
+    log_likelihood of a row in nats; its tokens; tokens_right, that were the most probable.
+    """
+    places = tf.where(targets != 0)
+    labels = tf.gather_nd(targets, places)
+    kernel, bias = projection
+    rows = tf.cast(tf.gather_nd(readouts, places), tf.float32)
+    logits = tf.nn.bias_add(tf.matmul(rows, kernel, transpose_b=True), bias)
+    nats = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+    right = tf.argmax(logits, -1, output_type=labels.dtype) == labels
+    shape = tf.shape(targets, tf.int64)[:1]
+
+    def of_row(values: tf.Tensor) -> tf.Tensor:
+        return tf.scatter_nd(places[:, :1], values, shape)
+
+    return {
+        "log_likelihood": of_row(-nats),
+        "tokens": of_row(tf.ones_like(nats)),
+        "tokens_right": of_row(tf.cast(right, tf.float32)),
+    }

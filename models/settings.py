@@ -4,9 +4,10 @@ They live here, not in the modules that use them, so that a configuration can be
 before TensorFlow is imported.
 """
 
+from dataclasses import fields
 from typing import Annotated, Any, Literal, dataclass_transform
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 from pydantic.dataclasses import dataclass
 
 Rate = Annotated[float, Field(ge=0, lt=1)]
@@ -79,6 +80,82 @@ class NoSearch(SearchSettings):
     strategy: Literal["none"]
 
 
+@settings
+class Limits:
+    """What an answer of tokens may be; the end marker is not counted.
+
+    maximum_ratio, maximum_extra  at most ceil(ratio * source length) + extra tokens.
+    minimum_length     tokens before the end is allowed, unless nothing else is.
+    no_repeat_ngram    an answer holds no n-gram of so many tokens twice; null: it may.
+    replace_unknown    unknown tokens are allowed, and replaced by the source token that gets the
+                       most attention (Luong et al. 2015, section 4.1); false: none are written.
+    """
+
+    maximum_ratio: Annotated[float, Field(ge=0)]
+    maximum_extra: Annotated[int, Field(ge=0)]
+    minimum_length: Annotated[int, Field(ge=0)]
+    no_repeat_ngram: Count | None
+    replace_unknown: bool
+
+    def quick(self) -> "Greedy":
+        """The same limits, but no more than one hypothesis."""
+        names = (field.name for field in fields(Limits))
+        return Greedy(strategy="greedy", **{name: getattr(self, name) for name in names})
+
+
+@settings
+class Greedy(Limits, SearchSettings):
+    """The most likely token at each step."""
+
+    strategy: Literal["greedy"]
+
+
+@settings
+class Beam(Limits, SearchSettings):
+    """The most likely hypotheses at each step, of which the best by score are the answers.
+
+    The score is log P(Y) / ((5 + |Y|) / 6) ** length_penalty + coverage_penalty * sum over source
+    positions of log min(attention received, 1) (Wu et al. 2016, eq. 14). |Y| counts the end
+    marker, as log P does, so that an empty answer has a length too.
+
+    beam      hypotheses that go on.
+    answers   of these, how many are given.
+    """
+
+    strategy: Literal["beam"]
+    beam: Count
+    length_penalty: Annotated[float, Field(ge=0)]
+    coverage_penalty: Annotated[float, Field(ge=0)]
+    answers: Count
+
+    @field_validator("answers")
+    @classmethod
+    def _at_most_beam(cls, answers: int, info: ValidationInfo) -> int:
+        if answers > info.data.get("beam", answers):
+            raise ValueError(f"must be at most decode.beam, {info.data['beam']}")
+        return answers
+
+
+@settings
+class Sample(Limits, SearchSettings):
+    """Answers drawn from the model's own distribution, or from its most likely part.
+
+    temperature  divides the logits: below 1 sharpens the distribution.
+    top_k        draws only among so many most likely tokens (Fan et al. 2018); null: all.
+    top_p        draws only among the fewest that have such a probability together (Holtzman et
+                 al. 2020), after temperature and top_k; null: all.
+    seed         with the input's number it decides what is drawn.
+    answers      of each input; the most likely comes first.
+    """
+
+    strategy: Literal["sample"]
+    temperature: Annotated[float, Field(gt=0)]
+    top_k: Count | None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None
+    seed: Annotated[int, Field(ge=0, lt=2**31)]
+    answers: Count
+
+
 Attention = Literal["none", "dot", "general", "additive"]
 
 
@@ -102,3 +179,21 @@ class DecoderSettings:
     readout: Count | None
     tied: bool
     dropout: Rate
+
+
+@settings
+class ScheduledSampling:
+    """How often the decoder reads the reference in training, else what it would have said itself.
+
+    The share of reference tokens at update i (Bengio et al. 2015, section 2.4), at least `floor`:
+
+    none             1: teacher forcing.
+    constant         floor.
+    linear           1 - i / steps.
+    exponential      ½ ^ (i / steps).
+    inverse_sigmoid  k / (k + exp(i / k)), k = steps.
+    """
+
+    schedule: Literal["none", "constant", "linear", "exponential", "inverse_sigmoid"]
+    steps: Annotated[int, Field(ge=1)]
+    floor: Annotated[float, Field(ge=0, le=1)]
