@@ -13,7 +13,12 @@ from pydantic import Field
 
 from models.settings import settings
 from pipelines.contracts import Example, Provenance, RowIssues, Source, UserError
-from pipelines.sources._files import check_different, digest, named
+from pipelines.sources._named import (
+    check_columns_differ,
+    check_files_differ,
+    digest,
+    file_named,
+)
 from pipelines.sources.rows import (
     DELIMITERS,
     EXTENSIONS,
@@ -63,13 +68,7 @@ class ColumnFiles(Source):
 
     def check(self) -> None:
         names = self._names()
-        if len(set(names.values())) < len(names):
-            which = " and ".join(f"data.{column}_column" for column in names)
-            purposes = " and ".join(f"the {column}" for column in names)
-            received = ", ".join(repr(name) for name in dict.fromkeys(names.values()))
-            raise UserError(
-                f"{which} must differ; both are {received}: give the column of {purposes}"
-            )
+        check_columns_differ(names)
         mark = self._delimiter()
         if mark is not None and (len(mark) != 1 or mark in '"\r\n'):
             raise UserError(
@@ -79,7 +78,7 @@ class ColumnFiles(Source):
         files = self._files()
         for path in files.values():
             check_columns(path, names, delimiter=mark, quoting=self.quoting)
-        check_different(files.values(), "data.path, data.validation_path and data.test_path")
+        check_files_differ(files.values(), "data.path, data.validation_path and data.test_path")
 
     def parts(self) -> tuple[str, ...]:
         return tuple(self._files())
@@ -124,12 +123,12 @@ class ColumnFiles(Source):
         """The file of each part; just {"all": …} where there is one to be divided."""
         if self.path is None:
             raise UserError("data.path must be given: data.path=FILE, or a folder with train.csv")
-        path = named(self.path)
+        path = file_named(self.path)
         files = _in_folder(path) if os.path.isdir(path) else {"train": path}
         given = {"validation": self.validation_path, "test": self.test_path}
         for part, other in given.items():
             if other is not None:
-                files[part] = named(other)
+                files[part] = file_named(other)
         for part, file in files.items():
             check_file(file, "data.path" if given.get(part) is None else f"data.{part}_path")
         return files if len(files) > 1 else {"all": files["train"]}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from pipelines.contracts import UserError
@@ -11,11 +11,16 @@ _BATCH = 1024
 
 
 def flat(features: Any, prefix: str = "") -> dict[str, Any]:
-    """Features by path: those inside another are "outer/inner"."""
+    """Features by path: those inside another are "outer/inner", unless there is a list of them."""
+    import tensorflow_datasets as tfds
+
     found = {}
     for name, feature in features.items():
-        inner = flat(feature, f"{prefix}{name}/") if hasattr(feature, "items") else None
-        found.update(inner if inner is not None else {f"{prefix}{name}": feature})
+        # A sequence of features has their `items`, too.
+        if isinstance(feature, tfds.features.FeaturesDict):
+            found.update(flat(feature, f"{prefix}{name}/"))
+        else:
+            found[f"{prefix}{name}"] = feature
     return found
 
 
@@ -35,20 +40,28 @@ def kind(feature: Any) -> str:
     )
 
 
-def text_and_label(
-    builder: Any, split: str, text_column: str, label_column: str
-) -> Iterator[tuple[str, Any]]:
-    """Of each example, always in the same order. The label is None where it isn't known (-1)."""
+def values(builder: Any, split: str, columns: list[str]) -> Iterator[tuple[Any, ...]]:
+    """The columns of each example, always in the same order.
+
+    A label is its name, or None where it isn't known (-1).
+    """
     features = flat(builder.info.features)
-    label = features[label_column]
-    names = label.names if kind(label) == "label" else None
-    for texts, labels in batches(builder, split, [text_column, label_column]):
-        for text, value in zip(texts, labels, strict=True):
-            if names is not None:
-                value = names[value] if 0 <= value < len(names) else None
-            elif kind(label) == "truth value":
-                value = bool(value)
-            yield _text(text), _text(value)
+    plain = [_reader(features[name]) for name in columns]
+    for batch in batches(builder, split, columns):
+        lists = [map(read, column) for read, column in zip(plain, batch, strict=True)]
+        yield from zip(*lists, strict=True)
+
+
+def _reader(feature: Any) -> Callable[[Any], Any]:
+    """From what TFDS reads of a feature to a plain value."""
+    if kind(feature) == "label":
+        names = feature.names
+        return lambda value: names[value] if 0 <= value < len(names) else None
+    if kind(feature) == "truth value":
+        return bool
+    if kind(feature) == "text":
+        return lambda value: value.decode("utf-8", "surrogateescape")
+    return int
 
 
 def batches(builder: Any, split: str, columns: list[str]) -> Iterator[list[list[Any]]]:
@@ -109,7 +122,3 @@ def _at(batch: Any, path: str) -> Any:
     for name in path.split("/"):
         batch = batch[name]
     return batch
-
-
-def _text(value: Any) -> Any:
-    return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value

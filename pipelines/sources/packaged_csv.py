@@ -5,18 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from functools import cache
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from typing import Annotated, Literal
-
-from pydantic import Field
+from typing import Literal
 
 from models.settings import settings
 from pipelines.contracts import Example, Provenance, RowIssues, Source, UserError
+from pipelines.sources._packaged import Sha256, packaged_file
 from pipelines.sources.rows import check_columns, read_rows
-
-Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 @settings
@@ -75,30 +70,4 @@ class PackagedCsv(Source):
         return {"text": self.text_column, "label": self.label_column, **filters}
 
     def _path(self) -> Path:
-        remedy = f"pip install {self.package}=={self.version}"
-        try:
-            installed = distribution(self.package)
-        except PackageNotFoundError:
-            raise UserError(
-                f"data={self.name} needs the package {self.package} {self.version}; "
-                f"it isn't installed: {remedy}"
-            ) from None
-        if installed.version != self.version:
-            raise UserError(
-                f"data={self.name} needs the package {self.package} {self.version}; "
-                f"{installed.version} is installed: {remedy}"
-            )
-        path = Path(str(installed.locate_file(self.file)))
-        if not path.is_file() or _digest(path) != self.sha256:
-            state = "has other bytes" if path.is_file() else "is missing"
-            raise UserError(
-                f"data={self.name} needs {path} with the SHA-256 {self.sha256[:12]}…; "
-                f"the file {state}: {remedy} --force-reinstall --no-deps"
-            )
-        return path
-
-
-@cache
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return packaged_file(self.name, self.package, self.version, self.file, self.sha256)

@@ -174,7 +174,9 @@ def test_the_fingerprint_changes_with_content_and_reading_only(
 def test_importing_the_sources_imports_nothing_slow() -> None:
     code = (
         "import sys\n"
-        "from pipelines.sources import packaged_csv, text_files, tfds\n"
+        "from pipelines.sources import packaged_csv, packaged_pairs, text_files, pair_files\n"
+        "from pipelines.sources import parallel_text, tfds, tfds_translation\n"
+        "import pipelines.cleaning\n"
         "slow = {'tensorflow', 'pyarrow', 'pandas', 'tensorflow_datasets', 'keras'}\n"
         "assert not slow & set(sys.modules), slow & set(sys.modules)"
     )

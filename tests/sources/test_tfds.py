@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from pipelines.contracts import RowIssues, UserError
-from pipelines.sources import tfds as module
+from pipelines.sources import _tfds as module
 from pipelines.sources._tfds_reading import parsed_at_once, parsed_by_tfds
 from pipelines.sources.tfds import Tfds
 

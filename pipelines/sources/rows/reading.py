@@ -34,6 +34,7 @@ def read_rows(
     labels: Collection[str] = (),
     delimiter: str | None = None,
     quoting: bool = True,
+    by_setting: bool = True,
 ) -> Iterator[dict[str, str]]:
     """The file's rows, each value a text that isn't blank. Other rows are added to `issues`.
 
@@ -43,12 +44,13 @@ def read_rows(
     labels     those keys whose values may be numbers or truth values too; see `label_text`.
     delimiter  between the fields of CSV, TSV and .txt; None: as the extension says.
     quoting    whether double quotes enclose fields with delimiters or line ends inside.
+    by_setting whether the settings data.<key>_column say the columns; messages tell.
 
     Raises UserError at once for what `check_file` and `check_columns` see, and later for a file
     that is damaged further down.
     """
     check_file(path)
-    check_columns(path, columns, delimiter=delimiter, quoting=quoting)
+    check_columns(path, columns, delimiter=delimiter, quoting=quoting, by_setting=by_setting)
     wanted: list[Any] = list(columns.values())
     separator = _separator(path, delimiter)
     records: Iterator[Any]
@@ -86,10 +88,11 @@ def check_columns(
     *,
     delimiter: str | None = None,
     quoting: bool = True,
+    by_setting: bool = True,
 ) -> None:
     """Raises UserError unless the file has each column once, and something in it.
 
-    The message names the setting: data.text_column for the key "text".
+    The message names the setting, if that says the column: data.text_column for the key "text".
     """
     names = column_names(path, delimiter=delimiter, quoting=quoting)
     separator = _separator(path, delimiter)
@@ -109,19 +112,26 @@ def check_columns(
         return
     if not positions:
         for key, column in columns.items():
-            _check_name(path, key, str(column), names, separator)
+            setting = f"data.{key}_column: " if by_setting else ""
+            _check_name(path, setting, str(column), names, separator)
     if separator is not None:
         _check_records(path, list(columns.values()), separator, quoting)
 
 
-def check_file(path: Path, setting: str | None = None) -> None:
-    """Raises UserError unless there is a file of a known format; `setting` is what named it."""
+def check_exists(path: Path, setting: str | None = None) -> None:
+    """Raises UserError unless there is a file; `setting` is what named it."""
     told = f"{setting}: " if setting else ""
     # os.path answers where Path raises: a folder that may not be entered, a name too long.
     if not os.path.exists(path):
         raise UserError(f"{told}there is no file {path}; {_nearby(path)}")
     if not os.path.isfile(path):
         raise UserError(f"{told}{path} must be a file; it is not")
+
+
+def check_file(path: Path, setting: str | None = None) -> None:
+    """Raises UserError unless there is a file of a known format; `setting` is what named it."""
+    check_exists(path, setting)
+    told = f"{setting}: " if setting else ""
     if extension(path) not in EXTENSIONS:
         remedy = "convert it, or give it the right name"
         if extension(path) == ".json":
@@ -132,17 +142,18 @@ def check_file(path: Path, setting: str | None = None) -> None:
         )
 
 
-def _check_name(path: Path, key: str, name: str, names: list[str], separator: str | None) -> None:
+def _check_name(
+    path: Path, setting: str, name: str, names: list[str], separator: str | None
+) -> None:
     if names.count(name) == 1:
         return
-    setting = f"data.{key}_column"
     if name in names:
-        raise UserError(f"{setting}: {path.name} has {name!r} more than once: rename one column")
+        raise UserError(f"{setting}{path.name} has {name!r} more than once: rename one column")
     hint = suggest(name, names)
     others = [mark for mark in (",", ";", "\t", "|") if len(names) == 1 and mark in names[0]]
     if separator is not None and others:
         hint = f"its header is {names[0]!r}: set data.delimiter={DELIMITERS[others[0]]}"
-    raise UserError(f"{setting}: {path.name} has no column {name!r}; {hint}")
+    raise UserError(f"{setting}{path.name} has no column {name!r}; {hint}")
 
 
 def _check_records(path: Path, columns: list[str | int], separator: str, quoting: bool) -> None:
