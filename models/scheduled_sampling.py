@@ -1,4 +1,4 @@
-"""Scheduled sampling: in training the decoder sometimes reads its own words (Bengio et al. 2015)."""
+"""In training the decoder sometimes reads its own words (Bengio et al. 2015)."""
 
 from collections.abc import Mapping
 from typing import Any

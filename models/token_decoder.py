@@ -1,6 +1,6 @@
 """Writes a sequence of tokens from a memory: a recurrent decoder with attention and output layer.
 
-The same for a translation, whose memory is a sentence, and for a caption, whose memory is a picture.
+The same for a translation, whose memory is a sentence, and a caption, whose memory is a picture.
 """
 
 from collections.abc import Sequence

@@ -325,13 +325,11 @@ class Task(ABC):
     """Column whose values are spread evenly over the splits; at least two values must occur."""
     decodes: ClassVar[bool] = False
     """Whether answers are searched for, as the decode settings say."""
+    cleaning: Filter | None = None
+    """What keeps examples out that are not to be learnt from."""
 
     def check(self) -> None:  # noqa: B027 - optional
         """Raises UserError for what training needs and isn't there; fast."""
-
-    def cleaning(self) -> Filter | None:
-        """What keeps examples out that are not to be learnt from."""
-        return None
 
     @abstractmethod
     def codec(self) -> Mapping[str, FieldCodec]:
@@ -352,6 +350,10 @@ class Task(ABC):
     def losses(self, outputs: Any, targets: Any) -> tf.Tensor:
         """Graph code. Losses in nats, of the shape of the batch's weights; not reduced."""
 
+    def raw(self, decode: SearchSettings) -> tuple[str, ...]:
+        """Columns of `given` whose raw values `predict` needs beside the fields made of them."""
+        return ()
+
     @abstractmethod
     def predict(
         self,
@@ -364,7 +366,8 @@ class Task(ABC):
     ) -> dict[str, Any]:
         """Graph code: predictions by name, each (B, ...), from what is given alone.
 
-        inputs  the fields that are made of the columns in `given`, padded. detail: also what
+        inputs  the fields that are made of the columns in `given`, padded, and the columns that
+                `raw` names. detail: also what
                 explains one answer but is too much to keep for a split, such as attention.
         """
 

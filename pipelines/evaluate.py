@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from pipelines.batches import assemble, plan
-from pipelines.contracts import Batch, Codec, Score, Split, Task
+from pipelines.contracts import Batch, Codec, Example, Score, Split, Task
 from pipelines.metrics.bootstrap import Measurement, measure_all
 from pipelines.metrics.wording import verdict
 from pipelines.progress import Bar
@@ -22,7 +22,15 @@ from pipelines.settings import EvaluateSettings
 log = logging.getLogger(__name__)
 
 Arrays = dict[str, np.ndarray]
-Predict = Callable[[Batch], Mapping[str, Any]]
+
+
+class Predict(Protocol):
+    """From a Batch to predictions by name; `raw` columns are wanted among its inputs."""
+
+    raw: tuple[str, ...]
+
+    def __call__(self, batch: Batch) -> Mapping[str, Any]: ...
+
 
 MOST_BUCKETS = 8
 SMALLEST_BUCKET = 50
@@ -112,6 +120,8 @@ def predict_split(
     parts, seconds = [], []
     batches = assemble(split, order, make=lambda columns: task.batch(columns, codec))
     for number, batch in enumerate(batches):
+        if predict.raw:
+            batch.inputs.update(raw_columns(split.examples(order[number].tolist()), predict.raw))
         begun = time.perf_counter()
         parts.append({name: np.asarray(value) for name, value in predict(batch).items()})
         seconds.append(time.perf_counter() - begun)
@@ -124,6 +134,10 @@ def predict_split(
     back = np.argsort(np.concatenate(rows), kind="stable")
     outputs = {name: _join([part[name] for part in parts])[back] for name in parts[0]}
     return Prediction(outputs, throughput)
+
+
+def raw_columns(examples: Sequence[Example], names: Sequence[str]) -> dict[str, np.ndarray]:
+    return {name: np.asarray([one[name] for one in examples], object) for name in names}
 
 
 def entries(measured: Mapping[str, Measurement]) -> dict[str, dict[str, Any]]:

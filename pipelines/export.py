@@ -19,6 +19,7 @@ import tensorflow as tf
 from models.recurrent import make_portable
 from models.settings import SearchSettings
 from pipelines.contracts import Codec, Example, Task, UserError
+from pipelines.evaluate import raw_columns
 from pipelines.graphs import answerer, given_inputs
 from pipelines.prepare import Prepared
 from pipelines.run import Run
@@ -73,8 +74,10 @@ def export(
         if settings.verify:
             split = data.splits["test"]
             rows = np.linspace(0, len(split) - 1, min(settings.verify, len(split))).astype(int)
-            answers = _answers(task, model, data.codec, decode, split.gather(rows))
-            verify(new, task, split.examples(rows.tolist()), answers)
+            examples = split.examples(rows.tolist())
+            batch = task.batch(split.gather(rows), data.codec)
+            batch.inputs.update(raw_columns(examples, task.raw(decode)))
+            verify(new, task, examples, _answers(task, model, data.codec, decode, batch.inputs))
         shutil.rmtree(run.saved_model, ignore_errors=True)
         os.replace(new, run.saved_model)
     except tf.errors.ResourceExhaustedError as error:
@@ -85,11 +88,11 @@ def export(
 
 
 def _answers(
-    task: Task, model: keras.Model, codec: Codec, decode: SearchSettings, columns: dict[str, Any]
+    task: Task, model: keras.Model, codec: Codec, decode: SearchSettings, inputs: Mapping[str, Any]
 ) -> Mapping[str, Any]:
     """The model's answers to examples as they were prepared."""
-    inputs = given_inputs(task, codec, task.batch(columns, codec).inputs)
-    tensors = {name: tf.convert_to_tensor(value) for name, value in inputs.items()}
+    given = given_inputs(task, codec, inputs)
+    tensors = {name: tf.convert_to_tensor(value) for name, value in given.items()}
     predict = tf.function(lambda given: task.predict(model, codec, given, decode, detail=True))
     return task.answers(predict(tensors), codec)
 

@@ -23,6 +23,7 @@ class Predictor:
 
     def __init__(self, task: Task, model: keras.Model, codec: Codec, decode: SearchSettings):
         self.task, self.model, self.codec, self.decode = task, model, codec, decode
+        self.raw = task.raw(decode)
         self._graph: Any = None
 
     def __call__(self, batch: Batch) -> dict[str, tf.Tensor]:
@@ -38,9 +39,9 @@ class Predictor:
 
 
 def given_inputs(task: Task, codec: Codec, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of a batch's inputs that are there when predicting."""
+    """Those of a batch's inputs that are there when predicting, fields and raw columns."""
     names = {name for name, part in codec.fields.items() if part.column in task.given}
-    names |= {f"{name}_length" for name in names}
+    names |= {f"{name}_length" for name in names} | set(task.given)
     return {name: value for name, value in inputs.items() if name in names}
 
 
@@ -49,6 +50,7 @@ def answerer(task: Task, model: keras.Model, codec: Codec, decode: SearchSetting
 
     def answer(columns: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         inputs = padded(codec.encode(columns))
+        inputs |= {name: columns[name] for name in task.raw(decode)}
         return task.answers(task.predict(model, codec, inputs, decode, detail=True), codec)
 
     return answer
@@ -71,7 +73,9 @@ def batch_signature(spec: Spec, batch: Batch) -> Batch:
 
     def open_axes(value: Any) -> tf.TensorSpec:
         array = np.asarray(value)
-        return tf.TensorSpec([None] * array.ndim, tf.as_dtype(array.dtype))
+        # as_dtype knows no numpy text
+        dtype = tf.string if array.dtype.kind in "SUO" else tf.as_dtype(array.dtype)
+        return tf.TensorSpec([None] * array.ndim, dtype)
 
     inputs = {
         name: tf.TensorSpec([None, *spec.fields[name].shape], tf.as_dtype(np.asarray(value).dtype))

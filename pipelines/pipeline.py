@@ -113,7 +113,7 @@ def prepared(config: Config, run: Run) -> Prepared:
         identity=task.identity,
         stratify=task.stratify,
         settings=config.prepare,
-        cleaning=task.cleaning(),
+        cleaning=task.cleaning,
     )
     before = run.read_metrics().get("data", {}).get("fingerprint")
     if before is not None and before != data.content:

@@ -55,21 +55,42 @@ class TextCodec(FieldCodec):
     """Ids: 0 padding, 1 unknown, with markers 2 begin and 3 end, then tokens from frequent to rare.
 
     A text without tokens is one unknown token, so no sequence is empty. Markers enclose a sequence
-    and are not counted in max_tokens. Words and characters take TensorFlow's core operations only
+    (unless `enclose` is False: then they only have their ids) and are not counted in max_tokens.
+    `also` are other columns that the vocabulary is learnt from; with `like` it is not learnt but
+    that of another codec, which must be fitted first. Words and characters take TensorFlow's core operations only
     and no tables: there is nothing that a SavedModel has to track. Sentencepiece takes
     `import tensorflow_text`, also where its SavedModel is loaded, and `resources` to be tracked.
     """
 
-    def __init__(self, column: str, settings: TextSettings, *, markers: bool = False):
+    def __init__(
+        self,
+        column: str,
+        settings: TextSettings,
+        *,
+        markers: bool = False,
+        enclose: bool = True,
+        also: tuple[str, ...] = (),
+        like: TextCodec | None = None,
+    ):
         self.column = column
         self.settings = settings
         self.markers = markers
+        self.enclose = markers and enclose
+        self.also = also
+        self.like = like
         self._state: dict[str, Any] = {}
 
     # Learning
 
+    @property
+    def learns_from(self) -> tuple[str, ...]:
+        return (self.column, *self.also)
+
     def fit(self, batches: Iterable[Sequence[Any]]) -> None:
         self._forget()
+        if self.like is not None:
+            self._state = self.like._state
+            return
         if self.settings.tokens == "sentencepiece":
             vocabulary, facts, model = self._train_pieces(batches)
         else:
@@ -158,13 +179,25 @@ class TextCodec(FieldCodec):
         if self.markers:
             ended = tf.cumsum(tf.cast(ids == END, tf.int32), axis=1) > 0
             keep = keep & (ids != BEGIN) & ~ended
-        kept = tf.ragged.boolean_mask(ids, keep)
-        if self.settings.tokens == "sentencepiece":
-            return self._pieces_tokenizer.detokenize(kept)
-        strings = tf.gather(tf.constant(self.vocabulary), kept)
+        return self.join(tf.where(keep, tf.gather(tf.constant(self.vocabulary), ids), ""))
+
+    def tokens(self, ids: tf.Tensor) -> tf.Tensor:
+        """(B, T) ids to (B, T) tokens as text, "" for padding."""
+        import tensorflow as tf
+
+        return tf.where(ids == PAD, "", tf.gather(tf.constant(self.vocabulary), ids))
+
+    def join(self, pieces: tf.Tensor) -> tf.Tensor:
+        """(B, T) tokens as text, "" where there is none, to (B,) text as people write it."""
+        import tensorflow as tf
+
         if self.settings.tokens == "word":
-            return tokens.join(strings)
-        return tf.strings.reduce_join(strings, axis=1)
+            return tokens.join(tf.ragged.boolean_mask(pieces, pieces != ""))
+        joined = tf.strings.reduce_join(pieces, axis=1)
+        if self.settings.tokens == "sentencepiece":
+            # It marks the beginning of words.
+            joined = tf.strings.strip(tf.strings.regex_replace(joined, "▁", " "))
+        return joined
 
     def _normalise(self, values: tf.Tensor) -> tf.Tensor:
         return tokens.normalise(
@@ -220,7 +253,7 @@ class TextCodec(FieldCodec):
         empty = tf.cast(ragged.row_lengths() == 0, tf.int64)
         fill = tf.fill([tf.reduce_sum(empty)], unknown)
         parts = [ragged, tf.RaggedTensor.from_row_lengths(fill, empty, validate=False)]
-        if self.markers:
+        if self.enclose:
             column = [tf.shape(empty)[0], 1]
             parts = [tf.fill(column, begin), *parts, tf.fill(column, end)]
         return tf.concat(parts, axis=1)
@@ -284,6 +317,8 @@ class TextCodec(FieldCodec):
         return {
             "column": self.column,
             "markers": self.markers,
+            "enclose": self.enclose,
+            "learnt from": list(self.learns_from if self.like is None else self.like.learns_from),
             "settings": dataclasses.asdict(self.settings),
         }
 
