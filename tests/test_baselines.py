@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from pipelines import baselines
-from pipelines.baselines import bag_of_words_baselines, majority_class, text_classifiers
+from pipelines.baselines import (
+    bag_of_words_baselines,
+    majority_class,
+    nearest_texts,
+    text_classifiers,
+    translation_baselines,
+)
 
 WORDS = {
     "latin": (["good", "fine", "lovely"], ["bad", "poor", "awful"], ["the", "film", "was"]),
@@ -115,3 +121,62 @@ def test_from_splits():
     test = Whole([b"good"], np.array([1]))
     answers = bag_of_words_baselines(train, test, text="review", label="stars")
     assert answers["bag-of-words naive Bayes"]["probabilities"].argmax(1).tolist() == [1]
+
+
+class Pairs:
+    """A split of sentence pairs that come in batches."""
+
+    def __init__(self, sources, targets):
+        self.columns = {"ja": sources, "en": targets}
+
+    def __len__(self):
+        return len(self.columns["ja"])
+
+    def raw(self, column):
+        values = self.columns[column]
+        yield values[:2]
+        yield values[2:]
+
+
+TRAIN = Pairs(
+    ["私は猫が好きです", "今日は雨が降る", "彼は学校へ行く", "هذا كتاب جيد"],
+    ["I like cats", "It rains today", "He goes to school", "A good book"],
+)
+
+
+def test_the_nearest_source_has_the_nearest_translation():
+    test = Pairs(["私は犬が好きです".encode(), "  هذا كتاب ", "明日は雨が降る", ""], [])
+    answers = translation_baselines(TRAIN, test, source="ja", target="en")
+    assert list(answers) == ["source copied", "nearest training sentence"]
+    copied, nearest = (one["translation"] for one in answers.values())
+    assert copied.tolist() == ["私は犬が好きです", "  هذا كتاب ", "明日は雨が降る", ""]
+    assert nearest.tolist()[:3] == ["I like cats", "A good book", "It rains today"]
+    assert nearest.dtype == copied.dtype == object
+
+
+def test_a_stated_number_of_training_examples_is_searched(monkeypatch):
+    monkeypatch.setattr(baselines, "EXAMPLES", 2)
+    test = Pairs(["彼は学校へ行く"], [])
+    answers = translation_baselines(TRAIN, test, source="ja", target="en")
+    assert answers["nearest of 2 training sentences"]["translation"][0] in TRAIN.columns["en"]
+
+
+def test_nearest_texts_are_those_of_scikit_learn_whatever_the_batches(monkeypatch):
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    random = np.random.default_rng(0)
+    known, asked = (
+        [" ".join(random.choice(list("abcdefgh"), 12)) for _ in range(n)] for n in (70, 30)
+    )
+    vectorizer = TfidfVectorizer(analyzer="char", ngram_range=(2, 4), sublinear_tf=True)
+    vectors = vectorizer.fit_transform([f" {text} " for text in known])
+    similar = (vectorizer.transform([f" {text} " for text in asked]) @ vectors.T).toarray()
+    found = nearest_texts(known, asked)
+    assert similar[np.arange(30), found] == pytest.approx(similar.max(1), rel=1e-5)
+    monkeypatch.setattr(baselines, "CELLS", 200)
+    assert nearest_texts(known, asked).tolist() == found.tolist()
+
+
+def test_nothing_in_common_and_damaged_text_have_an_answer():
+    assert nearest_texts(["abc", "def"], ["xyz", "\udc00", "def"]).tolist() == [0, 0, 1]
+    assert nearest_texts(["", ""], ["", "a"]).tolist() == [0, 0]
