@@ -42,7 +42,11 @@ class EncoderDecoder(keras.Model):
         super().__init__(**kwargs)
         if shared and sizes[0] != sizes[1]:
             raise ValueError(f"a shared vocabulary has one size; got {sizes}.")
-        self.settings = {"recurrent": recurrent, "embedding": embedding, "decoder": decoder}
+        self.settings: dict[str, Any] = {
+            "recurrent": recurrent,
+            "embedding": embedding,
+            "decoder": decoder,
+        }
         self.sizes, self.shared, self.seed = tuple(sizes), shared, seed
         policy = self.dtype_policy
         self.source_embedding = build_embedding(

@@ -52,3 +52,23 @@ def restore(path: Path, variables: Mapping[str, Sequence[Any]]) -> dict[str, Any
     for variable, value in pairs:
         variable.assign(value)
     return state
+
+
+def restore_mean(paths: Sequence[Path], variables: Mapping[str, Sequence[Any]]) -> None:
+    """Assigns the mean of several checkpoints; what is no float (a seed's state) is the first's."""
+    sums: list[Any] = []
+    members = [variable for group in variables.values() for variable in group]
+    for path in paths:
+        restore(path, variables)
+        values = [np.asarray(variable) for variable in members]
+        if not sums:
+            sums = [
+                value.astype(np.float64) if value.dtype.kind == "f" else value for value in values
+            ]
+            continue
+        for total, value in zip(sums, values, strict=True):
+            if total.dtype.kind == "f":
+                total += value
+    for variable, total in zip(members, sums, strict=True):
+        mean = total / len(paths) if total.dtype.kind == "f" else total
+        variable.assign(mean.astype(np.asarray(variable).dtype))

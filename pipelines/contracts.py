@@ -249,13 +249,15 @@ class Score:
     bootstrap it; 0/1 weights give it on a part (by length, by class). So intervals, paired tests
     and breakdowns are the same code for every metric of every task.
 
-    signature says exactly what is computed ("f1 macro, classes absent from both count 0").
+    signature says exactly what is computed ("f1 macro, classes absent from both count 0"). A costly
+    one is left out while training, unless it is what training is judged by.
     """
 
     name: str
     of: Callable[[np.ndarray], np.ndarray]
     signature: str
     higher_is_better: bool = True
+    costly: bool = False
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 from pipelines.contracts import FieldCodec, Source
 
-DECISIVE = ("prepare.py", "division.py", "splits.py", "encoding.py")
+DECISIVE = ("prepare.py", "division.py", "splits.py", "encoding.py", "cleaning.py")
 
 
 def fingerprint(
@@ -42,6 +42,8 @@ def _describe(codec: FieldCodec) -> dict[str, Any]:
     def plain(value: Any) -> Any:
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
             return dataclasses.asdict(value)
+        if isinstance(value, FieldCodec):
+            return _describe(value)
         kind = type(value).__name__
         raise TypeError(f"{type(codec).__name__} keeps a {kind} before it is fitted")
 
@@ -51,7 +53,9 @@ def _describe(codec: FieldCodec) -> dict[str, Any]:
 
 def _code(source: Source, codec: Mapping[str, FieldCodec]) -> str:
     here = Path(__file__).parent
-    files = {here / name for name in DECISIVE} | set((here / "codecs").glob("*.py"))
+    files = {here / name for name in DECISIVE}
+    for package in ("codecs", "sources"):
+        files |= set((here / package).rglob("*.py"))
     files |= {Path(inspect.getfile(type(part))) for part in (source, *codec.values())}
     digest = hashlib.sha256()
     for path in sorted(files):

@@ -47,6 +47,10 @@ class Run:
         self.report = self.directory / "report.html"
         self.tensorboard = self.directory / "tensorboard"
 
+    def kept(self, step: int) -> Path:
+        """The weights of an update that is among the best."""
+        return self.directory / "checkpoints" / f"kept_{step}.npz"
+
     def read_metrics(self) -> dict[str, Any]:
         """What earlier stages measured; empty before the first."""
         if not self.metrics.exists():

@@ -40,6 +40,8 @@ class TrainSettings:
     clip_norm         bound on the global norm of the gradients.
     accumulate        batches an update.
     average           decay of the moving average of the weights, which is what is kept.
+    average_best      so many of the best checkpoints are averaged at the end, if their mean scores
+                      better than the best alone.
     monitor           validation score that decides which weights are kept.
     patience          evaluations without improvement before training stops.
     evaluate_every    updates between evaluations; null for the end of each epoch.
@@ -59,6 +61,7 @@ class TrainSettings:
     clip_norm: Positive | None
     accumulate: Count
     average: Rate | None
+    average_best: Count
     monitor: str | None
     patience: Count | None
     evaluate_every: Count | None

@@ -41,7 +41,10 @@ class Interrupted(KeyboardInterrupt):
 
 @dataclass
 class State:
-    """Where training stands. `batch` is the next batch of `epoch`, both from 0."""
+    """Where training stands. `batch` is the next batch of `epoch`, both from 0.
+
+    kept  score and update of the checkpoints that may be averaged, the best first.
+    """
 
     epoch: int = 0
     batch: int = 0
@@ -51,6 +54,7 @@ class State:
     stale: int = 0
     seconds: float = 0.0
     finished: bool = False
+    kept: list[tuple[float, int]] = dataclasses.field(default_factory=list)
     history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
 
@@ -203,6 +207,7 @@ class _Training:
                 )
             else:
                 state.stale += 1
+            self._keep(value, higher)
         row = {
             "epoch": round(state.epoch + state.batch / len(order), 4),
             "step": state.step,
@@ -223,6 +228,21 @@ class _Training:
         if settings.patience is not None and state.stale >= settings.patience:
             log.info("No better %s for %d evaluations: stopping.", name, state.stale)
 
+    def _keep(self, value: float, higher: bool) -> None:
+        """Keeps the weights if they are among those to be averaged."""
+        state, most = self.state, self.settings.average_best
+        if most == 1 or math.isnan(value):
+            return
+        # asdict makes lists of tuples
+        rest = [(float(score), int(step)) for score, step in state.kept]
+        ranked = sorted([*rest, (value, state.step)], key=lambda one: one[0], reverse=higher)
+        if (value, state.step) in ranked[:most]:
+            variables = {"model": self.model.variables}
+            checkpoint.save(self.run.kept(state.step), variables, {"step": state.step})
+        state.kept = ranked[:most]
+        for _, step in ranked[most:]:
+            self.run.kept(step).unlink(missing_ok=True)
+
     def _is_finished(self) -> bool:
         state, settings = self.state, self.settings
         impatient = settings.patience is not None and state.stale >= settings.patience
@@ -236,7 +256,11 @@ class _Training:
         ).outputs
         ones = np.ones((1, len(split)))
         scores = self.task.score(predictions, split)
-        return {name: (float(s.of(ones)[0]), s.higher_is_better) for name, s in scores.items()}
+        return {
+            name: (float(score.of(ones)[0]), score.higher_is_better)
+            for name, score in scores.items()
+            if not score.costly or name == self.settings.monitor
+        }
 
     def _record(self, row: dict[str, Any]) -> None:
         self.state.history.append(row)
@@ -284,6 +308,29 @@ class _Training:
         }
 
     def keep_best(self) -> None:
-        checkpoint.restore(self.run.best, {"model": self.model.variables})
+        """Leaves the model with its best weights, or the mean of the best if that scores better."""
+        variables = {"model": self.model.variables}
+        if len(self.state.kept) > 1:
+            steps = [step for _, step in self.state.kept]
+            checkpoint.restore_mean([self.run.kept(step) for step in steps], variables)
+            scores = self._validation_scores()
+            name = self.settings.monitor or next(iter(scores))
+            value, higher = scores[name]
+            best = self.state.best
+            better = best is None or (value > best if higher else value < best)
+            log.info(
+                "The mean of the weights of updates %s has validation %s %.4f: %s.",
+                ", ".join(map(str, steps)),
+                name,
+                value,
+                "kept" if better else "the best alone is kept",
+            )
+            if better:
+                self._save_model()
+                return
+        checkpoint.restore(self.run.best, variables)
+        self._save_model()
+
+    def _save_model(self) -> None:
         with written_whole(self.run.model) as temporary:
             self.model.save(temporary)

@@ -29,6 +29,7 @@ PLAIN = TrainSettings(
     clip_norm=None,
     accumulate=1,
     average=None,
+    average_best=1,
     monitor=None,
     patience=None,
     evaluate_every=None,

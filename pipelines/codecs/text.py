@@ -57,9 +57,11 @@ class TextCodec(FieldCodec):
     A text without tokens is one unknown token, so no sequence is empty. Markers enclose a sequence
     (unless `enclose` is False: then they only have their ids) and are not counted in max_tokens.
     `also` are other columns that the vocabulary is learnt from; with `like` it is not learnt but
-    that of another codec, which must be fitted first. Words and characters take TensorFlow's core operations only
-    and no tables: there is nothing that a SavedModel has to track. Sentencepiece takes
-    `import tensorflow_text`, also where its SavedModel is loaded, and `resources` to be tracked.
+    that of another codec, which must be fitted first.
+
+    Words and characters take TensorFlow's core operations only and no tables: there is nothing that
+    a SavedModel has to track. Sentencepiece takes `import tensorflow_text`, also where its
+    SavedModel is loaded, and `resources` to be tracked.
     """
 
     def __init__(

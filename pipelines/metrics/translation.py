@@ -72,12 +72,18 @@ def translation_scores(
     streams = list(zip_longest(*right))
     scores = [
         Score("bleu", _weighted(_statistics(bleu, texts, streams), _bleu), _signature(bleu, right)),
-        Score("chrf", _weighted(_statistics(chrf, texts, streams), _chrf), _signature(chrf, right)),
+        Score(
+            "chrf",
+            _weighted(_statistics(chrf, texts, streams), _chrf),
+            _signature(chrf, right),
+            costly=True,
+        ),
         Score(
             "ter",
             _weighted(functools.cache(lambda: _edits(ter, texts, right)), _ter),
             _signature(ter, right),
             higher_is_better=False,
+            costly=True,
         ),
         _exact_match(texts, right, lowercase),
     ]

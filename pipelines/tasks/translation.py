@@ -1,0 +1,248 @@
+"""Sequence to sequence: a sentence and its translation. Any text-to-text task of this form.
+
+python main.py task=translation model=gru
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
+
+import numpy as np
+from pydantic import Field
+
+from models.settings import (
+    DecoderSettings,
+    EmbeddingSettings,
+    RecurrentSettings,
+    ScheduledSampling,
+    SearchSettings,
+    settings,
+)
+from pipelines.cleaning import PairCleaning
+from pipelines.codecs.text import PAD, TextCodec, TextSettings
+from pipelines.contracts import (
+    Batch,
+    Codec,
+    FieldCodec,
+    Score,
+    Section,
+    Signature,
+    Split,
+    Task,
+    UserError,
+)
+from pipelines.metrics.translation import TRANSLATION_SCORES, BleuTokenizer, check_tokenizer
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+
+EXPLAINED = 6
+"""Translations whose attention the report draws."""
+
+
+@settings
+class Translation(Task):
+    """Settings of translation.
+
+    text, target_text  how the source and the target become tokens.
+    vocabulary         separate: one a side; joint: one for both, with one embedding.
+    bleu_tokenize      how sacreBLEU finds words: 13a, or zh, ja-mecab or char where there are no
+                       spaces between them.
+    label_smoothing    share of a target spread over the vocabulary (Szegedy et al. 2016).
+    sampling           how often the decoder reads its own words in training.
+    """
+
+    name: Literal["translation"]
+    text: TextSettings
+    target_text: TextSettings
+    vocabulary: Literal["separate", "joint"]
+    cleaning: PairCleaning
+    embedding: EmbeddingSettings
+    decoder: DecoderSettings
+    bleu_tokenize: BleuTokenizer
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    sampling: ScheduledSampling
+
+    reads: ClassVar[tuple[str, ...]] = ("source", "target")
+    given: ClassVar[tuple[str, ...]] = ("source",)
+    scores: ClassVar[tuple[str, ...]] = TRANSLATION_SCORES
+    identity: ClassVar[tuple[str, ...]] = ("source", "target")
+    stratify: ClassVar[str | None] = None
+    decodes: ClassVar[bool] = True
+
+    def check(self) -> None:
+        if self.vocabulary == "joint" and self.text != self.target_text:
+            raise UserError(
+                "task.vocabulary=joint needs task.text and task.target_text alike: change both"
+            )
+        if self.embedding.vectors is not None:
+            raise UserError("task.embedding.vectors goes with task=sentiment; leave it null")
+        if self.decoder.tied and not self.embedding.trainable:
+            raise UserError("task.embedding.trainable=false needs task.decoder.tied=false")
+        check_tokenizer(self.bleu_tokenize)
+
+    def codec(self) -> Mapping[str, FieldCodec]:
+        if self.vocabulary == "joint":
+            source = TextCodec("source", self.text, markers=True, enclose=False, also=("target",))
+            target = TextCodec("target", self.target_text, markers=True, like=source)
+            return {"source_tokens": source, "target_tokens": target}
+        return {
+            "source_tokens": TextCodec("source", self.text),
+            "target_tokens": TextCodec("target", self.target_text, markers=True),
+        }
+
+    def build(self, model: RecurrentSettings, codec: Codec, seed: int) -> keras.Model:
+        from models.encoder_decoder import EncoderDecoder
+
+        sizes = codec.spec.sizes
+        return EncoderDecoder(
+            model,
+            self.embedding,
+            self.decoder,
+            sizes=(sizes["source_tokens"], sizes["target_tokens"]),
+            shared=self.vocabulary == "joint",
+            seed=seed,
+            name="encoder_decoder",
+        )
+
+    def batch(self, columns: Mapping[str, np.ndarray], codec: Codec) -> Batch:
+        """Targets and weights (B, T): each token after the begin marker, with the end marker.
+
+        Inputs source_tokens (B, S), source_tokens_length (B,), and target_before (B, T): the token
+        before each of the targets.
+        """
+        target = columns["target_tokens"]
+        inputs = {name: columns[name] for name in ("source_tokens", "source_tokens_length")}
+        inputs["target_before"] = target[:, :-1]
+        targets = target[:, 1:]
+        return Batch(inputs, targets, (targets != PAD).astype(np.float32))
+
+    def outputs(self, model: keras.Model, inputs: Mapping[str, Any], step: tf.Tensor) -> Any:
+        from models.scheduled_sampling import mixed
+
+        target = mixed(model, _named(inputs), self.sampling, step)
+        return model.readouts(target, training=True), model.decoder.projection()
+
+    def losses(self, outputs: Any, targets: Any) -> tf.Tensor:
+        """Cross-entropy of the target tokens: (B, T) nats, 0 on padding."""
+        from models.cross_entropy import token_losses
+
+        readouts, projection = outputs
+        return token_losses(readouts, projection, targets, self.label_smoothing)
+
+    def raw(self, decode: SearchSettings) -> tuple[str, ...]:
+        return ("source",) if getattr(decode, "replace_unknown", False) else ()
+
+    def predict(
+        self,
+        model: keras.Model,
+        codec: Codec,
+        inputs: Mapping[str, Any],
+        decode: SearchSettings,
+        *,
+        detail: bool = False,
+    ) -> dict[str, tf.Tensor]:
+        """Translation (B,) as text and its score (B,): log-probability, as `decode` ranks by it.
+
+        With several answers also translations and scores (B, A), the best first. In detail also
+        tokens (B, T), source_tokens (B, S), both as text, and the attention (B, T, S) between.
+        """
+        from pipelines.writing import write
+
+        source, target = _parts(codec)
+        tokens, length = inputs["source_tokens"], inputs["source_tokens_length"]
+        memory, state = model.encode(tokens, length)
+        replacing = bool(self.raw(decode))
+        written = write(
+            model.decoder,
+            memory,
+            state,
+            target,
+            decode,
+            source_length=length,
+            detail=detail,
+            read=source.pieces(inputs["source"]).to_tensor("") if replacing else None,
+        )
+        names = {"text": "translation", "texts": "translations"}
+        answers = {names.get(name, name): value for name, value in written.items()}
+        return answers | ({"source_tokens": source.tokens(tokens)} if detail else {})
+
+    def measure(self, model: keras.Model, batch: Batch) -> dict[str, tf.Tensor]:
+        """Of the reference: log-likelihood in nats, tokens with the end marker, tokens right."""
+        from models.cross_entropy import token_measures
+
+        readouts = model.readouts(_named(batch.inputs))
+        return token_measures(readouts, model.decoder.projection(), batch.targets)
+
+    def score(self, predictions: Mapping[str, np.ndarray], split: Split) -> dict[str, Score]:
+        from pipelines.metrics.translation import translation_scores
+
+        references = [[text] for texts in split.raw("target") for text in texts]
+        measured = predictions if "log_likelihood" in predictions else None
+        return translation_scores(
+            list(predictions["translation"]),
+            references,
+            tokenize=self.bleu_tokenize,
+            # Beside lower-cased answers, case says nothing.
+            lowercase=self.target_text.lowercase,
+            measured=measured,
+        )
+
+    def baselines(self, train: Split, test: Split) -> Mapping[str, Mapping[str, np.ndarray]]:
+        from pipelines.baselines import translation_baselines
+
+        return translation_baselines(train, test, source="source", target="target")
+
+    def signatures(
+        self, model: keras.Model, codec: Codec, decode: SearchSettings
+    ) -> dict[str, Signature]:
+        """greedy, beam if decode is, and encode, step and text to write word by word."""
+        import tensorflow as tf
+
+        from pipelines.graphs import answerer, padded
+        from pipelines.writing import stepwise
+
+        inputs = {"source": tf.TensorSpec([None], tf.string)}
+
+        def read(raw: Mapping[str, Any]) -> Any:
+            fields = padded(codec.encode(raw))
+            return model.encode(fields["source_tokens"], fields["source_tokens_length"])
+
+        def answering(how: SearchSettings) -> Signature:
+            answer = answerer(self, model, codec, how)
+            return Signature(lambda **columns: answer(columns), inputs)
+
+        searches = {"greedy": decode.quick(), decode.strategy: decode}
+        whole = {name: answering(how) for name, how in searches.items()}
+        return whole | stepwise(model.decoder, _parts(codec)[1], read, inputs)
+
+    def answers(self, predictions: Mapping[str, Any], codec: Codec) -> dict[str, Any]:
+        return dict(predictions)
+
+    def diagnose(
+        self,
+        model: keras.Model,
+        predictions: Mapping[str, np.ndarray],
+        split: Split,
+        codec: Codec,
+    ) -> list[Section]:
+        return []
+
+
+def _named(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """What EncoderDecoder calls them."""
+    return {
+        "source": inputs["source_tokens"],
+        "source_length": inputs["source_tokens_length"],
+        "target": inputs["target_before"],
+    }
+
+
+def _parts(codec: Codec) -> tuple[TextCodec, TextCodec]:
+    """What `Translation.codec` made."""
+    return (
+        cast(TextCodec, codec.fields["source_tokens"]),
+        cast(TextCodec, codec.fields["target_tokens"]),
+    )

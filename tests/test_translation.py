@@ -1,0 +1,160 @@
+"""Translation from files to a SavedModel that writes, alone and word by word."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from test_tasks import MODELS, go
+
+WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight"]
+ZAHLEN = ["eins", "zwei", "drei", "vier", "fünf", "sechs", "sieben", "acht"]
+
+SMALL = [
+    "task=translation", "data=parallel_text", "task.text.tokens=word", "model.width=12",
+    "task.embedding.width=10", "train.batch_tokens=256", "train.tensorboard=false",
+    "evaluate.resamples=100",
+]  # fmt: skip
+QUICK = [*SMALL, "train.epochs=1", "export.verify=8", "evaluate.diagnostics=false"]
+
+
+@pytest.fixture(scope="session")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """90 sentences of numbers and their translations, as data.* overrides."""
+    random = np.random.default_rng(0)
+    chosen = [random.integers(0, 8, random.integers(1, 6)) for _ in range(90)]
+    folder = tmp_path_factory.mktemp("pairs")
+    for name, words in (("source", WORDS), ("target", ZAHLEN)):
+        lines = [" ".join(words[i] for i in one) + " ." for one in chosen]
+        (folder / name).write_text("\n".join(lines) + "\n")
+    return [f"data.{name}={folder / name}" for name in ("source", "target")]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_goes_from_pairs_to_a_saved_model_that_a_fresh_process_agrees_with(
+    model: str, pairs: list[str], tmp_path: Path
+) -> None:
+    metrics, history = go(tmp_path / "run", f"model={model}", *QUICK, *pairs)
+    assert history[-1]["train.loss"] > 0
+    assert metrics["test"]["perplexity"]["value"] > 1
+    assert 0 <= metrics["test"]["bleu"]["value"] <= 100
+    assert (tmp_path / "run" / "saved_model" / "saved_model.pb").exists()
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_learns_pairs_by_heart(model: str, pairs: list[str], tmp_path: Path) -> None:
+    plain = [
+        "train.epochs=60", "train.learning_rate=0.01", "train.average=null", "train.patience=null",
+        "task.embedding.dropout=0", "task.decoder.dropout=0", "task.label_smoothing=0",
+        "model.width=32", "export.saved_model=false", "evaluate.diagnostics=false",
+        "train.evaluate_every=100000",
+    ]  # fmt: skip
+    _, history = go(tmp_path / "run", f"model={model}", *SMALL, *plain, *pairs)
+    assert history[-1]["train.loss"] < 0.1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["task.decoder.attention=none", "task.decoder.tied=false"],
+        ["task.decoder.attention=additive", "task.decoder.input_feeding=true"],
+        ["task.decoder.attention=dot", "model.layers=2", "model.residual=true"],
+        ["task.vocabulary=joint", "decode=greedy"],
+        ["task.sampling.schedule=linear", "task.sampling.steps=2", "task.sampling.floor=0"],
+        ["decode.answers=3", "decode.coverage_penalty=0.2", "decode.no_repeat_ngram=2"],
+        ["decode=sample", "decode.answers=2", "decode.top_k=5"],
+        ["decode.replace_unknown=true", "task.text.minimum_count=40"],
+        ["task.text.tokens=character", "train.evaluate_every=2"],
+        ["train.precision=mixed_bfloat16", "train.accumulate=2"],
+    ],
+    ids=lambda options: options[0],
+)
+def test_options_work_from_end_to_end(options: list[str], pairs: list[str], tmp_path: Path) -> None:
+    metrics, _ = go(tmp_path / "run", *QUICK, *pairs, *options)
+    assert metrics["test"]["perplexity"]["value"] > 1
+
+
+def test_pieces_are_fewer_where_the_data_hold_fewer(pairs: list[str], tmp_path: Path) -> None:
+    pytest.importorskip("tensorflow_text")
+    metrics, _ = go(tmp_path / "run", *QUICK, *pairs, "task.text.tokens=sentencepiece")
+    assert metrics["data"]["codec"]["source_tokens"]["vocabulary"] < 8000
+
+
+class TestSavedModel:
+    """One run with beam search; what its SavedModel offers."""
+
+    @pytest.fixture(scope="class")
+    def run(self, pairs: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+        directory = tmp_path_factory.mktemp("beam") / "run"
+        several = ["decode.beam=4", "decode.answers=2", "train.epochs=20"]
+        go(directory, *QUICK, *several, "train.learning_rate=0.01", *pairs)
+        return directory
+
+    @pytest.fixture(scope="class")
+    def signatures(self, run: Path) -> dict:
+        loaded = tf.saved_model.load(str(run / "saved_model"))
+        loaded.signatures["keep"] = loaded  # type: ignore[index]
+        return loaded.signatures
+
+    SENTENCES = ("one two .", "five six seven eight one two .", "three .")
+
+    def test_it_answers_as_the_evaluation_did(self, run: Path, signatures: dict) -> None:
+        lines = [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()]
+        given = [line["given"]["source"] for line in lines]
+        answers = signatures["serving_default"](source=tf.constant(given))
+        expected = [line["answer"]["translation"] for line in lines]
+        assert [text.decode() for text in answers["translation"].numpy()] == expected
+        assert answers["translations"].shape[1] == 2
+        np.testing.assert_array_equal(answers["translations"][:, 0], answers["translation"])
+
+    def test_a_batch_answers_what_its_members_answer_alone(self, signatures: dict) -> None:
+        together = signatures["beam"](source=tf.constant(self.SENTENCES))
+        for row, sentence in enumerate(self.SENTENCES):
+            alone = signatures["beam"](source=tf.constant([sentence]))
+            assert alone["translation"][0] == together["translation"][row]
+            np.testing.assert_allclose(alone["score"][0], together["score"][row], atol=1e-5)
+
+    def test_attention_is_over_the_source_and_sums_to_one(self, signatures: dict) -> None:
+        answers = signatures["greedy"](source=tf.constant(self.SENTENCES))
+        attention, tokens = answers["attention"].numpy(), answers["tokens"].numpy()
+        real = tokens != b""
+        assert attention.shape == (*tokens.shape, answers["source_tokens"].shape[1])
+        np.testing.assert_allclose(attention.sum(-1)[real], 1, atol=1e-5)
+        assert np.all(attention[0, :, 3:] == 0)  # "one two ." has three tokens
+
+    def test_word_by_word_equals_greedy(self, signatures: dict) -> None:
+        """A client's own loop with encode, step and text, as the README shows it."""
+        whole = signatures["greedy"](source=tf.constant(self.SENTENCES))
+        for row, sentence in enumerate(self.SENTENCES):
+            tensors = dict(signatures["encode"](source=tf.constant([sentence])))
+            ids = [2]
+            while ids[-1] != 3 and len(ids) < 30:
+                given = tf.constant([[ids[-1]]])
+                said = signatures["step"](ids=given, **tensors)
+                allowed = said.pop("log_probabilities").numpy()[0, 0]
+                said.pop("attention")
+                allowed[[0, 1, 2]] = -np.inf
+                if len(ids) == 1:
+                    allowed[3] = -np.inf  # decode.minimum_length=1
+                ids.append(int(allowed.argmax()))
+                tensors |= said
+            text = signatures["text"](ids=tf.constant([ids[1:-1]]))["text"]
+            assert text.numpy()[0] == whole["translation"].numpy()[row]
+
+    def test_predict_answers_in_the_order_of_the_lines(self, run: Path, tmp_path: Path) -> None:
+        from conftest import ROOT
+        from hydra import compose, initialize_config_dir
+
+        from pipelines.pipeline import run as start
+
+        source, output = tmp_path / "in.txt", tmp_path / "out.jsonl"
+        source.write_text("\n".join(self.SENTENCES) + "\n")
+        overrides = ["mode=predict", f"run={run}", f"input={source}", f"output={output}"]
+        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+            start(compose("config", overrides), overrides, "unused")
+        lines = [json.loads(line) for line in output.read_text().splitlines()]
+        assert [line["source"] for line in lines] == list(self.SENTENCES)
+        assert all(line["translation"] for line in lines)
