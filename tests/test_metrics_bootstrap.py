@@ -5,8 +5,15 @@ import pytest
 
 from pipelines.contracts import Score
 from pipelines.metrics import bootstrap
-from pipelines.metrics.bootstrap import compare, interval, measure, measure_all, resample
-from pipelines.metrics.wording import duration, number, short, verdict
+from pipelines.metrics.bootstrap import (
+    Comparison,
+    compare,
+    interval,
+    measure,
+    measure_all,
+    resample,
+)
+from pipelines.metrics.wording import duration, label, number, probability, relation, short, verdict
 
 
 def mean_of(values, *, higher=True):
@@ -120,6 +127,40 @@ def test_verdict_where_lower_is_better():
     assert "is better than" in sentence
 
 
+@pytest.mark.parametrize(
+    ("name", "values", "higher", "words"),
+    [
+        (
+            "bleu",
+            (1.24, 0.41, 2.07, 0.0042),
+            True,
+            "is better than X, by 1.2 BLEU (0.4 to 2.1), p = 0.004",
+        ),
+        (
+            "bleu",
+            (-1.24, -2.07, -0.41, 0.0005),
+            True,
+            "is worse than X, by 1.2 BLEU (0.4 to 2.1), p < 0.001",
+        ),
+        (
+            "perplexity",
+            (-1.24, -2.07, -0.41, 0.012),
+            False,
+            "is better than X, by 1.240 (0.410 to 2.070), p = 0.012",
+        ),
+        (
+            "accuracy",
+            (0.003, -0.005, 0.010, 0.438),
+            True,
+            "does not differ significantly from X: difference 0.003, "
+            "95% interval −0.005 to 0.010, p = 0.44",
+        ),
+    ],
+)
+def test_a_comparison_in_words(name, values, higher, words):
+    assert relation(Comparison(*values, higher), name, "X") == words
+
+
 def test_verdict_without_baselines():
     network = measure_all({"n": mean_of(answers(0.8))}, 2000, resamples=100, seed=0)["n"]
     sentence, best, result = verdict("accuracy", network, {}, 2000)
@@ -137,6 +178,19 @@ def test_numbers_as_they_are_written():
         "1,234.5",
         "–",
     ]
+    assert [number(x, "bleu") for x in (7.43, 36.24, 100.0, -0.04)] == [
+        "7.4",
+        "36.2",
+        "100.0",
+        "0.0",
+    ]
+    assert [probability(p) for p in (0.0004, 0.0042, 0.0996, 0.31)] == [
+        "p < 0.001",
+        "p = 0.004",
+        "p = 0.10",
+        "p = 0.31",
+    ]
+    assert [label(name) for name in ("chrf", "exact_match")] == ["chrF++", "exact match"]
     assert [short(x) for x in (9999, 12345, 1412345, 2.5e9)] == [
         "9,999",
         "12.3 k",

@@ -13,10 +13,14 @@ _LABELS = {
     "ece": "calibration error",
     "brier": "Brier score",
     "bleu": "BLEU",
-    "chrf": "chrF",
+    "chrf": "chrF++",
+    "ter": "TER",
     "cider": "CIDEr-D",
     "rouge_l": "ROUGE-L",
 }
+
+_POINTS = ("bleu", "chrf", "ter")
+"""Scores from 0 to 100, which one decimal is enough for."""
 
 
 def label(name: str) -> str:
@@ -24,11 +28,14 @@ def label(name: str) -> str:
     return _LABELS.get(name, name.replace("_", " "))
 
 
-def number(value: float) -> str:
-    """Three decimals below 10, else one, and a true minus sign: "0.861", "27.4", "−0.026"."""
+def number(value: float, score: str = "") -> str:
+    """A value of the score that is named, and a true minus sign: "0.861", "−0.026", BLEU "7.4".
+
+    Three decimals below 10, else one; scores of 0 to 100 always have one.
+    """
     if not math.isfinite(value):
         return "–"
-    text = f"{value:,.{3 if abs(value) < 10 else 1}f}"
+    text = f"{value:,.{1 if score in _POINTS or abs(value) >= 10 else 3}f}"
     return text.replace("-", "−") if float(text.replace(",", "")) else text.replace("-", "")
 
 
@@ -51,7 +58,10 @@ def duration(seconds: float) -> str:
 
 
 def probability(p: float) -> str:
-    return "p < 0.01" if p < 0.01 else f"p = {p:.2f}"
+    """Two decimals, or three below 0.1: "p = 0.31", "p = 0.004", "p < 0.001"."""
+    if p < 0.001:
+        return "p < 0.001"
+    return f"p = {p:.{3 if p < 0.0995 else 2}f}"
 
 
 def verdict(
@@ -61,8 +71,9 @@ def verdict(
 
     `examples` of the split that both were measured on.
     """
-    low, high = network.entry()["low"], network.entry()["high"]
-    own = f"{label(name)} {number(network.value)}, 95% interval {number(low)} to {number(high)}"
+    entry = network.entry()
+    low, high = number(entry["low"], name), number(entry["high"], name)
+    own = f"{label(name)} {number(network.value, name)}, 95% interval {low} to {high}"
     if not baselines:
         return (
             f"The network scores {own}, on {examples:,} examples; nothing to compare it with.",
@@ -72,15 +83,22 @@ def verdict(
     sign = 1 if network.score.higher_is_better else -1
     best = max(baselines, key=lambda baseline: sign * baselines[baseline].value)
     result = compare_measured(network, baselines[best])
-    relation = {
-        "better": "is better than",
-        "equal": "does not differ significantly from",
-        "worse": "is worse than",
-    }[result.outcome]
-    sentence = (
-        f"The network ({own}) {relation} the strongest baseline, {best} "
-        f"({number(baselines[best].value)}): difference {number(result.difference)}, "
-        f"95% interval {number(result.low)} to {number(result.high)}, {probability(result.p)} "
-        f"(paired bootstrap, {examples:,} examples)."
-    )
-    return sentence, best, result
+    other = f"the strongest baseline, {best} ({number(baselines[best].value, name)})"
+    sentence = f"The network ({own}) {relation(result, name, other)} "
+    return f"{sentence}(paired bootstrap, {examples:,} examples).", best, result
+
+
+def relation(result: Comparison, name: str, other: str) -> str:
+    """The comparison as the predicate of a sentence: "is better than X, by 1.2 BLEU (0.4 to 2.1)".
+
+    The amount is how much better or worse, whichever direction that is, with its 95% interval.
+    """
+    bounds = (result.low, result.high)
+    if result.outcome == "equal":
+        low, high = (number(bound, name) for bound in bounds)
+        difference = f"difference {number(result.difference, name)}, 95% interval {low} to {high}"
+        return f"does not differ significantly from {other}: {difference}, {probability(result.p)}"
+    low, high = (number(bound, name) for bound in sorted(map(abs, bounds)))
+    unit = f" {label(name)}" if name in _POINTS else ""
+    amount = f"{number(abs(result.difference), name)}{unit} ({low} to {high})"
+    return f"is {result.outcome} than {other}, by {amount}, {probability(result.p)}"
