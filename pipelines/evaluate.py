@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from pipelines.batches import assemble, plan
+from pipelines.comparison import beside_run
 from pipelines.contracts import Batch, Codec, Example, Score, Split, Task
 from pipelines.metrics.bootstrap import Measurement, measure_all
 from pipelines.metrics.wording import verdict
+from pipelines.predictions import Arrays, keep, write_predictions
 from pipelines.progress import Bar
-from pipelines.run import written_whole
 from pipelines.settings import EvaluateSettings
 
 log = logging.getLogger(__name__)
-
-Arrays = dict[str, np.ndarray]
 
 
 class Predict(Protocol):
@@ -63,6 +61,8 @@ def evaluate(
 ) -> Evaluation:
     """Measures the splits that the settings name; writes the predictions, a JSON object a line.
 
+    And, beside them as .npz, those of the split that is reported as arrays.
+
     predict   from a Batch to predictions by name; see graphs.Predictor.
     splits    all of the run, by name; the baselines learn from "train".
     """
@@ -84,13 +84,25 @@ def evaluate(
                 scores, split, resamples=settings.resamples, seed=seed
             )
     evaluated = {name: splits[name] for name in predictions}
-    write_predictions(predictions_file, task, codec, evaluated, predictions)
     last = reported_split(settings)
+    write_predictions(predictions_file, task, codec, evaluated, predictions)
+    keep(predictions_file.with_suffix(".npz"), last, predictions[last])
     beside: dict[str, dict[str, Measurement]] = {}
     if settings.diagnostics:
         beside = measure_baselines(task, splits["train"], splits[last], settings, seed=seed)
         metrics["baselines"][last] = {name: entries(scores) for name, scores in beside.items()}
     metrics.update(judge(measured[last], beside, len(splits[last])))
+    metrics["against"] = None
+    if settings.against is not None:
+        metrics["against"] = beside_run(
+            settings.against,
+            measured[last],
+            task,
+            splits[last],
+            resamples=settings.resamples,
+            seed=seed,
+        )
+        log.info("%s", metrics["against"]["verdict"])
     metrics["throughput"] = {"evaluate": throughput}
     log.info("%s", metrics["verdict"])
     return Evaluation(metrics, predictions)
@@ -216,38 +228,6 @@ def by_length(
     return buckets
 
 
-def write_predictions(
-    path: Path,
-    task: Task,
-    codec: Codec,
-    splits: Mapping[str, Split],
-    predictions: Mapping[str, Arrays],
-) -> None:
-    """A line an example: split, row, what was given, the reference and the answer, by column."""
-    with written_whole(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        for name, split in splits.items():
-            for line in prediction_lines(task, codec, split, predictions[name]):
-                file.write(json.dumps({"split": name, **line}, ensure_ascii=False) + "\n")
-
-
-def prediction_lines(
-    task: Task, codec: Codec, split: Split, predictions: Arrays, *, chunk: int = 1000
-) -> Iterator[dict[str, Any]]:
-    """The split's examples beside task.answers, in order. Bytes that are no text are counted."""
-    references = [column for column in task.reads if column not in task.given]
-    for start in range(0, len(split), chunk):
-        rows = range(start, min(start + chunk, len(split)))
-        part = {name: values[rows.start : rows.stop] for name, values in predictions.items()}
-        answers = {name: np.asarray(value) for name, value in task.answers(part, codec).items()}
-        for position, (row, example) in enumerate(zip(rows, split.examples(rows), strict=True)):
-            yield {
-                "row": row,
-                "given": {column: _plain(example[column]) for column in task.given},
-                "reference": {column: _plain(example[column]) for column in references},
-                "answer": {name: _plain(values[position]) for name, values in answers.items()},
-            }
-
-
 def _quantile_buckets(lengths: np.ndarray) -> list[tuple[int, int]]:
     """Disjoint closed ranges that together hold every length; fewer where lengths repeat often."""
     count = int(np.clip(len(lengths) // SMALLEST_BUCKET, 1, MOST_BUCKETS))
@@ -264,19 +244,3 @@ def _join(parts: list[np.ndarray]) -> np.ndarray:
     return np.concatenate(
         [np.pad(part, [(0, 0), (0, longest - part.shape[1]), *rest]) for part in parts]
     )
-
-
-def _plain(value: Any) -> Any:
-    """As JSON can hold it; floats to six significant digits."""
-    if isinstance(value, bytes):
-        try:
-            return value.decode("utf-8")
-        except UnicodeDecodeError:
-            return f"<{len(value)} bytes>"
-    if isinstance(value, np.ndarray | np.generic):
-        return _plain(value.tolist())
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float):
-        return float(f"{value:.6g}") if np.isfinite(value) else None
-    return value if isinstance(value, str | int | bool) or value is None else str(value)

@@ -103,6 +103,8 @@ def finish(config: Config, data: Prepared, model: keras.Model, run: Run, watch: 
 
 def prepared(config: Config, run: Run) -> Prepared:
     """The encoded data; the codec is kept with the run."""
+    from pipelines.comparison import check_same_examples
+    from pipelines.evaluate import reported_split
     from pipelines.prepare import prepare
 
     task = config.task
@@ -123,6 +125,10 @@ def prepared(config: Config, run: Run) -> Prepared:
         )
     if data.reused:
         log.info("prepare: reused what an earlier run prepared")
+    against = config.evaluate.against
+    if against is not None and config.mode in ("train", "evaluate"):
+        split = data.splits[reported_split(config.evaluate)]
+        check_same_examples(against, task, data.codec, split)
     if run.codec.exists():
         # What was saved with the model is what it is used with.
         data = dataclasses.replace(data, codec=Codec(task.codec()).load(run.codec))

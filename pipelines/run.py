@@ -4,7 +4,8 @@
 codec/                what was fitted on data
 checkpoints/          last.npz (to resume), best.npz (to keep)
 history.jsonl         a line an evaluation
-model.keras saved_model/ metrics.json predictions.jsonl report.html plots/ tensorboard/
+model.keras saved_model/ metrics.json report.html plots/ tensorboard/
+predictions.jsonl     for people; predictions.npz for a later run to be compared with
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ class Run:
         self.saved_model = self.directory / "saved_model"
         self.metrics = self.directory / "metrics.json"
         self.predictions = self.directory / "predictions.jsonl"
+        self.kept_predictions = self.directory / "predictions.npz"
         self.report = self.directory / "report.html"
         self.tensorboard = self.directory / "tensorboard"
 

@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from pydantic import ValidationError
 
 from models.settings import RecurrentSettings, SearchSettings
+from pipelines.comparison import check_against
 from pipelines.contracts import Source, Task, UserError
 from pipelines.errors import from_validation, suggest
 from pipelines.settings import (
@@ -104,6 +105,8 @@ def check(config: Config) -> None:
     _check_training(config)
     if config.mode != "predict":
         config.data.check()
+    if config.mode in ("train", "evaluate"):
+        check_against(config.evaluate.against, task=config.task.name, run=config.run)
     if config.mode == "train":
         config.task.check()
 

@@ -73,12 +73,16 @@ class TrainSettings:
 
 @settings
 class EvaluateSettings:
-    """What is measured after training; see pipelines/evaluate.py."""
+    """What is measured after training; see pipelines/evaluate.py.
+
+    against  directory of another run on the same data, to compare with example by example.
+    """
 
     splits: Annotated[list[Literal["train", "validation", "test"]], Field(min_length=1)]
     batch_tokens: Count
     resamples: Annotated[int, Field(ge=100)]
     diagnostics: bool
+    against: str | None
 
 
 @settings

@@ -116,6 +116,7 @@ def run_main(*arguments: str) -> tuple[int, str, bool]:
         (["input=hello"], "input and output go with mode=predict"),
         (["train.monitor=acuracy"], "did you mean 'accuracy'?"),
         (["model.activation=relu"], "model.activation goes with simple_rnn"),
+        (["evaluate.against=no/such"], "evaluate.against=no/such is not a run's directory"),
         (["train.weight_decay=0.1"], "train.weight_decay goes with adamw"),
     ],
 )

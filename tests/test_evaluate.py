@@ -11,7 +11,11 @@ from pipelines.evaluate import by_length, evaluate, judge, predict_split
 from pipelines.settings import EvaluateSettings
 
 SETTINGS = EvaluateSettings(
-    splits=["validation", "test"], batch_tokens=64, resamples=100, diagnostics=True
+    splits=["validation", "test"],
+    batch_tokens=64,
+    resamples=100,
+    diagnostics=True,
+    against=None,
 )
 
 
@@ -156,12 +160,14 @@ def test_all_of_it(tmp_path, splits):
         "reference": {"label": "False"},
         "answer": {"label": "い", "chance": 0.001},
     }
-    assert [file.name for file in tmp_path.iterdir()] == ["predictions.jsonl"]
+    names = {file.name for file in tmp_path.iterdir()}
+    assert names == {"predictions.jsonl", "predictions.npz"}
+    assert metrics["against"] is None
 
 
 def test_without_diagnostics_there_are_only_scores(tmp_path, splits):
     settings = EvaluateSettings(
-        splits=["validation"], batch_tokens=64, resamples=100, diagnostics=False
+        splits=["validation"], batch_tokens=64, resamples=100, diagnostics=False, against=None
     )
     path = tmp_path / "predictions.jsonl"
     metrics = evaluate(
