@@ -340,6 +340,12 @@ class Task(ABC):
     @abstractmethod
     def build(self, model: RecurrentSettings, codec: Codec, seed: int) -> keras.Model: ...
 
+    def augment(
+        self, columns: dict[str, np.ndarray], codec: Codec, random: np.random.Generator
+    ) -> dict[str, np.ndarray]:
+        """A Split's padded columns (numpy) as training sees them this time; the same otherwise."""
+        return columns
+
     @abstractmethod
     def batch(self, columns: Mapping[str, np.ndarray], codec: Codec) -> Batch:
         """From a Split's padded columns (numpy) to inputs, targets and weights."""

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import logging
 import math
 import shlex
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,7 +107,7 @@ class _Training:
         self.task, self.model, self.splits, self.codec = task, model, splits, codec
         self.settings = settings
         self.predict, self.evaluation_tokens, self.run = predict, evaluation_tokens, run
-        self.order_seed = stream(seed, "order")
+        self.order_seed, self.augment_seed = stream(seed, "order"), stream(seed, "augment")
         self.lengths = splits["train"].lengths()
         self.state = State()
         batches = len(self.plan(0))
@@ -169,7 +170,8 @@ class _Training:
 
     def _updates(self, order: Plan, first: int) -> Iterator[list[Batch]]:
         pending: list[Batch] = []
-        ahead = assemble(self.splits["train"], order, make=self._batch, start=first)
+        make = self._augmented(self.state.epoch, first)
+        ahead = assemble(self.splits["train"], order, make=make, start=first)
         with contextlib.closing(ahead) as batches:
             for count, batch in enumerate(batches, start=first + 1):
                 pending.append(batch)
@@ -177,8 +179,15 @@ class _Training:
                     yield pending
                     pending = []
 
-    def _batch(self, columns: dict[str, np.ndarray]) -> Batch:
-        return self.task.batch(columns, self.codec)
+    def _augmented(self, epoch: int, first: int) -> Callable[[dict[str, np.ndarray]], Batch]:
+        """Makes the epoch's batches from number `first`, one after the other."""
+        numbers = itertools.count(first)
+
+        def make(columns: dict[str, np.ndarray]) -> Batch:
+            random = np.random.default_rng([self.augment_seed, epoch, next(numbers)])
+            return self.task.batch(self.task.augment(columns, self.codec, random), self.codec)
+
+        return make
 
     def _finite_loss(self) -> float:
         loss = self.learner.mean_loss()

@@ -71,12 +71,17 @@ def _lines(texts: Iterator[str]) -> Iterator[str]:
 
 def pieces(model: bytes) -> list[str]:
     """The model's pieces by id."""
-    processor = _sentencepiece().SentencePieceProcessor(model_proto=model)
-    return processor.id_to_piece(list(range(processor.get_piece_size())))
+    made = processor(model)
+    return made.id_to_piece(list(range(made.get_piece_size())))
+
+
+def processor(model: bytes) -> Any:
+    """The library's own object."""
+    return _sentencepiece().SentencePieceProcessor(model_proto=model)
 
 
 def encode(model: bytes, texts: Sequence[str]) -> list[list[int]]:
-    return _sentencepiece().SentencePieceProcessor(model_proto=model).encode(list(texts))
+    return processor(model).encode(list(texts))
 
 
 def tokenizer(model: bytes) -> Any:

@@ -14,6 +14,7 @@ from pydantic import Field as Range
 from models.settings import Count, settings
 from pipelines.codecs import subwords, tokens
 from pipelines.codecs.counting import Counts, Lengths
+from pipelines.codecs.segmentation import Segmentation, redrawn
 from pipelines.contracts import Field, FieldCodec, UserError
 from pipelines.parallel import in_order
 
@@ -260,6 +261,22 @@ class TextCodec(FieldCodec):
             parts = [tf.fill(column, begin), *parts, tf.fill(column, end)]
         return tf.concat(parts, axis=1)
 
+    # While training
+
+    def redrawn(
+        self, padded: np.ndarray, lengths: np.ndarray, alpha: float, random: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Ids (B, T) and lengths (B,) of the same texts, cut into pieces at random."""
+        if alpha not in self._segmentations:
+            model, kind = self._state["model"], self.settings.model_type
+            self._segmentations[alpha] = Segmentation(model, kind, alpha)
+        return redrawn(padded, lengths, self._segmentations[alpha], self._specials, random)
+
+    @cached_property
+    def _segmentations(self) -> dict[float, Segmentation]:
+        """By alpha; they remember words."""
+        return {}
+
     # What was learnt
 
     @cached_property
@@ -299,7 +316,7 @@ class TextCodec(FieldCodec):
         return ("tensorflow_text",) if self.settings.tokens == "sentencepiece" else ()
 
     def _forget(self) -> None:
-        for name in ("vocabulary", "_sorted_keys", "_pieces_tokenizer"):
+        for name in ("vocabulary", "_sorted_keys", "_pieces_tokenizer", "_segmentations"):
             self.__dict__.pop(name, None)
 
     def decode(self, numbers: np.ndarray) -> str:

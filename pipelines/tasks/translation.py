@@ -50,6 +50,9 @@ class Translation(Task):
     vocabulary         separate: one a side; joint: one for both, with one embedding.
     bleu_tokenize      how sacreBLEU finds words: 13a, or zh, ja-mecab or char where there are no
                        spaces between them.
+    subword_sampling   in training words are cut into other pieces each time: for unigram pieces by
+                       probability to this power (Kudo 2018), for bpe leaving out merges with this
+                       probability (Provilkov et al. 2020).
     label_smoothing    share of a target spread over the vocabulary (Szegedy et al. 2016).
     sampling           how often the decoder reads its own words in training.
     """
@@ -62,6 +65,7 @@ class Translation(Task):
     embedding: EmbeddingSettings
     decoder: DecoderSettings
     bleu_tokenize: BleuTokenizer
+    subword_sampling: Annotated[float, Field(gt=0, lt=1)] | None
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
     sampling: ScheduledSampling
 
@@ -81,6 +85,9 @@ class Translation(Task):
             raise UserError("task.embedding.vectors goes with task=sentiment; leave it null")
         if self.decoder.tied and not self.embedding.trainable:
             raise UserError("task.embedding.trainable=false needs task.decoder.tied=false")
+        kinds = {self.text.tokens, self.target_text.tokens}
+        if self.subword_sampling is not None and kinds != {"sentencepiece"}:
+            raise UserError("task.subword_sampling goes with task.text.tokens=sentencepiece")
         check_tokenizer(self.bleu_tokenize)
 
     def codec(self) -> Mapping[str, FieldCodec]:
@@ -106,6 +113,18 @@ class Translation(Task):
             seed=seed,
             name="encoder_decoder",
         )
+
+    def augment(
+        self, columns: dict[str, np.ndarray], codec: Codec, random: np.random.Generator
+    ) -> dict[str, np.ndarray]:
+        alpha = self.subword_sampling
+        if alpha is None:
+            return columns
+        made = dict(columns)
+        for name, part in zip(("source_tokens", "target_tokens"), _parts(codec), strict=True):
+            length = f"{name}_length"
+            made[name], made[length] = part.redrawn(columns[name], columns[length], alpha, random)
+        return made
 
     def batch(self, columns: Mapping[str, np.ndarray], codec: Codec) -> Batch:
         """Targets and weights (B, T): each token after the begin marker, with the end marker.
