@@ -5,6 +5,7 @@
 TensorFlow is imported only once the configuration is known to be good; see `python main.py --help`.
 """
 
+import logging
 import os
 import re
 import sys
@@ -35,6 +36,8 @@ def main() -> None:
     register_resolvers()
     # Hydra then lets exceptions through, so that each is told once and in our words.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    # Where the log can't be written, nor can what matters, and that is told in one line.
+    logging.raiseExceptions = False
     with _one_line_errors():
         sys.argv = [sys.argv[0], *_command_line(sys.argv[1:])]
         start()
@@ -55,12 +58,12 @@ def _one_line_errors() -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
+        if isinstance(error, OSError) and error.strerror:
+            sys.exit(f"error: {error.filename or 'a file'}: {error.strerror}")
         if _raised_in(error).startswith(("hydra.", "omegaconf.", "antlr4.")):
             from pipelines.errors import explain_hydra
 
             sys.exit(f"error: {explain_hydra(error, sys.argv[1:])}")
-        if isinstance(error, OSError) and error.strerror:
-            sys.exit(f"error: {error.filename or 'a file'}: {error.strerror}")
         raise
 
 

@@ -150,6 +150,7 @@ def _taken_back() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         # Hydra's configuration of logging closes all handlers there are, and so pytest's streams.
         patch.setattr(logging, "_handlerList", [])
+        patch.setattr(logging, "raiseExceptions", True)  # main.py sets it, and here it would stay
         try:
             yield
         finally:

@@ -1,0 +1,124 @@
+"""A disk that is full, at every stage: one line, nothing half-written, and going on after that."""
+
+from __future__ import annotations
+
+import json
+import resource
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from conftest import Command, Done, Finished
+from test_runs import FEW_STAGES, half_written, history, read, same_weights
+
+PLENTY = 1 << 16
+
+
+class Disk:
+    """A folder on a file system of its own, whose size is a matter of `room`."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        folder.mkdir()
+        self._mount(f"size={PLENTY}k")
+
+    def _mount(self, options: str) -> None:
+        mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(self.folder)]
+        subprocess.run(mount, check=True, capture_output=True)
+
+    @contextmanager
+    def room(self, kilobytes: int) -> Iterator[None]:
+        self._mount(f"remount,size={kilobytes}k")
+        yield
+
+    def close(self) -> None:
+        # Files may still be open, or mapped into memory, in this process.
+        subprocess.run(["umount", "--lazy", str(self.folder)], check=True)
+
+
+class Limit(Disk):
+    """For those who may not mount: no file of this process may be larger than the room."""
+
+    def _mount(self, options: str) -> None: ...
+
+    @contextmanager
+    def room(self, kilobytes: int) -> Iterator[None]:
+        _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+        before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (kilobytes << 10, most))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+            signal.signal(signal.SIGXFSZ, before)
+
+    def close(self) -> None: ...
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    disk: Disk
+    try:
+        disk = Disk(tmp_path / "disk")
+    except (OSError, subprocess.CalledProcessError):
+        disk = Limit(tmp_path / "plain")
+    yield disk
+    disk.close()
+
+
+def check_one_line(done: Done) -> None:
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("error") == 1
+    assert done.stderr.splitlines()[-1].startswith("error: ")
+
+
+def test_a_run_goes_on_after_each_time_the_disk_was_full(
+    disk: Disk, finished: Finished, quick: list[str], command_here: Command
+) -> None:
+    directory, failed = disk.folder / "run", 0
+    for kilobytes in (4, 16, 24, 48, 80, 120, 150, 460, PLENTY):
+        begun = (directory / "config.yaml").exists()
+        new = [*quick, f"hydra.run.dir={directory}"]
+        with disk.room(kilobytes):
+            done = command_here(*(["mode=train", f"run={directory}"] if begun else new))
+        assert not half_written(directory)
+        if not done.returncode:
+            break
+        check_one_line(done)
+        failed += 1
+    assert failed > 4
+    assert same_weights(finished.directory, directory)
+    assert history(finished.directory) == history(directory)
+    for split in ("validation", "test"):
+        assert read(finished.directory)[split] == read(directory)[split]
+    for name in ("predictions.jsonl", "codec/tokens.json", "codec/label.json"):
+        assert (directory / name).read_bytes() == (finished.directory / name).read_bytes()
+    answers = [
+        json.loads(command_here("mode=predict", f"run={run}", "input=a superb film").stdout)
+        for run in (finished.directory, directory)
+    ]
+    assert answers[0] == answers[1]
+
+
+def test_a_new_run_prepares_after_each_time_the_cache_was_full(
+    disk: Disk, quick: list[str], command_here: Command, tmp_path: Path
+) -> None:
+    cache, failed = disk.folder / "cache", 0
+    arguments = [*quick, *FEW_STAGES, "train.max_steps=1", f"prepare.cache_dir={cache}"]
+    for kilobytes in (4, 8, 20, 28, PLENTY):
+        directory = tmp_path / f"run{kilobytes}"
+        with disk.room(kilobytes):
+            done = command_here(*arguments, f"hydra.run.dir={directory}")
+        assert not list(cache.glob("*.tmp-*"))
+        if not done.returncode:
+            break
+        check_one_line(done)
+        if "can't write the cache" in done.stderr:
+            failed += 1
+            assert not directory.exists()
+    assert failed
+    assert read(directory)["data"]["splits"] == {"train": 120, "validation": 40, "test": 40}
