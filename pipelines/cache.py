@@ -55,11 +55,11 @@ def published(directory: Path) -> Iterator[Path]:
         with _writable(directory.parent, only=FULL):
             yield temporary
             for path in (*temporary.rglob("*"), temporary):
-                _sync(path)
+                sync(path)
             if directory.exists():
                 shutil.rmtree(directory)
             os.rename(temporary, directory)
-            _sync(directory.parent)
+            sync(directory.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -128,9 +128,13 @@ def _is_free(lock: Path) -> bool:
     return True
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Before this returns, a power loss may undo what was done to the file or directory."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a file system that can't
+            raise
     finally:
         os.close(descriptor)

@@ -22,7 +22,7 @@ from pipelines.contracts import Codec, Example, Task, UserError
 from pipelines.evaluate import raw_columns
 from pipelines.graphs import answerer, given_inputs
 from pipelines.prepare import Prepared
-from pipelines.run import Run
+from pipelines.run import Run, put_in_place
 from pipelines.settings import ExportSettings
 
 log = logging.getLogger(__name__)
@@ -78,10 +78,13 @@ def export(
             batch = task.batch(split.gather(rows), data.codec)
             batch.inputs.update(raw_columns(examples, task.raw(decode)))
             verify(new, task, examples, _answers(task, model, data.codec, decode, batch.inputs))
-        shutil.rmtree(run.saved_model, ignore_errors=True)
-        os.replace(new, run.saved_model)
-    except tf.errors.ResourceExhaustedError as error:
-        raise UserError(f"{run.saved_model}: {error.message.splitlines()[0]}") from None
+        put_in_place(new, run.saved_model)
+    except tf.errors.OpError as error:
+        # What the file system refuses comes as many classes, always with the file's name.
+        if str(new) not in error.message:
+            raise
+        reason = error.message.rpartition("; ")[2].partition(" [Op:")[0]
+        raise UserError(f"{run.saved_model}: {reason}") from None
     finally:
         shutil.rmtree(new, ignore_errors=True)
     log.info("SavedModel: %s", run.saved_model)

@@ -24,11 +24,21 @@ from typing import TYPE_CHECKING, Any, cast
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
+from pipelines.cache import sync
 from pipelines.contracts import UserError
 from pipelines.schema import parse
 
 if TYPE_CHECKING:
     import keras
+
+
+SPLITS = ("train", "validation", "test")
+
+ADDED_TO = ("seconds", "memory", "throughput")
+"""What several stages measure a part of, each under names of its own."""
+
+ASIDE = ".old."
+"""Before the name of a directory that another one is about to replace."""
 
 
 class Run:
@@ -57,19 +67,22 @@ class Run:
         """What earlier stages measured; empty before the first."""
         if not self.metrics.exists():
             return {}
-        metrics = _json(self.metrics, self.metrics.read_text(encoding="utf-8"))
+        metrics = _json(self.metrics, self.metrics.read_bytes())
         if not isinstance(metrics, dict):
             raise UserError(f"{self.metrics} is damaged: delete it and run again")
         return metrics
 
     def update_metrics(self, **measured: Any) -> dict[str, Any]:
-        """Merges, one level deep, what a stage measured into metrics.json."""
+        """Puts into metrics.json what a stage measured, in place of what it measured before.
+
+        An evaluation gives the scores of all its splits at once, so those of other splits are of an
+        earlier one, and go. Only what is ADDED_TO is merged.
+        """
         metrics = self.read_metrics()
+        if not measured.keys().isdisjoint(SPLITS):
+            metrics = {key: value for key, value in metrics.items() if key not in SPLITS}
         for key, value in measured.items():
-            old = metrics.get(key)
-            metrics[key] = (
-                {**old, **value} if isinstance(old, dict) and isinstance(value, dict) else value
-            )
+            metrics[key] = {**metrics.get(key, {}), **value} if key in ADDED_TO else value
         text = json.dumps(metrics, indent=2, ensure_ascii=False)
         with written_whole(self.metrics) as temporary:
             temporary.write_text(text + "\n", encoding="utf-8")
@@ -78,14 +91,14 @@ class Run:
     def read_history(self) -> list[dict[str, Any]]:
         if not self.history.exists():
             return []
-        lines = self.history.read_text(encoding="utf-8").splitlines()
+        lines = self.history.read_bytes().splitlines()
         return [_json(self.history, line) for line in lines]
 
     @contextmanager
     def held(self) -> Iterator[None]:
         """Only one process at a time works in the directory; UserError if another does.
 
-        What killed processes left half-written is removed.
+        What killed processes left half-written is removed, and what they set aside is put back.
         """
         self.directory.mkdir(parents=True, exist_ok=True)
         with (self.directory / "run.log").open("a") as lock:
@@ -95,10 +108,13 @@ class Run:
                 raise UserError(f"another process is at work in {self.directory}") from None
             for left in [*self.directory.glob(".[0-9]*"), *self.last.parent.glob(".[0-9]*")]:
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
+            for aside in self.directory.glob(f"{ASIDE}*"):
+                place = aside.with_name(aside.name.removeprefix(ASIDE))
+                shutil.rmtree(aside) if place.exists() else os.replace(aside, place)
             yield
 
 
-def _json(path: Path, text: str) -> Any:
+def _json(path: Path, text: bytes) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
@@ -107,14 +123,39 @@ def _json(path: Path, text: str) -> Any:
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place when the block ends well."""
+    """A temporary path beside `path` that takes its place when the block ends well.
+
+    It is on the disk by then, so that a power loss leaves the old file or the new one, not an empty
+    one. What is there and isn't a file, such as a pipe, is given as it is.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not path.is_file() and not path.is_dir():
+        yield path
+        return
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
     try:
         yield temporary
+        sync(temporary)
         os.replace(temporary, path)
+        sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def put_in_place(new: Path, place: Path) -> None:
+    """Puts the directory `new` where an older one may be.
+
+    The older one is set aside until then: whoever is killed in between leaves it to `Run.held`,
+    which puts it back.
+    """
+    for path in (*new.rglob("*"), new):
+        sync(path)
+    aside = place.with_name(f"{ASIDE}{place.name}")
+    if place.exists():
+        os.replace(place, aside)
+    os.replace(new, place)
+    sync(place.parent)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 FREE = {
@@ -221,7 +262,7 @@ def _saved_config(run: Run) -> dict[str, Any]:
         exists = run.directory.exists()
         hint = "it holds no config.yaml" if exists else "there is no such directory"
         raise UserError(f"run={run.directory} is not a run's directory: {hint}") from None
-    except (yaml.YAMLError, KeyError, UserError, UnicodeDecodeError, NotADirectoryError) as error:
+    except (yaml.YAMLError, KeyError, UserError, UnicodeDecodeError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{run.config} is damaged or of another version: {reason}") from None
     return saved

@@ -188,13 +188,19 @@ def test_predict_reads_a_file_of_another_form(
     assert json.loads(done.stdout)["text"] == "a superb film"
 
 
-def test_evaluate_again_gives_the_same_scores(copy: Path, command_here: Command) -> None:
+def test_evaluate_again_gives_the_same_scores_in_place_of_the_old_ones(
+    copy: Path, command_here: Command
+) -> None:
     before = read(copy)
-    done = command_here("mode=evaluate", f"run={copy}", "evaluate.diagnostics=false")
+    asked = ["evaluate.splits=[test]", "evaluate.diagnostics=false"]
+    done = command_here("mode=evaluate", f"run={copy}", *asked)
     assert done.returncode == 0, done.stderr
     after = read(copy)
     assert after["test"] == before["test"]
     assert after["epochs"] == before["epochs"]
+    assert "validation" not in after
+    assert after["baselines"] == {}
+    assert set(after["throughput"]) == set(before["throughput"])
 
 
 def test_export_again_replaces_the_saved_model(copy: Path, command_here: Command) -> None:
