@@ -141,8 +141,10 @@ def _curve(history: Sequence[Mapping[str, Any]], quantity: str, keys: Sequence[s
 
 
 def _title(score: str) -> str:
+    """Its name with a capital, unless it has one of its own as chrF++ does."""
     text = label(score)
-    return text[:1].upper() + text[1:]
+    first = text.split()[0]
+    return text if first != first.lower() else text[:1].upper() + text[1:]
 
 
 def by_length(buckets: Sequence[Mapping[str, Any]], score: str) -> Figure:
@@ -158,7 +160,7 @@ def by_length(buckets: Sequence[Mapping[str, Any]], score: str) -> Figure:
     spans = [(b["scores"][score], b.get("low"), b.get("high"), SERIES[0], "o") for b in shown]
 
     def draw(axes: Any) -> None:
-        _draw_intervals(axes, names, spans)
+        _draw_intervals(axes, score, names, spans)
         axes.set_xlabel(label(score))
         axes.set_ylabel("length")
 
@@ -174,7 +176,7 @@ def beside_baselines(
     spans[0] = (*spans[0][:3], SERIES[0], "o")
 
     def draw(axes: Any) -> None:
-        _draw_intervals(axes, ["this network", *baselines], spans)
+        _draw_intervals(axes, score, ["this network", *baselines], spans)
         axes.set_xlabel(label(score))
 
     return Figure("Beside the baselines", draw, size=(4.8, 0.75 + 0.45 * len(spans)))
@@ -182,6 +184,7 @@ def beside_baselines(
 
 def _draw_intervals(
     axes: Any,
+    score: str,
     names: Sequence[str],
     spans: Sequence[tuple[float, float | None, float | None, str, str]],
 ) -> None:
@@ -191,7 +194,7 @@ def _draw_intervals(
             axes.plot([low, high], [place, place], color=colour, linewidth=3, alpha=0.45)
         axes.plot([value], [place], marker, color=colour, markersize=6.5)
         axes.annotate(
-            number(value),
+            number(value, score),
             (value, place),
             (0, 6),
             textcoords="offset points",
@@ -202,6 +205,23 @@ def _draw_intervals(
     axes.set_ylim(len(names) - 0.5, -0.75)
     axes.margins(x=0.08)
     axes.grid(axis="y", visible=False)
+
+
+def placed(axes: Any, *, left: float, top: float, right: float, bottom: float) -> None:
+    """Puts the axes at these distances in points from the edges of the figure, which stay there.
+
+    For labels that may be in any script, which matplotlib can't measure without the reader's fonts.
+    """
+    from matplotlib.patches import Rectangle
+
+    figure = axes.figure
+    width, height = 72 * figure.get_size_inches()
+    figure.set_layout_engine("none")
+    across, up = (width - left - right) / width, (height - top - bottom) / height
+    axes.set_position((left / width, bottom / height, across, up))
+    # Otherwise the edges would be where matplotlib thinks that the labels end.
+    whole = Rectangle((0, 0), 1, 1, transform=figure.transFigure, fill=False, lw=0, ec="none")
+    figure.add_artist(whole)
 
 
 def text_columns(text: str) -> int:
@@ -234,7 +254,8 @@ def _adapt(text: str, figure: Figure, name: str, standalone: bool) -> str:
         f'<svg viewBox="{size[0][9:-1] if size else ""}" role="img" '
         f'aria-labelledby="{name}-title" class="plot"'
     )
-    width = f' style="max-width: {float(size[1]) * 4 / 3:.0f}px"' if size else ""
+    natural = f"{float(size[1]) * 4 / 3:.0f}px" if size else "100%"
+    width = f' style="--natural: {natural}; max-width: {natural}"'
     head = f'<title id="{name}-title">{about}</title>'
     if standalone:
         opening += ' xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'

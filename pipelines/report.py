@@ -12,12 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.contracts import Figure, Passages, Provenance, Section, Table
-from pipelines.metrics.wording import duration, label, number, short
-from pipelines.plots import PALETTE, beside_baselines, by_length, learning_curves, svg
+from pipelines.metrics.wording import duration, label, number, probability, short
+from pipelines.plots import PALETTE, beside_baselines, by_length, learning_curves, svg, text_columns
 from pipelines.run import written_whole
 
 EXPANDED = 260
 """Characters of a text that are shown before the reader asks for the rest."""
+
+_NUMBER = re.compile(r"[−-]?[\d.,]+( %)?|–")
+
+LONG, SHORT = 40, 10
+"""Columns of text above which a cell is a paragraph, and up to which it stays on one line."""
 
 _SPLITS = ("test", "validation", "train")
 
@@ -44,6 +49,7 @@ def report(
             heading=_heading(metrics, provenance, made or datetime.date.today()),
             outcome=(metrics.get("comparison") or {}).get("outcome"),
             verdict=metrics.get("verdict"),
+            against=_against(metrics),
             cards=_cards(metrics),
             scores=_score_rows(metrics),
             columns=_score_columns(metrics),
@@ -111,7 +117,14 @@ def _environment() -> Any:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters.update(label=label, number=number, cell=_cell, beginning=_beginning)
+    environment.filters.update(
+        label=label,
+        number=number,
+        cell=_cell,
+        beginning=_beginning,
+        shape=_shape,
+        stacks=_stacks,
+    )
     return environment
 
 
@@ -148,14 +161,14 @@ def _cards(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
     cards = []
     for split in _evaluated(metrics)[:1]:
         name, entry = next(iter(metrics[split].items()))
-        span = f"95% {number(entry['low'])} to {number(entry['high'])}"
+        span = f"95% {number(entry['low'], name)} to {number(entry['high'], name)}"
         cards.append(
-            {"name": f"{split} {label(name)}", "value": number(entry["value"]), "note": span}
+            {"name": f"{split} {label(name)}", "value": number(entry["value"], name), "note": span}
         )
         comparison = metrics.get("comparison")
         if comparison:
             baseline = metrics["baselines"][split][comparison["baseline"]][comparison["score"]]
-            value = number(baseline["value"])
+            value = number(baseline["value"], comparison["score"])
             cards.append({"name": "best baseline", "value": value, "note": comparison["baseline"]})
     if "parameters" in metrics:
         total, trained = metrics["parameters"]["total"], metrics["parameters"]["trainable"]
@@ -193,6 +206,25 @@ def _score_rows(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
         first = next(entry for entry in entries if entry)
         rows.append({"name": name, "entries": entries, "about": first})
     return rows
+
+
+def _against(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the run that this one was set against has, and a table of their scores."""
+    against = metrics.get("against")
+    if not against:
+        return None
+    rows = []
+    for name, entry in against["scores"].items():
+        values = (entry["value"] + entry["difference"], entry["value"], entry["difference"])
+        interval = f"{number(entry['low'], name)} to {number(entry['high'], name)}"
+        shown = [number(value, name) for value in values]
+        p = probability(entry["p"]).removeprefix("p = ")
+        rows.append((label(name), *shown, interval, p, entry["outcome"]))
+    header = ("score", "this run", "other run", "difference", "95% interval", "p", "this run is")
+    caption = (
+        f"The other run is {against['run']}; paired bootstrap on the {against['split']} split."
+    )
+    return {**against, "table": Table("Beside the other run", header, rows, caption)}
 
 
 def _beside(metrics: Mapping[str, Any]) -> list[Figure]:
@@ -276,6 +308,19 @@ def _cell(value: Any) -> Any:
     if not isinstance(value, int | float):
         return value
     return f"{value:,}" if isinstance(value, int) else number(value)
+
+
+def _shape(value: Any) -> str:
+    """How a cell is laid out: as a number, a word on one line, a phrase or a paragraph."""
+    if not isinstance(value, str) or _NUMBER.fullmatch(value):
+        return "number"
+    columns = text_columns(value)
+    return "long" if columns > LONG else "phrase" if columns > SHORT else "word"
+
+
+def _stacks(table: Table) -> bool:
+    """Whether a row holds several paragraphs, which a narrow screen shows one below another."""
+    return any([_shape(value) for value in row].count("long") > 1 for row in table.rows)
 
 
 def _beginning(value: Any) -> str | None:

@@ -207,6 +207,7 @@ def test_a_run_is_set_against_another_from_the_command_line(
     metrics = json.loads((directory / "metrics.json").read_text())
     assert metrics["against"]["run"] == str(finished.directory)
     assert metrics["against"]["verdict"] in done.stderr.replace("\n", " ")
+    assert metrics["against"]["verdict"] in (directory / "report.html").read_text()
     measured = metrics["against"]["scores"]["accuracy"]
     theirs = json.loads((finished.directory / "metrics.json").read_text())["test"]["accuracy"]
     assert measured["value"] == pytest.approx(theirs["value"])

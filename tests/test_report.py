@@ -205,6 +205,74 @@ def test_the_same_run_makes_the_same_report(tmp_path):
     assert write(tmp_path / "a") == write(tmp_path / "b")
 
 
+AGAINST = {
+    "run": f"outputs/{EVIL}",
+    "split": "test",
+    "outcome": "worse",
+    "verdict": "This run is worse than that of outputs/x, by 1.2 BLEU (0.4 to 2.1)",
+    "scores": {
+        "bleu": {
+            "value": 36.23,
+            "difference": -1.24,
+            "low": -2.1,
+            "high": -0.4,
+            "p": 0.0042,
+            "outcome": "worse",
+        }
+    },
+}
+
+
+def test_another_run_beside_this_one(tmp_path):
+    page = Page(write(tmp_path, {**METRICS, "against": AGAINST}))
+    assert "Worse than the other run" in page.text
+    assert AGAINST["verdict"] in page.text
+    cells = [word.strip() for word in page.words if word.strip()]
+    at = cells.index("this run is") + 1
+    shown = ["BLEU", "35.0", "36.2", "−1.2", "−2.1 to −0.4", "0.004", "worse"]
+    assert cells[at : at + 7] == shown
+    assert "script" not in [tag for tag, _ in page.tags]
+    nothing = {**METRICS, "against": {**AGAINST, "outcome": None, "scores": {}}}
+    assert "Beside the other run" not in Page(write(tmp_path, nothing)).text
+
+
+def test_scores_from_0_to_100_have_one_decimal(tmp_path):
+    bleu = {**ENTRY, "value": 7.432, "low": 6.04, "high": 9.0}
+    baselines = {"test": {"source copied": {"bleu": {**bleu, "value": 0.512}}}}
+    metrics = {
+        "test": {"bleu": bleu, "chrf": bleu},
+        "baselines": baselines,
+        "verdict": "x",
+        "comparison": {"outcome": "better", "score": "bleu", "baseline": "source copied"},
+        "by_length": {
+            "test": [{"from": n, "to": n, "count": 9, "scores": {"bleu": 8.251}} for n in (1, 2)]
+        },
+    }
+    history = [{"epoch": n, "validation.chrf": 30.0} for n in (1, 2)]
+    page = Page(write(tmp_path, metrics, history))
+    assert page.text.count("7.4") >= 3
+    assert "6.0 to 9.0" in page.text
+    assert "0.5" in page.text
+    for text in ("7.432", "0.512", "8.251", "6.04", "ChrF"):
+        assert text not in page.text
+    assert "chrF++" in page.text
+
+
+def test_paragraphs_stack_on_a_narrow_screen(tmp_path):
+    long, japanese = "word " * 20, "とても長い日本語の文章です。" * 3
+    both = Table("Both", ("score", "source", "text"), [("100.0", long, japanese), ("–", "a", "b")])
+    one = Table("One", ("source", "text"), [(long, "short"), ("in two words", japanese[:3])])
+    page = Page(write(tmp_path, sections=[both, one]))
+    stacked = [
+        attributes for tag, attributes in page.tags if tag == "table" and "class" in attributes
+    ]
+    assert stacked == [{"class": "stacks"}]
+    cells = [a for tag, a in page.tags if tag == "td" and "data-name" in a]
+    shapes = {(a["data-name"], a["class"]) for a in cells}
+    assert {("score", "number"), ("text", "long"), ("text", "word"), ("source", "phrase")} <= shapes
+    assert all(attributes["dir"] == "auto" for attributes in cells)
+
+
 def test_a_run_that_measured_little_has_a_report(tmp_path):
     page = Page(write(tmp_path, metrics={}, history=[], sections=[]))
     assert "CC-BY-4.0" in page.text
