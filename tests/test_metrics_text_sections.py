@@ -144,6 +144,10 @@ def test_long_sentences_are_cut_and_the_first_figure_explains():
     assert drawing.count("fill: var(--series-1)") == MOST_TOKENS
 
 
+def test_an_empty_answer_has_no_figure():
+    assert attention_figures([["a"]], [["", ""]], [np.zeros((2, 1))]) == []
+
+
 def test_the_page_leaves_room_for_labels_that_matplotlib_cannot_measure():
     short, long = attention_figures(
         [["a"] * 3, ["とても長い言葉"] * 3], [["b"]] * 2, [np.ones((1, 3)) / 3] * 2

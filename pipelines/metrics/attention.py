@@ -31,16 +31,17 @@ def attention_figures(
     """A figure an example: what was read (S,), what was written (T,), and the weights (T, S).
 
     Tokens may be padded with "" on the right, and weights likewise; each row of weights adds up to
-    1. The first MOST_TOKENS of each side are drawn.
+    1. The first MOST_TOKENS of each side are drawn; an example without tokens is not.
     """
-    examples = enumerate(zip(sources, targets, weights, strict=True), 1)
-    return [_figure(*example, f"Attention {number}", number == 1) for number, example in examples]
+    examples = [
+        (_tokens(source), _tokens(target), shares)
+        for source, target, shares in zip(sources, targets, weights, strict=True)
+    ]
+    drawn = [example for example in examples if example[0] and example[1]]
+    return [_figure(*example, number) for number, example in enumerate(drawn, 1)]
 
 
-def _figure(
-    source: Tokens, target: Tokens, weights: np.ndarray, title: str, explained: bool
-) -> Figure:
-    read, written = _tokens(source), _tokens(target)
+def _figure(read: list[str], written: list[str], weights: np.ndarray, number: int) -> Figure:
     shares = np.asarray(weights, float)[: len(written), : len(read)][:MOST_TOKENS, :MOST_TOKENS]
     rows, columns = shares.shape
     above = [_label(token) for token in read[:columns]]
@@ -71,10 +72,11 @@ def _figure(
         axes.spines[:].set_visible(False)
         placed(axes, left=left, top=top, right=4, bottom=4)
 
-    return Figure(title, draw, _caption(len(read), len(written), explained), size=size)
+    caption = _caption(len(read), len(written), explained=number == 1)
+    return Figure(f"Attention {number}", draw, caption, size=size)
 
 
-def _caption(read: int, written: int, explained: bool) -> str:
+def _caption(read: int, written: int, *, explained: bool) -> str:
     said = (
         "Each row is a token that was written; the stronger the colour, the more of its attention "
         "was on the token above that was read."
