@@ -411,7 +411,12 @@ class Task(ABC):
 
     @abstractmethod
     def diagnose(
-        self, model: keras.Model, predictions: Mapping[str, np.ndarray], split: Split, codec: Codec
+        self,
+        model: keras.Model,
+        predictions: Mapping[str, np.ndarray],
+        split: Split,
+        codec: Codec,
+        decode: SearchSettings,
     ) -> list[Section]:
         """The task's own part of the report."""
 

@@ -210,7 +210,7 @@ def measured(
         if config.evaluate.diagnostics:
             name = reported_split(config.evaluate)
             sections = task.diagnose(
-                model, evaluation.predictions[name], data.splits[name], data.codec
+                model, evaluation.predictions[name], data.splits[name], data.codec, config.decode
             )
     run.update_metrics(**evaluation.metrics, memory={"peak_resident_mb": peak_memory()})
     with watch("report"):

@@ -159,6 +159,7 @@ class Sentiment(Task):
         predictions: Mapping[str, np.ndarray],
         split: Split,
         codec: Codec,
+        decode: SearchSettings,
     ) -> list[Section]:
         """What a classifier gets wrong, and which words decided a few examples."""
         from pipelines.metrics.diagnostics import classification_sections

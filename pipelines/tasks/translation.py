@@ -25,6 +25,7 @@ from pipelines.contracts import (
     Batch,
     Codec,
     FieldCodec,
+    Figure,
     Score,
     Section,
     Signature,
@@ -246,8 +247,48 @@ class Translation(Task):
         predictions: Mapping[str, np.ndarray],
         split: Split,
         codec: Codec,
+        decode: SearchSettings,
     ) -> list[Section]:
-        return []
+        """Translations from good to bad, typical mistakes, and what the decoder attended to."""
+        from pipelines.metrics.text_sections import text_sections
+
+        sources, targets = (
+            [text for texts in split.raw(column) for text in texts] for column in self.reads
+        )
+        sections = text_sections(
+            list(predictions["translation"]),
+            [[text] for text in targets],
+            sources,
+            lowercase=self.target_text.lowercase,
+        )
+        return [*sections, *self._attention(model, split, codec, decode)]
+
+    def _attention(
+        self, model: keras.Model, split: Split, codec: Codec, decode: SearchSettings
+    ) -> list[Figure]:
+        """Of a few examples of ordinary length, spread over the split."""
+        if self.decoder.attention == "none":
+            return []
+        import tensorflow as tf
+
+        from pipelines.evaluate import raw_columns
+        from pipelines.graphs import given_inputs
+        from pipelines.metrics.attention import attention_figures
+
+        lengths = split.lengths()[:, 0]
+        ordinary = np.flatnonzero(lengths >= np.median(lengths))
+        ordinary = ordinary[lengths[ordinary] <= np.quantile(lengths, 0.8)]
+        rows = ordinary[
+            np.linspace(0, len(ordinary) - 1, min(EXPLAINED, len(ordinary))).astype(int)
+        ]
+        batch = self.batch(split.gather(rows), codec)
+        batch.inputs.update(raw_columns(split.examples(rows.tolist()), self.raw(decode)))
+        given = given_inputs(self, codec, batch.inputs)
+        inputs = {name: tf.convert_to_tensor(value) for name, value in given.items()}
+        found = self.predict(model, codec, inputs, decode, detail=True)
+        return attention_figures(
+            found["source_tokens"].numpy(), found["tokens"].numpy(), found["attention"].numpy()
+        )
 
 
 def _named(inputs: Mapping[str, Any]) -> dict[str, Any]:
