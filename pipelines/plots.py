@@ -68,6 +68,17 @@ def svg(figure: Figure, name: str, *, standalone: bool = False) -> str:
 
     standalone  with its own palette and background, for a file of its own.
     """
+    return svgs(figure, name)[standalone]
+
+
+def svgs(figure: Figure, name: str) -> tuple[str, str]:
+    """For a page, and standalone; drawn once, which is what takes long."""
+    drawing = _drawn(figure, name)
+    return _adapt(drawing, figure, name, False), _adapt(drawing, figure, name, True)
+
+
+def _drawn(figure: Figure, name: str) -> str:
+    """What matplotlib makes of it."""
     import io
 
     import matplotlib
@@ -86,7 +97,7 @@ def svg(figure: Figure, name: str, *, standalone: bool = False) -> str:
         canvas.savefig(
             file, format="svg", transparent=True, bbox_inches="tight", metadata={"Date": None}
         )
-    return _adapt(file.getvalue(), figure, name, standalone)
+    return file.getvalue()
 
 
 def learning_curves(history: Sequence[Mapping[str, Any]]) -> list[Figure]:

@@ -13,7 +13,14 @@ from typing import Any
 
 from pipelines.contracts import Figure, Passages, Provenance, Section, Table
 from pipelines.metrics.wording import duration, label, number, probability, short
-from pipelines.plots import PALETTE, beside_baselines, by_length, learning_curves, svg, text_columns
+from pipelines.plots import (
+    PALETTE,
+    beside_baselines,
+    by_length,
+    learning_curves,
+    svgs,
+    text_columns,
+)
 from pipelines.run import written_whole
 
 EXPANDED = 260
@@ -90,9 +97,9 @@ class _Drawing:
         kind = {Figure: "figure", Table: "table", Passages: "passages"}[type(section)]
         shown: dict[str, Any] = {"kind": kind, "it": section, "name": self._name(section.title)}
         if isinstance(section, Figure):
-            shown["svg"] = svg(section, shown["name"])
+            shown["svg"], alone = svgs(section, shown["name"])
             with written_whole(self.directory / f"{shown['name']}.svg") as temporary:
-                temporary.write_text(svg(section, shown["name"], standalone=True), encoding="utf-8")
+                temporary.write_text(alone, encoding="utf-8")
         return shown
 
     def _name(self, title: str) -> str:

@@ -52,15 +52,19 @@ def _figure(read: list[str], written: list[str], weights: np.ndarray, number: in
     size = ((left + CELL * columns + 4) / 72, (top + CELL * rows + 4) / 72)
 
     def draw(axes: Any) -> None:
+        from matplotlib.collections import PolyCollection
+        from matplotlib.colors import to_rgba
         from matplotlib.patches import Rectangle
 
-        field = Rectangle((-0.5, -0.5), columns, rows, color=INK, alpha=0.05, lw=0)
-        axes.add_patch(field)
+        axes.add_patch(Rectangle((-0.5, -0.5), columns, rows, color=INK, alpha=0.05, lw=0))
         strongest = max(float(shares.max(initial=0)), 1e-9)
-        for row, column in np.argwhere(shares > FAINTEST * strongest):
-            alpha = float(shares[row, column] / strongest) ** 0.8
-            corner = (column - 0.47, row - 0.47)
-            axes.add_patch(Rectangle(corner, 0.94, 0.94, color=SERIES[0], alpha=alpha, lw=0))
+        cells = np.argwhere(shares > FAINTEST * strongest)
+        shades = [(shares[row, column] / strongest) ** 0.8 for row, column in cells]
+        corners = 0.47 * np.array([(-1, -1), (-1, 1), (1, 1), (1, -1)])
+        colours = [to_rgba(SERIES[0], round(float(shade), 2)) for shade in shades]
+        squares = list(cells[:, None, ::-1] + corners)
+        # One collection: an artist a cell takes ten times as long to draw.
+        axes.add_collection(PolyCollection(squares, fc=colours, lw=0))
         axes.set_xlim(-0.5, columns - 0.5)
         axes.set_ylim(rows - 0.5, -0.5)
         axes.xaxis.tick_top()
