@@ -10,6 +10,7 @@ predictions.jsonl     for people; predictions.npz for a later run to be compared
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import importlib
 import json
@@ -129,7 +130,9 @@ def written_whole(path: Path) -> Iterator[Path]:
     one. What is there and isn't a file, such as a pipe, is given as it is.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists() and not path.is_file() and not path.is_dir():
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if path.exists() and not path.is_file():
         yield path
         return
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
@@ -191,9 +194,11 @@ def restored(composed: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
             continue
         free = (*FREE.get(values["mode"], ()), "mode", "run", "input", "output")
         if not any(key == name or key.startswith(f"{name}.") for name in free):
+            made = target.get(last)
+            made = "another" if isinstance(made, dict) else repr(made)
             raise UserError(
                 f"{key} can't be changed for {run.directory} with mode={values['mode']}: "
-                f"it was made with {target.get(last)!r}; start a new run"
+                f"it was made with {made}; start a new run"
             )
         target[last] = source[last]
     return saved
@@ -258,6 +263,8 @@ def _saved_config(run: Run) -> dict[str, Any]:
         if not isinstance(saved, dict):
             raise UserError("it holds no settings")
         parse(saved)
+    except NotADirectoryError:
+        raise UserError(f"run={run.directory} is not a run's directory: it is a file") from None
     except FileNotFoundError:
         exists = run.directory.exists()
         hint = "it holds no config.yaml" if exists else "there is no such directory"

@@ -203,6 +203,8 @@ class CheckBeforeRun(Callback):
                 _check_new_directory(Path(config.hydra.run.dir))
         except UserError as error:
             raise SystemExit(f"error: {error}") from None
+        except OSError as error:  # such as a name that is too long
+            raise SystemExit(f"error: {error.filename}: {error.strerror}") from None
         except Exception:
             traceback.print_exc()
             raise SystemExit(1) from None

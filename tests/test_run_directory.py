@@ -64,6 +64,11 @@ def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
     assert pipe.is_fifo()
 
 
+def test_a_directory_is_not_written_over_by_a_file(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError, match=tmp_path.name), written_whole(tmp_path):
+        raise AssertionError("too late: what is written would be lost")
+
+
 def folder(path: Path, content: str) -> Path:
     (path / "variables").mkdir(parents=True)
     for name in ("saved_model.pb", "variables/index"):

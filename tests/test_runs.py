@@ -6,6 +6,7 @@ processes; elsewhere the command runs in this one, see conftest.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -286,36 +287,125 @@ def test_a_directory_with_other_things_is_refused_and_kept(
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-@pytest.mark.parametrize("override", ["model=lstm", "seed=2", "train.epochs=9"])
+@pytest.mark.parametrize("override", ["model=lstm", "seed=2", "train.epochs=9", "task=translation"])
 def test_what_was_trained_cannot_be_contradicted_afterwards(
     run: Path, command_here: Command, override: str
 ) -> None:
     done = command_here("mode=evaluate", f"run={run}", override)
     assert done.returncode == 1
     assert "can't be changed" in done.stderr
+    assert len(done.stderr) < 300
+
+
+def cut(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def garbled(content: bytes) -> bytes:
+    return content[:20] + b"\x00{\xff"
+
+
+def missing(content: bytes) -> None:
+    return None
+
+
+def of_another_task(content: bytes) -> bytes:
+    return content.replace(b"name: sentiment", b"name: speech")
+
+
+def of_another_run(content: bytes) -> bytes:
+    file = io.BytesIO()
+    np.savez(file, **{"model:0": np.zeros(1), "state": np.frombuffer(b"{}", np.uint8)})
+    return file.getvalue()
 
 
 @pytest.mark.parametrize(
-    ("damage", "mode", "told"),
+    ("path", "damage", "mode", "told"),
     [
-        ("config.yaml", "evaluate", "config.yaml is damaged"),
-        ("model.keras", "evaluate", "model.keras is damaged"),
-        ("saved_model/saved_model.pb", "predict", "saved_model is damaged"),
-        ("checkpoints/best.npz", "train", "best.npz is damaged"),
-        ("metrics.json", "evaluate", "metrics.json is damaged"),
-        ("codec/tokens.json", "evaluate", "tokens.json is damaged"),
+        ("config.yaml", cut, "evaluate", "config.yaml is damaged"),
+        ("config.yaml", garbled, "train", "config.yaml is damaged"),
+        ("config.yaml", missing, "predict", "holds no config.yaml"),
+        ("config.yaml", of_another_task, "evaluate", "no such task: 'speech'"),
+        ("model.keras", cut, "evaluate", "model.keras is damaged"),
+        ("model.keras", garbled, "export", "model.keras is damaged"),
+        ("model.keras", missing, "evaluate", "go on with mode=train"),
+        ("saved_model/saved_model.pb", cut, "predict", "saved_model is damaged"),
+        ("saved_model/variables/variables.index", garbled, "predict", "saved_model is damaged"),
+        ("saved_model/assets.extra/imports.txt", missing, "predict", "saved_model is damaged"),
+        ("checkpoints/best.npz", cut, "train", "best.npz is damaged"),
+        (
+            "checkpoints/best.npz",
+            of_another_run,
+            "train",
+            "best.npz is damaged or of another model",
+        ),
+        ("checkpoints/last.npz", garbled, "train", "last.npz is damaged"),
+        ("metrics.json", cut, "evaluate", "metrics.json is damaged"),
+        ("metrics.json", garbled, "train", "metrics.json is damaged"),
+        ("history.jsonl", garbled, "evaluate", "history.jsonl is damaged"),
+        ("codec/tokens.json", cut, "evaluate", "tokens.json is damaged"),
+        ("codec/label.json", missing, "train", "label.json is damaged or missing"),
     ],
 )
 def test_a_damaged_run_is_told_in_one_line(
-    copy: Path, command_here: Command, damage: str, mode: str, told: str
+    copy: Path,
+    command_here: Command,
+    path: str,
+    damage: Callable[[bytes], bytes | None],
+    mode: str,
+    told: str,
 ) -> None:
-    path = copy / damage
-    path.write_bytes(path.read_bytes()[:20] + b"\x00{")
-    extra = ["input=x"] if mode == "predict" else []
-    done = command_here(f"mode={mode}", f"run={copy}", *extra)
+    content = damage((copy / path).read_bytes())
+    (copy / path).unlink()
+    if content is not None:
+        (copy / path).write_bytes(content)
+    more = {"predict": ["input=x"], "evaluate": ["evaluate.diagnostics=false"]}.get(mode, [])
+    done = command_here(f"mode={mode}", f"run={copy}", *more)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert told in done.stderr.splitlines()[-1]
+    assert not half_written(copy)
+
+
+def test_a_codec_that_is_gone_is_taken_from_the_data_again(
+    copy: Path, run: Path, command_here: Command
+) -> None:
+    shutil.rmtree(copy / "codec")
+    done = command_here("mode=evaluate", f"run={copy}", "evaluate.diagnostics=false")
+    assert done.returncode == 0, done.stderr
+    assert read(copy)["test"] == read(run)["test"]
+    for name in ("tokens.json", "label.json"):
+        assert (copy / "codec" / name).read_bytes() == (run / "codec" / name).read_bytes()
+
+
+def test_an_export_that_was_killed_between_two_renames_is_mended(
+    copy: Path, command_here: Command
+) -> None:
+    (copy / "saved_model").rename(copy / ".old.saved_model")
+    done = command_here("mode=predict", f"run={copy}", "input=x")
+    assert done.returncode == 1
+    assert "make one with mode=export" in done.stderr.splitlines()[-1]
+    done = command_here("mode=evaluate", f"run={copy}", "evaluate.diagnostics=false")
+    assert done.returncode == 0, done.stderr
+    assert (copy / "saved_model" / "saved_model.pb").exists()
+    assert not half_written(copy)
+
+
+@pytest.mark.parametrize("place", ["file", "file/below", "/proc/run", "/dev/null/run", "a" * 300])
+def test_a_place_where_nothing_can_be_written_is_told_in_one_line(
+    quick: list[str], run: Path, command_here: Command, tmp_path: Path, place: str
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    commands = [[*quick, f"hydra.run.dir={place}"], ["mode=train", f"run={place}"]]
+    if place != "file":
+        commands.append(["mode=predict", f"run={run}", "input=x", f"output={place}"])
+    for arguments in commands:
+        done = command_here(*arguments)
+        assert done.returncode == 1
+        assert len(done.stderr.splitlines()) == 1
+        assert done.stderr.startswith("error: ")
+    assert (tmp_path / "file").read_text() == "mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_another_run_gives_its_vectors(run: Path) -> None:
