@@ -1,6 +1,7 @@
 """Which rows go to which split: without duplicates, exact in size and stratified.
 
-Only a hash of a row's content decides, so the order of the rows does not matter.
+Only a hash of a row's content decides, so the order of the rows does not matter, except for which
+spelling stays of duplicates that are spelt differently.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ DROPPED = -1
 class Division:
     """split (N,) int8: a place in PARTS, or DROPPED; the rest are numbers of rows.
 
-    duplicates  dropped from train (or from all, where we divide): the same as an earlier row.
-    conflicts   contents that occur with more than one stratum, such as a text with two labels.
+    duplicates  dropped from train (or from all, where we divide): the same as a row that stays.
+    conflicts   contents that occur with more than one stratum, such as a text with two labels. In
+                train the most frequent one stays, and of equally frequent ones the lowest.
     overlaps    dropped from a given split because they also are in the later one, by name.
     kept_duplicates  left in given validation and test splits, so that their scores compare with
                      published ones.
@@ -66,7 +68,8 @@ def divide(
 
     hashes (N,) uint64 of the contents; strata (N,) the rank of the stratum among all; given (N,) a
     place in PARTS. Shares are of the rows given for training, once duplicates are dropped; those
-    of splits that are given are not looked at.
+    of splits that are given are not looked at. A share above 0 is at least one row, and each
+    stratum keeps a row in train.
     """
     split = given.astype(np.int8)
     duplicates, kept_duplicates, conflicts, overlaps = _drop_repeated(hashes, strata, split)
@@ -81,8 +84,9 @@ def divide(
     pool = np.count_nonzero(split == 0)
     for part in (2, 1):
         if not np.any(given == part):
-            rows = np.flatnonzero(split == 0)
-            split[_draw(ranks, strata, rows, round(pool * shares[PARTS[part]]))] = part
+            rows, share = np.flatnonzero(split == 0), shares[PARTS[part]]
+            wanted = max(1, round(pool * share)) if share > 0 else 0
+            split[_draw(ranks, strata, rows, wanted)] = part
     return Division(split, duplicates, conflicts, overlaps, kept_duplicates, limited)
 
 
@@ -100,7 +104,7 @@ def _drop_repeated(
     starts = np.flatnonzero(first)
     sorted_strata = strata[order]
     lowest = np.minimum.reduceat(sorted_strata, starts)
-    conflicts = np.count_nonzero(np.maximum.reduceat(sorted_strata, starts) != lowest)
+    conflicting = np.maximum.reduceat(sorted_strata, starts) != lowest
     sorted_split = split[order]
     latest = np.maximum.reduceat(sorted_split, starts)[group]
     overlaps = {}
@@ -109,16 +113,33 @@ def _drop_repeated(
         if over.any():
             overlaps[name] = int(np.count_nonzero(over))
     over = sorted_split < latest
-    # Stable sorting keeps rows of one content in the order of reading: the first stays.
     training = sorted_split == 0
-    repeated = training & ~over & ~first
-    seen_here = np.zeros(len(starts), bool)
-    seen_here[group[training & first]] = True
-    repeated &= seen_here[group]
+    # A content that is left in train is nowhere else, so that all of its rows have a say.
+    stays = np.zeros(len(order), bool)
+    stays[_representatives(group, starts, sorted_strata, conflicting)] = True
+    repeated = training & ~over & ~stays
     split[order[over | repeated]] = DROPPED
     held_out = ~training & ~over
     kept = np.count_nonzero(held_out) - len(np.unique(group[held_out]))
-    return int(np.count_nonzero(repeated)), int(kept), int(conflicts), overlaps
+    return int(np.count_nonzero(repeated)), int(kept), int(conflicting.sum()), overlaps
+
+
+def _representatives(
+    group: np.ndarray, starts: np.ndarray, strata: np.ndarray, conflicting: np.ndarray
+) -> np.ndarray:
+    """(G,) the row that stays of each group: the first with the group's most frequent stratum.
+
+    group, strata (N,) of rows in the order of their groups, which start at starts (G,).
+    """
+    rows = np.flatnonzero(conflicting[group])
+    rows = rows[np.lexsort((strata[rows], group[rows]))]
+    new = (np.diff(group[rows], prepend=-1) != 0) | (np.diff(strata[rows], prepend=-1) != 0)
+    firsts, counts = rows[new], np.diff(np.flatnonzero(new), append=len(rows))
+    firsts = firsts[np.lexsort((strata[firsts], -counts, group[firsts]))]
+    groups, best = np.unique(group[firsts], return_index=True)
+    chosen = starts.copy()
+    chosen[groups] = firsts[best]
+    return chosen
 
 
 def _mix(hashes: np.ndarray, seed: int) -> np.ndarray:

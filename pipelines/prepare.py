@@ -236,11 +236,12 @@ class _Preparation:
             seed=self.settings.division_seed,
         )
         wanted = ["train"] + [n for n in shares if n in given or shares[n] > 0]
+        kept = f", and train keeps one of each {self.stratify}" if self.stratify else ""
         for name in wanted:
             if not np.any(divided.split == division.PARTS.index(name)):
                 raise UserError(
                     f"the {name} split is empty: {self.name} has {len(rows.hashes):,} rows, "
-                    f"{np.count_nonzero(divided.split >= 0):,} of them used and different; "
+                    f"{np.count_nonzero(divided.split >= 0):,} of them used and different{kept}; "
                     "give more rows, or change prepare.validation, prepare.test or prepare.limit"
                 )
         return divided

@@ -126,6 +126,22 @@ def test_labels_are_words_or_numbers_and_two_or_more(
     assert codec["names"] == list(labels)
 
 
+@pytest.mark.parametrize("labels", ["aabb", "aaaab", "aabbcc"])
+def test_a_handful_of_rows_is_enough(tmp_path: Path, labels: str) -> None:
+    path = write(tmp_path / "a.csv", [(f"text number {n}", a) for n, a in enumerate(labels)])
+    shares = ["prepare.validation=0.08", "prepare.test=0.12"]
+    metrics = train(tmp_path / "run", f"data.path={path}", *shares, "evaluate.diagnostics=true")
+    assert metrics["data"]["splits"] == {"train": len(labels) - 2, "validation": 1, "test": 1}
+    assert (tmp_path / "run" / "report.html").exists()
+
+
+def test_too_few_rows_for_three_splits(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", ROWS[:3])
+    message = fails(tmp_path, f"data.path={path}")
+    assert "validation split is empty" in message
+    assert "train keeps one of each label" in message
+
+
 def test_training_rows_that_are_also_in_test_are_dropped_and_counted(tmp_path: Path) -> None:
     write(tmp_path / "train.csv", ROWS)
     write(tmp_path / "test.csv", [(f" {ROWS[0][0].upper()} ", ROWS[0][1]), ("other", "negative")])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+from collections import Counter
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -38,7 +41,6 @@ def test_alike_but_for_case_width_and_space() -> None:
 def test_exact_stratified_and_independent_of_order(
     pairs: list[tuple[int, int]], random: object, seed: int
 ) -> None:
-    # A text has one label here: with two, the first row decides, and so does the order.
     rows = [(f"text {number}", number % (label_count + 1)) for number, label_count in pairs]
     label_of = dict(rows[::-1])
     rows = [(text, label_of[text]) for text, _ in rows]
@@ -56,8 +58,8 @@ def test_exact_stratified_and_independent_of_order(
     assert first.duplicates == len(rows) - len(distinct)
     room = len(distinct) - len({label for _, label in distinct})
     sizes = np.bincount(first.split[first.split >= 0], minlength=3)
-    assert sizes[2] == min(round(0.2 * len(distinct)), room)
-    assert sizes[1] == min(round(0.1 * len(distinct)), room - sizes[2])
+    assert sizes[2] == min(max(1, round(0.2 * len(distinct))), room)
+    assert sizes[1] == min(max(1, round(0.1 * len(distinct))), room - sizes[2])
     kept = first.split != DROPPED
     labels = np.array([label for _, label in rows])
     for label in set(labels):
@@ -71,12 +73,92 @@ def test_another_seed_divides_otherwise() -> None:
     assert not np.array_equal(divided(texts, labels).split, divided(texts, labels, seed=1).split)
 
 
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 12), st.integers(0, 3), st.sampled_from([0, 0, 0, 1, 2])),
+        min_size=1,
+        max_size=80,
+    ),
+    st.randoms(use_true_random=False),
+    st.sampled_from([None, 5]),
+)
+@settings(max_examples=150, deadline=None)
+def test_of_conflicting_labels_the_most_frequent_stays_whatever_the_order(
+    rows: list[tuple[int, int, int]], random: random.Random, limit: int | None
+) -> None:
+    """Rows are of content, label and the split they are given for."""
+    shuffled = list(rows)
+    random.shuffle(shuffled)
+    seen = []
+    for order in (rows, shuffled):
+        texts, labels, parts = zip(*order, strict=True)
+        made = divided([f"text {t}" for t in texts], list(labels), list(parts), limit=limit)
+        held = zip(texts, labels, made.split.tolist(), strict=True)
+        kept = sorted(row for row in held if row[2] != DROPPED)
+        seen.append((kept, made.conflicts, made.duplicates, made.limited))
+    assert seen[0] == seen[1]
+    labels_of: dict[int, Counter[int]] = {}
+    for text, label, _ in rows:
+        labels_of.setdefault(text, Counter())[label] += 1
+    assert seen[0][1] == sum(len(labels) > 1 for labels in labels_of.values())
+    held_out = {text for text, _, part in rows if part}
+    for text, label, _ in seen[0][0]:
+        if text not in held_out:
+            counts = labels_of[text]
+            assert counts[label] == max(counts.values())
+            assert all(counts[other] < counts[label] for other in range(label))
+
+
 def test_duplicates_and_conflicts_by_hand() -> None:
-    texts = ["a", "A", "b", "b ", "c", "a", "d"]
-    labels = [0, 0, 0, 1, 1, 1, 0]
+    texts = ["a", "A", "b", "b ", "c", "a", "d", "e", "e", "e"]
+    labels = [0, 0, 1, 0, 1, 1, 0, 0, 2, 2]
     made = divided(texts, labels, shares={"validation": 0.0, "test": 0.0})
-    assert made.split.tolist() == [0, DROPPED, 0, DROPPED, 0, DROPPED, 0]
-    assert (made.duplicates, made.conflicts) == (3, 2)
+    gone = DROPPED
+    assert made.split.tolist() == [0, gone, gone, 0, 0, gone, 0, gone, 0, gone]
+    assert (made.duplicates, made.conflicts) == (5, 3)
+
+
+def mixed(number: int, start: int) -> int:
+    """One round of splitmix64, in whole numbers."""
+    number ^= start
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        number = (number ^ (number >> shift)) * factor % 2**64
+    return number ^ (number >> 31)
+
+
+@pytest.mark.parametrize("seed", [0, 7])
+def test_what_a_division_of_many_rows_is_made_of(seed: int) -> None:
+    """Sizes, shares of each stratum and the order in which rows are drawn, told independently.
+
+    So that the splits of people's data stay as they are from one version to the next.
+    """
+    texts = [f"review number {i} of a thousand" for i in range(1000)]
+    labels = [(i * i) % 7 % 3 for i in range(1000)]
+    made = divided(texts, labels, shares={"validation": 0.08, "test": 0.12}, seed=seed)
+    assert np.bincount(made.split).tolist() == [800, 80, 120]
+    start = int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0])
+    order = sorted(range(1000), key=lambda i: mixed(content_hash([texts[i]]), start))
+    for label, count in Counter(labels).items():
+        of_label = [made.split[i] for i in order if labels[i] == label]
+        test, validation = of_label.count(2), of_label.count(1)
+        assert of_label == [2] * test + [1] * validation + [0] * (count - test - validation)
+        assert abs(test - 0.12 * count) < 1
+        assert abs(validation - 80 * (count - test) / 880) < 1
+
+
+@pytest.mark.parametrize("labels", [[0, 0, 1, 1], [0, 1, 1, 1], [0, 0, 0, 0, 1], [0, 1, 2, 0, 1]])
+def test_a_handful_of_rows_has_one_in_every_split(labels: list[int]) -> None:
+    shares = {"validation": 0.08, "test": 0.12}
+    made = divided([f"text {i}" for i in range(len(labels))], labels, shares=shares)
+    assert np.bincount(made.split).tolist() == [len(labels) - 2, 1, 1]
+    assert {labels[i] for i in np.flatnonzero(made.split == 0)} == set(labels)
+
+
+def test_three_rows_have_one_in_every_split_where_there_are_no_labels() -> None:
+    made = divided(["a", "b", "c"], [0, 0, 0], shares={"validation": 0.08, "test": 0.12})
+    assert np.bincount(made.split).tolist() == [1, 1, 1]
+    none = divided(["a", "b", "c"], [0, 0, 0], shares={"validation": 0.0, "test": 0.0})
+    assert none.split.tolist() == [0, 0, 0]
 
 
 def test_given_splits_by_hand() -> None:
