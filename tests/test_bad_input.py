@@ -70,6 +70,50 @@ def test_a_missing_column_is_told_with_those_that_are_there(tmp_path: Path) -> N
     assert "review" in message
 
 
+def headless(path: Path, rows: list[tuple[str, ...]]) -> Path:
+    write(path, rows[1:], rows[0])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("rows", "advice"),
+    [
+        (ROWS, "data.text_column=0 data.label_column=1"),
+        ([(label, text) for text, label in ROWS], "data.text_column=1 data.label_column=0"),
+        (
+            [(str(n), label, "2024-05-01", text) for n, (text, label) in enumerate(ROWS)],
+            "data.text_column=3 data.label_column=1",
+        ),
+    ],
+)
+def test_a_file_without_a_header_is_told_with_positions_that_work(
+    tmp_path: Path, rows: list[tuple[str, ...]], advice: str
+) -> None:
+    path = headless(tmp_path / "a.csv", rows)
+    message = fails(tmp_path, f"data.path={path}")
+    assert "first line looks like data" in message
+    assert f"set {advice} " in message
+    metrics = train(tmp_path / "run", f"data.path={path}", *advice.split())
+    assert metrics["data"]["rows"] == len(ROWS)
+    assert set(metrics["data"]["strata"]["train"]) == {"positive", "negative"}
+
+
+@pytest.mark.parametrize(
+    ("header", "told"),
+    [
+        (("review", "stars"), "choices: review, stars"),
+        (("review text of the customer", "number of stars"), "choices: number of stars"),
+        (("txt", "lbl"), "did you mean 'txt'?"),
+    ],
+)
+def test_a_header_with_other_names_is_not_taken_for_data(
+    tmp_path: Path, header: tuple[str, str], told: str
+) -> None:
+    message = fails(tmp_path, f"data.path={write(tmp_path / 'a.csv', ROWS, header)}")
+    assert told in message
+    assert "looks like data" not in message
+
+
 def test_a_single_class(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", [(text, "positive") for text, _ in ROWS])
     assert "at least two" in fails(tmp_path, f"data.path={path}")

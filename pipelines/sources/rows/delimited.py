@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from pipelines.contracts import RowIssues, UserError
 from pipelines.sources.rows.lines import LONGEST, raw_lines
+
+LONGEST_NAME = 60
+"""Characters of a column's name, probably."""
 
 
 def delimited_columns(path: Path, delimiter: str, quoting: bool) -> list[str]:
@@ -45,6 +49,39 @@ def delimited_records(
                     f"columns are 0 to {width - 1} (counted from 0)"
                 )
             yield line, pick(record)
+
+
+def columns_without_header(
+    path: Path, keys: Sequence[str], delimiter: str, quoting: bool
+) -> dict[str, int] | None:
+    """Likely positions of a text or a label by key, if the first line looks like the others.
+
+    That is, if it holds a number or a long text, or what its column holds again further down.
+    """
+    rows = [record for _, record in islice(_records(path, delimiter, quoting, RowIssues()), 100)]
+    first, width = rows[0], len(rows[0])
+    columns = list(zip(*(row for row in rows if len(row) == width), strict=True))
+    again = any(name in column[1:] for name, column in zip(first, columns, strict=True))
+    if width < len(keys) or not (again or any(map(_is_no_name, first))):
+        return None
+    lengths = [sum(map(len, column)) for column in columns]
+    by_length = sorted(range(width), key=lambda position: -lengths[position])
+    texts = [key for key in keys if key != "label"]
+    found = dict(zip(texts, sorted(by_length[: len(texts)]), strict=True))
+    if "label" in keys:
+        different = [len(set(column)) for column in columns]
+        # What is always the same is no label; of the others, that with the fewest values.
+        rest = sorted(by_length[len(texts) :], key=lambda position: different[position])
+        found["label"] = next((position for position in rest if different[position] > 1), rest[0])
+    return found
+
+
+def _is_no_name(field: str) -> bool:
+    try:
+        float(field)
+    except ValueError:
+        return len(field) > LONGEST_NAME
+    return True
 
 
 def _picker(positions: Sequence[int]) -> Any:

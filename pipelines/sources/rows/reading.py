@@ -11,7 +11,11 @@ from typing import Any
 
 from pipelines.contracts import RowIssues, UserError
 from pipelines.errors import suggest
-from pipelines.sources.rows.delimited import delimited_columns, delimited_records
+from pipelines.sources.rows.delimited import (
+    columns_without_header,
+    delimited_columns,
+    delimited_records,
+)
 from pipelines.sources.rows.json_lines import json_columns, json_records
 from pipelines.sources.rows.lines import COMPRESSIONS, extension, read_lines
 from pipelines.sources.rows.parquet import parquet_columns, parquet_records
@@ -111,6 +115,8 @@ def check_columns(
             )
         return
     if not positions:
+        if separator is not None and by_setting and set(names).isdisjoint(columns.values()):
+            _check_header(path, columns, separator, quoting)
         for key, column in columns.items():
             setting = f"data.{key}_column: " if by_setting else ""
             _check_name(path, setting, str(column), names, separator)
@@ -154,6 +160,19 @@ def _check_name(
     if separator is not None and others:
         hint = f"its header is {names[0]!r}: set data.delimiter={DELIMITERS[others[0]]}"
     raise UserError(f"{setting}{path.name} has no column {name!r}; {hint}")
+
+
+def _check_header(
+    path: Path, columns: Mapping[str, str | int], separator: str, quoting: bool
+) -> None:
+    found = columns_without_header(path, list(columns), separator, quoting)
+    if found is not None:
+        key, column = next(iter(columns.items()))
+        remedy = " ".join(f"data.{key}_column={position}" for key, position in found.items())
+        raise UserError(
+            f"data.{key}_column: {path.name} has no column {column!r}, and its first line looks "
+            f"like data, not like a header: set {remedy} (positions, counted from 0)"
+        )
 
 
 def _check_records(path: Path, columns: list[str | int], separator: str, quoting: bool) -> None:
