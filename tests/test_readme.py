@@ -1,0 +1,119 @@
+"""Every command that README.md and conf/ show can be given: its settings exist and go together."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT, Command, Finished
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from main import _command_line
+from pipelines.contracts import UserError
+from pipelines.run import restored
+from pipelines.schema import check, parse, register_resolvers
+
+START = "python main.py"
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def whole_lines(text: str) -> list[str]:
+    """Lines that end in a backslash are joined with the next."""
+    return re.sub(r"\\\n[\s#]*", "", text).splitlines()
+
+
+def shown() -> list[str]:
+    """What README.md shows in blocks of code or within a line, and what conf/ says in comments."""
+    commands, fenced = [], False
+    for line in whole_lines(README):
+        fenced ^= line.startswith("```")
+        if (fenced or line.startswith("    ")) and line.strip().startswith(START):
+            commands.append(line.strip())
+        commands += re.findall(rf"`({START}[^`]*)`", line)
+    for path in sorted((ROOT / "conf").rglob("*.yaml")):
+        for line in whole_lines(path.read_text(encoding="utf-8")):
+            if line.startswith("#") and START in line:
+                commands.append(line[line.index(START) :])
+    return list(dict.fromkeys(commands))
+
+
+COMMANDS = shown()
+
+
+def arguments_of(command: str) -> list[str]:
+    return shlex.split(command, comments=True)[2:]
+
+
+def once(argument: str) -> str:
+    """Of a setting that is swept over, its first value."""
+    override = OverridesParser.create().parse_override(argument)
+    if not override.is_sweep_override():
+        return argument
+    return f"{override.get_key_element()}={next(override.sweep_string_iterator())}"
+
+
+def write_files(data: dict[str, Any], folder: Path) -> None:
+    """Writes, with two rows, the files that the command names and the folder lacks."""
+    columns = [value for key, value in data.items() if key.endswith("_column")]
+    for key, value in data.items():
+        named = isinstance(value, str) and re.fullmatch(r"[^\s:]+\.\w+", value)
+        path = folder / str(value)
+        if key.endswith("_column") or not named or path.exists():
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        mark = {".csv": ",", ".tsv": "\t"}.get(path.suffix)
+        rows = [columns, *([f"{c} {n}" for c in columns] for n in "ab")] if mark else [["a"], ["b"]]
+        path.write_text("".join(f"{(mark or '').join(row)}\n" for row in rows))
+
+
+def test_commands_are_found() -> None:
+    assert f"{START} task=sentiment model=gru" in COMMANDS
+    assert any("run=DIR" in command for command in COMMANDS)
+    assert len(COMMANDS) > 30
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if "=" in c])
+def test_a_command_that_is_shown_can_be_given(
+    command: str, finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    register_resolvers()
+    run = str(finished.directory)
+    given = [re.sub(r"\bDIR$", run, text) for text in arguments_of(command)]
+    given = [text.replace("DIR/", "") for text in given]
+    overrides = [once(text) for text in _command_line(given) if not text.startswith("-")]
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        values = restored(compose("config", overrides), overrides)
+    config = parse(values)
+    write_files(values["data"], tmp_path)
+    try:
+        check(config)
+    except UserError as error:
+        # What isn't installed, or has to be downloaded, need not be here.
+        if not re.search(r"pip install|network|download", str(error)):
+            raise
+
+
+@pytest.mark.parametrize(
+    "command", [c for c in COMMANDS if re.search(r" -", c) and "--multirun" not in c]
+)
+def test_a_question_that_is_shown_is_answered(command: str, command_here: Command) -> None:
+    done = command_here(*arguments_of(command))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+MISTAKES = re.findall(rf"^    \$ ({START}.*)\n    (error: .*)$", README, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("command", "told"), MISTAKES)
+def test_a_mistake_that_is_shown_is_answered_as_shown(
+    command: str, told: str, command_here: Command
+) -> None:
+    done = command_here(*arguments_of(command))
+    assert done.returncode == 1
+    assert done.stderr == f"{told}\n"
