@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from models.selection import largest, log_normalizer, ngram_successors, sample
+from models.selection import largest, log_probability, ngram_successors, sample
 from models.settings import Sample
 
 NEVER = -np.inf
@@ -70,8 +70,12 @@ def best(at: Position, beam: int, end: int, forbidden: Sequence[int]) -> Choice:
     bias = np.zeros(at.logits.shape[-1], np.float32)
     bias[[end, *forbidden]] = NEVER
     shape = tf.shape(at.log_probability)
-    normalizer = tf.reshape(log_normalizer(flat(at.logits)), shape)
+    logits = flat(at.logits)
     values, tokens = largest(flat(at.allowed), beam, bias)
+    # The likelier of these two, and its logit, give the normalizer.
+    ends = logits[:, end] > values[:, 0]
+    likely, logit = tf.where(ends, end, tokens[:, 0]), tf.where(ends, logits[:, end], values[:, 0])
+    normalizer = tf.reshape(logit - log_probability(logits, likely), shape)
     each = values.shape[-1]
     values = tf.reshape(values, [shape[0], shape[1], each])
     tokens = tf.reshape(tokens, [shape[0], shape[1] * each])
@@ -84,13 +88,13 @@ def best(at: Position, beam: int, end: int, forbidden: Sequence[int]) -> Choice:
     if each < beam:
         missing = [[0, 0], [0, beam - each]]
         going, tokens = tf.pad(going, missing, constant_values=NEVER), tf.pad(tokens, missing)
-    log_probability, place = tf.math.top_k(going, beam)
-    least = tf.math.top_k(tf.concat([ended, log_probability], 1), beam).values[:, -1:]
+    longer, place = tf.math.top_k(going, beam)
+    least = tf.math.top_k(tf.concat([ended, longer], 1), beam).values[:, -1:]
     return Choice(
         end=tf.where(ended >= least, ended, NEVER),
         parent=tf.minimum(place // each, shape[1] - 1),
         token=tf.gather(tokens, place, batch_dims=1),
-        log_probability=log_probability,
+        log_probability=longer,
     )
 
 
@@ -110,14 +114,13 @@ def drawn(
         top_p=settings.top_p,
     )
     token = tf.where(at.must, end, tf.reshape(token, shape))
-    normalizer = tf.reshape(log_normalizer(flat(at.logits)), shape)
-    gain = tf.gather(at.logits, token, batch_dims=2) - normalizer
-    log_probability = _longer(at.log_probability, gain)
+    gain = log_probability(flat(at.logits), tf.reshape(token, [-1]))
+    total = _longer(at.log_probability, tf.reshape(gain, shape))
     return Choice(
-        end=tf.where(token == end, log_probability, NEVER),
+        end=tf.where(token == end, total, NEVER),
         parent=tf.broadcast_to(tf.range(shape[1]), shape),
         token=token,
-        log_probability=tf.where(token == end, NEVER, log_probability),
+        log_probability=tf.where(token == end, NEVER, total),
     )
 
 

@@ -13,13 +13,15 @@ BELOW_ONE = 1 - 2**-20
 """Or rounding could draw what lies behind the last token with a probability."""
 
 
-def log_normalizer(logits: tf.Tensor) -> tf.Tensor:
-    """(N,): log sum exp of each row of logits (N, V).
+def log_probability(logits: tf.Tensor, token: tf.Tensor) -> tf.Tensor:
+    """(N,): of one token (N,) in each row of logits (N, V); at least log 1e-37 = -85.
 
-    By way of softmax, whose largest value is exp(max) / sum exp: its one fused pass takes a third
-    of the time of TensorFlow's reduce_logsumexp.
+    Softmax is one fused pass, in a quarter of the time of TensorFlow's reduce_logsumexp. What this
+    gives for a likely token, taken from its logit, is the log sum exp of the row.
     """
-    return tf.reduce_max(logits, -1) - tf.math.log(tf.reduce_max(tf.nn.softmax(logits), -1))
+    first = tf.range(tf.size(token)) * logits.shape[-1]
+    chosen = tf.gather(tf.reshape(tf.nn.softmax(logits), [-1]), first + token)
+    return tf.math.log(tf.maximum(chosen, 1e-37))
 
 
 def largest(scores: tf.Tensor, k: int, bias: np.ndarray) -> tuple[tf.Tensor, tf.Tensor]:
@@ -104,19 +106,16 @@ def sample(
         return _drawn(tf.nn.softmax(values), tokens, uniform, top_p)[0]
     if top_p in (None, 1):
         return _place(tf.nn.softmax(logits), uniform)
-    normalizer = log_normalizer(logits)
-
-    def among(k: int, logits: tf.Tensor, *rest: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        normalizer, uniform = rest
-        values, tokens = largest(logits, k, bias)
-        return _drawn(tf.exp(values - normalizer[:, tf.newaxis]), tokens, uniform, top_p)
-
-    token, whole = among(min(NUCLEUS, size), logits, normalizer, uniform)
+    values, tokens = largest(logits, NUCLEUS, bias)
+    highest = log_probability(logits, tokens[:, 0])[:, tf.newaxis]
+    token, whole = _drawn(tf.exp(values - values[:, :1] + highest), tokens, uniform, top_p)
     rest = tf.where(~whole)
 
     def sorted_whole() -> tf.Tensor:
-        rows = [tf.gather(x, rest[:, 0]) for x in (logits, normalizer, uniform)]
-        return tf.tensor_scatter_nd_update(token, rest, among(size, *rows)[0])
+        values, tokens = tf.math.top_k(tf.gather(logits, rest[:, 0]), size)
+        numbers = tf.gather(uniform, rest[:, 0])
+        drawn, _ = _drawn(tf.nn.softmax(values), tokens, numbers, top_p)
+        return tf.tensor_scatter_nd_update(token, rest, drawn)
 
     return tf.cond(tf.shape(rest)[0] > 0, sorted_whole, lambda: token)
 
