@@ -6,7 +6,6 @@ Read once → divide → fit the codec on train → encode all in one pass → p
 from __future__ import annotations
 
 import dataclasses
-import time
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -45,8 +44,7 @@ EVERY = 1000
 class Prepared:
     """splits by name, "train" first; report: JSON-able facts about rows, splits and codec.
 
-    content  digest of the encoded data. seconds: that this call took. reused: nothing had to be
-    read or encoded.
+    content  digest of the encoded data. reused: nothing had to be read or encoded.
     """
 
     splits: Mapping[str, Split]
@@ -54,7 +52,6 @@ class Prepared:
     report: Mapping[str, Any]
     content: str
     directory: Path
-    seconds: float
     reused: bool
 
 
@@ -84,7 +81,6 @@ def prepare(
     `task_codec` are unfitted codecs by field; afterwards they are fitted. UserError if rows can't
     be read, a split is empty, a codec can't be fitted, or the cache can't be written.
     """
-    started = time.monotonic()
     decisive = {"cleaning": None if cleaning is None else dataclasses.asdict(cleaning)}  # type: ignore[call-overload]
     decisive |= {k: v for k, v in dataclasses.asdict(settings).items() if k != "cache_dir"}
     columns = [list(reads), list(identity), stratify]
@@ -109,8 +105,7 @@ def prepare(
         raise UserError(f"the cache {directory} vanished while it was written; try again")
     codec.load(directory / "codec")
     opened = splits.open_splits(directory, meta["splits"], codec.spec)
-    seconds = time.monotonic() - started
-    return Prepared(opened, codec, meta["report"], meta["content"], directory, seconds, reused)
+    return Prepared(opened, codec, meta["report"], meta["content"], directory, reused)
 
 
 class _Preparation:

@@ -77,12 +77,6 @@ class LabelCodec(FieldCodec):
     def decode(self, numbers: np.ndarray) -> str:
         return self.names[int(numbers)]
 
-    def name_of(self, numbers: tf.Tensor) -> tf.Tensor:
-        """Graph code: class numbers of any shape to label text."""
-        import tensorflow as tf
-
-        return tf.gather(tf.constant(self.names), numbers)
-
     @property
     def field(self) -> Field:
         return Field(shape=(), dtype="int32")

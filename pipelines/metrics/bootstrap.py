@@ -106,28 +106,8 @@ def measure_all(
     return {name: one for name, one in measured.items() if np.isfinite(one.samples).any()}
 
 
-def measure(score: Score, n: int, *, resamples: int = 1000, seed: int) -> dict[str, Any]:
-    """One score's entry of metrics.json: value and 95% percentile interval, see Measurement."""
-    measured = measure_all({score.name: score}, n, resamples=resamples, seed=seed)
-    if not measured:
-        raise ValueError(
-            f"{score.name} must be defined on the split, got NaN; check its references"
-        )
-    return measured[score.name].entry()
-
-
-def compare(a: Score, b: Score, n: int, *, resamples: int = 1000, seed: int) -> Comparison:
-    """Paired bootstrap of two systems' scores on the same n examples (Koehn 2004)."""
-    measured = measure_all({"a": a, "b": b}, n, resamples=resamples, seed=seed)
-    if len(measured) < 2:
-        raise ValueError(
-            f"{a.name} must be defined for both systems, got NaN; check the references"
-        )
-    return compare_measured(measured["a"], measured["b"])
-
-
 def compare_measured(a: Measurement, b: Measurement) -> Comparison:
-    """As `compare`, for two that were measured with the same n, resamples and seed."""
+    """Paired bootstrap (Koehn 2004) of two scores with the same n, resamples and seed."""
     differences = a.samples - b.samples
     differences = differences[np.isfinite(differences)]
     low, high = interval(differences)
