@@ -31,11 +31,13 @@ def write(
     source_length: tf.Tensor,
     detail: bool = False,
     read: tf.Tensor | None = None,
+    numbers: tf.Tensor | None = None,
 ) -> dict[str, tf.Tensor]:
     """Graph code: what the decoder writes for each row.
 
     source_length (B,), which the longest answer goes by. read (B, S): what stands at each position
-    of the memory, as text, to replace unknown tokens by; None if they must not be written.
+    of the memory, as text, to replace unknown tokens by; None if they must not be written. numbers
+    (B,) int32: a sample is drawn by it, so that it doesn't depend on the batch.
 
     "text" (B,) and its "score" (B,), by which `decode` ranks; with several answers also "texts" and
     "scores" (B, A), the best first. In detail also "tokens" (B, T), as text, and the "attention"
@@ -51,6 +53,7 @@ def write(
         forbidden=(PAD, BEGIN) if read is not None else (PAD, UNKNOWN, BEGIN),
         source_length=source_length,
         want_attention=detail or read is not None,
+        numbers=numbers,
     )
     tokens = codec.tokens(found.ids)
     if read is not None:
@@ -64,6 +67,13 @@ def write(
     if detail:
         written |= {"tokens": tokens[:, 0], "attention": found.attention[:, 0]}
     return written
+
+
+def numbers_of(ids: tf.Tensor) -> tf.Tensor:
+    """(B,) int32 by the content of ids (B, T), whatever the padding: sums of ids by place."""
+    place = tf.range(1, tf.shape(ids)[1] + 1, dtype=tf.int64)
+    factors = (place * 2654435761) % (2**31 - 1)
+    return tf.cast(tf.reduce_sum(tf.cast(ids, tf.int64) * factors, 1) % (2**31 - 1), tf.int32)
 
 
 def _with_unknown_replaced(found: Hypotheses, tokens: tf.Tensor, read: tf.Tensor) -> tf.Tensor:

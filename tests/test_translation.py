@@ -47,7 +47,7 @@ def test_every_model_goes_from_pairs_to_a_saved_model_that_a_fresh_process_agree
 @pytest.mark.parametrize("model", MODELS)
 def test_every_model_learns_pairs_by_heart(model: str, pairs: list[str], tmp_path: Path) -> None:
     plain = [
-        "train.epochs=60", "train.learning_rate=0.01", "train.average=null", "train.patience=null",
+        "train.epochs=100", "train.learning_rate=0.01", "train.average=null", "train.patience=null",
         "task.embedding.dropout=0", "task.decoder.dropout=0", "task.label_smoothing=0",
         "model.width=32", "export.saved_model=false", "evaluate.diagnostics=false",
         "train.evaluate_every=100000",

@@ -169,7 +169,7 @@ class Translation(Task):
         With several answers also translations and scores (B, A), the best first. In detail also
         tokens (B, T), source_tokens (B, S), both as text, and the attention (B, T, S) between.
         """
-        from pipelines.writing import write
+        from pipelines.writing import numbers_of, write
 
         source, target = _parts(codec)
         tokens, length = inputs["source_tokens"], inputs["source_tokens_length"]
@@ -183,6 +183,7 @@ class Translation(Task):
             decode,
             source_length=length,
             detail=detail,
+            numbers=numbers_of(tokens),
             read=source.pieces(inputs["source"]).to_tensor("") if replacing else None,
         )
         names = {"text": "translation", "texts": "translations"}
