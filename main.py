@@ -75,7 +75,7 @@ def _raised_in(error: Exception) -> str:
     return str(trace.tb_frame.f_globals.get("__name__", "")) if trace else ""
 
 
-FREE_TEXT = re.compile(r"input|output|run|.*[._](path|dir|vectors)")
+FREE_TEXT = re.compile(r"input|output|run|.*[._](path|dir|vectors|start)")
 """Settings whose values are free text or paths."""
 
 

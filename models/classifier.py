@@ -56,3 +56,17 @@ def build_classifier(
     for layer in dense_head(classes, dropout=head_dropout, seed=stream(seed, "head")):
         x = layer(x)
     return keras.Model({"tokens": tokens, "tokens_length": length}, x, name="classifier")
+
+
+def start_from(model: keras.Model, other: keras.Model, *, head: bool) -> None:
+    """Gives a classifier another one's encoder, pooling and, where `head`, output layer.
+
+    Their word vectors go by word: see build_classifier. ValueError where the two differ in shape.
+    """
+    for name in ("encoder", "pool", *(["logits"] if head else [])):
+        own, given = model.get_layer(name).weights, other.get_layer(name).weights
+        shapes = [[tuple(weight.shape) for weight in weights] for weights in (own, given)]
+        if shapes[0] != shapes[1]:
+            raise ValueError(f"{name} has weights of shapes {shapes[0]} here and {shapes[1]} there")
+        for weight, value in zip(own, given, strict=True):
+            weight.assign(value)

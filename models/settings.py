@@ -46,7 +46,8 @@ class EmbeddingSettings:
     """Token vectors.
 
     vectors          null, "glove" (the optional package), a word2vec or GloVe text file, or the
-                     directory of a run on other data, whose vectors are taken.
+                     directory of a run on other data, whose vectors are taken. Their words
+                     count as known though training lacks them, as far as there is room.
     trainable        false keeps the given vectors as they are; unknown words stay trainable.
     word_dropout     share of tokens whose whole vector is zeroed in training.
     dropout          share of features zeroed in training.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -63,6 +63,17 @@ def vectors_for(vocabulary: Sequence[str], name: str | None) -> Vectors | None:
     return found
 
 
+def words_with_vectors(name: str) -> Iterator[str]:
+    """All that `vectors_for` finds, in the order of their table: as a rule frequent ones first."""
+    check_vectors(name)
+    if name == "glove":
+        yield from _glove_words()
+    elif Path(name).is_dir():
+        yield from _run_words(Run(name))
+    else:
+        yield from _file_words(Path(name))
+
+
 def _wanted(vocabulary: Sequence[str]) -> dict[str, list[int]]:
     wanted: dict[str, list[int]] = {}
     for index, token in enumerate(vocabulary):
@@ -72,25 +83,35 @@ def _wanted(vocabulary: Sequence[str]) -> dict[str, list[int]]:
     return wanted
 
 
-def _from_package(vocabulary: Sequence[str]) -> Vectors:
-    """Reads the package's data files; its code is not imported."""
+def _glove_files() -> Path:
+    """The package's data files; its code is not imported."""
+    spec = cast(ModuleSpec, importlib.util.find_spec(GLOVE))
+    return Path(cast(str, spec.origin)).parent / "data"
+
+
+def _glove_words() -> list[str]:
     import pyarrow.parquet
 
-    spec = cast(ModuleSpec, importlib.util.find_spec(GLOVE))
-    folder = Path(cast(str, spec.origin)).parent / "data"
-    words = pyarrow.parquet.read_table(folder / "glove_6B_index.parquet")["index"].to_pylist()
-    table = np.load(folder / "glove_6B_50d_emb.npy", mmap_mode="r")
-    rows = {word: row for row, word in enumerate(words)}
-    return _looked_up(vocabulary, rows, table)
+    table = pyarrow.parquet.read_table(_glove_files() / "glove_6B_index.parquet")
+    return cast(list[str], table["index"].to_pylist())
+
+
+def _from_package(vocabulary: Sequence[str]) -> Vectors:
+    table = np.load(_glove_files() / "glove_6B_50d_emb.npy", mmap_mode="r")
+    return _looked_up(vocabulary, {word: row for row, word in enumerate(_glove_words())}, table)
+
+
+def _run_words(run: Run) -> list[str]:
+    path = run.codec / "tokens.json"
+    try:
+        return cast(list[str], json.loads(path.read_text(encoding="utf-8"))["vocabulary"])
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"task.embedding.vectors: {path} is damaged or missing ({error})") from None
 
 
 def _from_run(vocabulary: Sequence[str], run: Run) -> Vectors:
     """What another run learned, on other data or for another task (transfer learning)."""
-    path = run.codec / "tokens.json"
-    try:
-        words = json.loads(path.read_text(encoding="utf-8"))["vocabulary"]
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"task.embedding.vectors: {path} is damaged or missing ({error})") from None
+    words = _run_words(run)
     # Padding and unknown come before the words in the table.
     layer = load_model(run).get_layer("embedding")
     ids = np.arange(layer.vocabulary_size, dtype=np.int32)[None]
@@ -139,6 +160,17 @@ def _from_file(vocabulary: Sequence[str], path: Path) -> Vectors:
     known = np.zeros(len(vocabulary), bool)
     known[list(found)] = True
     return Vectors(matrix, known)
+
+
+def _file_words(path: Path) -> Iterator[str]:
+    width = None
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        for number, line in enumerate(lines, start=1):
+            parts = line.rstrip().split(" ")
+            if number == 1 and len(parts) == 2:
+                continue
+            width = width or len(parts) - 1
+            yield " ".join(parts[:-width])
 
 
 def _numbers(parts: Sequence[str], width: int) -> np.ndarray | None:

@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, Command, Finished
 
+from pipelines.run import Run, load_model
 from pipelines.vectors import vectors_for
 
 FEW_STAGES = ["export.saved_model=false", "evaluate.diagnostics=false"]
@@ -415,3 +416,45 @@ def test_another_run_gives_its_vectors(run: Path) -> None:
     assert found.known.tolist() == [False, True, True]
     table = np.asarray(keras.models.load_model(run / "model.keras").get_layer("embedding").matrix)
     np.testing.assert_array_equal(found.matrix[1:], table[[3, 2]])
+
+
+def test_a_run_starts_from_what_another_learnt(
+    run: Path, quick: list[str], command_here: Command, tmp_path: Path
+) -> None:
+    data = tmp_path / "other.csv"
+    rows = [f"seldom {word} {n},{word}" for n in range(30) for word in ("negative", "positive")]
+    data.write_text("text,label\n" + "\n".join(rows) + "\n")
+    steps = ["train.max_steps=1", "train.learning_rate=1e-9", "evaluate.diagnostics=false"]
+    options = [*quick, f"data.path={data}", f"task.start={run}", *steps]
+    done = command_here(*options, f"hydra.run.dir={tmp_path / 'new'}")
+    assert done.returncode == 0, done.stderr
+    old, new = (load_model(Run(path)) for path in (run, tmp_path / "new"))
+    for name in ("encoder", "logits"):
+        weights = [model.get_layer(name).weights for model in (old, new)]
+        for one, other in zip(*weights, strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-6)
+    words, theirs = (
+        json.loads((path / "codec" / "tokens.json").read_text())["vocabulary"]
+        for path in (tmp_path / "new", run)
+    )
+    assert {"seldom", *theirs} <= set(words)
+    rows = [words.index("film") + 2, theirs.index("film") + 2]
+    tables = [model.get_layer("embedding").matrix.numpy() for model in (new, old)]
+    np.testing.assert_allclose(tables[0][rows[0]], tables[1][rows[1]], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["task.start=nowhere"], "no model in 'nowhere'"),
+        (["task.start={run}", "task.embedding.vectors={run}"], "leave task.embedding.vectors out"),
+        (["task.start={run}", "model.width=7"], "take the model and pooling"),
+    ],
+    ids=lambda value: value[-1] if isinstance(value, list) else "",
+)
+def test_a_start_that_cannot_be_is_told(
+    run: Path, quick: list[str], command_here: Command, options: list[str], told: str
+) -> None:
+    done = command_here(*quick, *(option.format(run=run) for option in options))
+    assert done.returncode == 1
+    assert told in done.stderr

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipelines.contracts import UserError
-from pipelines.vectors import check_vectors, vectors_for
+from pipelines.vectors import check_vectors, vectors_for, words_with_vectors
 
 VOCABULARY = ("<pad>", "<unk>", "film", "Good", "unseen", "New York")
 GLOVE = "film 1 2 3\ngood 4 5 6\nNew York 7 8 9\nother 0 0 0\n"
@@ -23,6 +23,13 @@ def test_a_text_file_gives_its_words_and_says_which_are_unknown(tmp_path: Path, 
     expected = [[0, 0, 0], [0, 0, 0], [1, 2, 3], [4, 5, 6], [0, 0, 0], [7, 8, 9]]
     np.testing.assert_array_equal(found.matrix, expected)
     assert found.known.tolist() == [False, False, True, True, False, True]
+
+
+@pytest.mark.parametrize("first", ["", "4 3\n"], ids=["glove", "word2vec"])
+def test_the_words_of_a_text_file_are_listed_in_order(tmp_path: Path, first: str) -> None:
+    path = tmp_path / "vectors.txt"
+    path.write_text(first + GLOVE)
+    assert list(words_with_vectors(str(path))) == ["film", "good", "New York", "other"]
 
 
 def test_a_word_as_it_stands_goes_before_its_lower_case_form(tmp_path: Path) -> None:

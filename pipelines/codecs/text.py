@@ -6,6 +6,7 @@ import base64
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
@@ -63,6 +64,9 @@ class TextCodec(FieldCodec):
     Words and characters take TensorFlow's core operations only and no tables: there is nothing that
     a SavedModel has to track. Sentencepiece takes `import tensorflow_text`, also where its
     SavedModel is loaded, and `resources` to be tracked.
+
+    `vectors` as in `vectors_for`: words that have one are known though training lacks them, from
+    the head of their table as far as vocabulary_size allows.
     """
 
     def __init__(
@@ -74,6 +78,7 @@ class TextCodec(FieldCodec):
         enclose: bool = True,
         also: tuple[str, ...] = (),
         like: TextCodec | None = None,
+        vectors: str | None = None,
     ):
         self.column = column
         self.settings = settings
@@ -81,6 +86,7 @@ class TextCodec(FieldCodec):
         self.enclose = markers and enclose
         self.also = also
         self.like = like
+        self.vectors = vectors
         self._state: dict[str, Any] = {}
 
     # Learning
@@ -108,7 +114,15 @@ class TextCodec(FieldCodec):
         counts.add(in_order(self._numpy_tokens(), batches))
         most = self.settings.vocabulary_size - self._specials
         vocabulary, unknown = counts.most_frequent(most, self.settings.minimum_count)
-        return vocabulary, {"unknown share": unknown, **counts.lengths.summary()}
+        facts = {"unknown share": unknown, **counts.lengths.summary()}
+        if self.vectors is not None and self.settings.tokens == "word":
+            from pipelines.vectors import words_with_vectors
+
+            have = set(vocabulary)
+            more = (word for word in words_with_vectors(self.vectors) if word not in have)
+            vocabulary += islice(more, most - len(vocabulary))
+            facts["words from vectors"] = len(vocabulary) - len(have)
+        return vocabulary, facts
 
     def _train_pieces(
         self, batches: Iterable[Sequence[Any]]
@@ -338,6 +352,7 @@ class TextCodec(FieldCodec):
             "markers": self.markers,
             "enclose": self.enclose,
             "learnt from": list(self.learns_from if self.like is None else self.like.learns_from),
+            "vectors": self.vectors,
             "settings": dataclasses.asdict(self.settings),
         }
 

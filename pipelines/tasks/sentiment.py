@@ -31,7 +31,9 @@ from pipelines.contracts import (
     Section,
     Split,
     Task,
+    UserError,
 )
+from pipelines.run import Run, load_model
 from pipelines.vectors import check_vectors, vectors_for
 
 if TYPE_CHECKING:
@@ -46,6 +48,8 @@ EXPLAINED = 8
 class Sentiment(Task):
     """Settings of text classification.
 
+    start            null, or the directory of a run on other data with the same model: what it
+                     learnt is where this one starts (Howard & Ruder 2018, "ULMFiT").
     dropout          before the output layer.
     label_smoothing  share of the target spread over all classes (Szegedy et al. 2016).
     class_weights    balanced: an example counts by the inverse of its class's frequency.
@@ -54,6 +58,7 @@ class Sentiment(Task):
     name: Literal["sentiment"]
     text: TextSettings
     embedding: EmbeddingSettings
+    start: str | None
     pooling: Pooling
     dropout: Rate
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
@@ -67,16 +72,31 @@ class Sentiment(Task):
 
     def check(self) -> None:
         check_vectors(self.embedding.vectors)
+        if self.start is not None:
+            if self.embedding.vectors is not None:
+                raise UserError(
+                    "task.start brings its word vectors along: leave task.embedding.vectors out"
+                )
+            if not Run(self.start).model.is_file():
+                raise UserError(
+                    "task.start must be null or the directory of a trained run; there is no model "
+                    f"in {self.start!r}"
+                )
+
+    @property
+    def _vectors(self) -> str | None:
+        return self.start or self.embedding.vectors
 
     def codec(self) -> Mapping[str, FieldCodec]:
-        return {"tokens": TextCodec("text", self.text), "label": LabelCodec("label")}
+        text = TextCodec("text", self.text, vectors=self._vectors)
+        return {"tokens": text, "label": LabelCodec("label")}
 
     def build(self, model: RecurrentSettings, codec: Codec, seed: int) -> keras.Model:
         from models.classifier import build_classifier
 
-        tokens, _ = _parts(codec)
-        vectors = vectors_for(tokens.vocabulary, self.embedding.vectors)
-        return build_classifier(
+        tokens, labels = _parts(codec)
+        vectors = vectors_for(tokens.vocabulary, self._vectors)
+        classifier = build_classifier(
             recurrent=model,
             embedding=self.embedding,
             pooling=self.pooling,
@@ -87,6 +107,23 @@ class Sentiment(Task):
             vectors=vectors.matrix if vectors else None,
             known=vectors.known if vectors else None,
         )
+        if self.start is not None:
+            self._start(classifier, Run(self.start), labels)
+        return classifier
+
+    def _start(self, classifier: keras.Model, run: Run, labels: LabelCodec) -> None:
+        """All weights but the word vectors; the output layer's only if it is of the same labels."""
+        from models.classifier import start_from
+
+        theirs = Codec({"label": LabelCodec("label")}).load(run.codec).fields["label"]
+        same = cast(LabelCodec, theirs).names == labels.names
+        other = load_model(run)
+        try:
+            start_from(classifier, other, head=same)
+        except ValueError as error:
+            raise UserError(
+                f"task.start={run.directory}: {error}; take the model and pooling it was made with"
+            ) from None
 
     def batch(self, columns: Mapping[str, np.ndarray], codec: Codec) -> Batch:
         """Inputs tokens (B, T) and tokens_length (B,); targets (B,); weights (B,)."""

@@ -237,3 +237,17 @@ def test_sentencepiece_adapts_to_little_text(model_type: str) -> None:
     assert again.encode(tf.constant(["the cat", ""])).to_list() == ids.to_list()
     assert b"".join(made.pieces(tf.constant(["the cat"]))[0].numpy()[1:-1]).decode() == "▁the▁cat"
     assert set(made.summary()) >= {"vocabulary", "unknown share", "mean length"}
+
+
+def test_words_with_vectors_are_known_as_far_as_there_is_room(tmp_path: Path) -> None:
+    vectors = tmp_path / "vectors.txt"
+    vectors.write_text("the 1 2\nfilm 3 4\nrare 5 6\nrarer 7 8\n")
+    settings = TextSettings(**{**DEFAULTS, "vocabulary_size": 6})
+    made = TextCodec("text", settings, vectors=str(vectors))
+    made.fit([["film film new"]])
+    assert made.vocabulary == ("<pad>", "<unk>", "film", "new", "the", "rare")
+    assert made.encode(tf.constant(["new rare rarer"])).to_list() == [[3, 5, 1]]
+    again = TextCodec("text", settings, vectors=str(vectors))
+    vectors.unlink()
+    again.restore(made.state())
+    assert again.vocabulary == made.vocabulary
