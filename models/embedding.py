@@ -59,7 +59,9 @@ class Embedding(keras.layers.Layer):
     def build(self, input_shape: Any) -> None:
         del input_shape
         learned = self.vocabulary_size - self.frozen_rows
-        initial = keras.initializers.RandomUniform(-0.05, 0.05, stream(self.seed, "matrix"))
+        initial = keras.initializers.RandomUniform(
+            -self.settings.scale, self.settings.scale, stream(self.seed, "matrix")
+        )
         # Not cast whole to a narrower compute type: the gradient of that would be dense.
         self.matrix = self.add_weight((learned, self.width), initial, autocast=False, name="matrix")
         if self.frozen_rows:

@@ -45,6 +45,8 @@ class RecurrentSettings:
 class EmbeddingSettings:
     """Token vectors.
 
+    scale            random vectors start evenly within plus and minus so much. What suits a
+                     classifier (0.05) makes an encoder-decoder learn many times slower (0.3 suits).
     vectors          null, "glove" (the optional package), a word2vec or GloVe text file, or the
                      directory of a run on other data, whose vectors are taken. Their words
                      count as known though training lacks them, as far as there is room.
@@ -54,6 +56,7 @@ class EmbeddingSettings:
     """
 
     width: Count
+    scale: Annotated[float, Field(gt=0)]
     vectors: str | None
     trainable: bool
     word_dropout: Rate

@@ -27,7 +27,7 @@ def classifier(seed: int = 1, pooling: str = "attention", **given) -> keras.Mode
             **options, width=4, residual=True, activation="tanh", dropout=0.1, recurrent_dropout=0.1
         ),
         embedding=EmbeddingSettings(
-            width=5, vectors=None, trainable=False, word_dropout=0.1, dropout=0.1
+            width=5, scale=0.05, vectors=None, trainable=False, word_dropout=0.1, dropout=0.1
         ),
         pooling=pooling,
         vocabulary_size=VOCABULARY,

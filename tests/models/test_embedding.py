@@ -11,7 +11,9 @@ import tensorflow as tf
 from models.embedding import Embedding, build_embedding
 from models.settings import EmbeddingSettings
 
-SETTINGS = EmbeddingSettings(width=4, vectors=None, trainable=True, word_dropout=0.0, dropout=0.0)
+SETTINGS = EmbeddingSettings(
+    width=4, scale=0.05, vectors=None, trainable=True, word_dropout=0.0, dropout=0.0
+)
 IDS = tf.constant([[3, 1, 5], [4, 2, 0]])
 MASK = tf.constant([[True, True, True], [True, True, False]])
 VECTORS = np.arange(18, dtype="float32").reshape(6, 3) + 100

@@ -34,7 +34,9 @@ RECURRENT = RecurrentSettings(
     dropout=0.0,
     recurrent_dropout=0.0,
 )
-EMBEDDING = EmbeddingSettings(width=5, vectors=None, trainable=True, word_dropout=0.0, dropout=0.0)
+EMBEDDING = EmbeddingSettings(
+    width=5, scale=0.3, vectors=None, trainable=True, word_dropout=0.0, dropout=0.0
+)
 DECODER = DecoderSettings(
     width=None, attention="general", input_feeding=False, readout=None, tied=False, dropout=0.0
 )
