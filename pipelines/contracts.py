@@ -325,6 +325,8 @@ class Task(ABC):
     """Columns that tell two examples apart: examples alike in these are duplicates."""
     stratify: ClassVar[str | None]
     """Column whose values are spread evenly over the splits; at least two values must occur."""
+    together: ClassVar[tuple[str, ...]] = ()
+    """Columns: examples alike in one of them go to the same split, where we divide the data."""
     decodes: ClassVar[bool] = False
     """Whether answers are searched for, as the decode settings say."""
     cleaning: Filter | None = None

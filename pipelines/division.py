@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.ties import draw_whole, tied
+
 PARTS = ("train", "validation", "test")
 DROPPED = -1
 
@@ -63,6 +65,7 @@ def divide(
     shares: Mapping[str, float],
     limit: int | None,
     seed: int,
+    ties: np.ndarray | None = None,
 ) -> Division:
     """Every row's split.
 
@@ -70,6 +73,9 @@ def divide(
     place in PARTS. Shares are of the rows given for training, once duplicates are dropped; those
     of splits that are given are not looked at. A share above 0 is at least one row, and each
     stratum keeps a row in train.
+
+    ties (C, N) uint64: rows with the same value in one of C columns go to the same of the splits
+    that we draw; strata then play no part, and splits may be a few rows smaller than their shares.
     """
     split = given.astype(np.int8)
     duplicates, kept_duplicates, conflicts, overlaps = _drop_repeated(hashes, strata, split)
@@ -82,11 +88,15 @@ def divide(
             split[_draw(ranks, strata, rows, dropped)] = DROPPED
     limited = int(before - np.count_nonzero(split != DROPPED))
     pool = np.count_nonzero(split == 0)
+    label = None if ties is None else tied(ties)
     for part in (2, 1):
         if not np.any(given == part):
             rows, share = np.flatnonzero(split == 0), shares[PARTS[part]]
             wanted = max(1, round(pool * share)) if share > 0 else 0
-            split[_draw(ranks, strata, rows, wanted)] = part
+            if label is None:
+                split[_draw(ranks, strata, rows, wanted)] = part
+            else:
+                split[draw_whole(ranks, label, rows, wanted)] = part
     return Division(split, duplicates, conflicts, overlaps, kept_duplicates, limited)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from pipelines.contracts import FieldCodec, Source
 
-DECISIVE = ("prepare.py", "division.py", "splits.py", "encoding.py", "cleaning.py")
+DECISIVE = ("prepare.py", "division.py", "splits.py", "encoding.py", "cleaning.py", "ties.py")
 
 
 def fingerprint(

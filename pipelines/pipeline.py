@@ -114,6 +114,7 @@ def prepared(config: Config, run: Run) -> Prepared:
         reads=task.reads,
         identity=task.identity,
         stratify=task.stratify,
+        together=task.together,
         settings=config.prepare,
         cleaning=task.cleaning,
     )

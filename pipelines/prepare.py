@@ -63,6 +63,7 @@ class _Rows:
     strata: np.ndarray
     given: np.ndarray
     values: Sequence[Any]
+    ties: np.ndarray | None
 
 
 def prepare(
@@ -73,6 +74,7 @@ def prepare(
     identity: Sequence[str],
     stratify: str | None,
     settings: PrepareSettings,
+    together: Sequence[str] = (),
     cleaning: Filter | None = None,
     progress: Progress = Bar,
 ) -> Prepared:
@@ -83,7 +85,7 @@ def prepare(
     """
     decisive = {"cleaning": None if cleaning is None else dataclasses.asdict(cleaning)}  # type: ignore[call-overload]
     decisive |= {k: v for k, v in dataclasses.asdict(settings).items() if k != "cache_dir"}
-    columns = [list(reads), list(identity), stratify]
+    columns = [list(reads), list(identity), stratify, list(together)]
     fingerprint = fingerprints.fingerprint(source, task_codec, columns, decisive)
     directory = Path(settings.cache_dir).expanduser() / fingerprint
     codec = Codec(task_codec)
@@ -97,7 +99,7 @@ def prepare(
             if meta is None:
                 with cache.published(directory) as temporary:
                     work = _Preparation(
-                        source, codec, stratify, settings, cleaning, progress, temporary
+                        source, codec, stratify, together, settings, cleaning, progress, temporary
                     )
                     work.run(reads, identity)
                 meta = cache.read_meta(directory)
@@ -116,6 +118,7 @@ class _Preparation:
         source: Source,
         codec: Codec,
         stratify: str | None,
+        together: Sequence[str],
         settings: PrepareSettings,
         cleaning: Filter | None,
         progress: Progress,
@@ -124,6 +127,7 @@ class _Preparation:
         self.source = source
         self.codec = codec
         self.stratify = stratify
+        self.together = together
         self.settings = settings
         self.cleaning = cleaning
         self.rejected: dict[str, int] = {}
@@ -147,7 +151,9 @@ class _Preparation:
     def _read(self, reads: Sequence[str], identity: Sequence[str], issues: RowIssues) -> _Rows:
         hashes, strata, given = array("Q"), array("i"), array("b")
         numbers: dict[Any, int] = {}
-        columns = tuple(dict.fromkeys([*reads, *identity, *filter(None, [self.stratify])]))
+        ties = [array("Q") for _ in self.together]
+        needed = [*reads, *identity, *self.together, *filter(None, [self.stratify])]
+        columns = tuple(dict.fromkeys(needed))
         with (
             splits.ArrowWriter(self.directory / "raw.arrow") as file,
             self.progress(f"read {self.name}", None, "rows") as bar,
@@ -158,6 +164,8 @@ class _Preparation:
                 for example in self._kept(part, issues):
                     raw.add(example)
                     hashes.append(division.content_hash([example[name] for name in identity]))
+                    for tie, name in zip(ties, self.together, strict=True):
+                        tie.append(division.content_hash([example[name]]))
                     stratum = example[self.stratify] if self.stratify else None
                     strata.append(numbers.setdefault(stratum, len(numbers)))
                     given.append(place)
@@ -173,7 +181,11 @@ class _Preparation:
         rank[[numbers[value] for value in values]] = np.arange(len(values))
         ranked = rank[np.frombuffer(strata, np.int32)] if len(strata) else np.zeros(0, np.int32)
         return _Rows(
-            np.frombuffer(hashes, np.uint64), ranked, np.frombuffer(given, np.int8), values
+            np.frombuffer(hashes, np.uint64),
+            ranked,
+            np.frombuffer(given, np.int8),
+            values,
+            np.stack([np.frombuffer(tie, np.uint64) for tie in ties]) if ties else None,
         )
 
     def _kept(self, part: str, issues: RowIssues) -> Iterator[Example]:
@@ -229,6 +241,7 @@ class _Preparation:
             shares=shares,
             limit=self.settings.limit,
             seed=self.settings.division_seed,
+            ties=rows.ties,
         )
         wanted = ["train"] + [n for n in shares if n in given or shares[n] > 0]
         kept = f", and train keeps one of each {self.stratify}" if self.stratify else ""

@@ -75,6 +75,7 @@ class Translation(Task):
     scores: ClassVar[tuple[str, ...]] = TRANSLATION_SCORES
     identity: ClassVar[tuple[str, ...]] = ("source", "target")
     stratify: ClassVar[str | None] = None
+    together: ClassVar[tuple[str, ...]] = ("source", "target")
     decodes: ClassVar[bool] = True
 
     def check(self) -> None:
