@@ -48,9 +48,9 @@ def test_every_model_goes_from_pairs_to_a_saved_model_that_a_fresh_process_agree
 def test_every_model_learns_pairs_by_heart(model: str, pairs: list[str], tmp_path: Path) -> None:
     plain = [
         "train.epochs=100", "train.learning_rate=0.01", "train.average=null", "train.patience=null",
-        "task.embedding.dropout=0", "task.decoder.dropout=0", "task.label_smoothing=0",
-        "model.width=32", "export.saved_model=false", "evaluate.diagnostics=false",
-        "train.evaluate_every=100000",
+        "task.embedding.word_dropout=0", "task.embedding.dropout=0", "task.decoder.dropout=0",
+        "task.label_smoothing=0", "task.decoder.tied=false", "model.width=32",
+        "export.saved_model=false", "evaluate.diagnostics=false", "train.evaluate_every=100000",
     ]  # fmt: skip
     _, history = go(tmp_path / "run", f"model={model}", *SMALL, *plain, *pairs)
     assert history[-1]["train.loss"] < 0.1
