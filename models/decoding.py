@@ -118,6 +118,9 @@ def search(
     source_length  (B,) int32, which the maximum length goes by.
     numbers        (B,) int32: inputs of different numbers draw different samples; those of the
                    same number and seed the same. Their place in the batch, if not given.
+
+    In a graph, leave the number of inputs open (None): where it is known, TensorFlow's graph
+    optimizer takes the first step's number of rows for that of every step, though rows leave.
     """
     if not isinstance(settings, Greedy | Beam | Sample):
         raise ValueError(f"a search is greedy, beam or sample; got {settings.strategy}.")

@@ -96,7 +96,15 @@ def _answers(
     """The model's answers to examples as they were prepared."""
     given = given_inputs(task, codec, inputs)
     tensors = {name: tf.convert_to_tensor(value) for name, value in given.items()}
-    predict = tf.function(lambda given: task.predict(model, codec, given, decode, detail=True))
+    # Of any number of rows, as in the SavedModel: search needs that.
+    signature = {
+        name: tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype)
+        for name, tensor in tensors.items()
+    }
+    predict = tf.function(
+        lambda given: task.predict(model, codec, given, decode, detail=True),
+        input_signature=[signature],
+    )
     return task.answers(predict(tensors), codec)
 
 
