@@ -95,9 +95,9 @@ class TestSavedModel:
 
     @pytest.fixture(scope="class")
     def signatures(self, run: Path) -> dict:
-        loaded = tf.saved_model.load(str(run / "saved_model"))
-        loaded.signatures["keep"] = loaded  # type: ignore[index]
-        return loaded.signatures
+        self.loaded = tf.saved_model.load(str(run / "saved_model"))
+        names = ("serving_default", "greedy", "beam", "encode", "step", "text")
+        return {name: self.loaded.signatures[name] for name in names} | {"kept": self.loaded}
 
     SENTENCES = ("one two .", "five six seven eight one two .", "three .")
 
