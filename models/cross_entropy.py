@@ -11,13 +11,9 @@ def token_losses(
     """Nats at each of the targets (B, T) int32, 0 where the target is 0, which is padding.
 
     readouts (B, T, R). smoothing: share of a target spread evenly over the vocabulary (Szegedy et
-    al. 2016). The output layer, most of the work of a decoder, is computed at real positions only.
+    al. 2016).
     """
-    places = tf.where(targets != 0)
-    rows = tf.cast(tf.gather_nd(readouts, places), tf.float32)
-    labels = tf.gather_nd(targets, places)
-    kernel, bias = projection
-    logits = tf.nn.bias_add(tf.matmul(rows, kernel, transpose_b=True), bias)
+    places, labels, logits = _at_targets(readouts, projection, targets)
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
     if smoothing:
         # Cross-entropy with the even distribution: log Z - mean of logits.
@@ -33,11 +29,7 @@ def token_measures(
 
     log_likelihood of a row in nats; its tokens; tokens_right, that were the most probable.
     """
-    places = tf.where(targets != 0)
-    labels = tf.gather_nd(targets, places)
-    kernel, bias = projection
-    rows = tf.cast(tf.gather_nd(readouts, places), tf.float32)
-    logits = tf.nn.bias_add(tf.matmul(rows, kernel, transpose_b=True), bias)
+    places, labels, logits = _at_targets(readouts, projection, targets)
     nats = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
     right = tf.argmax(logits, -1, output_type=labels.dtype) == labels
     shape = tf.shape(targets, tf.int64)[:1]
@@ -50,3 +42,17 @@ def token_measures(
         "tokens": of_row(tf.ones_like(nats)),
         "tokens_right": of_row(tf.cast(right, tf.float32)),
     }
+
+
+def _at_targets(
+    readouts: tf.Tensor, projection: Projection, targets: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Of the N real positions only: places (N, 2), labels (N,) and logits (N, V).
+
+    The output layer is most of a decoder's work.
+    """
+    places = tf.where(targets != 0)
+    rows = tf.cast(tf.gather_nd(readouts, places), tf.float32)
+    kernel, bias = projection
+    logits = tf.nn.bias_add(tf.matmul(rows, kernel, transpose_b=True), bias)
+    return places, tf.gather_nd(targets, places), logits

@@ -118,15 +118,13 @@ def search(
     source_length  (B,) int32, which the maximum length goes by.
     numbers        (B,) int32: inputs of different numbers draw different samples; those of the
                    same number and seed the same. Their place in the batch, if not given.
-
-    In a graph, leave the number of inputs open (None): where it is known, TensorFlow's graph
-    optimizer takes the first step's number of rows for that of every step, though rows leave.
     """
     if not isinstance(settings, Greedy | Beam | Sample):
         raise ValueError(f"a search is greedy, beam or sample; got {settings.strategy}.")
     if end in forbidden:
         raise ValueError(f"the end marker must be possible; got {end}, forbidden {forbidden}.")
     made = _Search(step, settings, begin, end, forbidden, want_attention)
+    state, memory, source_length = _open_batch((state, memory, source_length), source_length)
     return made.run(state, memory, tf.cast(source_length, tf.int32), numbers)
 
 
@@ -319,6 +317,16 @@ def _uniform(settings: Sample, maximum: tf.Tensor, numbers: tf.Tensor | None) ->
 
     signature = tf.TensorSpec([settings.answers, None], tf.float32)
     return tf.map_fn(of_row, (numbers, maximum), fn_output_signature=signature)[:-1]
+
+
+def _open_batch(given: Any, source_length: tf.Tensor) -> Any:
+    """given, leaves (B, ...), with a B that nobody knows before the graph runs.
+
+    Where it is known, TensorFlow's constant folding takes the first step's number of rows for that
+    of every step, though rows leave.
+    """
+    every = tf.where(tf.convert_to_tensor(source_length) >= 0)[:, 0]
+    return tf.nest.map_structure(lambda x: tf.gather(x, every), given)
 
 
 def _loose(x: Any, axes: int) -> Any:

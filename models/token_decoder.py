@@ -90,7 +90,7 @@ class TokenDecoder(keras.layers.Layer):
             )
         self.state_widths = state_widths
         self.bridge = [
-            [self._dense(f"bridge_{layer}_{part}", "tanh" if part == 0 else None)]
+            self._dense(f"bridge_{layer}_{part}", "tanh" if part == 0 else None)
             for layer, widths in enumerate(state_widths or [])
             for part in range(len(widths))
         ]
@@ -117,7 +117,7 @@ class TokenDecoder(keras.layers.Layer):
         self.combine.build((None, None, context + self.width))
         self.drop.build((None, None, self.readout_width))
         widths = [width for parts in self.state_widths or [] for width in parts]
-        for (dense,), width in zip(self.bridge, widths, strict=True):
+        for dense, width in zip(self.bridge, widths, strict=True):
             dense.build((None, width))
         size = self.embedding.vocabulary_size
         if not self.settings.tied:
@@ -147,11 +147,8 @@ class TokenDecoder(keras.layers.Layer):
             state = self.rnn.start(given)
             batch = given
         else:
-            parts = [dense for (dense,) in self.bridge]
             flat = [part for layer in given for part in layer]
-            bridged = iter(
-                [dense(vector) for dense, vector in zip(parts, flat, strict=True)],
-            )
+            bridged = iter([dense(part) for dense, part in zip(self.bridge, flat, strict=True)])
             state = self.rnn.start(tuple(tuple(next(bridged) for _ in layer) for layer in given))
             batch = tf.shape(flat[0])[0]
         fed = self.readout_width if self.settings.input_feeding else 0

@@ -39,6 +39,10 @@ def restore(path: Path, variables: Mapping[str, Sequence[Any]]) -> dict[str, Any
                 for group, members in variables.items()
                 for index, variable in enumerate(members)
             ]
+    except FileNotFoundError:
+        raise UserError(
+            f"{path} is missing, without which training can't go on: start a new run"
+        ) from None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(
             f"{path} is damaged or of another model ({error}): delete it, or start anew"

@@ -377,8 +377,9 @@ class Task(ABC):
         """Graph code: predictions by name, each (B, ...), from what is given alone.
 
         inputs  the fields that are made of the columns in `given`, padded, and the columns that
-                `raw` names. detail: also what
-                explains one answer but is too much to keep for a split, such as attention.
+                `raw` names.
+        detail  also what explains one answer but is too much to keep for a split, such as
+                attention.
         """
 
     def measure(self, model: keras.Model, batch: Batch) -> dict[str, Any]:
@@ -408,7 +409,10 @@ class Task(ABC):
     def signatures(
         self, model: keras.Model, codec: Codec, decode: SearchSettings
     ) -> dict[str, Signature]:
-        """What the SavedModel offers beside "serving_default" (raw columns to answers), by name."""
+        """What the SavedModel offers beside "serving_default" (raw columns to answers), by name.
+
+        A task that decodes has the latter under the name of its strategy too.
+        """
         return {}
 
     @abstractmethod

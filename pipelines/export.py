@@ -45,7 +45,10 @@ class Served(tf.Module):
         answer = answerer(task, model, codec, decode)
         self.answer = tf.function(lambda **columns: answer(columns))
         raw = {name: tf.TensorSpec([None], tf.string, name=name) for name in task.given}
-        self.endpoints = {"serving_default": self.answer.get_concrete_function(**raw)}
+        serving = self.answer.get_concrete_function(**raw)
+        self.endpoints = {"serving_default": serving}
+        if task.decodes:
+            self.endpoints[decode.strategy] = serving
         for name, (run, inputs) in task.signatures(model, codec, decode).items():
             self.endpoints[name] = tf.function(run).get_concrete_function(**inputs)
 
@@ -96,15 +99,7 @@ def _answers(
     """The model's answers to examples as they were prepared."""
     given = given_inputs(task, codec, inputs)
     tensors = {name: tf.convert_to_tensor(value) for name, value in given.items()}
-    # Of any number of rows, as in the SavedModel: search needs that.
-    signature = {
-        name: tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype)
-        for name, tensor in tensors.items()
-    }
-    predict = tf.function(
-        lambda given: task.predict(model, codec, given, decode, detail=True),
-        input_signature=[signature],
-    )
+    predict = tf.function(lambda given: task.predict(model, codec, given, decode, detail=True))
     return task.answers(predict(tensors), codec)
 
 

@@ -99,7 +99,14 @@ def prepare(
             if meta is None:
                 with cache.published(directory) as temporary:
                     work = _Preparation(
-                        source, codec, stratify, together, settings, cleaning, progress, temporary
+                        source,
+                        codec,
+                        stratify=stratify,
+                        together=together,
+                        settings=settings,
+                        cleaning=cleaning,
+                        progress=progress,
+                        directory=temporary,
                     )
                     work.run(reads, identity)
                 meta = cache.read_meta(directory)
@@ -117,6 +124,7 @@ class _Preparation:
         self,
         source: Source,
         codec: Codec,
+        *,
         stratify: str | None,
         together: Sequence[str],
         settings: PrepareSettings,

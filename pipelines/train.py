@@ -205,11 +205,8 @@ class _Training:
         state.seconds += trained_seconds
         with Averaged(self.learner):
             scores = self._validation_scores()
-            name = settings.monitor or next(iter(scores))
-            value, higher = scores.get(name, (math.nan, True))
-            better = state.best is None or (value > state.best if higher else value < state.best)
-            # A score may be undefined on a small split: anything is better than that.
-            if better or (state.best is not None and math.isnan(state.best)):
+            name, value, higher = self._judged_by(scores)
+            if self._is_better(value, higher):
                 state.best, state.best_step, state.stale = value, state.step, 0
                 checkpoint.save(
                     self.run.best, {"model": self.model.variables}, {"step": state.step}
@@ -236,6 +233,17 @@ class _Training:
         state.finished = self._is_finished()
         if settings.patience is not None and state.stale >= settings.patience:
             log.info("No better %s for %d evaluations: stopping.", name, state.stale)
+
+    def _judged_by(self, scores: Mapping[str, tuple[float, bool]]) -> tuple[str, float, bool]:
+        """The score that says which weights are the best: name, value, and if higher is better."""
+        name = self.settings.monitor or next(iter(scores))
+        # A score may be undefined on a small split.
+        return name, *scores.get(name, (math.nan, True))
+
+    def _is_better(self, value: float, higher: bool) -> bool:
+        best = self.state.best
+        # Anything is better than an undefined score.
+        return best is None or math.isnan(best) or (value > best if higher else value < best)
 
     def _keep(self, value: float, higher: bool) -> None:
         """Keeps the weights if they are among those to be averaged."""
@@ -323,10 +331,8 @@ class _Training:
             steps = [step for _, step in self.state.kept]
             checkpoint.restore_mean([self.run.kept(step) for step in steps], variables)
             scores = self._validation_scores()
-            name = self.settings.monitor or next(iter(scores))
-            value, higher = scores[name]
-            best = self.state.best
-            better = best is None or (value > best if higher else value < best)
+            name, value, higher = self._judged_by(scores)
+            better = self._is_better(value, higher)
             log.info(
                 "The mean of the weights of updates %s has validation %s %.4f: %s.",
                 ", ".join(map(str, steps)),

@@ -71,7 +71,7 @@ def words_with_vectors(name: str) -> Iterator[str]:
     elif Path(name).is_dir():
         yield from _run_words(Run(name))
     else:
-        yield from _file_words(Path(name))
+        yield from (word for _, word, _ in _word_lines(Path(name)))
 
 
 def _wanted(vocabulary: Sequence[str]) -> dict[str, list[int]]:
@@ -131,30 +131,26 @@ def _looked_up(vocabulary: Sequence[str], rows: Mapping[str, int], table: np.nda
 
 
 def _from_file(vocabulary: Sequence[str], path: Path) -> Vectors:
-    """One word and its numbers a line; word2vec's first line, "words dimensions", is skipped."""
     wanted = _wanted(vocabulary)
     found: dict[int, np.ndarray] = {}
-    width = None
-    with path.open(encoding="utf-8", errors="replace") as lines:
-        for number, line in enumerate(lines, start=1):
-            parts = line.rstrip().split(" ")
-            if number == 1 and len(parts) == 2:
-                continue
-            width = width or len(parts) - 1
-            # A few words of GloVe 840B hold spaces, so the numbers are counted from the right.
-            indices = wanted.get(" ".join(parts[:-width]))
-            if not indices and len(parts) > width:
-                continue
-            values = _numbers(parts, width)
-            if values is None:
-                raise UserError(
-                    f"{path}:{number}: a word and {width} numbers are needed, got {line[:60]!r}"
-                )
-            for index in indices or []:
-                # A token as it stands goes before its lower-case form.
-                if index not in found or vocabulary[index] == parts[0]:
-                    found[index] = values
-    matrix = np.zeros((len(vocabulary), width or 1), np.float32)
+    width = 1
+    for number, word, numbers in _word_lines(path):
+        width = len(numbers)
+        indices = wanted.get(word)
+        if not indices:
+            continue
+        try:
+            values = np.array(numbers, np.float32)
+        except ValueError:
+            raise UserError(
+                f"{path}:{number}: a word and {width} numbers are needed, got "
+                f"{' '.join([word, *numbers])[:60]!r}"
+            ) from None
+        for index in indices:
+            # A token as it stands goes before its lower-case form.
+            if index not in found or vocabulary[index] == word:
+                found[index] = values
+    matrix = np.zeros((len(vocabulary), width), np.float32)
     for index, values in found.items():
         matrix[index] = values
     known = np.zeros(len(vocabulary), bool)
@@ -162,7 +158,11 @@ def _from_file(vocabulary: Sequence[str], path: Path) -> Vectors:
     return Vectors(matrix, known)
 
 
-def _file_words(path: Path) -> Iterator[str]:
+def _word_lines(path: Path) -> Iterator[tuple[int, str, list[str]]]:
+    """Line number, word and what should be its numbers; word2vec's first line is left out.
+
+    That line says "words dimensions". UserError for a line that has fewer parts than the first.
+    """
     width = None
     with path.open(encoding="utf-8", errors="replace") as lines:
         for number, line in enumerate(lines, start=1):
@@ -170,12 +170,10 @@ def _file_words(path: Path) -> Iterator[str]:
             if number == 1 and len(parts) == 2:
                 continue
             width = width or len(parts) - 1
-            yield " ".join(parts[:-width])
-
-
-def _numbers(parts: Sequence[str], width: int) -> np.ndarray | None:
-    """The last `width` parts, if there is a word before them and they are numbers."""
-    try:
-        return np.array(parts[-width:], np.float32) if len(parts) > width else None
-    except ValueError:
-        return None
+            if not 0 < width < len(parts):
+                raise UserError(
+                    f"{path}:{number}: a word and {width or 'its'} numbers are needed, got "
+                    f"{line[:60]!r}"
+                )
+            # A few words of GloVe 840B hold spaces, so the numbers are counted from the right.
+            yield number, " ".join(parts[:-width]), parts[-width:]

@@ -268,6 +268,26 @@ def test_more_epochs_go_on_where_the_run_ended(copy: Path, command_here: Command
     assert len(history(copy)) == 3
 
 
+def test_the_mean_of_the_best_weights_is_taken_only_if_it_scores_better(
+    quick: list[str], command_here: Command, tmp_path: Path
+) -> None:
+    directory = tmp_path / "run"
+    asked = ["train.epochs=4", "train.average_best=2", "train.monitor=loss", *FEW_STAGES]
+    done = command_here(*quick, *asked, f"hydra.run.dir={directory}")
+    assert done.returncode == 0, done.stderr
+    losses = {row["step"]: row["validation.loss"] for row in history(directory)}
+    best = sorted(losses, key=lambda step: losses[step])
+    kept = sorted((directory / "checkpoints").glob("kept_*.npz"))
+    assert kept == sorted(Run(directory).kept(step) for step in best[:2])
+    reached = read(directory)["validation"]["loss"]["value"]
+    assert ("is kept" in done.stderr) == (reached == pytest.approx(losses[best[0]]))
+    files = [directory / "checkpoints" / "best.npz"] if "is kept" in done.stderr else kept
+    assert reached <= losses[best[0]] * 1.0001
+    saved = [np.load(file)["model:0"].astype(np.float64) for file in files]
+    weights = load_model(Run(directory)).variables[0].numpy()
+    np.testing.assert_allclose(weights, np.mean(saved, 0), rtol=1e-6)
+
+
 def test_a_directory_that_holds_a_run_is_not_written_over(
     copy: Path, quick: list[str], command_here: Command
 ) -> None:
@@ -340,6 +360,7 @@ def of_another_run(content: bytes) -> bytes:
             "train",
             "best.npz is damaged or of another model",
         ),
+        ("checkpoints/best.npz", missing, "train", "best.npz is missing"),
         ("checkpoints/last.npz", garbled, "train", "last.npz is damaged"),
         ("metrics.json", cut, "evaluate", "metrics.json is damaged"),
         ("metrics.json", garbled, "train", "metrics.json is damaged"),

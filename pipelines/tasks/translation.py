@@ -14,6 +14,7 @@ from pydantic import Field
 from models.settings import (
     DecoderSettings,
     EmbeddingSettings,
+    Limits,
     RecurrentSettings,
     ScheduledSampling,
     SearchSettings,
@@ -154,7 +155,7 @@ class Translation(Task):
         return token_losses(readouts, projection, targets, self.label_smoothing)
 
     def raw(self, decode: SearchSettings) -> tuple[str, ...]:
-        return ("source",) if getattr(decode, "replace_unknown", False) else ()
+        return ("source",) if isinstance(decode, Limits) and decode.replace_unknown else ()
 
     def predict(
         self,
@@ -220,7 +221,7 @@ class Translation(Task):
     def signatures(
         self, model: keras.Model, codec: Codec, decode: SearchSettings
     ) -> dict[str, Signature]:
-        """greedy, beam if decode is, and encode, step and text to write word by word."""
+        """greedy, if `decode` is not, and encode, step and text to write word by word."""
         import tensorflow as tf
 
         from pipelines.graphs import answerer, padded
@@ -232,13 +233,12 @@ class Translation(Task):
             fields = padded(codec.encode(raw))
             return model.encode(fields["source_tokens"], fields["source_tokens_length"])
 
-        def answering(how: SearchSettings) -> Signature:
-            answer = answerer(self, model, codec, how)
-            return Signature(lambda **columns: answer(columns), inputs)
-
-        searches = {"greedy": decode.quick(), decode.strategy: decode}
-        whole = {name: answering(how) for name, how in searches.items()}
-        return whole | stepwise(model.decoder, _parts(codec)[1], read, inputs)
+        offered = stepwise(model.decoder, _parts(codec)[1], read, inputs)
+        quick = decode.quick()
+        if quick != decode:
+            answer = answerer(self, model, codec, quick)
+            offered["greedy"] = Signature(lambda **columns: answer(columns), inputs)
+        return offered
 
     def answers(self, predictions: Mapping[str, Any], codec: Codec) -> dict[str, Any]:
         return dict(predictions)
