@@ -151,10 +151,13 @@ class TestSavedModel:
         from pipelines.pipeline import run as start
 
         source, output = tmp_path / "in.txt", tmp_path / "out.jsonl"
-        source.write_text("\n".join(self.SENTENCES) + "\n")
+        strange = "これは日本語です。"
+        source.write_text("\n".join([*self.SENTENCES, strange]) + "\n", encoding="utf-8")
         overrides = ["mode=predict", f"run={run}", f"input={source}", f"output={output}"]
         with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
             start(compose("config", overrides), overrides, "unused")
         lines = [json.loads(line) for line in output.read_text().splitlines()]
-        assert [line["source"] for line in lines] == list(self.SENTENCES)
-        assert all(line["translation"] for line in lines)
+        assert [line["source"] for line in lines] == [*self.SENTENCES, strange]
+        assert all(line["translation"] for line in lines[:-1])
+        assert not any("warning" in line or "attention" in line for line in lines[:-1])
+        assert "are unknown" in lines[-1]["warning"]

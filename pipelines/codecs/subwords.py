@@ -24,10 +24,13 @@ LONGEST = 4000
 """Characters; longer texts are cut in pieces for training, which would else leave them out."""
 
 
-def train(texts: Iterator[str], vocabulary_size: int, model_type: str, markers: bool) -> bytes:
+def train(
+    texts: Iterator[str], vocabulary_size: int, model_type: str, markers: bool, column: str
+) -> bytes:
     """A model with ids 0 padding, 1 unknown, and 2 begin, 3 end if there are markers.
 
-    Where the texts don't hold enough pieces, the vocabulary is smaller, which is logged.
+    Where the texts don't hold enough pieces, the vocabulary is smaller, which is logged. UserError
+    where they hold more characters than it may have pieces. Messages name the column.
     """
     sentencepiece = _sentencepiece()
     sentencepiece.set_random_generator_seed(0)
@@ -52,14 +55,22 @@ def train(texts: Iterator[str], vocabulary_size: int, model_type: str, markers: 
             sentence_iterator=lines, model_writer=model, vocab_size=vocabulary_size, **common
         )
     except RuntimeError as error:
-        raise UserError(
-            f"task.text.vocabulary_size={vocabulary_size}: no pieces can be learnt; give more "
-            f"(sentencepiece says: {' '.join(str(error).split())[-160:]})"
-        ) from None
+        raise _too_small(column, vocabulary_size, str(error)) from None
     size = len(pieces(model.getvalue()))
     if size < vocabulary_size:
-        log.warning("the texts hold only %d of %d pieces", size, vocabulary_size)
+        log.warning("%s: the texts hold only %d of %d pieces", column, size, vocabulary_size)
     return model.getvalue()
+
+
+def _too_small(column: str, size: int, told: str) -> UserError:
+    received = f"{column}: a vocabulary_size of {size} sentencepiece tokens"
+    needed = re.search(r"required_chars\. \d+ vs (\d+)", told)
+    if needed:
+        return UserError(
+            f"{received} is too small: the texts hold {needed[1]} different characters and markers,"
+            f" and each needs a piece of its own; give more than {needed[1]}"
+        )
+    return UserError(f"{received} can't be learnt: {' '.join(told.split())}")
 
 
 def _lines(texts: Iterator[str]) -> Iterator[str]:

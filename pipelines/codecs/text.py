@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 PAD, UNKNOWN, BEGIN, END = 0, 1, 2, 3
 SPECIAL = ("<pad>", "<unk>", "<s>", "</s>")
 """No token of a text is spelt like these: its "<" is a token of its own."""
+SPACE = "▁"
+"""What sentencepiece writes for a space."""
 
 
 @settings
@@ -136,7 +138,8 @@ class TextCodec(FieldCodec):
                 yield from lines
 
         chosen = self.settings
-        model = subwords.train(texts(), chosen.vocabulary_size, chosen.model_type, self.markers)
+        size, kind = chosen.vocabulary_size, chosen.model_type
+        model = subwords.train(texts(), size, kind, self.markers, self.column)
         pieces = subwords.pieces(model)
         lengths = Lengths(chosen.max_tokens)
         ids = subwords.encode(model, sample)
@@ -213,7 +216,7 @@ class TextCodec(FieldCodec):
         joined = tf.strings.reduce_join(pieces, axis=1)
         if self.settings.tokens == "sentencepiece":
             # It marks the beginning of words.
-            joined = tf.strings.strip(tf.strings.regex_replace(joined, "▁", " "))
+            joined = tf.strings.strip(tf.strings.regex_replace(joined, SPACE, " "))
         return joined
 
     def _normalise(self, values: tf.Tensor) -> tf.Tensor:

@@ -21,7 +21,7 @@ from models.settings import (
     settings,
 )
 from pipelines.cleaning import PairCleaning
-from pipelines.codecs.text import PAD, TextCodec, TextSettings
+from pipelines.codecs.text import PAD, SPACE, SPECIAL, UNKNOWN, TextCodec, TextSettings
 from pipelines.contracts import (
     Batch,
     Codec,
@@ -39,6 +39,9 @@ from pipelines.metrics.translation import TRANSLATION_SCORES, BleuTokenizer, che
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
+
+EXPLAINING = ("tokens", "source_tokens", "attention")
+"""What `predict` adds in detail."""
 
 EXPLAINED = 6
 """Translations whose attention the report draws."""
@@ -242,6 +245,18 @@ class Translation(Task):
 
     def answers(self, predictions: Mapping[str, Any], codec: Codec) -> dict[str, Any]:
         return dict(predictions)
+
+    def present(self, answer: dict[str, Any]) -> dict[str, Any]:
+        """Without what explains it, and with a warning where little can have been understood."""
+        brief = {name: value for name, value in answer.items() if name not in EXPLAINING}
+        words = [token for token in answer.get("source_tokens", ()) if token.strip(SPACE)]
+        unknown = words.count(SPECIAL[UNKNOWN])
+        if 2 * unknown >= max(1, len(words)):
+            brief["warning"] = (
+                f"{unknown} of {len(words)} tokens of the source are unknown: is it in the "
+                "language that was learnt?"
+            )
+        return brief
 
     def diagnose(
         self,

@@ -15,7 +15,7 @@ TEXTS = ["the lower the better", "newest and widest", "wider and lower", "日本
 
 @pytest.fixture(scope="module", params=["unigram", "bpe"])
 def segmentation(request: pytest.FixtureRequest) -> Segmentation:
-    model = subwords.train(iter(TEXTS), 60, request.param, True)
+    model = subwords.train(iter(TEXTS), 60, request.param, True, "source")
     return Segmentation(model, request.param, 0.3)
 
 
@@ -51,7 +51,7 @@ def test_what_was_met_before_does_not_change_what_is_drawn(segmentation: Segment
 
 def test_unigram_pieces_are_drawn_in_proportion_to_their_probability() -> None:
     """Two segmentations of a word: their shares are p1^alpha : p2^alpha."""
-    made = Segmentation(subwords.train(iter(TEXTS), 60, "unigram", True), "unigram", 0.5)
+    made = Segmentation(subwords.train(iter(TEXTS), 60, "unigram", True, "source"), "unigram", 0.5)
     ids = ids_of(made, "lower")
     variants, cumulative = made._variants(tuple(ids.tolist()))
     scores = np.asarray([sum(made.scores[i] for i in one) for one in variants])

@@ -239,6 +239,13 @@ def test_sentencepiece_adapts_to_little_text(model_type: str) -> None:
     assert set(made.summary()) >= {"vocabulary", "unknown share", "mean length"}
 
 
+def test_a_vocabulary_too_small_for_the_characters_is_told_with_how_many_there_are() -> None:
+    """a to h, the sign for a space, padding and unknown: eleven."""
+    small = codec(tokens="sentencepiece", vocabulary_size=10)
+    with pytest.raises(UserError, match="text: a vocabulary_size of 10 .* give more than"):
+        small.fit([["abcd efgh"]])
+
+
 def test_words_with_vectors_are_known_as_far_as_there_is_room(tmp_path: Path) -> None:
     vectors = tmp_path / "vectors.txt"
     vectors.write_text("the 1 2\nfilm 3 4\nrare 5 6\nrarer 7 8\n")
