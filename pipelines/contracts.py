@@ -452,11 +452,16 @@ class Codec:
 
     def save(self, directory: Path) -> None:
         """Writes the directory, which must not be there yet, whole or not at all."""
+        from pipelines.run import sync
+
         temporary = directory.with_name(f".{os.getpid()}.{directory.name}")
         temporary.mkdir(parents=True)
         for name, codec in self.fields.items():
             text = json.dumps(codec.state(), ensure_ascii=False)
-            (temporary / f"{name}.json").write_text(text, encoding="utf-8")
+            path = temporary / f"{name}.json"
+            path.write_text(text, encoding="utf-8")
+            sync(path)
+        sync(temporary)
         os.replace(temporary, directory)
 
     def load(self, directory: Path) -> Codec:
