@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.contracts import Figure
-from pipelines.metrics.translation import as_texts
+from pipelines.metrics.texts import as_texts
 from pipelines.plots import INK, SERIES, placed, shortened, text_columns
 
 MOST_TOKENS = 40

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from pipelines.contracts import Figure, Section, Table
-from pipelines.metrics.translation import as_texts, sentence_chrf
+from pipelines.metrics.texts import as_texts
+from pipelines.metrics.translation import sentence_chrf
 from pipelines.metrics.wording import label, number
 from pipelines.plots import INK, SERIES
 
