@@ -30,6 +30,17 @@ Columns = Mapping[str, Any]
 """A batch of values by name, each with a leading batch axis of the same length."""
 
 
+class FileBytes(bytes):
+    """A file's bytes; `name` is what is shown in their place."""
+
+    name: str
+
+    def __new__(cls, content: bytes, name: str) -> FileBytes:
+        made = super().__new__(cls, content)
+        made.name = name
+        return made
+
+
 class UserError(ValueError):
     """Something the user can mend.
 
@@ -108,6 +119,8 @@ class Source(ABC):
 
     columns: ClassVar[tuple[str, ...]]
     """Names of an example's columns; a task names those that it reads."""
+    reads_folders: ClassVar[bool] = False
+    """Whether `read_given` takes a folder, too."""
 
     @abstractmethod
     def check(self) -> None:
@@ -133,6 +146,13 @@ class Source(ABC):
         from pipelines.sources.rows import read_rows
 
         return read_rows(path, {column: column for column in given}, issues)
+
+    def given_text(self, text: str, given: Sequence[str]) -> Example:
+        """The `given` columns of what is no file: a text, or a line of standard input.
+
+        UserError if they can't be had from it.
+        """
+        return dict.fromkeys(given, text)
 
 
 class Filter(ABC):

@@ -14,7 +14,7 @@ import pyarrow as pa
 from pipelines.contracts import Codec, UserError
 from pipelines.division import DROPPED, PARTS
 from pipelines.parallel import in_order
-from pipelines.splits import ROW, ArrowFile, ArrowWriter, arrow_column, stored_dtype
+from pipelines.splits import ROW, ArrowFile, ArrowWriter, arrow_column, raw_values, stored_dtype
 
 Advance = Callable[[int], None]
 
@@ -23,9 +23,9 @@ def training_values(
     raw: ArrowFile, split: np.ndarray, columns: Sequence[str], advance: Advance
 ) -> Iterator[list[Any]]:
     """Training values of the raw columns, in batches."""
-    for batch in raw.take(np.flatnonzero(split == 0)):
+    for batch in raw.take(np.flatnonzero(split == 0), columns):
         for column in columns:
-            yield batch.column(column).to_pylist()
+            yield raw_values(batch.column(column))
         advance(batch.num_rows)
 
 
@@ -39,10 +39,11 @@ def encode(
     kept = np.flatnonzero(split != DROPPED).astype(np.int32 if len(split) < 2**31 else np.int64)
     cuts = np.searchsorted(kept, raw.starts)
     numbers = (kept[a:b] for a, b in pairwise(cuts) if a < b)
-    batches = zip(numbers, raw.take(kept), strict=True)
+    encoder = _Encoder(codec, raw.batches[0].schema, split)
+    batches = zip(numbers, raw.take(kept, encoder.columns), strict=True)
     writers: dict[int, ArrowWriter] = {}
     with ExitStack() as stack:
-        for rows, encoded in in_order(_Encoder(codec, raw.batches[0].schema, split), batches):
+        for rows, encoded in in_order(encoder, batches):
             of_row = split[rows]
             for part in np.unique(of_row):
                 if part not in writers:
@@ -93,7 +94,7 @@ class _Encoder:
         for part in np.unique(of_row):
             here = np.flatnonzero(of_row == part)
             try:
-                field.check(column.take(pa.array(here)).to_pylist(), values[here])
+                field.check(raw_values(column.take(pa.array(here))), values[here])
             except UserError as error:
                 raise UserError(f"in the {PARTS[part]} split: {error}") from error
 
@@ -101,6 +102,7 @@ class _Encoder:
 def _tensor(column: pa.Array) -> Any:
     import tensorflow as tf
 
-    if pa.types.is_string(column.type) or pa.types.is_binary(column.type):
-        return tf.constant(column.to_pylist(), tf.string, shape=[len(column)])
+    kind = column.type
+    if pa.types.is_string(kind) or pa.types.is_binary(kind) or pa.types.is_struct(kind):
+        return tf.constant(raw_values(column), tf.string, shape=[len(column)])
     return tf.constant(column.to_numpy(zero_copy_only=False))

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipelines.contracts import Example, Field, Spec, Split, UserError
+from pipelines.contracts import Example, Field, FileBytes, Spec, Split, UserError
 
 ROW = "row"
 
@@ -76,6 +76,8 @@ class RawWriter:
 
     def _array(self, name: str, values: list[Any]) -> pa.Array:
         try:
+            if isinstance(values[0], FileBytes):
+                values = [{"name": value.name, "bytes": value} for value in values]
             array = pa.array(values, self._types.get(name))
         except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError) as error:
             raise UserError(
@@ -100,21 +102,32 @@ class ArrowFile:
     def __len__(self) -> int:
         return int(self.starts[-1])
 
-    def take(self, rows: np.ndarray) -> Iterator[pa.RecordBatch]:
+    def take(self, rows: np.ndarray, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """The rows, given in ascending order, a record batch of each batch that has any."""
         cuts = np.searchsorted(rows, self.starts)
         for k in np.flatnonzero(cuts[1:] > cuts[:-1]):
-            yield self.batches[k].take(pa.array(rows[cuts[k] : cuts[k + 1]] - self.starts[k]))
+            places = pa.array(rows[cuts[k] : cuts[k + 1]] - self.starts[k])
+            yield self.batches[k].select(columns).take(places)
 
     def at(self, row: int) -> dict[str, Any]:
         k = bisect_right(self.starts, row) - 1
         batch = self.batches[k]
         place = row - int(self.starts[k])
-        return {name: batch.column(name)[place].as_py() for name in batch.schema.names}
+        return {
+            name: raw_values(batch.column(name).slice(place, 1))[0] for name in batch.schema.names
+        }
 
     def scalars(self, name: str) -> np.ndarray:
         """(N,) a column of numbers."""
         return np.concatenate([batch.column(name).to_numpy() for batch in self.batches])
+
+
+def raw_values(column: pa.Array) -> list[Any]:
+    """What RawWriter was given."""
+    if not pa.types.is_struct(column.type):
+        return column.to_pylist()
+    parts = (column.field(part).to_pylist() for part in ("bytes", "name"))
+    return [FileBytes(content, name) for content, name in zip(*parts, strict=True)]
 
 
 def stored_dtype(field: Field, size: int | None) -> np.dtype:
@@ -182,8 +195,8 @@ class ArrowSplit(Split):
         return [self._raw.at(int(self.rows[row])) for row in rows]
 
     def raw(self, column: str) -> Iterator[list[Any]]:
-        for batch in self._raw.take(self.rows):
-            yield batch.column(column).to_pylist()
+        for batch in self._raw.take(self.rows, [column]):
+            yield raw_values(batch.column(column))
 
     def _padded(self, name: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         starts, lengths = self._place(name)
