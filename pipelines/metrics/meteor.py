@@ -94,20 +94,24 @@ def _beside(text: Words, stems: Words, reference: Words, reference_stems: Words)
 
 
 class Alignment(NamedTuple):
-    """Words of a text matched to words of a reference, each to one at most.
+    """Words of a text matched to words of a reference, each to one at most; the least is best.
 
     chunks    runs of matches that stand next to each other on both sides.
     distance  sum of the differences in place.
     """
 
-    matches: int = 0
-    chunks: int = 0
-    distance: int = 0
-    worth: float = 0.0
+    minus_matches: int
+    chunks: int
+    distance: int
+    minus_worth: float
 
     @property
-    def rank(self) -> tuple[float, ...]:
-        return (-self.matches, self.chunks, self.distance, -self.worth)
+    def matches(self) -> int:
+        return -self.minus_matches
+
+    @property
+    def worth(self) -> float:
+        return -self.minus_worth
 
 
 def align(text: Words, stems: Words, reference: Words, reference_stems: Words) -> Alignment:
@@ -118,29 +122,29 @@ def align(text: Words, stems: Words, reference: Words, reference_stems: Words) -
     places: dict[str, list[int]] = {}
     for place, stem in enumerate(reference_stems):
         places.setdefault(stem, []).append(place)
-    # By what may still be matched and where the last match ended: used places, as bits.
-    kept = {(0, -2): Alignment()}
+    # By the places that are used, as bits, and where the last word's match was.
+    kept: dict[tuple[int, int], tuple[int, int, int, float]] = {(0, -2): (0, 0, 0, 0.0)}
     for place, (word, stem) in enumerate(zip(text, stems, strict=True)):
-        following: dict[tuple[int, int], Alignment] = {}
+        others = places.get(stem, ())
+        # Where nothing else wants the only match, leaving it out is never better.
+        certain = len(others) == 1 and stems.count(stem) == 1
+        following: dict[tuple[int, int], tuple[int, int, int, float]] = {}
         for (used, last), found in kept.items():
-            for other in places.get(stem, ()):
+            options = [] if certain else [((used, -2), found)]
+            matches, chunks, distance, worth = found
+            for other in others:
                 if not used >> other & 1:
-                    worth = EXACT if reference[other] == word else STEM
-                    longer = Alignment(
-                        found.matches + 1,
-                        found.chunks + (other != last + 1),
-                        found.distance + abs(place - other),
-                        found.worth + worth,
+                    longer = (
+                        matches - 1,
+                        chunks + (other != last + 1),
+                        distance + abs(place - other),
+                        worth - (EXACT if reference[other] == word else STEM),
                     )
-                    _keep(following, (used | 1 << other, other), longer)
-            _keep(following, (used, -2), found)
+                    options.append(((used | 1 << other, other), longer))
+            for key, option in options:
+                if key not in following or option < following[key]:
+                    following[key] = option
         if len(following) > BEAM:
-            best = sorted(following.items(), key=lambda item: item[1].rank)
-            following = dict(best[:BEAM])
+            following = dict(sorted(following.items(), key=lambda item: item[1])[:BEAM])
         kept = following
-    return min(kept.values(), key=lambda found: found.rank)
-
-
-def _keep(found: dict[tuple[int, int], Alignment], key: tuple[int, int], new: Alignment) -> None:
-    if key not in found or new.rank < found[key].rank:
-        found[key] = new
+    return Alignment(*min(kept.values()))
