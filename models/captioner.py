@@ -54,7 +54,7 @@ class Captioner(keras.Model):
             "embedding": embedding,
             "decoder": decoder,
         }
-        self.shape, self.size, self.pooling, self.seed = tuple(shape), size, pooling, seed
+        self.shape, self.size, self.pooling, self.seed = shape, size, pooling, seed
         policy = self.dtype_policy
 
         def named(name: str) -> dict[str, Any]:
@@ -71,13 +71,14 @@ class Captioner(keras.Model):
         self.pool = Pooling(pooling, dtype=policy, **named("pool"))
         self.embedding = build_embedding(embedding, size, **named("embedding"))
         pooled = width * (2 if pooling == "mean_max" else 1)
-        parts = 2 if recurrent.cell == "lstm" else 1
+        self.parts = 2 if recurrent.cell == "lstm" else 1
+        self.depth = recurrent.layers
         self.decoder = TokenDecoder(
             decoder,
             recurrent,
             self.embedding,
             memory_width=width,
-            state_widths=[[pooled] * parts] * recurrent.layers,
+            state_widths=[[pooled] * self.parts] * self.depth,
             dtype=policy,
             **named("decoder"),
         )
@@ -102,7 +103,7 @@ class Captioner(keras.Model):
             values, _ = self.reader(values, training=training)
         mask = tf.ones(tf.shape(values)[:2], tf.bool)
         pooled = self.pool(values, mask)
-        state = [[pooled for _ in parts] for parts in self.decoder.state_widths]
+        state = [[pooled] * self.parts] * self.depth
         return self.decoder.remember(values, mask), self.decoder.start(state)
 
     def attended(

@@ -71,7 +71,7 @@ class ScaledConvolution(keras.layers.Layer):
         return tf.nn.bias_add(y, tf.cast(self.bias, y.dtype))
 
     def get_config(self) -> dict[str, Any]:
-        own = {"channels": self.channels, "size": self.size, "stride": self.stride}
+        own: dict[str, Any] = {"channels": self.channels, "size": self.size, "stride": self.stride}
         own |= {"rectified": self.rectified, "gain": self.start, "seed": self.seed}
         return {**super().get_config(), **own}
 
@@ -160,8 +160,8 @@ class ResidualNetwork(keras.layers.Layer):
     def grid(self, height: int, width: int) -> tuple[int, int, int]:
         """(h, w, C) for pictures of these sides."""
         halvings = 2 + sum(block.stride == 2 for block in self.blocks)
-        sides = (-(-side // 2**halvings) for side in (height, width))
-        return (*sides, self.width)  # type: ignore[return-value]
+        rows, columns = (-(-side // 2**halvings) for side in (height, width))
+        return rows, columns, self.width
 
     def get_config(self) -> dict[str, Any]:
         own = {"channels": self.channels, "blocks": self.numbers, "seed": self.seed}
@@ -239,7 +239,7 @@ class PictureEncoder(keras.layers.Layer):
     ) -> None:
         """shape: of a picture (H, W, 3), or of a frozen network's features (h, w, C)."""
         super().__init__(**kwargs)
-        self.settings, self.shape, self.width, self.seed = settings, tuple(shape), width, seed
+        self.settings, self.shape, self.width, self.seed = settings, shape, width, seed
         policy = self.dtype_policy
         self.network: Any = None
         if settings.network != "residual" and not settings.frozen:
@@ -273,6 +273,11 @@ class PictureEncoder(keras.layers.Layer):
 
         self.rows, self.columns = places("rows", self.grid[0]), places("columns", self.grid[1])
         self.built = True
+
+    def load(self, weights: str | None) -> None:
+        """As Backbone.load, where it has a network of keras.applications."""
+        if isinstance(self.network, Backbone):
+            self.network.load(weights)
 
     def call(
         self,
