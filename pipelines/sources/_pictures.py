@@ -38,7 +38,7 @@ class Pictures(Source):
             files = sorted(file for file in path.iterdir() if file.suffix.lower() in ENDINGS)
             if not files:
                 raise UserError(f"{path} must hold pictures ({', '.join(ENDINGS)}); it has none")
-            for content in whole(((file.name, _reader(file)) for file in files), issues):
+            for content in whole(((file.name, reader(file)) for file in files), issues):
                 yield {"image": content}
         elif path.suffix.lower() in (*EXTENSIONS, ".jsonl"):
             for number, line in enumerate(read_lines(path), 1):
@@ -48,7 +48,7 @@ class Pictures(Source):
                     except UserError as error:
                         issues.add(f"{path.name}:{number}", str(error))
         else:
-            yield {"image": _usable(path.name, _reader(path))}
+            yield {"image": _usable(path.name, reader(path))}
 
     def given_text(self, text: str, given: Sequence[str]) -> Example:
         """A file's name, or {"image": its name or {"b64": its bytes}} as JSON."""
@@ -65,11 +65,22 @@ class Pictures(Source):
                 raise UserError('a picture in JSON must be {"b64": "…"} in base64') from None
             return {"image": _usable("b64", lambda: content)}
         path = Path(str(value)).expanduser()
-        return {"image": _usable(str(value), _reader(path))}
+        return {"image": _usable(str(value), reader(path))}
 
 
 Named = tuple[str, Callable[[], bytes]]
 """What is shown for a file, and how to get its bytes."""
+
+
+def reader(path: Path) -> Callable[[], bytes]:
+    """How to get a file's bytes; of one that is too large, too many zeros."""
+
+    def read() -> bytes:
+        if path.stat().st_size > MOST_BYTES:
+            return bytes(MOST_BYTES + 1)
+        return path.read_bytes()
+
+    return read
 
 
 def whole(files: Iterable[Named], issues: RowIssues) -> Iterator[FileBytes]:
@@ -94,15 +105,6 @@ def _usable(name: str, read: Callable[[], bytes]) -> FileBytes:
     if isinstance(content, str):
         raise UserError(f"{name}: {content}; give a picture ({', '.join(SIGNATURES)})")
     return content
-
-
-def _reader(path: Path) -> Callable[[], bytes]:
-    def read() -> bytes:
-        if path.stat().st_size > MOST_BYTES:
-            return bytes(MOST_BYTES + 1)
-        return path.read_bytes()
-
-    return read
 
 
 def _content(name: str, read: Callable[[], bytes]) -> FileBytes | str:
