@@ -31,19 +31,27 @@ def weighted(statistics: Statistics, score: Callable[[np.ndarray], np.ndarray]) 
     return of
 
 
-def exact_match(
+def matched(
     texts: Sequence[str], references: Sequence[Sequence[str]], lowercase: bool
-) -> Score:
-    """Of N texts, each against one or several references."""
+) -> np.ndarray:
+    """Whether each of N texts (N,) bool is one of its references, whatever the white space."""
 
     def plain(text: str) -> str:
         words = " ".join(text.split())
         return words.lower() if lowercase else words
 
-    same = [plain(text) in map(plain, given) for text, given in zip(texts, references, strict=True)]
+    pairs = zip(texts, references, strict=True)
+    return np.array([plain(text) in map(plain, given) for text, given in pairs], bool)
+
+
+def exact_match(
+    texts: Sequence[str], references: Sequence[Sequence[str]], lowercase: bool
+) -> Score:
+    """Of N texts, each against one or several references."""
+    same = matched(texts, references, lowercase).astype(float)
     case = " and case" if lowercase else ""
     signature = f"share of answers that are a reference, but for white space{case}"
-    return Score("exact_match", ratio(np.array(same, float), np.ones(len(same))), signature)
+    return Score("exact_match", ratio(same, np.ones(len(same))), signature)
 
 
 def likelihoods(measured: Mapping[str, np.ndarray]) -> list[Score]:
