@@ -4,17 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from pipelines.contracts import Codec, UserError
+from pipelines.contracts import Codec, Spec, UserError
 from pipelines.division import DROPPED, PARTS
 from pipelines.parallel import in_order
-from pipelines.splits import ROW, ArrowFile, ArrowWriter, arrow_column, raw_values, stored_dtype
+from pipelines.splits import (
+    ROW,
+    ArrowFile,
+    ArrowWriter,
+    arrow_column,
+    numbers_in,
+    raw_values,
+    stored_dtype,
+)
+
+LARGEST = 64_000_000
+"""Bytes of fields without time, such as pictures, that are encoded at once."""
 
 Advance = Callable[[int], None]
 
@@ -37,10 +47,8 @@ def encode(
     Several threads encode, one writes, in the order of the rows.
     """
     kept = np.flatnonzero(split != DROPPED).astype(np.int32 if len(split) < 2**31 else np.int64)
-    cuts = np.searchsorted(kept, raw.starts)
-    numbers = (kept[a:b] for a, b in pairwise(cuts) if a < b)
     encoder = _Encoder(codec, raw.batches[0].schema, split)
-    batches = zip(numbers, raw.take(kept, encoder.columns), strict=True)
+    batches = _batches(raw, kept, encoder.columns, most=max(1, LARGEST // _bytes(codec.spec)))
     writers: dict[int, ArrowWriter] = {}
     with ExitStack() as stack:
         for rows, encoded in in_order(encoder, batches):
@@ -51,6 +59,24 @@ def encode(
                     writers[part] = stack.enter_context(ArrowWriter(path))
                 writers[part].write(encoded.take(pa.array(np.flatnonzero(of_row == part))))
             advance(len(rows))
+
+
+def _batches(
+    raw: ArrowFile, rows: np.ndarray, columns: Sequence[str], most: int
+) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
+    """The rows' numbers and columns, at most so many at once."""
+    begun = 0
+    for batch in raw.take(rows, columns):
+        for start in range(0, batch.num_rows, most):
+            piece = batch.slice(start, most)
+            yield rows[begun : begun + piece.num_rows], piece
+            begun += piece.num_rows
+
+
+def _bytes(spec: Spec) -> int:
+    """Of an example's fields without time; at least 1."""
+    fixed = [field for field in spec.fields.values() if not field.is_sequence]
+    return max(1, sum(numbers_in(field) * np.dtype(field.dtype).itemsize for field in fixed))
 
 
 class _Encoder:

@@ -143,7 +143,7 @@ def arrow_column(
 
     values (sum of lengths, ...) laid end to end, or (B, ...) where there are no lengths (B,).
     """
-    width = _width(field)
+    width = numbers_in(field)
     array = pa.array(np.ascontiguousarray(values, dtype).reshape(-1))
     if width != 1:
         array = pa.FixedSizeListArray.from_arrays(array, width)
@@ -202,7 +202,7 @@ class ArrowSplit(Split):
         starts, lengths = self._place(name)
         field = self._fields[name]
         row_lengths = lengths[rows]
-        longest, width = int(row_lengths.max(initial=0)), _width(field)
+        longest, width = int(row_lengths.max(initial=0)), numbers_in(field)
         flat = self._flat(name)
         index = starts[rows][:, None] + np.arange(longest * width)
         # What lies behind a short row is another's, and is zeroed; behind the last is the end.
@@ -215,7 +215,7 @@ class ArrowSplit(Split):
     def _fixed(self, name: str, rows: np.ndarray) -> np.ndarray:
         field = self._fields[name]
         starts, _ = self._place(name)
-        flat, width = self._flat(name), _width(field)
+        flat, width = self._flat(name), numbers_in(field)
         if width == 1:
             values = flat[starts[rows]]
         else:
@@ -230,7 +230,7 @@ class ArrowSplit(Split):
     def _place(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """(N,) int64 where rows start in the flat view; (N,) int32 their lengths, (0,) if fixed."""
         if name not in self._places:
-            width, item = _width(self._fields[name]), self._dtypes[name].itemsize
+            width, item = numbers_in(self._fields[name]), self._dtypes[name].itemsize
             starts, lengths = [], [np.zeros(0, np.int32)]
             for batch in self._file.batches:
                 values = batch.column(name)
@@ -252,7 +252,7 @@ def open_splits(directory: Path, names: Sequence[str], spec: Spec) -> Mapping[st
     return {name: ArrowSplit(name, directory / f"{name}.arrow", raw, spec) for name in names}
 
 
-def _width(field: Field) -> int:
+def numbers_in(field: Field) -> int:
     """Numbers per example, or per time step."""
     inner = field.shape[1:] if field.is_sequence else field.shape
     return math.prod(size for size in inner if size is not None)

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 
+SPACES = " \t\n\v\f\r"
+"""As TensorFlow strips them."""
+
+
 class CaptionsCodec(FieldCodec):
     """Ids of the lines one after the other, each within its markers: <s> a b </s> <s> a c </s>.
 
@@ -80,7 +84,7 @@ class CaptionsCodec(FieldCodec):
 
 def caption_lines(captions: str) -> list[str]:
     """The captions of a text with one a line."""
-    return [line for line in captions.split("\n") if line.strip()]
+    return [line for line in captions.split("\n") if line.strip(SPACES)]
 
 
 def split_captions(ids: np.ndarray) -> list[np.ndarray]:
