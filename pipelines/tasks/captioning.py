@@ -248,7 +248,7 @@ class Captioning(Task):
         )
 
     def baselines(self, train: Split, test: Split) -> Mapping[str, Mapping[str, np.ndarray]]:
-        from pipelines.baselines import caption_baselines
+        from pipelines.picture_baselines import caption_baselines
 
         return caption_baselines(train, test, image="image", captions="captions")
 
