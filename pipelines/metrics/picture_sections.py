@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipelines.contracts import Figure, Section, Table
+from pipelines.contracts import FieldCodec, Figure, Section, Split, Table
 from pipelines.metrics.attention import Tokens, token_label, without_padding
 from pipelines.metrics.captioning import caption_words, cider
 from pipelines.metrics.text_sections import text_sections
@@ -85,6 +85,18 @@ def picture_sections(
         frequent_captions(said, good),
         *text_sections(said, right, noun="caption", lowercase=lowercase, examples=False),
     ]
+
+
+def pictures_of(split: Split, codec: FieldCodec) -> Look:
+    """The split's pictures, read as they came and made pixels by the codec of an image column."""
+    import tensorflow as tf
+
+    encode = tf.function(codec.encode, input_signature=[tf.TensorSpec([None], tf.string)])
+
+    def look(rows: np.ndarray) -> np.ndarray:
+        return encode([one[codec.column] for one in split.examples(rows.tolist())]).numpy()
+
+    return look
 
 
 def frequent_captions(captions: Sequence[str], good: np.ndarray) -> Table:

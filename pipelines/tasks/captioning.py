@@ -30,6 +30,7 @@ from pipelines.contracts import (
     Batch,
     Codec,
     FieldCodec,
+    Figure,
     Score,
     Section,
     Signature,
@@ -38,11 +39,17 @@ from pipelines.contracts import (
     UserError,
 )
 from pipelines.metrics.captioning import CAPTION_SCORES, caption_scores
+from pipelines.metrics.meteor import check_stemmer
 from pipelines.metrics.translation import BleuTokenizer, check_tokenizer
 
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
+
+    from pipelines.metrics.picture_sections import Look
+
+EXPLAINED = 6
+"""Captions whose attention the report draws."""
 
 
 @settings
@@ -91,6 +98,7 @@ class Captioning(Task):
         if self.attention_regularization and self.decoder.attention == "none":
             raise UserError("task.attention_regularization needs task.decoder.attention")
         check_tokenizer(self.bleu_tokenize)
+        check_stemmer(self.stemmer)
 
     def _check_vision(self) -> None:
         vision = self.vision
@@ -285,7 +293,37 @@ class Captioning(Task):
         codec: Codec,
         decode: SearchSettings,
     ) -> list[Section]:
-        return []
+        """Pictures with captions, good and bad, typical mistakes, and where the decoder looked."""
+        from pipelines.metrics.picture_sections import picture_sections, pictures_of
+
+        look = pictures_of(split, ImageCodec("image", self.image))
+        sections = picture_sections(
+            list(predictions["caption"]),
+            references_of(split),
+            look,
+            tokenize=self.bleu_tokenize,
+            lowercase=self.text.lowercase,
+        )
+        return [*sections, *self._attention(model, split, codec, decode, look)]
+
+    def _attention(
+        self, model: keras.Model, split: Split, codec: Codec, decode: SearchSettings, look: Look
+    ) -> list[Figure]:
+        """Of a few examples, spread over the split."""
+        if self.decoder.attention == "none":
+            return []
+        import tensorflow as tf
+
+        from pipelines.graphs import given_inputs
+        from pipelines.metrics.picture_sections import Looked, picture_attention_figures
+
+        rows = np.unique(np.linspace(0, len(split) - 1, EXPLAINED).astype(int))
+        given = given_inputs(self, codec, self.batch(split.gather(rows), codec).inputs)
+        inputs = {name: tf.convert_to_tensor(value) for name, value in given.items()}
+        found = self.predict(model, codec, inputs, decode, detail=True)
+        parts = (look(rows), found["tokens"].numpy(), found["attention"].numpy())
+        examples = [Looked(*example) for example in zip(*parts, strict=True)]
+        return picture_attention_figures(examples, model.vision.grid[:2])
 
 
 def captions_of(tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
