@@ -44,14 +44,18 @@ def two_coloured(width: int, height: int) -> Image.Image:
 def test_a_wide_picture_has_white_above_and_below_in_equal_parts() -> None:
     made = pixels(saved(two_coloured(16, 8)))[0]
     assert made.shape == (8, 8, 3)
-    assert (made[:2] == WHITE).all() and (made[6:] == WHITE).all()
-    assert (made[2:6, :3] == RED).all() and (made[2:6, 5:] == BLUE).all()
+    assert (made[:2] == WHITE).all()
+    assert (made[6:] == WHITE).all()
+    assert (made[2:6, :3] == RED).all()
+    assert (made[2:6, 5:] == BLUE).all()
 
 
 def test_a_high_picture_has_white_at_its_left_and_right() -> None:
     made = pixels(saved(two_coloured(8, 16)))[0]
-    assert (made[:, :2] == WHITE).all() and (made[:, 6:] == WHITE).all()
-    assert (made[:, 2] == RED).all() and (made[:, 5] == BLUE).all()
+    assert (made[:, :2] == WHITE).all()
+    assert (made[:, 6:] == WHITE).all()
+    assert (made[:, 2] == RED).all()
+    assert (made[:, 5] == BLUE).all()
 
 
 def test_of_an_odd_margin_the_larger_part_comes_last() -> None:
@@ -67,7 +71,8 @@ def test_cropping_takes_the_middle_square() -> None:
 
 def test_stretching_fills_the_square_with_the_whole_picture() -> None:
     made = pixels(saved(two_coloured(32, 4)), fit="stretch")[0]
-    assert (made[:, :3] == RED).all() and (made[:, 5:] == BLUE).all()
+    assert (made[:, :3] == RED).all()
+    assert (made[:, 5:] == BLUE).all()
 
 
 def test_a_picture_of_the_right_size_stays_as_it_is() -> None:
@@ -99,7 +104,8 @@ def test_what_is_transparent_is_white() -> None:
     picture = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
     picture.paste((255, 0, 0, 255), (0, 0, 4, 8))
     made = pixels(saved(picture))[0]
-    assert (made[:, 4:] == WHITE).all() and (made[:, :4] == RED).all()
+    assert (made[:, 4:] == WHITE).all()
+    assert (made[:, :4] == RED).all()
 
 
 @pytest.mark.parametrize("opacity", [0, 1, 77, 128, 254, 255])
@@ -115,7 +121,8 @@ def test_a_transparent_colour_of_a_palette_is_white() -> None:
     picture.putpalette([0, 0, 0, 255, 0, 0])
     picture.paste(1, (0, 0, 8, 4))
     made = pixels(saved(picture, transparency=0))[0]
-    assert (made[:4] == RED).all() and (made[4:] == WHITE).all()
+    assert (made[:4] == RED).all()
+    assert (made[4:] == WHITE).all()
 
 
 @pytest.mark.parametrize("colours", [2, 3, 9, 200])
@@ -124,14 +131,16 @@ def test_a_palette_of_any_depth_without_transparency_is_opaque(colours: int) -> 
     picture.putpalette([part for number in range(colours) for part in (number, 0, 50)])
     picture.paste(colours - 1, (0, 4, 8, 8))
     made = pixels(saved(picture))[0]
-    assert (made[:4] == (0, 0, 50)).all() and (made[4:] == (colours - 1, 0, 50)).all()
+    assert (made[:4] == (0, 0, 50)).all()
+    assert (made[4:] == (colours - 1, 0, 50)).all()
 
 
 def test_black_and_white_with_one_bit_a_pixel_is_opaque() -> None:
     picture = Image.new("1", (8, 8), 0)
     picture.paste(1, (0, 0, 4, 8))
     made = pixels(saved(picture))[0]
-    assert (made[:, :4] == WHITE).all() and (made[:, 4:] == BLACK).all()
+    assert (made[:, :4] == WHITE).all()
+    assert (made[:, 4:] == BLACK).all()
 
 
 # Formats
@@ -199,9 +208,7 @@ def test_a_truncated_picture_is_an_error_and_not_the_end_of_the_process(
 def test_a_batch_is_what_its_pictures_are_alone() -> None:
     contents = [saved(two_coloured(w, h)) for w, h in [(3, 9), (40, 7), (8, 8), (100, 99)]]
     together = pixels(*contents)
-    assert all(
-        (pixels(one)[0] == made).all() for one, made in zip(contents, together, strict=True)
-    )
+    assert all((pixels(one)[0] == made).all() for one, made in zip(contents, together, strict=True))
 
 
 def test_a_saved_model_gives_the_bits_that_prepare_gives(tmp_path: Path) -> None:
