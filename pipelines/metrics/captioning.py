@@ -215,7 +215,8 @@ def _variety(words: AllWords, how: str) -> list[Score]:
 
     def share(sums: np.ndarray) -> np.ndarray:
         with np.errstate(divide="ignore", invalid="ignore"):
-            return sums[:, 0] / sums[:, 1]
+            # Of a resample, whose references may have fewer words than its captions, not over 1.
+            return np.minimum(sums[:, 0] / sums[:, 1], 1)
 
     return [
         Score("distinct_captions", _mean(captions), f"different captions by all captions, {how}"),
