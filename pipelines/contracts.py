@@ -141,6 +141,10 @@ class Source(ABC):
     @abstractmethod
     def provenance(self) -> Provenance: ...
 
+    def files_in(self) -> Path | None:
+        """The folder with the files that FileBytes name, which then needn't be stored again."""
+        return None
+
     def read_given(self, path: Path, given: Sequence[str], issues: RowIssues) -> Iterator[Example]:
         """The `given` columns of a file to predict for, of the form of this source's own files."""
         from pipelines.sources.rows import read_rows
@@ -361,6 +365,10 @@ class Task(ABC):
 
     @abstractmethod
     def build(self, model: RecurrentSettings, codec: Codec, seed: int) -> keras.Model: ...
+
+    def for_training(self, train: Split, codec: Codec) -> Task:
+        """The task as training runs it, where that takes what all training examples say."""
+        return self
 
     def augment(
         self, columns: dict[str, np.ndarray], codec: Codec, random: np.random.Generator

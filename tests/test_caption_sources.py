@@ -15,6 +15,7 @@ import tensorflow as tf
 import yaml
 from PIL import Image
 
+from pipelines.arrow import ArrowWriter, RawFile, RawWriter
 from pipelines.codecs.images import ImageCodec, ImageSettings
 from pipelines.contracts import FileBytes, RowIssues, UserError
 from pipelines.prepare import prepare
@@ -268,8 +269,8 @@ def test_splits_may_have_files_of_their_own(tmp_path: Path) -> None:
     made = source(**folder(tmp_path, CSV), **own)
     made.check()
     assert made.parts() == ("train", "validation")
-    assert read(made, "train") == (ROWS, [])
-    assert read(made, "validation") == ({"9.png": "nine"}, [])
+    assert read(made, "train") == ({f"photos/{name}": text for name, text in ROWS.items()}, [])
+    assert read(made, "validation") == ({"val/9.png": "nine"}, [])
 
 
 def test_bad_captions_count_once_though_there_are_splits(tmp_path: Path) -> None:
@@ -428,6 +429,8 @@ def test_prepare_skips_bad_pictures_and_counts_them(tmp_path: Path) -> None:
     assert isinstance(example["image"], FileBytes)
     assert example["image"] == picture(number)
     assert train.gather(np.arange(3))["image"].shape == (3, 8, 8, 3)
+    # The pictures stay where they are.
+    assert (data.directory / "raw.arrow").stat().st_size < sum(len(picture(n)) for n in range(20))
     assert next(value.name for values in train.raw("image") for value in values) == f"{number}.png"
 
 
@@ -439,6 +442,39 @@ def test_the_largest_picture_allowed_is_read_and_prepared() -> None:
         tf.constant([file.getvalue()])
     )
     assert (made.numpy() == (255, 0, 0)).all()
+
+
+def test_pictures_that_left_their_folder_are_told(tmp_path: Path) -> None:
+    given = folder(tmp_path, CSV)
+    file = RawFile(_written(tmp_path, source(**given)), source(**given).files_in())
+    assert file.at(2) == {"image": picture(2), "captions": "two"}
+    assert file.at(2)["image"].name == "2.png"
+    (tmp_path / "photos" / "2.png").unlink()
+    with pytest.raises(UserError, match="must stay where it was"):
+        file.at(2)
+
+
+def _written(path: Path, made: ImageCaptions) -> Path:
+    with ArrowWriter(path / "raw.arrow") as file:
+        raw = RawWriter(file, made.columns, kept=True)
+        for example in made.read("all", RowIssues()):
+            raw.add(example)
+        raw.flush()
+    return path / "raw.arrow"
+
+
+def test_files_of_several_folders_are_found_again(tmp_path: Path) -> None:
+    own = {
+        "validation_captions": str(tmp_path / "val.csv"),
+        "validation_images": str(tmp_path / "more" / "val"),
+    }
+    (tmp_path / "more" / "val").mkdir(parents=True)
+    (tmp_path / "more" / "val" / "9.png").write_bytes(picture(9))
+    (tmp_path / "val.csv").write_text("image,caption\n9.png,nine\n")
+    made = source(**folder(tmp_path, CSV), **own)
+    (row,) = made.read("validation", RowIssues())
+    assert row["image"].name == "more/val/9.png"
+    assert (made.files_in() / row["image"].name).read_bytes() == row["image"]
 
 
 # To predict for

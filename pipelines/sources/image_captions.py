@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
@@ -80,7 +81,12 @@ class ImageCaptions(Pictures):
         pictures = self._divided(issues if part in ("all", "train") else RowIssues())
         if part in ("all", "train"):
             self._add_uncaptioned(pictures.values(), issues)
-        files = ((it.name, reader(it.path), it.captions) for it in pictures[part] if it.captions)
+        root = self.files_in()
+        files = (
+            (os.path.relpath(it.path, root), reader(it.path), it.captions)
+            for it in pictures[part]
+            if it.captions
+        )
         for (name, _, captions), found in checked(files):
             if isinstance(found, str):
                 issues.add(name, found)
@@ -96,6 +102,9 @@ class ImageCaptions(Pictures):
                 facts = state and [state.st_size, state.st_mtime_ns]
                 found.update(json.dumps([part, name, captions, facts]).encode())
         return found.hexdigest()
+
+    def files_in(self) -> Path:
+        return Path(os.path.commonpath([self._folder(part).absolute() for part in self.parts()]))
 
     def provenance(self) -> Provenance:
         folder = self._folder("train")
