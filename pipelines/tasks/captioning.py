@@ -51,6 +51,9 @@ if TYPE_CHECKING:
 EXPLAINED = 6
 """Captions whose attention the report draws."""
 
+CHUNK = 256
+"""Pictures that are read at once."""
+
 
 @settings
 class Captioning(Task):
@@ -66,6 +69,8 @@ class Captioning(Task):
     attention_regularization  how much it costs, in nats, when a place doesn't get attention 1 in
                   all, squared and summed over places (Xu et al. 2015, eq. 14).
     sampling      how often the decoder reads its own words in training.
+    self_critical_from  the update from which CIDEr-D is what is learnt (Rennie et al. 2017), no
+                  longer the references' words; null: never.
     """
 
     name: Literal["captioning"]
@@ -81,6 +86,7 @@ class Captioning(Task):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
     attention_regularization: Annotated[float, Field(ge=0)]
     sampling: ScheduledSampling
+    self_critical_from: Annotated[int, Field(ge=0)] | None
 
     reads: ClassVar[tuple[str, ...]] = ("image", "captions")
     given: ClassVar[tuple[str, ...]] = ("image",)
@@ -136,6 +142,19 @@ class Captioning(Task):
         except ValueError as error:
             raise UserError(f"task: {error}") from None
         return made
+
+    def for_training(self, train: Split, codec: Codec) -> Task:
+        if self.self_critical_from is None:
+            return self
+        from pipelines.self_critical import Rewards, SelfCritical, keys
+
+        known: list[bytes] = []
+        for start in range(0, len(train), CHUNK):
+            rows = np.arange(start, min(start + CHUNK, len(train)))
+            ids, owner = captions_of(train.gather(rows)["caption_tokens"])
+            known += keys(ids[:, 1:], owner)
+        rewards = Rewards(references_of(train), known, self.bleu_tokenize)
+        return cast(Task, SelfCritical(self, self.self_critical_from, _text(codec), rewards))
 
     def augment(
         self, columns: dict[str, np.ndarray], codec: Codec, random: np.random.Generator
