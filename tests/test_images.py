@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
 from pipelines.codecs.captions import CaptionsCodec, caption_lines, split_captions
 from pipelines.codecs.images import ImageCodec, ImageSettings
@@ -169,6 +169,21 @@ def test_every_format_gives_the_colours_that_other_programs_see(form: str, mode:
 def test_of_16_bits_the_upper_8_count() -> None:
     grey = np.full((8, 8), 40000, np.uint16)
     assert (pixels(saved(Image.fromarray(grey)))[0] == 40000 >> 8).all()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_photo_is_turned_as_the_camera_was_held(orientation: int, order: str) -> None:
+    exif = Image.Exif()
+    exif.endian = order
+    exif[0x010F] = "a camera"
+    exif[0x0112] = orientation
+    quarters = Image.new("RGB", (16, 16), RED)
+    quarters.paste(BLUE, (8, 0, 16, 8))
+    quarters.paste(BLACK, (0, 8, 8, 16))
+    content = saved(quarters, "JPEG", quality=100, exif=exif.tobytes())
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(BytesIO(content))), int)
+    assert np.abs(pixels(content, size=16)[0] - expected).max() <= 2
 
 
 def test_of_an_animated_gif_the_first_frame_counts() -> None:

@@ -63,7 +63,7 @@ class Pictures(Source):
                 content = base64.b64decode(value["b64"], validate=True)
             except (binascii.Error, ValueError, KeyError, TypeError):
                 raise UserError('a picture in JSON must be {"b64": "…"} in base64') from None
-            return {"image": _usable("b64", lambda: content)}
+            return {"image": _usable("picture in base64", lambda: content)}
         path = Path(str(value)).expanduser()
         return {"image": _usable(str(value), reader(path))}
 
