@@ -171,15 +171,6 @@ class CiderReward:
         """Of each candidate (M,), from 0 to 10, beside the references of picture rows[m]."""
         return self._cider.scores(caption_words(as_texts(candidates), self.tokenize), rows)
 
-    def beside(
-        self, candidates: Sequence[str | bytes], references: Sequence[Sequence[str | bytes]]
-    ) -> np.ndarray:
-        """As `scores`, beside references[m], where a batch has them and not its rows."""
-        right = [as_texts(given) for given in references]
-        flat = caption_words([text for given in right for text in given], self.tokenize)
-        words = caption_words(as_texts(candidates), self.tokenize)
-        return self._cider.beside(words, _grouped(flat, right))
-
 
 AllWords = Callable[[], tuple[list[Words], list[list[Words]]]]
 

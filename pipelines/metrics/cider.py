@@ -31,35 +31,26 @@ class _Grams(NamedTuple):
     counts: np.ndarray
 
 
-class _Texts(NamedTuple):
-    """T texts as CIDEr sees them.
-
-    vectors  of each n: weighed n-grams (T, G) and their norms (T,). lengths (T,).
-    """
-
-    vectors: list[tuple[sparse.csr_array, np.ndarray]]
-    lengths: np.ndarray
-
-    def take(self, rows: np.ndarray) -> _Texts:
-        return _Texts([(a[rows], norms[rows]) for a, norms in self.vectors], self.lengths[rows])
-
-
 class Cider:
-    """What candidates score beside references, with document frequencies of N pictures.
+    """What candidates score beside the references of N pictures, which are read once.
 
-    A document frequency is the number of pictures of which at least one reference has the n-gram.
-    With a single picture every n-gram weighs 0, and so do scores.
+    Document frequencies are those of these references: the number of pictures of which at least
+    one reference has the n-gram. With a single picture every n-gram weighs 0, and so do scores.
     """
 
     def __init__(self, references: Sequence[Sequence[Words]]):
         """Reads one or several references for each of the N pictures, in words."""
-        sizes = _sizes(references)
+        sizes = [len(given) for given in references]
+        if not all(sizes):
+            raise ValueError(
+                f"CIDEr needs a reference for each picture; picture {sizes.index(0)} has none."
+            )
         self._numbers: dict[str, int] = {}
-        self._first = np.concatenate([[0], np.cumsum(sizes)]).astype(int)
+        self._first = np.concatenate([[0], np.cumsum(sizes)])
         flat = list(chain.from_iterable(references))
+        self._lengths = _lengths(flat)
         pictures = np.repeat(np.arange(len(references)), sizes)
-        self._orders = [_Order(grams, pictures) for grams in self._grams(flat)]
-        self._references = self._weighed(flat)
+        self._orders = [_Order(grams, pictures, len(flat)) for grams in self._grams(flat)]
 
     def scores(self, candidates: Sequence[Words], rows: Sequence[int] | np.ndarray) -> np.ndarray:
         """CIDEr-D of each candidate (M,), from 0 to 10, beside the references of picture rows[m].
@@ -68,23 +59,16 @@ class Cider:
         """
         rows = np.asarray(rows, int)
         sizes = self._first[rows + 1] - self._first[rows]
+        owners = np.repeat(np.arange(len(rows)), sizes)
         # Row m's references stand from first[rows[m]] on.
-        within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        within = np.arange(len(owners)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
         chosen = np.repeat(self._first[rows], sizes) + within
-        return _compared(self._weighed(candidates), self._references.take(chosen), sizes)
-
-    def beside(
-        self, candidates: Sequence[Words], references: Sequence[Sequence[Words]]
-    ) -> np.ndarray:
-        """As `scores`, beside references[m], such as those of a batch of the N pictures."""
-        flat = list(chain.from_iterable(references))
-        return _compared(self._weighed(candidates), self._weighed(flat), _sizes(references))
-
-    def _weighed(self, texts: Sequence[Words]) -> _Texts:
-        pairs = zip(self._orders, self._grams(texts), strict=True)
-        vectors = [order.weighed(grams, len(texts)) for order, grams in pairs]
-        # In pairs of words, as pycocoevalcap has it: one less than words, but not below 0.
-        return _Texts(vectors, np.array([max(len(text) - 1, 0) for text in texts], float))
+        likeness = np.zeros(len(owners))
+        for order, grams in zip(self._orders, self._grams(candidates), strict=True):
+            likeness += order.likeness(grams, len(candidates), owners, chosen)
+        apart = _lengths(candidates)[owners] - self._lengths[chosen]
+        likeness *= np.exp(-(apart**2) / (2 * SIGMA**2))
+        return 10 * np.bincount(owners, likeness, len(rows)) / (ORDER * sizes)
 
     def _grams(self, texts: Sequence[Words]) -> list[_Grams]:
         """Of each n from 1 to ORDER. Keys are hashes: of ten million, two alike once in 10^5."""
@@ -103,10 +87,10 @@ class Cider:
 
 
 class _Order:
-    """How much the n-grams of one n weigh."""
+    """The references' n-grams of one n, weighed."""
 
-    def __init__(self, grams: _Grams, pictures: np.ndarray):
-        """Of the references; pictures (T,): whose each of the T is, in rising order."""
+    def __init__(self, grams: _Grams, pictures: np.ndarray, texts: int):
+        """Of T texts; pictures (T,): whose each of them is, in rising order."""
         count = pictures[-1] + 1 if len(pictures) else 0
         self.keys, columns = np.unique(grams.keys, return_inverse=True)
         # Each picture's n-grams once, in however many of its references.
@@ -114,43 +98,29 @@ class _Order:
         frequency = np.bincount(pairs % max(len(self.keys), 1), minlength=len(self.keys))
         self.rarest = np.log(max(count, 1))
         self.weights = self.rarest - np.log(np.maximum(frequency, 1))
+        shape = (texts, len(self.keys))
+        values = grams.counts * self.weights[columns]
+        self.references = sparse.csr_array((values, (grams.texts, columns)), shape)
+        self.norms = np.sqrt(np.bincount(grams.texts, values**2, texts))
 
-    def weighed(self, grams: _Grams, texts: int) -> tuple[sparse.csr_array, np.ndarray]:
-        """(T, G) n-grams weighed, and norms (T,).
+    def likeness(
+        self, grams: _Grams, texts: int, owners: np.ndarray, chosen: np.ndarray
+    ) -> np.ndarray:
+        """Clipped cosine of candidate owners[k] and reference chosen[k], for all k.
 
-        N-grams that no reference has count in the norms only, as the rarest.
+        N-grams that no reference has count in a candidate's length as the rarest.
         """
         columns = np.searchsorted(self.keys, grams.keys)
         known = columns < len(self.keys)
         known[known] = self.keys[columns[known]] == grams.keys[known]
-        values = grams.counts * self.rarest
+        values = np.where(known, 0.0, self.rarest) * grams.counts
         values[known] = grams.counts[known] * self.weights[columns[known]]
-        norms = np.sqrt(np.bincount(grams.texts, values**2, texts))
-        places = (grams.texts[known], columns[known])
-        return sparse.csr_array((values[known], places), (texts, len(self.keys))), norms
-
-
-def _compared(said: _Texts, right: _Texts, sizes: np.ndarray) -> np.ndarray:
-    """(M,) of M texts, the m-th beside the next sizes[m] of the references."""
-    owners = np.repeat(np.arange(len(sizes)), sizes)
-    likeness = np.zeros(len(owners))
-    own = said.take(owners)
-    for (a, norms), (b, others) in zip(own.vectors, right.vectors, strict=True):
-        # Clipped: what is said more often than in the reference counts as often as there.
-        common = a.minimum(b).multiply(b).sum(axis=1)
-        below = norms * others
-        likeness += np.divide(common, below, out=np.zeros(len(owners)), where=below > 0)
-    apart = own.lengths - right.lengths
-    likeness *= np.exp(-(apart**2) / (2 * SIGMA**2))
-    return 10 * np.bincount(owners, likeness, len(sizes)) / (ORDER * sizes)
-
-
-def _sizes(references: Sequence[Sequence[Words]]) -> np.ndarray:
-    sizes = np.array([len(given) for given in references], int)
-    if not sizes.all():
-        empty = int(np.flatnonzero(sizes == 0)[0])
-        raise ValueError(f"CIDEr needs a reference for each picture; picture {empty} has none.")
-    return sizes
+        norms = np.sqrt(np.bincount(grams.texts, values**2, texts))[owners] * self.norms[chosen]
+        shape = (texts, len(self.keys))
+        said = sparse.csr_array((values[known], (grams.texts[known], columns[known])), shape)
+        right = self.references[chosen]
+        common = said[owners].minimum(right).multiply(right).sum(axis=1)
+        return np.divide(common, norms, out=np.zeros(len(owners)), where=norms > 0)
 
 
 def _counted(texts: np.ndarray, keys: np.ndarray) -> _Grams:
@@ -162,3 +132,8 @@ def _counted(texts: np.ndarray, keys: np.ndarray) -> _Grams:
     first = np.flatnonzero(new)
     counts = np.diff(np.append(first, len(keys))).astype(float)
     return _Grams(texts[first], keys[first], counts)
+
+
+def _lengths(texts: Sequence[Words]) -> np.ndarray:
+    """In pairs of words, as pycocoevalcap measures length: one less than words, but not below 0."""
+    return np.array([max(len(text) - 1, 0) for text in texts], float)
