@@ -160,6 +160,13 @@ class TestMeteor:
         found = align(*[cut("a dog")[0]] * 2, *[cut("a cat and a dog")[0]] * 2)
         assert (found.matches, found.chunks) == (2, 1)
 
+    def test_a_word_is_matched_before_its_stem(self):
+        """Beside "the swing" the word "swing", though "swinging" follows upon "the"."""
+        said, right = cut("the swinging swing", "the swing")
+        stem = stemming("english")
+        found = align(said, [stem(word) for word in said], right, [stem(word) for word in right])
+        assert (found.matches, found.worth, found.chunks) == (2, 2.0, 2)
+
     def test_many_repetitions_end(self):
         text = ["a"] * 60
         assert align(text, text, text, text).matches == 60

@@ -4,7 +4,9 @@ import re
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
+from pipelines.codecs.images import ImageCodec, ImageSettings
 from pipelines.contracts import Figure, Table
 from pipelines.metrics import picture_sections as module
 from pipelines.metrics.picture_sections import (
@@ -12,6 +14,7 @@ from pipelines.metrics.picture_sections import (
     lit,
     picture_attention_figures,
     picture_sections,
+    pictures_of,
     scaled_down,
 )
 from pipelines.plots import svg, wrapped
@@ -109,6 +112,18 @@ def test_a_picture_is_bright_where_it_is_looked_at():
     assert np.all(np.diff(found[0, :, 0].astype(int)) <= 0)
     even = np.full((4, 4, 3), 90, np.uint8)
     assert np.all(lit(even, np.full((3, 3), 1 / 9)) == 90)
+
+
+def test_pictures_are_read_as_they_came():
+    class Split:
+        def examples(self, rows):
+            pixels = [np.full((3, 2, 3), 40 * row, np.uint8) for row in rows]
+            return [{"picture": tf.io.encode_png(one).numpy()} for one in pixels]
+
+    codec = ImageCodec("picture", ImageSettings(size=4, fit="stretch"))
+    found = pictures_of(Split(), codec)(np.array([5, 0, 2]))
+    assert found.shape == (3, 4, 4, 3)
+    assert found[:, 0, 0, 0].tolist() == [200, 0, 80]
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (5, 9), (128, 128), (300, 129), (2, 1000), (257, 300)])

@@ -101,9 +101,9 @@ class Alignment(NamedTuple):
     """
 
     minus_matches: int
+    minus_worth: float
     chunks: int
     distance: int
-    minus_worth: float
 
     @property
     def matches(self) -> int:
@@ -115,7 +115,7 @@ class Alignment(NamedTuple):
 
 
 def align(text: Words, stems: Words, reference: Words, reference_stems: Words) -> Alignment:
-    """The most matches, of these the fewest chunks, of these the least distance.
+    """The most matches, of these the most exact ones, then the fewest chunks, the least distance.
 
     Word by word, with the BEAM best of what was matched so far.
     """
@@ -123,22 +123,22 @@ def align(text: Words, stems: Words, reference: Words, reference_stems: Words) -
     for place, stem in enumerate(reference_stems):
         places.setdefault(stem, []).append(place)
     # By the places that are used, as bits, and where the last word's match was.
-    kept: dict[tuple[int, int], tuple[int, int, int, float]] = {(0, -2): (0, 0, 0, 0.0)}
+    kept: dict[tuple[int, int], tuple[int, float, int, int]] = {(0, -2): (0, 0.0, 0, 0)}
     for place, (word, stem) in enumerate(zip(text, stems, strict=True)):
         others = places.get(stem, ())
         # Where nothing else wants the only match, leaving it out is never better.
         certain = len(others) == 1 and stems.count(stem) == 1
-        following: dict[tuple[int, int], tuple[int, int, int, float]] = {}
+        following: dict[tuple[int, int], tuple[int, float, int, int]] = {}
         for (used, last), found in kept.items():
             options = [] if certain else [((used, -2), found)]
-            matches, chunks, distance, worth = found
+            matches, worth, chunks, distance = found
             for other in others:
                 if not used >> other & 1:
                     longer = (
                         matches - 1,
+                        worth - (EXACT if reference[other] == word else STEM),
                         chunks + (other != last + 1),
                         distance + abs(place - other),
-                        worth - (EXACT if reference[other] == word else STEM),
                     )
                     options.append(((used | 1 << other, other), longer))
             for key, option in options:
