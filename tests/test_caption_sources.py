@@ -17,8 +17,11 @@ from PIL import Image
 
 from pipelines.arrow import ArrowWriter, RawFile, RawWriter
 from pipelines.codecs.images import ImageCodec, ImageSettings
-from pipelines.contracts import FileBytes, RowIssues, UserError
+from pipelines.contracts import Codec, FileBytes, RowIssues, UserError
+from pipelines.export import _ask, write_imports
+from pipelines.predict import predict
 from pipelines.prepare import prepare
+from pipelines.run import Run
 from pipelines.schema import _build
 from pipelines.settings import PrepareSettings
 from pipelines.sources import _pictures
@@ -496,10 +499,13 @@ def test_a_picture_a_folder_or_a_list_can_be_given(tmp_path: Path) -> None:
     assert names == ["0.png", "1.png", "2.png", "3.png"]
     assert issues == ["bad.jpg: no picture of a known format"]
     listed = tmp_path / "list.txt"
-    listed.write_text(f"{photos}/2.png\n\n{photos}/none.png\n")
+    listed.write_text(f"{photos}/2.png\n\nphotos/0.png\nnone.png\n{{\n")
     names, issues = given(made, listed)
-    assert names == [f"{photos}/2.png"]
-    assert "list.txt:3" in issues[0]
+    assert names == [f"{photos}/2.png", "photos/0.png"]
+    assert sorted(issues) == [
+        'list.txt:5: a picture must be a file or {"image": …} as JSON',
+        "none.png: there is no such file",
+    ]
 
 
 def test_json_with_base64_can_be_given() -> None:
@@ -515,6 +521,37 @@ def test_what_is_no_picture_cannot_be_given(text: str) -> None:
     with pytest.raises(UserError) as error:
         source().given_text(text, ("image",))
     assert "\n" not in str(error.value)
+
+
+class Named:
+    """Of a task, what predicting needs."""
+
+    given = ("image",)
+
+    def present(self, answer: dict) -> dict:
+        return answer
+
+
+def test_predict_shows_the_names_of_pictures_and_never_their_bytes(tmp_path: Path) -> None:
+    made = source(**folder(tmp_path, CSV))
+    run = Run(tmp_path / "run")
+    module = tf.Module()
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "image")])
+    def answer(image: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"bytes": tf.strings.length(image)}
+
+    module.answer = answer
+    tf.saved_model.save(module, str(run.saved_model), answer)
+    write_imports(run.saved_model, Codec({}))
+    output = tmp_path / "answers.jsonl"
+    predict(run, Named(), made, str(tmp_path / "photos"), str(output))
+    lines = [json.loads(line) for line in output.read_text().splitlines()]
+    assert lines == [
+        {"image": f"{number}.png", "bytes": len(picture(number))} for number in range(4)
+    ]
+    # As another program asks it.
+    assert _ask(run.saved_model, [{"image": picture(1)}]) == [{"bytes": len(picture(1))}]
 
 
 # TensorFlow Datasets

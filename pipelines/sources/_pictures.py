@@ -14,12 +14,16 @@ from typing import Any, ClassVar
 from pipelines.codecs.images import SIGNATURES, decoded
 from pipelines.contracts import Example, FileBytes, RowIssues, Source, UserError
 from pipelines.parallel import in_order
-from pipelines.sources.rows import EXTENSIONS, read_lines
+from pipelines.sources._named import file_named
+from pipelines.sources.rows import extension, read_lines
 
 COLUMNS = ("image", "captions")
 """A picture's file, and its captions, one a line."""
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp")
+
+LISTS = (".txt", ".jsonl", ".ndjson")
+"""Of files with a picture a line to predict for."""
 
 MOST_BYTES = 100 << 20
 MOST_PIXELS = 100_000_000
@@ -35,37 +39,21 @@ class Pictures(Source):
     def read_given(self, path: Path, given: Sequence[str], issues: RowIssues) -> Iterator[Example]:
         """A picture; a folder of them; or a text file with one a line, as `given_text` takes it."""
         if path.is_dir():
-            files = sorted(file for file in path.iterdir() if file.suffix.lower() in ENDINGS)
-            if not files:
+            found = sorted(file for file in path.iterdir() if file.suffix.lower() in ENDINGS)
+            if not found:
                 raise UserError(f"{path} must hold pictures ({', '.join(ENDINGS)}); it has none")
-            for content in whole(((file.name, reader(file)) for file in files), issues):
-                yield {"image": content}
-        elif path.suffix.lower() in (*EXTENSIONS, ".jsonl"):
-            for number, line in enumerate(read_lines(path), 1):
-                if line.strip():
-                    try:
-                        yield self.given_text(line, given)
-                    except UserError as error:
-                        issues.add(f"{path.name}:{number}", str(error))
+            files: Iterable[Named] = ((file.name, reader(file)) for file in found)
+        elif extension(path) in LISTS:
+            files = _listed(path, issues)
         else:
             yield {"image": _usable(path.name, reader(path))}
+            return
+        for content in whole(files, issues):
+            yield {"image": content}
 
     def given_text(self, text: str, given: Sequence[str]) -> Example:
         """A file's name, or {"image": its name or {"b64": its bytes}} as JSON."""
-        value: Any = text.strip()
-        if value.startswith("{"):
-            try:
-                value = json.loads(value)["image"]
-            except (ValueError, KeyError, TypeError):
-                raise UserError('a picture must be a file or {"image": …} as JSON') from None
-        if isinstance(value, dict):
-            try:
-                content = base64.b64decode(value["b64"], validate=True)
-            except (binascii.Error, ValueError, KeyError, TypeError):
-                raise UserError('a picture in JSON must be {"b64": "…"} in base64') from None
-            return {"image": _usable("picture in base64", lambda: content)}
-        path = Path(str(value)).expanduser()
-        return {"image": _usable(str(value), reader(path))}
+        return {"image": _usable(*_named(text, Path()))}
 
 
 Named = tuple[str, Callable[[], bytes]]
@@ -73,14 +61,40 @@ Named = tuple[str, Callable[[], bytes]]
 
 
 def reader(path: Path) -> Callable[[], bytes]:
-    """How to get a file's bytes; of one that is too large, too many zeros."""
+    """How to get a file's bytes; of one that is too large, enough to tell."""
 
     def read() -> bytes:
-        if path.stat().st_size > MOST_BYTES:
-            return bytes(MOST_BYTES + 1)
-        return path.read_bytes()
+        with path.open("rb") as file:
+            return file.read(MOST_BYTES + 1)
 
     return read
+
+
+def _named(text: str, folder: Path) -> Named:
+    """Of a line; names are relative to the current folder, or else to `folder`."""
+    value: Any = text.strip()
+    if value.startswith("{"):
+        try:
+            value = json.loads(value)["image"]
+        except (ValueError, KeyError, TypeError):
+            raise UserError('a picture must be a file or {"image": …} as JSON') from None
+    if isinstance(value, dict):
+        try:
+            content = base64.b64decode(value["b64"], validate=True)
+        except (binascii.Error, ValueError, KeyError, TypeError):
+            raise UserError('a picture in JSON must be {"b64": "…"} in base64') from None
+        return "picture in base64", lambda: content
+    path = file_named(str(value))
+    return str(value), reader(path if path.exists() else folder / path)
+
+
+def _listed(path: Path, issues: RowIssues) -> Iterator[Named]:
+    for number, line in enumerate(read_lines(path), 1):
+        if line.strip():
+            try:
+                yield _named(line, path.parent)
+            except UserError as error:
+                issues.add(f"{path.name}:{number}", str(error))
 
 
 def whole(files: Iterable[Named], issues: RowIssues) -> Iterator[FileBytes]:
@@ -132,11 +146,10 @@ def _dimensions_fault(content: bytes) -> str | None:
     """By the header alone."""
     from PIL import Image, UnidentifiedImageError
 
+    Image.MAX_IMAGE_PIXELS = None  # ours is below, and doesn't warn besides
     try:
         picture = Image.open(BytesIO(content))
         frames = getattr(picture, "n_frames", 1)
-    except Image.DecompressionBombError:
-        return f"more than {MOST_PIXELS:,} pixels"
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, EOFError):
         return "broken header"
     if picture.format == "WEBP" and frames > 1:
