@@ -365,6 +365,7 @@ BAD = {
     "head.png": (picture(7)[:20], "broken header"),
     "bomb.png": (header_only(50_000, 50_000), "more than 100,000,000 pixels"),
     "animation.webp": (animated_webp(), "animated WebP"),
+    "second.gif": (picture(8, "GIF")[:-1] + b"," + bytes(9), "broken header"),
 }
 
 
@@ -380,6 +381,17 @@ def test_every_bad_picture_is_an_issue_and_the_others_are_read(tmp_path: Path) -
     expected = [f"{name}: {reason}" for name, (_, reason) in BAD.items()]
     expected += ["missing.png: there is no such file", "mute.jpg: picture without a caption"]
     assert issues == sorted(expected)
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "GIF", "WEBP", "BMP"])
+def test_no_bytes_at_all_raise_anything_or_end_the_process(form: str) -> None:
+    random = np.random.default_rng(0)
+    whole = np.frombuffer(picture(1, form, (20, 24)), np.uint8)
+    for _ in range(200):
+        broken = whole.copy()
+        places = random.integers(4, random.choice([60, len(whole)]), 3)
+        broken[places] = random.integers(0, 256, 3)
+        _pictures.fault(broken.tobytes())
 
 
 def test_a_coco_picture_without_captions_is_an_issue(tmp_path: Path) -> None:

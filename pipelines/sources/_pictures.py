@@ -144,13 +144,13 @@ def fault(content: bytes) -> str | None:
 
 def _dimensions_fault(content: bytes) -> str | None:
     """By the header alone."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     Image.MAX_IMAGE_PIXELS = None  # ours is below, and doesn't warn besides
     try:
         picture = Image.open(BytesIO(content))
         frames = getattr(picture, "n_frames", 1)
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, EOFError):
+    except Exception:  # Pillow raises whatever broken bytes lead it to
         return "broken header"
     if picture.format == "WEBP" and frames > 1:
         return "animated WebP"
@@ -165,7 +165,7 @@ def _decoding_fault(content: bytes) -> str | None:
 
     try:
         _decoder()(tf.constant(content))
-    except tf.errors.OpError:
+    except (tf.errors.OpError, UnicodeDecodeError):  # messages may quote the picture's bytes
         return "broken picture"
     return None
 
