@@ -128,6 +128,7 @@ class _Training:
             self.lengths,
             tokens=self.settings.batch_tokens,
             maximum_examples=self.settings.batch_examples,
+            by_length=self.settings.by_length,
             seed=self.order_seed,
             epoch=epoch,
         )
