@@ -147,22 +147,16 @@ def _orientation(content: tf.Tensor) -> tf.Tensor:
     """How the camera was held: 1 to 8 as in EXIF, which stands near a JPEG's start; 1 if unsaid."""
     import tensorflow as tf
 
-    head = tf.io.decode_raw(tf.strings.substr(content, 0, EXIF_WITHIN), tf.uint8)
-    head = tf.pad(head, [[0, 16]])
+    def after(text: tf.Tensor, mark: bytes) -> tf.Tensor:
+        """What follows on the bytes; nothing if they don't occur."""
+        return tf.concat([tf.strings.split(text, mark, maxsplit=1), ["", ""]], axis=0)[1]
 
-    def first(*pattern: int) -> tf.Tensor:
-        """Where the bytes begin; where the head ends if nowhere."""
-        last = tf.size(head) - 15
-        same = [head[k : last + k] == byte for k, byte in enumerate(pattern)]
-        found = tf.where(tf.reduce_all(same, axis=0))[:, 0]
-        return tf.cast(tf.concat([found, [tf.cast(last, tf.int64)]], axis=0)[0], tf.int32)
-
-    # Tag 0x0112, one 16-bit number, in either order of bytes.
-    little, big = first(0x12, 1, 3, 0, 1, 0, 0, 0) + 8, first(1, 0x12, 0, 3, 0, 0, 0, 1) + 9
-    exif = first(*b"Exif\0\0")
-    place = tf.minimum(little, big)
-    value = tf.cast(head[tf.minimum(place, tf.size(head) - 1)], tf.int32)
-    return tf.where((exif < place) & (value >= 1) & (value <= 8), value, 1)
+    exif = after(tf.strings.substr(content, 0, EXIF_WITHIN), b"Exif\0\0")
+    # Tag 0x0112, one number of 16 bits, in either order of bytes.
+    little = _byte(after(exif, b"\x12\x01\x03\0\x01\0\0\0") + b"\x01", 0)
+    big = _byte(after(exif, b"\x01\x12\0\x03\0\0\0\x01") + b"\x01\x01", 1)
+    either = tf.maximum(little, big)
+    return tf.where(either <= 8, either, 1)
 
 
 def _upright(pixels: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
