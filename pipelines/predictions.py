@@ -49,7 +49,8 @@ def prediction_lines(
         rows = range(start, min(start + chunk, len(split)))
         part = {name: values[rows.start : rows.stop] for name, values in predictions.items()}
         answers = {name: np.asarray(value) for name, value in task.answers(part, codec).items()}
-        for position, (row, example) in enumerate(zip(rows, split.examples(rows), strict=True)):
+        for position, row in enumerate(rows):
+            (example,) = split.examples([row])  # one by one: a thousand photos would be too many
             yield {
                 "row": row,
                 "given": {column: shown(example[column]) for column in task.given},
