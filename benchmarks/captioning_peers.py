@@ -185,7 +185,7 @@ class OurCaptioning:
         for block in network.blocks:
             parts += [block.first, block.second, *([block.shortcut] if block.shortcut else [])]
         variables = {
-            "vision": [value for part in parts for value in (part.kernel, part.gain, part.bias)],
+            "vision": [value for part in parts for value in part.weights],
             "project": vision.project.weights,
             "places": [vision.rows, vision.columns],
             "norm": vision.norm.weights,

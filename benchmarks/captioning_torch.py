@@ -16,40 +16,34 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, conv2d, layer_norm, pad, relu
 from torch_writer import Learner, Memory, Writer, array
 
-from models.vision import RECTIFIED, RESIDUAL
+from models.vision import MOMENTUM, RESIDUAL
 
 EPSILON = 1e-3
-"""Of Keras' layer normalisation."""
+"""Of layer and batch normalisation."""
 
 
 class Convolution(nn.Module):
-    """With standardised weights; as models.vision.ScaledConvolution."""
+    """With batch normalisation; as models.vision.Convolution."""
 
-    def __init__(
-        self, inputs: int, outputs: int, size: int, stride: int = 1, gain: float = RECTIFIED
-    ):
+    def __init__(self, inputs: int, outputs: int, size: int, stride: int = 1, gain: float = 1.0):
         super().__init__()
-        kernel = torch.randn(outputs, inputs, size, size) / (inputs * size**2) ** 0.5
+        kernel = torch.randn(outputs, inputs, size, size) * (2 / (inputs * size**2)) ** 0.5
         self.kernel = nn.Parameter(kernel.to(memory_format=torch.channels_last))
-        self.gain = nn.Parameter(torch.full((outputs,), gain / RECTIFIED))
-        self.bias = nn.Parameter(torch.zeros(outputs))
-        self.stride, self.fan_in = stride, inputs * size**2
-        # What comes before the first is no ReLU.
-        self.factor = RECTIFIED if inputs != 3 else 1.0
+        self.norm = nn.BatchNorm2d(outputs, EPSILON, momentum=1 - MOMENTUM)
+        nn.init.constant_(self.norm.weight, gain)
+        self.stride = stride
 
     def forward(self, x: Tensor) -> Tensor:
-        variance, mean = torch.var_mean(self.kernel, (1, 2, 3), correction=0, keepdim=True)
-        scale = (variance * self.fan_in).clamp_min(1e-4).rsqrt() * self.factor
-        kernel = (self.kernel - mean) * (scale * self.gain[:, None, None, None])
-        size = kernel.shape[-1]
+        size = self.kernel.shape[-1]
         if self.stride == 1:
-            return conv2d(x, kernel, self.bias, padding=size // 2)
+            return self.norm(conv2d(x, self.kernel, padding=size // 2))
         # Keras' "same" pads even sides at their ends only.
-        return conv2d(pad(x, (0, 1, 0, 1)), kernel, self.bias, self.stride)
+        return self.norm(conv2d(pad(x, (0, 1, 0, 1)), self.kernel, stride=self.stride))
 
     def weights(self) -> list[np.ndarray]:
-        kernel = array(self.kernel.permute(2, 3, 1, 0))
-        return [kernel, array(self.gain), array(self.bias)]
+        norm = self.norm
+        kept = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
+        return [array(self.kernel.permute(2, 3, 1, 0)), *(array(one) for one in kept)]
 
 
 class Block(nn.Module):
@@ -59,7 +53,7 @@ class Block(nn.Module):
         super().__init__()
         self.stride = stride
         self.first = Convolution(inputs, channels, 3, stride)
-        self.second = Convolution(channels, channels, 3, gain=RESIDUAL * RECTIFIED)
+        self.second = Convolution(channels, channels, 3, gain=RESIDUAL)
         changes = stride > 1 or inputs != channels
         self.shortcut = Convolution(inputs, channels, 1) if changes else None
 

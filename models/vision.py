@@ -8,7 +8,6 @@ from dataclasses import asdict
 from typing import Any, Self
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from models.seeds import stream
@@ -16,64 +15,77 @@ from models.settings import VisionSettings
 
 _register = keras.saving.register_keras_serializable(package="recurrent")
 
-RECTIFIED = float(np.sqrt(2 / (1 - 1 / np.pi)))
-"""What brings max(x, 0) of a standard normal x back to a variance of 1."""
+MOMENTUM = 0.95
+"""Of the means and variances that inference normalises by: those of some twenty updates."""
 
 RESIDUAL = 0.5
 """How strongly a residual branch speaks at first, where what it is added to has strength 1."""
 
 
 @_register
-class ScaledConvolution(keras.layers.Layer):
-    """A convolution with standardised weights (Brock et al. 2021, "Characterizing signal
-    propagation", equation 1).
+class Convolution(keras.layers.Layer):
+    """A convolution and batch normalisation (Ioffe & Szegedy 2015), as one fused operation each.
 
-    Each output's weights have mean 0 and the variance 1 / fan-in, times a learned gain. So signals
-    keep their strength without normalising activations: nothing depends on the batch, training
-    and inference agree, and, as there are far fewer weights than activations, it costs nothing.
+    On emoji it learnt more in the same time than weights that are standardised (Brock et al. 2021)
+    instead, or group normalisation. Where everything is averaged over updates, the means and
+    variances that inference normalises by are, too.
     """
 
     def __init__(
         self,
+        inputs: int,
         channels: int,
         size: int,
         stride: int = 1,
         *,
-        rectified: bool = True,
         gain: float = 1.0,
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
-        """rectified: the input went through a ReLU, whose loss of variance is made up for."""
+        """gain: at first, of what was normalised."""
         super().__init__(**kwargs)
-        self.channels, self.size, self.stride = channels, size, stride
-        self.rectified, self.start, self.seed = rectified, gain, seed
+        self.inputs, self.channels, self.size, self.stride = inputs, channels, size, stride
+        self.start, self.seed = gain, seed
 
-    def build(self, input_shape: Any) -> None:
-        shape = (self.size, self.size, input_shape[-1], self.channels)
-        initial = keras.initializers.LecunNormal(seed=stream(self.seed, "kernel"))
-        self.kernel = self.add_weight(shape, initial, autocast=False, name="kernel")
-        gain = keras.initializers.Constant(self.start)
-        self.gain = self.add_weight((self.channels,), gain, autocast=False, name="gain")
-        self.bias = self.add_weight((self.channels,), "zeros", name="bias")
+    def build(self, input_shape: Any = None) -> None:
+        shape = (self.size, self.size, self.inputs, self.channels)
+        initial = keras.initializers.HeNormal(seed=stream(self.seed, "kernel"))
+        self.kernel = self.add_weight(shape, initial, name="kernel")
+
+        def of_channel(name: str, value: float, trainable: bool = True) -> Any:
+            constant, shape = keras.initializers.Constant(value), (self.channels,)
+            return self.add_weight(shape, constant, name=name, trainable=trainable, autocast=False)
+
+        self.gain, self.bias = of_channel("gain", self.start), of_channel("bias", 0.0)
+        self.mean = of_channel("mean", 0.0, trainable=False)
+        self.variance = of_channel("variance", 1.0, trainable=False)
         self.built = True
 
-    def call(self, x: tf.Tensor) -> tf.Tensor:
-        """(B, H, W, D) -> (B, ceil(H / stride), ceil(W / stride), channels)."""
-        kernel = tf.convert_to_tensor(self.kernel)
-        mean, variance = tf.nn.moments(kernel, [0, 1, 2])
-        fan_in = float(np.prod(kernel.shape[:3]))
-        scale = tf.convert_to_tensor(self.gain) * tf.math.rsqrt(tf.maximum(variance * fan_in, 1e-4))
-        if self.rectified:
-            scale *= RECTIFIED
-        kernel = tf.cast((kernel - mean) * scale, self.compute_dtype)
-        y = tf.nn.conv2d(tf.cast(x, self.compute_dtype), kernel, self.stride, "SAME")
-        return tf.nn.bias_add(y, tf.cast(self.bias, y.dtype))
+    def call(self, x: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        """(B, H, W, inputs) -> (B, ceil(H / stride), ceil(W / stride), channels)."""
+        kernel = tf.cast(tf.convert_to_tensor(self.kernel), self.compute_dtype)
+        x = tf.nn.conv2d(tf.cast(x, self.compute_dtype), kernel, self.stride, "SAME")
+        scale = {
+            "scale": tf.convert_to_tensor(self.gain),
+            "offset": tf.convert_to_tensor(self.bias),
+        }
+        if not training:
+            mean, variance = (tf.convert_to_tensor(one) for one in (self.mean, self.variance))
+            return _normalised(x, mean=mean, variance=variance, is_training=False, **scale)[0]
+        y, mean, variance, *_ = _normalised(x, mean=[], variance=[], is_training=True, **scale)
+        for kept, new in ((self.mean, mean), (self.variance, variance)):
+            old = tf.convert_to_tensor(kept)
+            kept.assign(old + (1 - MOMENTUM) * (new - old))
+        return y
 
     def get_config(self) -> dict[str, Any]:
-        own: dict[str, Any] = {"channels": self.channels, "size": self.size, "stride": self.stride}
-        own |= {"rectified": self.rectified, "gain": self.start, "seed": self.seed}
+        own: dict[str, Any] = {"inputs": self.inputs, "channels": self.channels}
+        own |= {"size": self.size, "stride": self.stride, "gain": self.start, "seed": self.seed}
         return {**super().get_config(), **own}
+
+
+def _normalised(x: tf.Tensor, **how: Any) -> Any:
+    return tf.raw_ops.FusedBatchNormV3(x=x, epsilon=1e-3, **how)
 
 
 class _Block(keras.layers.Layer):
@@ -84,30 +96,30 @@ class _Block(keras.layers.Layer):
     ) -> None:
         super().__init__(**kwargs)
 
-        def convolution(name: str, size: int, stride: int = 1, **more: Any) -> ScaledConvolution:
+        def convolution(name: str, read: int, size: int, *stride: int, **more: Any) -> Convolution:
             more |= {"seed": stream(seed, name), "dtype": self.dtype_policy, "name": name}
-            return ScaledConvolution(channels, size, stride, **more)
+            return Convolution(read, channels, size, *stride, **more)
 
-        self.inputs, self.channels, self.stride = inputs, channels, stride
-        self.first = convolution("first", 3, stride)
-        self.second = convolution("second", 3, gain=RESIDUAL)
+        self.stride = stride
+        self.first = convolution("first", inputs, 3, stride)
+        self.second = convolution("second", channels, 3, gain=RESIDUAL)
         changes = stride > 1 or inputs != channels
-        self.shortcut = convolution("shortcut", 1) if changes else None
+        self.shortcut = convolution("shortcut", inputs, 1) if changes else None
 
     def build(self, input_shape: Any = None) -> None:
-        self.first.build((None, None, None, self.inputs))
-        self.second.build((None, None, None, self.channels))
-        if self.shortcut is not None:
-            self.shortcut.build((None, None, None, self.inputs))
+        for convolution in (self.first, self.second, self.shortcut):
+            if convolution is not None:
+                convolution.build()
         self.built = True
 
-    def call(self, x: tf.Tensor) -> tf.Tensor:
+    def call(self, x: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         rectified = tf.nn.relu(x)
-        y = self.second(tf.nn.relu(self.first(rectified)))
+        y = tf.nn.relu(self.first(rectified, training=training))
+        y = self.second(y, training=training)
         if self.shortcut is not None:
             if self.stride > 1:
                 rectified = tf.nn.avg_pool2d(rectified, self.stride, self.stride, "SAME")
-            x = self.shortcut(rectified)
+            x = self.shortcut(rectified, training=training)
         return x + y
 
 
@@ -127,12 +139,12 @@ class ResidualNetwork(keras.layers.Layer):
             more |= {"seed": stream(seed, name), "dtype": self.dtype_policy, "name": name}
             return kind(*shape, **more)
 
-        first = channels[0]
+        width = max(1, channels[0] // 2)
         self.stem = [
-            made(ScaledConvolution, "stem_0", max(1, first // 2), 3, 2, rectified=False),
-            made(ScaledConvolution, "stem_1", first, 3, 2),
+            made(Convolution, "stem_0", 3, width, 3, 2),
+            made(Convolution, "stem_1", width, channels[0], 3, 2),
         ]
-        self.blocks, width = [], first
+        self.blocks, width = [], channels[0]
         for stage, (wanted, count) in enumerate(zip(channels, blocks, strict=True)):
             # A further stage halves the grid, so it has a block whatever it is asked for.
             for index in range(max(count, min(stage, 1))):
@@ -143,18 +155,16 @@ class ResidualNetwork(keras.layers.Layer):
         self.width = width
 
     def build(self, input_shape: Any = None) -> None:
-        self.stem[0].build((None, None, None, 3))
-        self.stem[1].build((None, None, None, self.stem[0].channels))
-        for block in self.blocks:
-            block.build()
+        for layer in (*self.stem, *self.blocks):
+            layer.build()
         self.built = True
 
     def call(self, pictures: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        del training
         x = tf.cast(pictures, self.compute_dtype) / 127.5 - 1
-        x = self.stem[1](tf.nn.relu(self.stem[0](x)))
+        x = tf.nn.relu(self.stem[0](x, training=training))
+        x = self.stem[1](x, training=training)
         for block in self.blocks:
-            x = block(x)
+            x = block(x, training=training)
         return tf.nn.relu(x)
 
     def grid(self, height: int, width: int) -> tuple[int, int, int]:
