@@ -28,8 +28,9 @@ from pipelines.settings import ExportSettings
 
 log = logging.getLogger(__name__)
 
-TOLERANCE = 1e-5
-"""Largest absolute difference between two processes' numbers for the same example."""
+TOLERANCE = 1e-4
+"""Largest absolute difference between two processes' numbers for the same example: sums are rounded
+differently in batches of other shapes, and a softmax of scores in the hundreds enlarges that."""
 
 
 class ExportError(RuntimeError):
