@@ -157,7 +157,9 @@ class Model:
                 log.error("%s: the new version can't be loaded: %s", self.name, error)
 
     async def close(self) -> None:
-        for version in self.versions:
+        for task in self._unloading:
+            task.cancel()
+        for version in list(self.versions):
             await version.close()
 
 
@@ -203,5 +205,6 @@ class Models:
     async def close(self) -> None:
         for task in self._watching:
             task.cancel()
+        await asyncio.gather(*self._watching, return_exceptions=True)
         for model in self._models.values():
             await model.close()

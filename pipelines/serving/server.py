@@ -86,7 +86,8 @@ class Server(uvicorn.Server):
             return
         self.models.draining = True
         log.info("Shutting down once the requests in flight are answered.")
-        asyncio.get_running_loop().call_later(self.models.settings.notice, self._exit)
+        loop = asyncio.get_running_loop()
+        loop.call_soon_threadsafe(loop.call_later, self.models.settings.notice, self._exit)
 
     def _exit(self) -> None:
         self.should_exit = True

@@ -97,9 +97,7 @@ def parse(body: bytes, signatures: Mapping[str, Signature], max_rows: int) -> Qu
     except (ValueError, RecursionError) as error:
         raise RequestError(400, f"the body must be JSON: {error}") from None
     if not isinstance(asked, dict):
-        raise RequestError(
-            400, f'the body must be an object like {{"instances": [...]}}{_not(asked)}'
-        )
+        raise RequestError(400, f'must be an object like {{"instances": [...]}}{_not(asked)}')
     name = asked.get("signature_name") or "serving_default"
     if not isinstance(name, str) or name not in signatures:
         known = ", ".join(signatures)
@@ -121,18 +119,14 @@ def _by_name(instances: Any, inputs: Mapping[str, Tensor], max_rows: int) -> dic
     if not isinstance(instances, list):
         raise RequestError(400, f"instances: must be a list{_not(instances)}")
     if not 1 <= len(instances) <= max_rows:
-        raise RequestError(
-            400, f"instances: must be 1 to {max_rows} rows; received {len(instances)}"
-        )
+        raise RequestError(400, f"instances: must be 1 to {max_rows} rows{_not(instances)}")
     named = [isinstance(row, dict) and not _is_base64(row) for row in instances]
     if not any(named):
         return {_only(inputs, "instances"): instances}
     for index, row in enumerate(instances):
         if not named[index] or row.keys() != inputs.keys():
             wanted = ", ".join(inputs)
-            raise RequestError(
-                400, f"instances[{index}]: must have {wanted} and no more{_not(row)}"
-            )
+            raise RequestError(400, f"instances[{index}]: must have just {wanted}{_not(row)}")
     return {name: [row[name] for row in instances] for name in inputs}
 
 
@@ -140,7 +134,7 @@ def _by_column(given: Any, inputs: Mapping[str, Tensor]) -> dict[str, Any]:
     if not isinstance(given, dict) or _is_base64(given):
         return {_only(inputs, "inputs"): given}
     if given.keys() != inputs.keys():
-        raise RequestError(400, f"inputs: must have {', '.join(inputs)} and no more{_not(given)}")
+        raise RequestError(400, f"inputs: must have just {', '.join(inputs)}{_not(given)}")
     return given
 
 

@@ -10,6 +10,7 @@ one says ("ready", signatures), or ("failed", reason). Then for every (signature
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import signal
@@ -93,7 +94,7 @@ def signature_definitions(directory: Path) -> dict[str, Any]:
     saved = saved_model_pb2.SavedModel()
     saved.ParseFromString((directory / "saved_model.pb").read_bytes())
     graph = next(graph for graph in saved.meta_graphs if "serve" in graph.meta_info_def.tags)
-    return {
+    definitions = {
         name: MessageToDict(
             definition,
             preserving_proto_field_name=True,
@@ -101,6 +102,7 @@ def signature_definitions(directory: Path) -> dict[str, Any]:
         )
         for name, definition in graph.signature_def.items()
     }
+    return json.loads(json.dumps(definitions, sort_keys=True))  # protobuf's order is by chance
 
 
 def _line(error: Exception) -> str:
