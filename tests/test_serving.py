@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -18,14 +19,23 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import psutil
 import pytest
 import tensorflow as tf
+import yaml
 from conftest import ROOT, Finished
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipelines.run import put_in_place
+from pipelines.serving.application import application
+from pipelines.serving.batching import Batcher
+from pipelines.serving.checks import token_of
+from pipelines.serving.errors import RequestError
+from pipelines.serving.models import Models
+from pipelines.serving.versions import newest
+from pipelines.settings import ServeSettings
 
 TEXTS = ["great film", "a dull story of people", "", "映画 \U0001f600", "x " * 3000]
 
@@ -55,9 +65,8 @@ class Arithmetic(tf.Module):
     @tf.function(input_signature=[tf.TensorSpec([None], name="seconds")])
     def slow(self, seconds: tf.Tensor) -> dict[str, tf.Tensor]:
         end = tf.timestamp() + tf.cast(tf.reduce_max(seconds), tf.float64)
-        return {
-            "over": tf.while_loop(lambda _: tf.timestamp() < end, lambda s: [s + 0], [seconds])[0]
-        }
+        wait = tf.while_loop(lambda _: tf.timestamp() < end, lambda s: [s + 0], [seconds])
+        return {"over": wait[0]}
 
     @tf.function(input_signature=[tf.TensorSpec([None], name="x")])
     def total(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -369,7 +378,7 @@ def test_nobody_is_spoilt_by_a_bad_row_of_another(server: Server) -> None:
 
 
 class Load:
-    """Clients that ask without a pause, and what they were told."""
+    """Clients that ask again and again, and what they were told."""
 
     def __init__(self, server: Server, name: str, content: Any, clients: int = 8):
         self.answers: list[tuple[int, Any]] = []
@@ -393,6 +402,7 @@ class Load:
             while not self._stop.is_set():
                 answer = client.post(f"/v1/models/{name}:predict", json=content)
                 self.answers.append((answer.status_code, answer.json()))
+                time.sleep(0.01)  # the server under test needs a processor, too
 
 
 def test_a_worker_that_is_killed_under_load_is_replaced(server: Server) -> None:
@@ -426,13 +436,10 @@ def test_a_request_that_kills_twice_is_given_up(server: Server) -> None:
     thread = threading.Thread(target=ask)
     thread.start()
     for _ in range(2):
-        server.wait_for(lambda: path in server.workers())
-        busy = psutil.Process(server.workers()[path])
         server.wait_for(lambda: server.client.get("/readyz").status_code == 200)
         time.sleep(0.5)
-        busy.kill()
-        server.wait_for(lambda busy=busy: not busy.is_running())
-        server.wait_for(lambda: server.workers().get(path, busy.pid) != busy.pid)
+        os.kill(server.workers()[path], signal.SIGKILL)
+        server.wait_for(lambda: server.client.get("/readyz").status_code == 503)
     thread.join()
     assert answers[0].status_code == 503
     assert "died twice" in answers[0].json()["error"]
@@ -490,3 +497,189 @@ def test_new_versions_are_taken_up_without_losing_a_request(tmp_path: Path) -> N
             told = server.client.get(f"/v1/models/{name}").json()["model_version_status"]
             assert [(v["version"], v["state"]) for v in told] == [(version, "AVAILABLE")]
         assert not any(psutil.pid_exists(worker) for worker in before.values())
+
+
+MISTAKES = [
+    ([], "mode=serve needs run=DIRECTORY"),
+    (["run=no/such"], "run=no/such must be a run, a SavedModel, or a directory of versions"),
+    (["run={empty}"], "it holds no SavedModel"),
+    (["run={untold}"], "holds no saved_model: make one with mode=export run="),
+    (["run={run},{run}"], "a name of its own, and sentiment would be that of 2"),
+    (["run={run}", "serve.name=a,b"], "a name for each of 1 runs; received a,b"),
+    (["run={run}", "serve.name=a/b"], "must be letters, digits, _ . or -; received 'a/b'"),
+    (["run={run}", "serve.host=0.0.0.0"], "lets others in, so a token is needed"),
+    (["run={run}", "serve.host=example.org"], "lets others in, so a token is needed"),
+    (["run={run}", "serve.token=NO_SUCH"], "names neither"),
+    (["run={run}", "serve.token=SHORT"], "8 or more printable ASCII characters"),
+    (["run={run}", "serve.port=70000"], "serve.port: must be less than or equal to 65535"),
+    (
+        ["run={run}", "serve.prot=1"],
+        "serve.prot: there is no such setting; did you mean serve.port",
+    ),
+    (["run={run}", "train.epochs=3"], "train.epochs can't be set with mode=serve"),
+    (["run={run}", "serve.port={taken}"], "must be free to listen on (Address already in use)"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "told"), MISTAKES, ids=lambda value: str(value)[:40])
+def test_a_mistake_is_told_in_one_line(
+    finished: Finished, command_here: Command, tmp_path: Path, arguments: list[str], told: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "untold").mkdir()
+    shutil.copy(finished.directory / "config.yaml", tmp_path / "untold")
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        known = {
+            "run": finished.directory,
+            "empty": tmp_path / "empty",
+            "untold": tmp_path / "untold",
+            "taken": listener.getsockname()[1],
+        }
+        given = [argument.format(**known) for argument in arguments]
+        done = command_here("mode=serve", *given, SHORT="abc")
+    assert done.returncode == 1
+    assert told in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not list(tmp_path.glob("*.log"))
+
+
+def test_a_saved_model_that_is_damaged_is_told_in_one_line(
+    tmp_path: Path, command: Command
+) -> None:
+    place = write_arithmetic(tmp_path / "arithmetic")
+    (place / "saved_model.pb").write_bytes(b"no graph")
+    done = command("mode=serve", f"run={place}", "serve.port=0")
+    assert done.returncode == 1
+    assert "its SavedModel can't be loaded" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+def test_only_who_has_the_token_is_let_in(tmp_path: Path) -> None:
+    values = {**yaml.safe_load((ROOT / "conf/serve/default.yaml").read_text()), "token": "unused"}
+    app = application(Models({"one": tmp_path}, ServeSettings(**values)), "secret-token")
+
+    async def ask(path: str, **headers: str) -> httpx.Response:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
+            return await client.get(path, headers=headers)
+
+    for path in ("/v1/models/one", "/metrics", "/openapi.json", "/nothing"):
+        for headers in ({}, {"Authorization": "secret-token"}, {"Authorization": "Bearer \xff"}):
+            answer = asyncio.run(ask(path, **headers))
+            assert answer.status_code == 401
+            assert "Authorization: Bearer" in answer.json()["error"]
+    right = {"Authorization": "Bearer secret-token"}
+    assert asyncio.run(ask("/v1/models/one", **right)).json() == {"error": "one has no version yet"}
+    assert "/v1/models/{name}:predict" in asyncio.run(ask("/openapi.json", **right)).text
+    assert asyncio.run(ask("/healthz")).status_code == 200
+    assert asyncio.run(ask("/readyz")).status_code == 503
+
+
+def test_the_token_comes_from_a_variable_or_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = yaml.safe_load((ROOT / "conf/serve/default.yaml").read_text())
+    monkeypatch.setenv("SERVING_TOKEN", "from-the-environment")
+    (tmp_path / "token").write_text("from-a-file\n")
+    known = {"SERVING_TOKEN": "from-the-environment", tmp_path / "token": "from-a-file"}
+    for given, token in known.items():
+        assert token_of(ServeSettings(**{**values, "token": str(given)})) == token
+
+
+class TestBatching:
+    """The queue alone, before a model that doubles x and refuses what is negative."""
+
+    def go(self, requests: list[tuple[np.ndarray, bool]], **options: Any) -> tuple[list, list]:
+        """Answers to requests that come at once, or the errors; and the shapes of the batches."""
+        asked: list[tuple[int, ...]] = []
+
+        async def ask(signature: str, columns: Any) -> dict[str, np.ndarray]:
+            asked.append(columns["x"].shape)
+            await asyncio.sleep(0.01)
+            if (columns["x"] < 0).any():
+                raise RequestError(400, "negative")
+            return {"y": 2 * columns["x"]}
+
+        async def all_at_once() -> list:
+            given = {"batch_rows": 4, "batch_wait": 0.0, "observe": lambda rows: None, **options}
+            batcher = Batcher(ask, **given)
+            answers = await asyncio.gather(
+                *(batcher.answer("s", {"x": x}, rows=len(x), together=t) for x, t in requests),
+                return_exceptions=True,
+            )
+            await batcher.close()
+            return answers
+
+        return asyncio.run(all_at_once()), asked
+
+    @settings(deadline=None, max_examples=50)
+    @given(
+        st.lists(st.tuples(st.integers(1, 6), st.integers(1, 2), st.booleans()), max_size=9),
+        st.integers(1, 5),
+    )
+    def test_everyone_gets_the_answer_to_his_own(
+        self, shapes: list[tuple[int, int, bool]], batch_rows: int
+    ) -> None:
+        requests = [(np.full(shape, n), t) for n, (*shape, t) in enumerate(shapes)]
+        answers, asked = self.go(requests, batch_rows=batch_rows)
+        for (x, _), answer in zip(requests, answers, strict=True):
+            np.testing.assert_array_equal(answer["y"], 2 * x)
+        assert sum(rows for rows, _ in asked) == sum(len(x) for x, _ in requests)
+        largest = max((rows for rows, *_ in shapes), default=0)
+        assert all(rows <= max(batch_rows, largest) for rows, _ in asked)
+
+    def test_who_comes_while_the_model_is_busy_is_answered_together(self) -> None:
+        _, asked = self.go([(np.ones([1, 1]), True)] * 9)
+        assert [rows for rows, _ in asked] == [1, 4, 4]
+
+    def test_a_free_model_waits_for_as_many_as_came_last_time(self) -> None:
+        asked: list[int] = []
+
+        async def ask(signature: str, columns: Any) -> Any:
+            asked.append(len(columns["x"]))
+            return columns
+
+        async def run() -> float:
+            batcher = Batcher(ask, batch_rows=8, batch_wait=0.2, observe=lambda rows: None)
+
+            async def one(delay: float) -> None:
+                await asyncio.sleep(delay)
+                await batcher.answer("s", {"x": np.ones([1])}, rows=1, together=True)
+
+            await asyncio.gather(one(0), one(0), one(0))
+            await asyncio.gather(one(0), one(0.05))
+            start = time.perf_counter()
+            await one(0)
+            waited = time.perf_counter() - start
+            await one(0)
+            assert time.perf_counter() - start < waited + 0.1
+            await batcher.close()
+            return waited
+
+        assert asyncio.run(run()) >= 0.19
+        assert asked == [3, 2, 1, 1]
+
+    def test_a_bad_request_spoils_no_other(self) -> None:
+        requests = [(np.full([1, 1], value), True) for value in (1, 2, -3, 4, 5)]
+        answers, _ = self.go(requests, batch_rows=8)
+        assert [getattr(answer, "status", 200) for answer in answers] == [200, 200, 400, 200, 200]
+        np.testing.assert_array_equal(answers[3]["y"], [[8]])
+
+
+def test_what_is_newest_is_served(tmp_path: Path) -> None:
+    assert newest(tmp_path / "nothing") is None
+    assert newest(tmp_path) is None
+    for name in ("1", "2", "10", "x", "011", "-3", "12"):
+        (tmp_path / name).mkdir()
+        if name != "12":
+            (tmp_path / name / "saved_model.pb").touch()
+    found = newest(tmp_path)
+    assert found
+    assert (found.directory, found.number) == (tmp_path / "10", 10)
+    (tmp_path / "saved_model").mkdir()
+    (tmp_path / "saved_model" / "saved_model.pb").touch()
+    found = newest(tmp_path)
+    assert found
+    assert (found.directory, found.number) == (tmp_path / "saved_model", None)

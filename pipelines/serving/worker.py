@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import signal
 import struct
 import sys
@@ -20,6 +21,9 @@ from pathlib import Path
 from typing import IO, Any
 
 LENGTH = struct.Struct(">Q")
+
+WHERE = re.compile(r"Graph execution error|Detected at node|<stack traces|  File |    ")
+"""Begins lines of TensorFlow's messages that say where an error arose, not what it is."""
 
 
 def packed(message: Any) -> bytes:
@@ -106,10 +110,11 @@ def signature_definitions(directory: Path) -> dict[str, Any]:
 
 
 def _line(error: Exception) -> str:
-    """The reason in one line: no stack, no file of ours, no graph's node names."""
-    text = str(getattr(error, "message", "") or error) or type(error).__name__
-    first = next((line for line in text.splitlines() if line.strip() and "{{" not in line), text)
-    return " ".join(first.split())[:300]
+    """The reason in one line, without TensorFlow's account of where in the graph it arose."""
+    text = str(getattr(error, "message", "") or error)
+    text = re.sub(r"\{\{.*?\}\}|\[Op:.*?\]|\[\[[^\d\]]*\]\]", "", text)
+    told = [line for line in text.splitlines() if line.strip() and not WHERE.match(line)]
+    return " ".join(" ".join(told or [type(error).__name__]).split())[:300]
 
 
 if __name__ == "__main__":
