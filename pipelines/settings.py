@@ -103,7 +103,8 @@ class ServeSettings:
     token        the environment variable or file that holds the token.
     batch_rows   rows of several requests that are answered together; 1 for none.
     batch_wait   seconds that a free model waits for as many requests as its last batch had.
-    max_rows     of a request; max_body: its bytes; max_waiting: requests to a model at a time.
+    max_rows     of a request; max_body: its bytes; max_pixels: of a picture in it.
+    max_waiting  requests to a model at a time.
     timeout      seconds until a request is given up.
     notice       seconds between SIGTERM and the last request that is taken.
     watch        seconds between two looks for new versions.
@@ -117,6 +118,7 @@ class ServeSettings:
     batch_wait: NotNegative
     max_rows: Count
     max_body: Count
+    max_pixels: Count
     max_waiting: Count
     timeout: Positive
     notice: NotNegative

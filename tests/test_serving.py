@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import io
 import json
 import os
 import re
@@ -27,6 +28,7 @@ import yaml
 from conftest import ROOT, Command, Finished
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from pipelines.run import put_in_place
 from pipelines.serving.application import application
@@ -146,7 +148,7 @@ def server(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Iter
     folder = tmp_path_factory.mktemp("served")
     arithmetic = write_arithmetic(folder / "arithmetic")
     names = "serve.name=reviews,arithmetic"
-    limits = ["serve.max_rows=1000", "serve.timeout=60", "serve.notice=0"]
+    limits = ["serve.max_rows=1000", "serve.max_pixels=1000000", "serve.notice=0"]
     run = f"run={finished.directory},{arithmetic}"
     with serving(folder / "log", run, names, *limits) as server:
         yield server
@@ -292,6 +294,21 @@ def test_values_that_do_not_fit_are_told(
 ) -> None:
     content = {"signature_name": signature, "inputs": inputs}
     assert told in server.refused("/v1/models/arithmetic:predict", content)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "WEBP"])
+def test_a_bomb_of_a_picture_is_refused_by_its_header(server: Server, kind: str) -> None:
+    def asked(side: int) -> dict[str, Any]:
+        file = io.BytesIO()
+        Image.new("1" if kind == "PNG" else "L", (side, side)).save(file, kind)
+        picture = {"b64": base64.b64encode(file.getvalue()).decode()}
+        row = {"image_bytes": picture, "n": [1], "flag": True}
+        return {"signature_name": "kinds", "instances": [row]}
+
+    path = "/v1/models/arithmetic:predict"
+    bomb = {"PNG": 20_000, "GIF": 16_000}.get(kind, 2000)
+    assert f"1,000,000 pixels; received {bomb**2:,}" in server.refused(path, asked(bomb))
+    assert server.client.post(path, json=asked(50)).status_code == 200
 
 
 @pytest.mark.parametrize("chunked", [False, True])
@@ -445,18 +462,44 @@ def test_a_request_that_kills_twice_is_given_up(server: Server) -> None:
     assert server.predict("arithmetic", instances=[[1, 2]])
 
 
-def test_sigterm_finishes_what_is_in_flight(tmp_path: Path) -> None:
+def stalled_body(server: Server) -> int:
+    """The status that a request ends with whose body never comes."""
+    address = (server.client.base_url.host, server.client.base_url.port or 80)
+    with socket.create_connection(address, timeout=60) as connection:
+        head = (
+            "POST /v1/models/arithmetic:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{"
+        )
+        connection.sendall(head.encode())
+        return int(connection.recv(1000).split()[1])
+
+
+def test_time_and_number_are_limited_and_sigterm_finishes_what_is_in_flight(
+    tmp_path: Path,
+) -> None:
     arithmetic = write_arithmetic(tmp_path / "arithmetic")
     answers: list[httpx.Response] = []
-    with serving(tmp_path / "log", f"run={arithmetic}", "serve.notice=1") as server:
-        workers = server.workers()
+    limits = ["serve.notice=1", "serve.timeout=8", "serve.max_waiting=1"]
+    with serving(tmp_path / "log", f"run={arithmetic}", *limits) as server:
 
-        def ask() -> None:
-            content = {"signature_name": "slow", "inputs": [4.0]}
+        def ask(seconds: float) -> None:
+            content = {"signature_name": "slow", "inputs": [seconds]}
             url = f"{server.client.base_url}/v1/models/arithmetic:predict"
             answers.append(httpx.post(url, json=content, timeout=60))
 
-        thread = threading.Thread(target=ask)
+        thread = threading.Thread(target=ask, args=[60])
+        thread.start()
+        time.sleep(1)
+        ask(1)
+        assert (answers[0].status_code, answers[0].headers["Retry-After"]) == (503, "1")
+        thread.join()
+        assert answers[1].status_code == 504
+        assert "longer than 8 s" in answers[1].json()["error"]
+        server.wait_for(lambda: "recovered" in server.told())
+        assert stalled_body(server) == 408
+
+        answers.clear()
+        workers = server.workers()
+        thread = threading.Thread(target=ask, args=[4])
         thread.start()
         time.sleep(1)
         server.process.terminate()

@@ -161,8 +161,8 @@ async def _predicted(request: Request, version: Version, models: Models) -> Resp
         async with asyncio.timeout(settings.timeout):
             body = await _body(request, settings.max_body)
             late = "the answer"
-            signatures, rows = version.signatures, settings.max_rows
-            question = await _aside(len(body), lambda: parse(body, signatures, rows))
+            limits = {"max_rows": settings.max_rows, "max_pixels": settings.max_pixels}
+            question = await _aside(len(body), lambda: parse(body, version.signatures, **limits))
             outputs = await version.answer(question)
         size = sum(values.nbytes for values in outputs.values())
         content = await _aside(size, lambda: answer_json(outputs, by_row=question.by_row))

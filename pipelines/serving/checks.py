@@ -14,7 +14,7 @@ from pipelines.contracts import UserError
 from pipelines.serving.versions import newest
 from pipelines.settings import ServeSettings
 
-PACKAGES = ("fastapi", "uvicorn", "uvloop", "httptools", "prometheus_client")
+PACKAGES = ("fastapi", "uvicorn", "uvloop", "httptools", "prometheus_client", "PIL")
 
 
 def check_serving(run: str, settings: ServeSettings) -> None:

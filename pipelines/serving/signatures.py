@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.serving.errors import RequestError
+from pipelines.serving.images import pixels
 
 NUMBERS: dict[str, type[np.generic]] = {
     "DT_FLOAT": np.float32,
@@ -88,8 +89,13 @@ def _tensors(infos: Mapping[str, Any]) -> dict[str, Tensor]:
     return tensors
 
 
-def parse(body: bytes, signatures: Mapping[str, Signature], max_rows: int) -> Question:
-    """The question in a request's body. Raises RequestError (400) with what is wrong with it."""
+def parse(
+    body: bytes, signatures: Mapping[str, Signature], *, max_rows: int, max_pixels: int
+) -> Question:
+    """The question in a request's body. Raises RequestError (400) with what is wrong with it.
+
+    max_pixels  of a picture that is sent as base64.
+    """
     try:
         asked = json.loads(body.decode("utf-8"))
     except UnicodeDecodeError as error:
@@ -111,6 +117,7 @@ def parse(body: bytes, signatures: Mapping[str, Signature], max_rows: int) -> Qu
     else:
         values = _by_column(asked["inputs"], signature.inputs)
     columns = {key: array(key, values[key], tensor) for key, tensor in signature.inputs.items()}
+    _check_pictures(columns, max_pixels)
     return Question(signature, columns, _row_count(signature, columns, max_rows), by_row)
 
 
@@ -213,6 +220,15 @@ def _strings(name: str, values: list[Any]) -> np.ndarray:
         except (binascii.Error, ValueError) as error:
             raise RequestError(400, f"{name}: invalid base64: {error}") from None
     return found
+
+
+def _check_pictures(columns: Mapping[str, np.ndarray], max_pixels: int) -> None:
+    for name, values in columns.items():
+        for value in values.ravel() if values.dtype == object else ():
+            if (size := pixels(value)) > max_pixels:
+                raise RequestError(
+                    400, f"{name}: a picture may have {max_pixels:,} pixels; received {size:,}"
+                )
 
 
 def _is_base64(value: Any) -> bool:
