@@ -7,6 +7,7 @@ its batches; who comes alone waits for nobody.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pipelines.serving.errors import RequestError
+
+log = logging.getLogger(__name__)
 
 Columns = Mapping[str, np.ndarray]
 Ask = Callable[[str, Columns], Awaitable[dict[str, np.ndarray]]]
@@ -126,6 +129,9 @@ class Batcher:
         except asyncio.CancelledError:
             _tell(batch, RequestError(503, "the server is shutting down"))
             raise
+        except Exception:
+            log.exception("A defect: a batch of %d requests is given up.", len(batch))
+            _tell(batch, RequestError(500, "a defect of the server: its log has the details"))
         else:
             ends = np.cumsum(rows)
             for request, end in zip(batch, ends, strict=True):

@@ -59,6 +59,7 @@ class Worker:
     async def stop(self) -> None:
         if self._keeper:
             self._keeper.cancel()
+            await asyncio.wait([self._keeper])
             await _end(self._process)
 
     async def ask(self, signature: str, columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -93,12 +94,16 @@ class Worker:
 
     async def _spawn(self) -> None:
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-        self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "pipelines.serving.worker", str(self.directory.absolute())),
-            stdin=PIPE,
-            stdout=PIPE,
-            env={"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ, "PYTHONPATH": path},
-        )
+        command = [sys.executable, "-m", "pipelines.serving.worker"]
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                *(*command, str(self.directory.absolute())),
+                stdin=PIPE,
+                stdout=PIPE,
+                env={"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ, "PYTHONPATH": path},
+            )
+        except OSError as error:  # such as too many processes
+            raise LoadError(f"no process for it: {error.strerror}") from None
         try:
             kind, said = await _received(self._process)
         except asyncio.IncompleteReadError:
@@ -135,6 +140,8 @@ class Worker:
 
 async def _exchange(process: Process, message: Any) -> tuple[str, Any]:
     stdin = cast(asyncio.StreamWriter, process.stdin)
+    if stdin.is_closing():  # writing would be a defect, not a process that has died
+        raise ConnectionError
     stdin.write(packed(message))
     await stdin.drain()
     return await _received(process)

@@ -83,7 +83,7 @@ def _answered(model: Any, signature: str, columns: dict[str, Any]) -> tuple[str,
     try:
         given = {name: tf.constant(values) for name, values in columns.items()}
         outputs = model.signatures[signature](**given)
-        return "answer", {name: value.numpy() for name, value in outputs.items()}
+        return "answer", {name: outputs[name].numpy() for name in sorted(outputs)}
     except (tf.errors.InvalidArgumentError, ValueError, TypeError) as error:
         return "refused", _line(error)
     except Exception as error:
