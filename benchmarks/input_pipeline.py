@@ -19,6 +19,7 @@ from collections.abc import Iterable
 from contextlib import closing
 from typing import Any
 
+import numpy as np
 from measuring import configured, in_turns, machine, prepared, progress, ratio, table
 
 from models.seeds import stream
@@ -62,7 +63,12 @@ class Epoch:
         )
 
     def assembled(self) -> Any:
-        return assemble(self.split, self.part, make=lambda c: self.task.batch(c, self.codec))
+        random = np.random.default_rng(0)
+
+        def make(columns: dict[str, np.ndarray]) -> Any:
+            return self.task.batch(self.task.augment(columns, self.codec, random), self.codec)
+
+        return assemble(self.split, self.part, make=make)
 
     def piped(self, _: int) -> None:
         with closing(self.assembled()) as batches:

@@ -201,3 +201,56 @@ class ScheduledSampling:
     schedule: Literal["none", "constant", "linear", "exponential", "inverse_sigmoid"]
     steps: Annotated[int, Field(ge=1)]
     floor: Annotated[float, Field(ge=0, le=1)]
+
+
+Network = Literal[
+    "residual",
+    "ConvNeXtBase", "ConvNeXtLarge", "ConvNeXtSmall", "ConvNeXtTiny", "ConvNeXtXLarge",
+    "DenseNet121", "DenseNet169", "DenseNet201",
+    "EfficientNetB0", "EfficientNetB1", "EfficientNetB2", "EfficientNetB3",
+    "EfficientNetB4", "EfficientNetB5", "EfficientNetB6", "EfficientNetB7",
+    "EfficientNetV2B0", "EfficientNetV2B1", "EfficientNetV2B2", "EfficientNetV2B3",
+    "EfficientNetV2L", "EfficientNetV2M", "EfficientNetV2S",
+    "InceptionResNetV2", "InceptionV3",
+    "MobileNet", "MobileNetV2", "MobileNetV3Large", "MobileNetV3Small",
+    "NASNetLarge", "NASNetMobile",
+    "ResNet101", "ResNet101V2", "ResNet152", "ResNet152V2", "ResNet50", "ResNet50V2",
+    "VGG16", "VGG19", "Xception",
+]  # fmt: skip
+"""The small one of models/vision.py, and those of keras.applications."""
+
+
+@settings
+class VisionSettings:
+    """What turns a picture into a grid of vectors.
+
+    network     residual, which learns from nothing, or one of keras.applications.
+    channels    of residual's stages. The first works on a grid of a quarter of the picture's sides,
+                each further one on half of the sides before.
+    blocks      residual blocks, of two convolutions each, of every stage.
+    weights     of one of keras.applications: null for random ones, imagenet, which is downloaded,
+                or a file.
+    train_from  the update from which the network learns; null: never. Then its features are made
+                once, by prepare.
+    dropout     share of the grid's features zeroed in training.
+    """
+
+    network: Network
+    channels: Annotated[list[Count], Field(min_length=1)]
+    blocks: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    weights: str | None
+    train_from: Annotated[int, Field(ge=0)] | None
+    dropout: Rate
+
+    @field_validator("blocks")
+    @classmethod
+    def _of_every_stage(cls, blocks: list[int], info: ValidationInfo) -> list[int]:
+        stages = len(info.data.get("channels", blocks))
+        if len(blocks) != stages:
+            raise ValueError(f"must say how many for each of the {stages} of vision.channels")
+        return blocks
+
+    @property
+    def frozen(self) -> bool:
+        """Whether what is given are the network's features, not pictures."""
+        return self.train_from is None

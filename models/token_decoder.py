@@ -169,11 +169,22 @@ class TokenDecoder(keras.layers.Layer):
         Only the masked positions' own inputs are zeroed: what stands behind a sequence's end is
         computed and means nothing.
         """
+        return self.attended(ids, mask, state, memory, training=training)[0]
+
+    def attended(
+        self,
+        ids: tf.Tensor,
+        mask: tf.Tensor,
+        state: Written,
+        memory: Memory,
+        training: bool | None = None,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """As `call`, and what each position attended to, (B, T, S), or (B, T, 0) if to nothing."""
         x = self.embedding(ids, mask, training=training)
         if self.settings.input_feeding:
             return self._fed(x, state, memory, training)
         y, _ = self.rnn(x, state.recurrent, training=training)
-        return self._read(y, memory, training)[0]
+        return self._read(y, memory, training)
 
     def _read(
         self, y: tf.Tensor, memory: Memory, training: bool | None
@@ -187,20 +198,22 @@ class TokenDecoder(keras.layers.Layer):
 
     def _fed(
         self, x: tf.Tensor, state: Written, memory: Memory, training: bool | None
-    ) -> tf.Tensor:
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Position by position: each reads the readout before it."""
         length = tf.shape(x)[1]
         inputs = tf.TensorArray(x.dtype, length).unstack(tf.transpose(x, [1, 0, 2]))
         readouts = tf.TensorArray(x.dtype, length, element_shape=[None, self.readout_width])
+        attention = tf.TensorArray(x.dtype, length, element_shape=[None, None])
 
-        def body(t: tf.Tensor, states: States, fed: tf.Tensor, kept: Any) -> Any:
+        def body(t: tf.Tensor, states: States, fed: tf.Tensor, kept: Any, seen: Any) -> Any:
             y, states = self.rnn.step(tf.concat([inputs.read(t), fed], -1), states)
-            fed = self._read(y[:, tf.newaxis], memory, training)[0][:, 0]
-            return t + 1, states, fed, kept.write(t, fed)
+            readout, weights = self._read(y[:, tf.newaxis], memory, training)
+            kept, seen = kept.write(t, readout[:, 0]), seen.write(t, weights[:, 0])
+            return t + 1, states, readout[:, 0], kept, seen
 
-        start = (tf.constant(0), state.recurrent, state.fed, readouts)
-        *_, kept = tf.while_loop(lambda t, *_: t < length, body, start)
-        return tf.transpose(kept.stack(), [1, 0, 2])
+        start = (tf.constant(0), state.recurrent, state.fed, readouts, attention)
+        *_, kept, seen = tf.while_loop(lambda t, *_: t < length, body, start)
+        return tf.transpose(kept.stack(), [1, 0, 2]), tf.transpose(seen.stack(), [1, 0, 2])
 
     # One position
 

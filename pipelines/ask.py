@@ -2,10 +2,12 @@
 
     python pipelines/ask.py saved_model < rows.jsonl > answers.jsonl
 
-A row is a JSON object with the signature's inputs by name, such as {"text": "I liked it."}.
+A row is a JSON object with the signature's inputs by name, such as {"text": "I liked it."}; bytes
+that are no text are {"b64": "..."}, as TensorFlow Serving has them.
 It is also all that another program needs to do to use an export.
 """
 
+import base64
 import importlib
 import json
 import os
@@ -25,7 +27,7 @@ def main() -> None:
     rows = [json.loads(line) for line in sys.stdin]
     for start in range(0, len(rows), BATCH):
         part = rows[start : start + BATCH]
-        columns = {name: tf.constant([row[name] for row in part]) for name in part[0]}
+        columns = {name: tf.constant([raw(row[name]) for row in part]) for name in part[0]}
         outputs = {name: value.numpy() for name, value in answer(**columns).items()}
         for index in range(len(part)):
             row = {name: value[index] for name, value in outputs.items()}
@@ -43,6 +45,11 @@ def load(directory: str) -> Any:
         for module in modules.read().split():
             importlib.import_module(module)
     return tf.saved_model.load(directory)
+
+
+def raw(value: Any) -> Any:
+    """What a JSON value stands for."""
+    return base64.b64decode(value["b64"]) if isinstance(value, dict) else value
 
 
 def plain(value: object) -> object:

@@ -46,13 +46,14 @@ def plan(
     seed: int | None,
     epoch: int = 0,
     maximum_examples: int | None = None,
+    by_length: bool = True,
 ) -> Plan:
     """Batches of examples of similar length, each as large as the budget allows.
 
     lengths (N, F). A batch has at most `tokens` positions, padding included: rows times the sum
     over fields of the longest; a single longer example is a batch of its own. Every row occurs
     once. With a seed, batches differ from epoch to epoch and come in random order; without, the
-    longest come first.
+    longest come first. by_length: False mixes lengths.
     """
     lengths = np.asarray(lengths)
     count = len(lengths)
@@ -60,7 +61,7 @@ def plan(
     if tokens < 1 or (count and limit < 1):
         raise ValueError(f"a batch must hold something: tokens {tokens}, examples {limit}")
     random = None if seed is None else np.random.default_rng(np.random.SeedSequence([seed, epoch]))
-    order = _by_length(lengths, tokens, limit, random)
+    order = _by_length(lengths if by_length else lengths[:, :0], tokens, limit, random)
     stops = _fill(lengths, order, tokens, limit)
     bounds = np.stack([np.concatenate([[0], stops[:-1]]), stops], axis=1) if count else stops
     bounds = bounds.reshape(-1, 2).astype(np.int64)

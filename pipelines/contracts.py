@@ -30,6 +30,17 @@ Columns = Mapping[str, Any]
 """A batch of values by name, each with a leading batch axis of the same length."""
 
 
+class FileBytes(bytes):
+    """A file's bytes; `name` is what is shown in their place."""
+
+    name: str
+
+    def __new__(cls, content: bytes, name: str) -> FileBytes:
+        made = super().__new__(cls, content)
+        made.name = name
+        return made
+
+
 class UserError(ValueError):
     """Something the user can mend.
 
@@ -108,6 +119,8 @@ class Source(ABC):
 
     columns: ClassVar[tuple[str, ...]]
     """Names of an example's columns; a task names those that it reads."""
+    reads_folders: ClassVar[bool] = False
+    """Whether `read_given` takes a folder, too."""
 
     @abstractmethod
     def check(self) -> None:
@@ -128,11 +141,22 @@ class Source(ABC):
     @abstractmethod
     def provenance(self) -> Provenance: ...
 
+    def files_in(self) -> Path | None:
+        """The folder with the files that FileBytes name, which then needn't be stored again."""
+        return None
+
     def read_given(self, path: Path, given: Sequence[str], issues: RowIssues) -> Iterator[Example]:
         """The `given` columns of a file to predict for, of the form of this source's own files."""
         from pipelines.sources.rows import read_rows
 
         return read_rows(path, {column: column for column in given}, issues)
+
+    def given_text(self, text: str, given: Sequence[str]) -> Example:
+        """The `given` columns of what is no file: a text, or a line of standard input.
+
+        UserError if they can't be had from it.
+        """
+        return dict.fromkeys(given, text)
 
 
 class Filter(ABC):
@@ -341,6 +365,10 @@ class Task(ABC):
 
     @abstractmethod
     def build(self, model: RecurrentSettings, codec: Codec, seed: int) -> keras.Model: ...
+
+    def for_training(self, train: Split, codec: Codec) -> Task:
+        """The task as training runs it, where that takes what all training examples say."""
+        return self
 
     def augment(
         self, columns: dict[str, np.ndarray], codec: Codec, random: np.random.Generator

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 import os
@@ -132,7 +133,7 @@ def verify(
 
 
 def _ask(directory: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    lines = "".join(json.dumps(row, default=_base64) + "\n" for row in rows)
     script = Path(__file__).with_name("ask.py")
     # From another directory, and without PYTHONPATH, nothing of this project can be imported.
     process = subprocess.run(
@@ -148,6 +149,10 @@ def _ask(directory: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             f"the SavedModel can't be used in a fresh process: {process.stderr[-2000:]}"
         )
     return [json.loads(line) for line in process.stdout.splitlines()]
+
+
+def _base64(content: bytes) -> dict[str, str]:
+    return {"b64": base64.b64encode(content).decode()}
 
 
 def _agree(here: Any, there: Any) -> bool:

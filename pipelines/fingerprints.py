@@ -13,7 +13,15 @@ from typing import Any
 
 from pipelines.contracts import FieldCodec, Source
 
-DECISIVE = ("prepare.py", "division.py", "splits.py", "encoding.py", "cleaning.py", "ties.py")
+DECISIVE = (
+    "prepare.py",
+    "arrow.py",
+    "division.py",
+    "splits.py",
+    "encoding.py",
+    "cleaning.py",
+    "ties.py",
+)
 
 
 def fingerprint(

@@ -249,6 +249,22 @@ def shortened(text: str, columns: int) -> str:
     return text.rstrip() + "…"
 
 
+def wrapped(text: str, columns: int, lines: int) -> list[str]:
+    """At most so many lines of at most so many columns; what doesn't fit becomes an ellipsis.
+
+    Lines break at spaces, and anywhere within words that are wider than a line.
+    """
+    found: list[str] = []
+    rest = " ".join(text.split())
+    while text_columns(rest) > columns and len(found) < lines - 1:
+        fits = len(shortened(rest, columns + 1)) - 1
+        space = rest.rfind(" ", 0, fits + 1)
+        cut = space if space > 0 else fits
+        found.append(rest[:cut].rstrip())
+        rest = rest[cut:].lstrip()
+    return [*found, shortened(rest, columns)]
+
+
 def _adapt(text: str, figure: Figure, name: str, standalone: bool) -> str:
     from markupsafe import escape
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from pipelines.contracts import Example, RowIssues, Source, Task, UserError
+from pipelines.predictions import shown
 from pipelines.run import Run, written_whole
 
 CHUNK = 256
@@ -41,13 +42,13 @@ def _rows(given: str | None, task: Task, source: Source) -> Iterator[Example]:
     """Rows by the task's column names; those that can't be read are told on standard error."""
     issues = RowIssues()
     if given is None:
-        rows = _lines(task, issues)
-    elif _is_file(given):
+        rows = _lines(task, source, issues)
+    elif _is_there(given, folders=source.reads_folders):
         rows = source.read_given(Path(given), task.given, issues)
     elif " " not in given and Path(given).suffix in FILES:
         raise UserError(f"input={given}: there is no such file")
     else:
-        return iter([dict.fromkeys(task.given, given)])
+        return iter([source.given_text(given, task.given)])
 
     def read() -> Iterator[Example]:
         yield from rows
@@ -59,7 +60,7 @@ def _rows(given: str | None, task: Task, source: Source) -> Iterator[Example]:
     return read()
 
 
-def _lines(task: Task, issues: RowIssues) -> Iterator[Example]:
+def _lines(task: Task, source: Source, issues: RowIssues) -> Iterator[Example]:
     for number, line in enumerate(sys.stdin.buffer, 1):
         try:
             text = line.decode("utf-8").rstrip("\r\n")
@@ -67,12 +68,15 @@ def _lines(task: Task, issues: RowIssues) -> Iterator[Example]:
             issues.add(f"standard input:{number}", "not UTF-8")
             continue
         if text.strip() and "\0" not in text:
-            yield dict.fromkeys(task.given, text)
+            try:
+                yield source.given_text(text, task.given)
+            except UserError as error:
+                issues.add(f"standard input:{number}", str(error))
 
 
-def _is_file(text: str) -> bool:
+def _is_there(text: str, *, folders: bool) -> bool:
     try:
-        return Path(text).is_file()
+        return Path(text).is_file() or (folders and Path(text).is_dir())
     except (OSError, ValueError):  # longer than a path may be, or with a NUL
         return False
 
@@ -103,7 +107,7 @@ def _answers(answer: Any, task: Task, rows: Iterable[Example]) -> Iterator[dict[
     outputs = {name: value.numpy() for name, value in answer(**columns).items()}
     for index, row in enumerate(rows):
         found = {name: plain(values[index]) for name, values in outputs.items()}
-        yield {**{name: row[name] for name in task.given}, **task.present(found)}
+        yield {**{name: shown(row[name]) for name in task.given}, **task.present(found)}
 
 
 @contextmanager

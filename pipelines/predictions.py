@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.contracts import Codec, Split, Task, UserError
+from pipelines.contracts import Codec, FileBytes, Split, Task, UserError
 from pipelines.run import written_whole
 
 log = logging.getLogger(__name__)
@@ -43,18 +43,19 @@ def write_predictions(
 def prediction_lines(
     task: Task, codec: Codec, split: Split, predictions: Arrays, *, chunk: int = 1000
 ) -> Iterator[dict[str, Any]]:
-    """The split's examples beside task.answers, in order. Bytes that are no text are counted."""
+    """The split's examples beside task.answers, in order. Of files there are the names."""
     references = [column for column in task.reads if column not in task.given]
     for start in range(0, len(split), chunk):
         rows = range(start, min(start + chunk, len(split)))
         part = {name: values[rows.start : rows.stop] for name, values in predictions.items()}
         answers = {name: np.asarray(value) for name, value in task.answers(part, codec).items()}
-        for position, (row, example) in enumerate(zip(rows, split.examples(rows), strict=True)):
+        for position, row in enumerate(rows):
+            (example,) = split.examples([row])  # one by one: a thousand photos would be too many
             yield {
                 "row": row,
-                "given": {column: _plain(example[column]) for column in task.given},
-                "reference": {column: _plain(example[column]) for column in references},
-                "answer": {name: _plain(values[position]) for name, values in answers.items()},
+                "given": {column: shown(example[column]) for column in task.given},
+                "reference": {column: shown(example[column]) for column in references},
+                "answer": {name: shown(values[position]) for name, values in answers.items()},
             }
 
 
@@ -111,17 +112,19 @@ def _utf8(text: Any) -> bytes:
     return text if isinstance(text, bytes) else str(text).encode("utf-8", "replace")
 
 
-def _plain(value: Any) -> Any:
-    """As JSON can hold it; floats to six significant digits."""
+def shown(value: Any) -> Any:
+    """As JSON can hold it, and people can read it; floats to six significant digits."""
+    if isinstance(value, FileBytes):
+        return value.name
     if isinstance(value, bytes):
         try:
             return value.decode("utf-8")
         except UnicodeDecodeError:
             return f"<{len(value)} bytes>"
     if isinstance(value, np.ndarray | np.generic):
-        return _plain(value.tolist())
+        return shown(value.tolist())
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [shown(item) for item in value]
     if isinstance(value, float):
         return float(f"{value:.6g}") if np.isfinite(value) else None
     return value if isinstance(value, str | int | bool) or value is None else str(value)

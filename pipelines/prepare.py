@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines import cache, division, encoding, fingerprints, splits
+from pipelines import arrow, cache, division, encoding, fingerprints, splits
 from pipelines.contracts import (
     Codec,
     Example,
@@ -113,7 +113,7 @@ def prepare(
     if meta is None:
         raise UserError(f"the cache {directory} vanished while it was written; try again")
     codec.load(directory / "codec")
-    opened = splits.open_splits(directory, meta["splits"], codec.spec)
+    opened = splits.open_splits(directory, meta["splits"], codec.spec, source.files_in())
     return Prepared(opened, codec, meta["report"], meta["content"], directory, reused)
 
 
@@ -148,7 +148,7 @@ class _Preparation:
         rows = self._read(reads, identity, issues)
         self._check_rows(issues, rows)
         divided = self._divide(rows)
-        raw = splits.ArrowFile(self.directory / "raw.arrow")
+        raw = arrow.RawFile(self.directory / "raw.arrow", self.source.files_in())
         self._fit(raw, divided.split)
         self._encode(raw, divided.split)
         self.codec.save(self.directory / "codec")
@@ -163,10 +163,10 @@ class _Preparation:
         needed = [*reads, *identity, *self.together, *filter(None, [self.stratify])]
         columns = tuple(dict.fromkeys(needed))
         with (
-            splits.ArrowWriter(self.directory / "raw.arrow") as file,
+            arrow.ArrowWriter(self.directory / "raw.arrow") as file,
             self.progress(f"read {self.name}", None, "rows") as bar,
         ):
-            raw = splits.RawWriter(file, columns)
+            raw = arrow.RawWriter(file, columns, kept=self.source.files_in() is not None)
             for part in self.source.parts():
                 place = 0 if part == "all" else division.PARTS.index(part)
                 for example in self._kept(part, issues):
@@ -262,13 +262,16 @@ class _Preparation:
                 )
         return divided
 
-    def _fit(self, raw: splits.ArrowFile, split: np.ndarray) -> None:
+    def _fit(self, raw: arrow.RawFile, split: np.ndarray) -> None:
         rows = int(np.count_nonzero(split == 0))
         for name, codec in self.codec.fields.items():
+            if not codec.learns_from:
+                codec.fit([])
+                continue
             with self.progress(f"fit {name}", rows, "rows") as bar:
                 codec.fit(encoding.training_values(raw, split, codec.learns_from, bar.advance))
 
-    def _encode(self, raw: splits.ArrowFile, split: np.ndarray) -> None:
+    def _encode(self, raw: arrow.RawFile, split: np.ndarray) -> None:
         with self.progress("encode", int(np.count_nonzero(split >= 0)), "rows") as bar:
             encoding.encode(raw, split, self.codec, self.directory, bar.advance)
 

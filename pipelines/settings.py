@@ -35,6 +35,8 @@ class TrainSettings:
     """How a model is fitted; see pipelines/train.py.
 
     batch_tokens, batch_examples  a batch holds as many examples as fit into both.
+    by_length         of similar length, so that little is padding; false: of any, as pays where
+                      padding is cheap and examples of one length are too much alike.
     warmup            share of all updates (below 1) or a number of updates.
     final_rate        the last learning rate as a share of the highest.
     clip_norm         bound on the global norm of the gradients.
@@ -51,6 +53,7 @@ class TrainSettings:
     max_steps: Count | None
     batch_tokens: Count
     batch_examples: Count | None
+    by_length: bool
     optimizer: Literal["adam", "adamw", "sgd", "rmsprop"]
     learning_rate: Positive
     weight_decay: NotNegative

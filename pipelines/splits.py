@@ -1,4 +1,4 @@
-"""Raw and encoded rows in Arrow files: written in a stream, read through memory maps.
+"""Encoded rows in Arrow files, and the raw ones beside them.
 
 An encoded file has one column a field (lists for fields with time) and `row`, the number of the
 row in the raw file. Ids are uint16 where the vocabulary allows. Any Arrow reader can open both.
@@ -7,7 +7,6 @@ row in the raw file. Ids are uint16 where the vocabulary allows. Any Arrow reade
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -16,105 +15,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipelines.contracts import Example, Field, Spec, Split, UserError
+from pipelines.arrow import ArrowFile, RawFile
+from pipelines.contracts import Example, Field, Spec, Split
 
 ROW = "row"
-
-
-class ArrowWriter:
-    """Record batches to an Arrow file; the first one fixes the types. A context manager."""
-
-    def __init__(self, path: Path):
-        self._file = open(path, "wb")  # noqa: SIM115 - closed by __exit__
-        self._writer: pa.RecordBatchFileWriter | None = None
-        self.rows = 0
-
-    def write(self, batch: pa.RecordBatch) -> None:
-        if self._writer is None:
-            self._writer = pa.ipc.new_file(self._file, batch.schema)
-        self._writer.write_batch(batch)
-        self.rows += batch.num_rows
-
-    def __enter__(self) -> ArrowWriter:
-        return self
-
-    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
-        # After an error the footer would hide that rows are missing.
-        try:
-            if self._writer is not None and error is None:
-                self._writer.close()
-        finally:
-            self._file.close()
-
-
-class RawWriter:
-    """Examples to an Arrow file, a few thousand rows or a few megabytes at a time."""
-
-    ROWS, BYTES = 4096, 4_000_000
-
-    def __init__(self, writer: ArrowWriter, columns: Sequence[str]):
-        self._writer = writer
-        self._types: dict[str, pa.DataType] = {}
-        self._values: dict[str, list[Any]] = {name: [] for name in columns}
-        self._rows = self._bytes = 0
-
-    def add(self, example: Example) -> None:
-        for name, values in self._values.items():
-            value = example[name]
-            values.append(value)
-            self._bytes += len(value) if isinstance(value, str | bytes) else 8
-        self._rows += 1
-        if self._rows >= self.ROWS or self._bytes >= self.BYTES:
-            self.flush()
-
-    def flush(self) -> None:
-        if self._rows:
-            arrays = {name: self._array(name, values) for name, values in self._values.items()}
-            self._writer.write(pa.RecordBatch.from_pydict(arrays))
-            self._values = {name: [] for name in self._values}
-            self._rows = self._bytes = 0
-
-    def _array(self, name: str, values: list[Any]) -> pa.Array:
-        try:
-            array = pa.array(values, self._types.get(name))
-        except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError) as error:
-            raise UserError(
-                f"column {name!r} holds values of different kinds, or broken text: {error}"
-            ) from error
-        if array.null_count:
-            raise UserError(f"column {name!r} holds {array.null_count} empty values")
-        self._types[name] = array.type
-        return array
-
-
-class ArrowFile:
-    """A memory-mapped Arrow file."""
-
-    def __init__(self, path: Path):
-        self.buffer = pa.memory_map(str(path)).read_buffer()
-        reader = pa.ipc.open_file(pa.BufferReader(self.buffer))
-        self.batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
-        rows = [batch.num_rows for batch in self.batches]
-        self.starts = np.concatenate([[0], np.cumsum(rows)]).astype(np.int64)
-
-    def __len__(self) -> int:
-        return int(self.starts[-1])
-
-    def take(self, rows: np.ndarray) -> Iterator[pa.RecordBatch]:
-        """The rows, given in ascending order, a record batch of each batch that has any."""
-        cuts = np.searchsorted(rows, self.starts)
-        for k in np.flatnonzero(cuts[1:] > cuts[:-1]):
-            yield self.batches[k].take(pa.array(rows[cuts[k] : cuts[k + 1]] - self.starts[k]))
-
-    def at(self, row: int) -> dict[str, Any]:
-        k = bisect_right(self.starts, row) - 1
-        batch = self.batches[k]
-        place = row - int(self.starts[k])
-        return {name: batch.column(name)[place].as_py() for name in batch.schema.names}
-
-    def scalars(self, name: str) -> np.ndarray:
-        """(N,) a column of numbers."""
-        return np.concatenate([batch.column(name).to_numpy() for batch in self.batches])
 
 
 def stored_dtype(field: Field, size: int | None) -> np.dtype:
@@ -130,7 +34,7 @@ def arrow_column(
 
     values (sum of lengths, ...) laid end to end, or (B, ...) where there are no lengths (B,).
     """
-    width = _width(field)
+    width = numbers_in(field)
     array = pa.array(np.ascontiguousarray(values, dtype).reshape(-1))
     if width != 1:
         array = pa.FixedSizeListArray.from_arrays(array, width)
@@ -144,7 +48,7 @@ def arrow_column(
 class ArrowSplit(Split):
     """Rows are read from the map by address: the whole file is one flat array of numbers."""
 
-    def __init__(self, name: str, path: Path, raw: ArrowFile, spec: Spec):
+    def __init__(self, name: str, path: Path, raw: RawFile, spec: Spec):
         self.name = name
         self._file = ArrowFile(path)
         self._raw = raw
@@ -182,14 +86,14 @@ class ArrowSplit(Split):
         return [self._raw.at(int(self.rows[row])) for row in rows]
 
     def raw(self, column: str) -> Iterator[list[Any]]:
-        for batch in self._raw.take(self.rows):
-            yield batch.column(column).to_pylist()
+        for batch in self._raw.take(self.rows, [column]):
+            yield self._raw.values(batch.column(column))
 
     def _padded(self, name: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         starts, lengths = self._place(name)
         field = self._fields[name]
         row_lengths = lengths[rows]
-        longest, width = int(row_lengths.max(initial=0)), _width(field)
+        longest, width = int(row_lengths.max(initial=0)), numbers_in(field)
         flat = self._flat(name)
         index = starts[rows][:, None] + np.arange(longest * width)
         # What lies behind a short row is another's, and is zeroed; behind the last is the end.
@@ -202,7 +106,7 @@ class ArrowSplit(Split):
     def _fixed(self, name: str, rows: np.ndarray) -> np.ndarray:
         field = self._fields[name]
         starts, _ = self._place(name)
-        flat, width = self._flat(name), _width(field)
+        flat, width = self._flat(name), numbers_in(field)
         if width == 1:
             values = flat[starts[rows]]
         else:
@@ -217,7 +121,7 @@ class ArrowSplit(Split):
     def _place(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """(N,) int64 where rows start in the flat view; (N,) int32 their lengths, (0,) if fixed."""
         if name not in self._places:
-            width, item = _width(self._fields[name]), self._dtypes[name].itemsize
+            width, item = numbers_in(self._fields[name]), self._dtypes[name].itemsize
             starts, lengths = [], [np.zeros(0, np.int32)]
             for batch in self._file.batches:
                 values = batch.column(name)
@@ -233,13 +137,18 @@ class ArrowSplit(Split):
         return self._places[name]
 
 
-def open_splits(directory: Path, names: Sequence[str], spec: Spec) -> Mapping[str, ArrowSplit]:
-    """The splits that `prepare` wrote in a directory: <name>.arrow beside raw.arrow."""
-    raw = ArrowFile(directory / "raw.arrow")
+def open_splits(
+    directory: Path, names: Sequence[str], spec: Spec, folder: Path | None = None
+) -> Mapping[str, ArrowSplit]:
+    """The splits that `prepare` wrote in a directory: <name>.arrow beside raw.arrow.
+
+    folder  as of RawFile.
+    """
+    raw = RawFile(directory / "raw.arrow", folder)
     return {name: ArrowSplit(name, directory / f"{name}.arrow", raw, spec) for name in names}
 
 
-def _width(field: Field) -> int:
+def numbers_in(field: Field) -> int:
     """Numbers per example, or per time step."""
     inner = field.shape[1:] if field.is_sequence else field.shape
     return math.prod(size for size in inner if size is not None)

@@ -104,7 +104,8 @@ class _Training:
         seed: int,
         run: Run,
     ):
-        self.task, self.model, self.splits, self.codec = task, model, splits, codec
+        self.task = task.for_training(splits["train"], codec)
+        self.model, self.splits, self.codec = model, splits, codec
         self.settings = settings
         self.predict, self.evaluation_tokens, self.run = predict, evaluation_tokens, run
         self.order_seed, self.augment_seed = stream(seed, "order"), stream(seed, "augment")
@@ -115,7 +116,7 @@ class _Training:
         # Epochs differ by a batch or so; the schedule's end need not be exact.
         expected = settings.epochs * self.steps_per_epoch
         total = min(expected, settings.max_steps or expected)
-        self.learner = Learner(task, model, codec, settings, total)
+        self.learner = Learner(self.task, model, codec, settings, total)
         self.writer = (
             tf.summary.create_file_writer(str(run.tensorboard)) if settings.tensorboard else None
         )
@@ -127,6 +128,7 @@ class _Training:
             self.lengths,
             tokens=self.settings.batch_tokens,
             maximum_examples=self.settings.batch_examples,
+            by_length=self.settings.by_length,
             seed=self.order_seed,
             epoch=epoch,
         )

@@ -131,3 +131,15 @@ def test_errors_reach_the_consumer() -> None:
     with pytest.raises(OSError, match="disk gone"):
         next(batches)
     assert threads() == []
+
+
+def test_mixed_lengths_keep_the_budget_and_every_row_once() -> None:
+    lengths = np.random.default_rng(0).integers(1, 30, (200, 2))
+    mixed = plan(lengths, tokens=300, maximum_examples=12, seed=1, by_length=False)
+    assert sorted(mixed.order) == list(range(200))
+    for k in range(len(mixed)):
+        rows = lengths[mixed[k]]
+        assert len(rows) <= 12
+        assert len(rows) * rows.max(axis=0).sum() <= 300
+    similar = plan(lengths, tokens=300, maximum_examples=12, seed=1)
+    assert padding_share(lengths, mixed) > padding_share(lengths, similar)

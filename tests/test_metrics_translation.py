@@ -15,9 +15,9 @@ from sacrebleu.metrics.ter import TER
 from pipelines.contracts import UserError
 from pipelines.metrics import edit_rate, translation
 from pipelines.metrics.bootstrap import measure_all
+from pipelines.metrics.texts import as_texts
 from pipelines.metrics.translation import (
     TRANSLATION_SCORES,
-    as_texts,
     check_tokenizer,
     sentence_chrf,
     translation_scores,

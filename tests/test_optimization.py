@@ -19,6 +19,7 @@ PLAIN = TrainSettings(
     max_steps=None,
     batch_tokens=100,
     batch_examples=None,
+    by_length=True,
     optimizer="sgd",
     learning_rate=0.1,
     weight_decay=0.0,

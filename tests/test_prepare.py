@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from pipelines import arrow as arrow_module
 from pipelines import prepare as prepare_module
-from pipelines import splits as splits_module
 from pipelines.codecs.labels import LabelCodec
 from pipelines.codecs.text import TextCodec, TextSettings
 from pipelines.contracts import (
@@ -189,7 +189,7 @@ def test_splits_hold_every_row_once_encoded(options: dict[str, Any]) -> None:
 def test_gather_equals_naive_padding_across_record_batches(
     options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(splits_module.RawWriter, "ROWS", 7)
+    monkeypatch.setattr(arrow_module.RawWriter, "ROWS", 7)
     split = run(Memory({"all": rows(200)}), options).splits["train"]
     every = [split.gather(np.array([row])) for row in range(len(split))]
     random = np.random.default_rng(0)
@@ -206,7 +206,7 @@ def test_gather_equals_naive_padding_across_record_batches(
 
 
 def test_fields_of_any_shape(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(splits_module.RawWriter, "ROWS", 7)
+    monkeypatch.setattr(arrow_module.RawWriter, "ROWS", 7)
     examples = [
         {"pixels": bytes(range(i, i + 6)), "frames": bytes([i] * 2 * (1 + i % 4))}
         for i in range(30)
@@ -351,7 +351,7 @@ def test_full_disk(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> 
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patched:
-        patched.setattr(splits_module.ArrowWriter, "write", full)
+        patched.setattr(arrow_module.ArrowWriter, "write", full)
         with pytest.raises(UserError, match=r"No space left on device.*prepare\.cache_dir"):
             run(Memory({"all": rows(40)}), options)
     assert left(options) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -58,6 +59,8 @@ def once(argument: str) -> str:
 
 def write_files(data: dict[str, Any], folder: Path) -> None:
     """Writes, with two rows, the files that the command names and the folder lacks."""
+    if data["format"] == "image_captions":
+        write_pictures(data, folder)
     columns = [value for key, value in data.items() if key.endswith("_column")]
     for key, value in data.items():
         named = isinstance(value, str) and re.fullmatch(r"[^\s:]+\.\w+", value)
@@ -68,6 +71,27 @@ def write_files(data: dict[str, Any], folder: Path) -> None:
         mark = {".csv": ",", ".tsv": "\t"}.get(path.suffix)
         rows = [columns, *([f"{c} {n}" for c in columns] for n in "ab")] if mark else [["a"], ["b"]]
         path.write_text("".join(f"{(mark or '').join(row)}\n" for row in rows))
+
+
+def write_pictures(data: dict[str, Any], folder: Path) -> None:
+    """Files with the names of pictures, and their captions."""
+    names = [f"{number:03}.png" for number in range(300)]
+    for part in ("", "validation_", "test_"):
+        images, captions = data[f"{part}images"], data[f"{part}captions"]
+        if images is not None:
+            (folder / images).mkdir(parents=True, exist_ok=True)
+            for name in names:
+                (folder / images / name).touch()
+        if captions is not None:
+            (folder / captions).parent.mkdir(parents=True, exist_ok=True)
+            listed = [{"id": name, "file_name": name} for name in names]
+            notes = [{"image_id": name, "caption": "a dog"} for name in names]
+            rows = "".join(f"{name},a dog\n" for name in names)
+            (folder / captions).write_text(
+                json.dumps({"images": listed, "annotations": notes})
+                if captions.endswith(".json")
+                else f"image,caption\n{rows}"
+            )
 
 
 def test_commands_are_found() -> None:

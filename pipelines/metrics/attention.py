@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.contracts import Figure
-from pipelines.metrics.translation import as_texts
+from pipelines.metrics.texts import as_texts
 from pipelines.plots import INK, SERIES, placed, shortened, text_columns
 
 MOST_TOKENS = 40
@@ -34,7 +34,7 @@ def attention_figures(
     1. The first MOST_TOKENS of each side are drawn; an example without tokens is not.
     """
     examples = [
-        (_tokens(source), _tokens(target), shares)
+        (without_padding(source), without_padding(target), shares)
         for source, target, shares in zip(sources, targets, weights, strict=True)
     ]
     drawn = [example for example in examples if example[0] and example[1]]
@@ -44,8 +44,8 @@ def attention_figures(
 def _figure(read: list[str], written: list[str], weights: np.ndarray, number: int) -> Figure:
     shares = np.asarray(weights, float)[: len(written), : len(read)][:MOST_TOKENS, :MOST_TOKENS]
     rows, columns = shares.shape
-    above = [_label(token) for token in read[:columns]]
-    beside = [_label(token) for token in written[:rows]]
+    above = [token_label(token) for token in read[:columns]]
+    beside = [token_label(token) for token in written[:rows]]
     upright = max(map(text_columns, above), default=0) <= 4
     left = _points(beside) + 8
     top = (1.5 * LETTERS if upright else _points(above)) + 8
@@ -94,15 +94,15 @@ def _caption(read: int, written: int, *, explained: bool) -> str:
     return f"{said if explained else ''} {left_out}".strip()
 
 
-def _tokens(tokens: Tokens) -> list[str]:
-    """Without the padding."""
+def without_padding(tokens: Tokens) -> list[str]:
+    """Tokens as text, without the empty ones at the end."""
     texts = as_texts(tokens)
     while texts and not texts[-1]:
         texts.pop()
     return texts
 
 
-def _label(token: str) -> str:
+def token_label(token: str) -> str:
     """Without SentencePiece's mark of the beginning of a word; white space is seen."""
     word = token.removeprefix("▁")
     return shortened(word, COLUMNS) if word.strip() else "␣"

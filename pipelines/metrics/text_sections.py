@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from pipelines.contracts import Figure, Section, Table
-from pipelines.metrics.translation import as_texts, sentence_chrf
+from pipelines.metrics.texts import as_texts
+from pipelines.metrics.translation import sentence_chrf
 from pipelines.metrics.wording import label, number
 from pipelines.plots import INK, SERIES
 
@@ -36,22 +37,22 @@ def text_sections(
     *,
     noun: str = "translation",
     lowercase: bool = False,
+    examples: bool = True,
 ) -> list[Section]:
     """Examples from good to bad, typical mistakes with an example each, and lengths.
 
     references  one or several for each of the N texts. sources: what was given, if it was text.
-    noun        what a text is called.
+    noun        what a text is called. examples: whether they are wanted.
     """
     rows = np.linspace(0, len(texts) - 1, min(len(texts), MOST_SCORED)).astype(int)
     said = as_texts(texts[row] for row in rows)
     right = [as_texts(references[row]) for row in rows]
     given = None if sources is None else as_texts(sources[row] for row in rows)
     units, unit = _units([text for several in right for text in several])
-    scores = sentence_chrf(said, right, lowercase=lowercase)
     some = "" if len(rows) == len(texts) else f" Of {len(rows):,} of the {len(texts):,} texts."
     shown = _Shown(said, right, given, noun)
     return [
-        *_examples(shown, scores, some),
+        *(_examples(shown, lowercase, some) if examples else []),
         *_mistakes(shown, units, some),
         lengths_figure(
             [len(units(text)) for text in said], _mean_lengths(right, units), noun, unit
@@ -78,8 +79,9 @@ class _Shown:
         return (*source, " / ".join(self.references[row]), self.texts[row])
 
 
-def _examples(shown: _Shown, scores: np.ndarray, some: str) -> list[Section]:
+def _examples(shown: _Shown, lowercase: bool, some: str) -> list[Section]:
     """Tables of the best, middling and worst texts that say anything; of equals the longest."""
+    scores = sentence_chrf(shown.texts, shown.references, lowercase=lowercase)
     said = np.flatnonzero([bool(text.strip()) for text in shown.texts])
     lengths = np.array([len(given[0]) for given in shown.references])
     falling = said[np.lexsort((-lengths[said], -scores[said]))]

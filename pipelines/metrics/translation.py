@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ import numpy as np
 
 from pipelines.contracts import Score, UserError
 from pipelines.metrics.edit_rate import edits
+from pipelines.metrics.texts import Statistics, as_texts, exact_match, likelihoods, weighted
 
 log = logging.getLogger(__name__)
 
@@ -37,9 +38,6 @@ MOST_CELLS = 10_000_000
 
 ORDER = 4
 WORDS, CHARACTERS, BETA = 2, 6, 2
-
-Of = Callable[[np.ndarray], np.ndarray]
-Statistics = Callable[[], np.ndarray]
 
 
 def check_tokenizer(tokenize: BleuTokenizer, setting: str = "task.bleu_tokenize") -> None:
@@ -62,32 +60,32 @@ def translation_scores(
     """By name, in the order of TRANSLATION_SCORES. The first three are on a scale of 0 to 100.
 
     references  one or several for each of the N texts.
-    measured    what was found with the references at hand, each (N,): "log_likelihood", the sum
-                over a reference's tokens in nats, its end included; "tokens", their number;
-                "tokens_right", how many of them the model found most probable. Where they are
-                lacking, so are perplexity and token accuracy.
+    measured    what was found with the references at hand, as `texts.likelihoods` needs it. Where
+                it is lacking, so are perplexity and token accuracy.
     """
     texts, right = as_texts(hypotheses), [as_texts(given) for given in references]
     bleu, chrf, ter = _metrics(tokenize, lowercase)
     streams = list(zip_longest(*right))
     scores = [
-        Score("bleu", _weighted(_statistics(bleu, texts, streams), _bleu), _signature(bleu, right)),
+        Score(
+            "bleu", weighted(_statistics(bleu, texts, streams), bleu_of), _signature(bleu, right)
+        ),
         Score(
             "chrf",
-            _weighted(_statistics(chrf, texts, streams), _chrf),
+            weighted(_statistics(chrf, texts, streams), _chrf),
             _signature(chrf, right),
             costly=True,
         ),
         Score(
             "ter",
-            _weighted(functools.cache(lambda: _edits(ter, texts, right)), _ter),
+            weighted(functools.cache(lambda: _edits(ter, texts, right)), _ter),
             _signature(ter, right),
             higher_is_better=False,
             costly=True,
         ),
-        _exact_match(texts, right, lowercase),
+        exact_match(texts, right, lowercase),
     ]
-    return {score.name: score for score in [*scores, *_likelihoods(measured or {})]}
+    return {score.name: score for score in [*scores, *likelihoods(measured or {})]}
 
 
 def sentence_chrf(
@@ -102,12 +100,12 @@ def sentence_chrf(
     return _chrf(_statistics(metric, texts, list(zip_longest(*right)))())
 
 
-def as_texts(values: Iterable[str | bytes]) -> list[str]:
-    """Bytes are UTF-8, of which damage is shown as �."""
-    return [
-        value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-        for value in values
-    ]
+def bleu_statistics(texts: Sequence[str], references: Sequence[Sequence[str]]) -> np.ndarray:
+    """What `bleu_of` needs the sums of, of N texts whose words stand between spaces: (N, 10)."""
+    from sacrebleu.metrics.bleu import BLEU
+
+    metric = BLEU(tokenize="none", max_ngram_order=ORDER, force=True)
+    return _statistics(metric, texts, list(zip_longest(*references)))()
 
 
 def _metrics(tokenize: BleuTokenizer, lowercase: bool) -> tuple[Any, Any, Any]:
@@ -168,31 +166,21 @@ def _words(metric: Any, text: str) -> list[str]:
     return metric._preprocess_segment(text).split()
 
 
-def _weighted(statistics: Statistics, score: Callable[[np.ndarray], np.ndarray]) -> Of:
-    """The score of the sums of the statistics, each example counted as often as its weight says."""
-
-    def of(weights: np.ndarray) -> np.ndarray:
-        # In float64: counts of n-grams in a large corpus are more than float32 can tell apart.
-        sums = np.asarray(weights, float) @ statistics()
-        return np.where(weights.sum(1) > 0, score(sums), np.nan)
-
-    return of
-
-
-def _bleu(sums: np.ndarray) -> np.ndarray:
+def bleu_of(sums: np.ndarray, order: int = ORDER, *, smooth: bool = True) -> np.ndarray:
     """(R, 2 + 8) lengths, matches and totals to BLEU (R,); as sacrebleu's BLEU.compute_bleu.
 
-    Orders without a match are smoothed as mteval-v13a does ("exp").
+    order   the longest n-grams that count.
+    smooth  orders without a match as mteval-v13a does ("exp"); otherwise such texts score 0.
     """
     said, right = sums[:, 0], sums[:, 1]
-    matches, totals = sums[:, 2 : 2 + ORDER], sums[:, 2 + ORDER :]
+    matches, totals = sums[:, 2 : 2 + order], sums[:, 2 + ORDER : 2 + ORDER + order]
     halvings = np.cumsum((matches == 0) & (totals > 0), axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         precisions = np.where(matches > 0, matches, 0.5**halvings) / totals
         brevity = np.exp(np.minimum(0, 1 - right / said))
         score = 100 * brevity * np.exp(np.log(precisions).mean(1))
-    scored = (matches > 0).any(1) & (totals > 0).all(1) & (said > 0)
-    return np.where(scored, score, 0.0)
+    matched = (matches > 0).any(1) if smooth else (matches > 0).all(1)
+    return np.where(matched & (totals > 0).all(1) & (said > 0), score, 0.0)
 
 
 def _chrf(sums: np.ndarray) -> np.ndarray:
@@ -213,53 +201,3 @@ def _ter(sums: np.ndarray) -> np.ndarray:
     """(R, 2) edits and lengths of references to TER (R,); as sacrebleu's TER."""
     made, right = sums[:, 0], sums[:, 1]
     return 100 * np.where(right > 0, made / np.where(right > 0, right, 1), np.sign(made))
-
-
-def _exact_match(
-    texts: Sequence[str], references: Sequence[Sequence[str]], lowercase: bool
-) -> Score:
-    def plain(text: str) -> str:
-        words = " ".join(text.split())
-        return words.lower() if lowercase else words
-
-    same = [plain(text) in map(plain, given) for text, given in zip(texts, references, strict=True)]
-    case = " and case" if lowercase else ""
-    signature = f"share of answers that are a reference, but for white space{case}"
-    return Score("exact_match", _ratio(np.array(same, float), np.ones(len(same))), signature)
-
-
-def _likelihoods(measured: Mapping[str, np.ndarray]) -> list[Score]:
-    if not {"log_likelihood", "tokens", "tokens_right"} <= set(measured):
-        return []
-    likelihood, tokens, right = (
-        np.asarray(measured[name], float) for name in ("log_likelihood", "tokens", "tokens_right")
-    )
-    surprise = _ratio(-likelihood, tokens)
-
-    def perplexity(weights: np.ndarray) -> np.ndarray:
-        with np.errstate(over="ignore"):
-            return np.exp(surprise(weights))
-
-    # Their number tells vocabularies apart: other tokens make another score.
-    given = f"{tokens.sum():,.0f} reference tokens, each given those before it, ends included"
-    return [
-        Score("token_accuracy", _ratio(right, tokens), f"share that is right of {given}"),
-        Score(
-            "perplexity",
-            perplexity,
-            f"exponential of the mean negative log-likelihood of {given}",
-            higher_is_better=False,
-        ),
-    ]
-
-
-def _ratio(numerators: np.ndarray, denominators: np.ndarray) -> Of:
-    """Of sums over the examples; NaN where nothing counts."""
-
-    def of(weights: np.ndarray) -> np.ndarray:
-        exact = np.asarray(weights, float)
-        below = exact @ denominators
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.where(below > 0, exact @ numerators / below, np.nan)
-
-    return of

@@ -15,11 +15,15 @@ _LABELS = {
     "bleu": "BLEU",
     "chrf": "chrF++",
     "ter": "TER",
+    "bleu_1": "BLEU-1",
+    "bleu_2": "BLEU-2",
+    "bleu_3": "BLEU-3",
     "cider": "CIDEr-D",
     "rouge_l": "ROUGE-L",
+    "meteor_exact_stem": "METEOR (exact, stem)",
 }
 
-_POINTS = ("bleu", "chrf", "ter")
+_POINTS = ("bleu", "bleu_1", "bleu_2", "bleu_3", "chrf", "ter")
 """Scores from 0 to 100, which one decimal is enough for."""
 
 

@@ -20,10 +20,10 @@ from pipelines.sources._named import (
     file_named,
 )
 from pipelines.sources.rows import (
-    DELIMITERS,
     EXTENSIONS,
     check_columns,
     check_file,
+    delimiter_meant,
     extension,
     read_rows,
     unreadable,
@@ -70,11 +70,6 @@ class ColumnFiles(Source):
         names = self._names()
         check_columns_differ(names)
         mark = self._delimiter()
-        if mark is not None and (len(mark) != 1 or mark in '"\r\n'):
-            raise UserError(
-                f"data.delimiter must be one character, not a quote; received {mark!r}: "
-                "leave it null, or give ',', ';', '|' or '\\t'"
-            )
         files = self._files()
         for path in files.values():
             check_columns(path, names, delimiter=mark, quoting=self.quoting)
@@ -116,8 +111,7 @@ class ColumnFiles(Source):
         return {column: getattr(self, f"{column}_column") for column in self.columns}
 
     def _delimiter(self) -> str | None:
-        marks = {name: mark for mark, name in DELIMITERS.items()} | {"\\t": "\t"}
-        return None if self.delimiter is None else marks.get(self.delimiter, self.delimiter)
+        return delimiter_meant(self.delimiter)
 
     def _files(self) -> dict[str, Path]:
         """The file of each part; just {"all": …} where there is one to be divided."""

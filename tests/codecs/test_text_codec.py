@@ -240,9 +240,9 @@ def test_sentencepiece_adapts_to_little_text(model_type: str) -> None:
 
 
 def test_a_vocabulary_too_small_for_the_characters_is_told_with_how_many_there_are() -> None:
-    """a to h, the sign for a space, padding and unknown: eleven."""
+    """A to h, the sign for a space, padding and unknown: eleven."""
     small = codec(tokens="sentencepiece", vocabulary_size=10)
-    with pytest.raises(UserError, match="text: a vocabulary_size of 10 .* give more than"):
+    with pytest.raises(UserError, match=r"text: a vocabulary_size of 10 .* give more than"):
         small.fit([["abcd efgh"]])
 
 

@@ -9,25 +9,25 @@ Text formats may be compressed (.gz, .bz2, .xz) and must be UTF-8. Memory is bou
 
 from pipelines.sources.rows.lines import COMPRESSIONS, extension, read_lines, unreadable
 from pipelines.sources.rows.reading import (
-    DELIMITERS,
     EXTENSIONS,
     check_columns,
     check_exists,
     check_file,
     column_names,
+    delimiter_meant,
     read_rows,
 )
 from pipelines.sources.rows.values import FaultError, label_text, usable_rows, usable_text
 
 __all__ = [
     "COMPRESSIONS",
-    "DELIMITERS",
     "EXTENSIONS",
     "FaultError",
     "check_columns",
     "check_exists",
     "check_file",
     "column_names",
+    "delimiter_meant",
     "extension",
     "label_text",
     "read_lines",

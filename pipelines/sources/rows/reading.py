@@ -30,6 +30,18 @@ DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
 EXTENSIONS = (*_DELIMITERS, *_JSON_LINES, *_PARQUET, *_PLAIN)
 
 
+def delimiter_meant(given: str | None) -> str | None:
+    """The character that data.delimiter means; UserError if it means none."""
+    marks = {name: mark for mark, name in DELIMITERS.items()} | {"\\t": "\t"}
+    mark = None if given is None else marks.get(given, given)
+    if mark is not None and (len(mark) != 1 or mark in '"\r\n'):
+        raise UserError(
+            f"data.delimiter must be one character, not a quote; received {mark!r}: "
+            "leave it null, or give ',', ';', '|' or '\\t'"
+        )
+    return mark
+
+
 def read_rows(
     path: Path,
     columns: Mapping[str, str | int],

@@ -1,0 +1,339 @@
+"""Captioning against a peer: training and captioning with the same network.
+
+    python benchmarks/captioning_peers.py                 on the embedded emoji
+    python benchmarks/captioning_peers.py --full          an epoch, all test pictures
+    python benchmarks/captioning_peers.py data=image_captions data.images=... data.captions=...
+
+Both systems are the residual network of models/vision.py, a GRU decoder with Luong's "general"
+attention over the picture's grid, and an output layer for the captions' words: task=captioning as
+it is by default, without dropout, augmentation, label smoothing and averages. They start from the
+same weights and read the same numbers in the same batches, those that the project's own prepare
+makes. What reading and augmenting pictures costs is in `input_pipeline.py --data emoji
+task=captioning`.
+
+Training: pictures a second, in the first epoch's own order, with every caption: losses, gradients
+clipped by their norm, Adam. Captioning: pictures a second, greedily and with a beam of 5. PyTorch
+first learns for some updates more, so that captions end as captions do, and ours takes its weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Mapping
+from contextlib import closing
+from functools import partial
+from typing import Any, Protocol
+
+import numpy as np
+from measuring import (
+    Call,
+    configured,
+    has_torch,
+    in_turns,
+    machine,
+    on_best_threads,
+    prepared,
+    progress,
+    ratio,
+    table,
+)
+
+from models.seeds import stream
+from pipelines.batches import Plan, assemble, plan
+from pipelines.codecs.text import BEGIN, END, PAD, UNKNOWN
+from pipelines.contracts import UserError
+from pipelines.quiet import import_tensorflow
+
+TURN = 2
+"""Updates a turn."""
+
+SEARCHES = {"greedy": 1, "beam 5": 5}
+
+OURS, TORCH = "ours", "PyTorch"
+
+SAME = [
+    "task=captioning",
+    "model=gru",
+    # What the systems are.
+    "task.pooling=mean_max",
+    "task.vision.network=residual",
+    "task.vision.dropout=0.0",
+    "task.embedding.dropout=0.0",
+    "task.embedding.word_dropout=0.0",
+    "task.decoder.attention=general",
+    "task.decoder.tied=false",
+    "task.decoder.dropout=0.0",
+    # How they learn.
+    "task.label_smoothing=0.0",
+    "train.learning_rate=0.001",
+    "train.schedule=constant",
+    "train.warmup=0",
+    "train.average=null",
+    # How they search.
+    "decode=beam",
+    "decode.beam=5",
+    "decode.length_penalty=0.6",
+    "decode.maximum_ratio=0.0",
+]
+
+
+class System(Protocol):
+    """What is compared; batches are of its own kind."""
+
+    def batch(self, columns: dict[str, np.ndarray]) -> Any:
+        """From a Split's columns."""
+
+    def train(self, batches: Iterable[Any]) -> float:
+        """An update a batch; the loss of the last, in nats a target token."""
+
+    def search(self, batch: Any, beams: int) -> np.ndarray:
+        """The best caption of each picture, (B, T) ids up to a </s> or 0; one beam is greedy."""
+
+
+class Pictures:
+    """The project's own preparation, and the order of its batches."""
+
+    def __init__(self, overrides: list[str]):
+        self.config = configured([*SAME, *overrides])
+        made = prepared(self.config)
+        self.codec = made.codec
+        self.train, self.test = made.splits["train"], made.splits["test"]
+
+    def epoch(self, number: int = 0) -> Plan:
+        return plan(
+            self.train.lengths(),
+            tokens=self.config.train.batch_tokens,
+            maximum_examples=self.config.train.batch_examples,
+            seed=stream(self.config.seed, "order"),
+            epoch=number,
+        )
+
+    def turn(self, system: System, number: int) -> float:
+        """The updates of a turn, counted over epochs; their last loss."""
+        epoch = self.epoch()
+        turns = len(epoch) // TURN
+        order = epoch if number < turns else self.epoch(number // turns)
+        first = number % turns * TURN
+        part = Plan(order.order, order.bounds[first : first + TURN])
+        with closing(assemble(self.train, part, make=system.batch)) as made:
+            return system.train(made)
+
+    def text(self, ids: np.ndarray) -> list[str]:
+        """Token ids (B, T) as text, up to </s>."""
+        codec: Any = self.codec.fields["caption_tokens"]
+        return [codec.text.decode(row) for row in ids]
+
+
+class OurCaptioning:
+    """A `System`: the project's own task, model, update and search."""
+
+    def __init__(self, pictures: Pictures):
+        from pipelines.optimization import Learner
+
+        self.config, self.codec = pictures.config, pictures.codec
+        self.model: Any = self.config.task.build(self.config.model, self.codec, self.config.seed)
+        self.learner = Learner(self.config.task, self.model, self.codec, self.config.train, 10**6)
+        self._step = 0
+        self._searches: dict[int, Any] = {}
+
+    def batch(self, columns: dict[str, np.ndarray]) -> Any:
+        return self.config.task.batch(columns, self.codec)
+
+    def train(self, batches: Iterable[Any]) -> float:
+        for batch in batches:
+            self.learner.reset()
+            self.learner.update([batch], self._step)
+            last = self.learner.mean_loss()
+            self._step += 1
+        return last
+
+    def search(self, batch: Any, beams: int) -> np.ndarray:
+        if beams not in self._searches:
+            self._searches[beams] = self._traced(beams)
+        return self._searches[beams](batch.inputs["image"]).numpy()
+
+    def _traced(self, beams: int) -> Any:
+        import tensorflow as tf
+
+        from models.decoding import search
+
+        settings = self.config.decode.quick() if beams == 1 else self.config.decode
+        shape = self.codec.spec.fields["image"].shape
+
+        @tf.function(input_signature=[tf.TensorSpec([None, *shape], tf.uint8)])
+        def captions(pictures: tf.Tensor) -> tf.Tensor:
+            memory, state = self.model.encode(pictures)
+            found = search(
+                self.model.decoder.step,
+                state,
+                memory,
+                settings=settings,
+                begin=BEGIN,
+                end=END,
+                forbidden=(PAD, UNKNOWN, BEGIN),
+                source_length=tf.fill(tf.shape(pictures)[:1], self.model.vision.positions),
+            )
+            return found.ids[:, 0]
+
+        return captions
+
+    def take(self, weights: Mapping[str, list[np.ndarray]]) -> None:
+        """Those of a peer, by the names that `captioning_torch.py` gives them."""
+        vision, decoder = self.model.vision, self.model.decoder
+        network = vision.network
+        parts = list(network.stem)
+        for block in network.blocks:
+            parts += [block.first, block.second, *([block.shortcut] if block.shortcut else [])]
+        variables = {
+            "vision": [value for part in parts for value in part.weights],
+            "project": vision.project.weights,
+            "places": [vision.rows, vision.columns],
+            "norm": vision.norm.weights,
+            "bridge": decoder.bridge[0][0].weights,
+            "target": [self.model.embedding.matrix],
+            "decoder": decoder.rnn.layers[0][0].weights,
+            "key": [decoder.attention.key],
+            "combine": decoder.combine.weights,
+            "output": [decoder.kernel, decoder.bias],
+        }
+        for name, arrays in weights.items():
+            for variable, array in zip(variables[name], arrays, strict=True):
+                variable.assign(array)
+
+
+def systems_of(pictures: Pictures) -> dict[str, Any]:
+    """All that can be measured here, with the same weights."""
+    ours = OurCaptioning(pictures)
+    systems: dict[str, Any] = {OURS: ours}
+    if has_torch():
+        systems[TORCH] = torch_system(pictures, ours)
+        ours.take(systems[TORCH].weights())
+    return systems
+
+
+def torch_system(pictures: Pictures, ours: OurCaptioning) -> Any:
+    from captioning_torch import TorchCaptioning
+
+    size = pictures.codec.spec.sizes["caption_tokens"]
+    return TorchCaptioning(pictures.config, size, ours.model.vision.grid[:2])
+
+
+def best_threads(pictures: Pictures, systems: Mapping[str, Any], call: Call) -> Call:
+    """Of PyTorch; trials must not teach what is measured."""
+    probe = torch_system(pictures, systems[OURS])
+    batch = probe.batch(pictures.train.gather(pictures.epoch()[0]))
+    return on_best_threads(call, trial=lambda: probe.train([batch]))
+
+
+def training(pictures: Pictures, systems: Mapping[str, Any], rounds: int) -> None:
+    """Prints pictures a second of each system."""
+    order = pictures.epoch()
+    rounds = max(1, min(rounds, len(order) // TURN - 1))
+    losses: dict[str, float] = {}
+    calls: dict[str, Call] = {}
+
+    def turn(name: str, number: int) -> None:
+        losses[name] = pictures.turn(systems[name], number + 1)
+
+    for name in systems:
+        # Graphs are traced in a first turn, which isn't timed.
+        progress(f"{name}: first updates")
+        turn(name, -1)
+        call = partial(turn, name)
+        calls[name] = call if name == OURS else best_threads(pictures, systems, call)
+    seconds = in_turns(calls, rounds, title="training")
+    count = sum(len(order[k]) for k in range(TURN, (rounds + 1) * TURN))
+    rows = [
+        [
+            name,
+            f"{count / sum(times):,.0f}",
+            f"{sum(times) / rounds / TURN:.3f}",
+            f"{losses[name]:.4f}",
+            f"{ratio(times, seconds[OURS]):.2f}",
+        ]
+        for name, times in seconds.items()
+    ]
+    table(
+        f"Training on {pictures.config.data.name}: {rounds * TURN} of the {len(order)} updates of "
+        f"an epoch\n{machine()}",
+        ["system", "pictures a second", "seconds an update", "last loss", "/ ours"],
+        rows,
+    )
+
+
+def teach(pictures: Pictures, systems: Mapping[str, Any], updates: int) -> None:
+    """So many updates of PyTorch, or of ours where it is alone; all have its weights then."""
+    teacher = systems.get(TORCH, systems[OURS])
+
+    def turn(number: int) -> None:
+        loss = pictures.turn(teacher, number)
+        progress(f"before captioning: {(number + 1) * TURN} of {updates} updates, loss {loss:.2f}")
+
+    call = best_threads(pictures, systems, turn) if TORCH in systems else turn
+    for number in range(updates // TURN):
+        call(number)
+    if TORCH in systems:
+        systems[OURS].take(teacher.weights())
+
+
+def captioning(pictures: Pictures, systems: Mapping[str, Any], count: int, size: int) -> None:
+    """Prints test pictures a second of each system: `count` of them, in batches of `size`."""
+    rows_of = np.arange(min(count, len(pictures.test)))
+    chosen = np.split(rows_of, range(size, len(rows_of), size))
+    rows = []
+    for title, beams in SEARCHES.items():
+        answers: dict[str, list[str]] = {}
+        calls: dict[str, Call] = {}
+        for name, system in systems.items():
+            progress(f"{title}, {name}: first batches")
+            made = [system.batch(pictures.test.gather(numbers)) for numbers in chosen]
+            found = [pictures.text(system.search(batch, beams)) for batch in made]
+            answers[name] = [text for texts in found for text in texts]
+
+            def call(number: int, system: Any = system, made: Any = made, n: int = beams) -> None:
+                system.search(made[number], n)
+
+            calls[name] = call if name == OURS else on_best_threads(call)
+        seconds = in_turns(calls, len(chosen), title=title)
+        for name, times in seconds.items():
+            pairs = zip(answers[name], answers[OURS], strict=True)
+            alike = sum(one == other for one, other in pairs) / len(rows_of)
+            words = sum(len(text.split()) for text in answers[name]) / len(rows_of)
+            facts = [f"{len(rows_of) / sum(times):,.0f}", f"{words:.1f}", f"{alike:.0%}"]
+            rows.append([title, name, *facts, f"{ratio(times, seconds[OURS]):.2f}"])
+    table(
+        f"Captioning {len(rows_of)} test pictures, {size} a batch: {pictures.config.data.name}\n"
+        f"{machine()}",
+        ["search", "system", "pictures a second", "words each", "as ours", "/ ours"],
+        rows,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--full", action="store_true", help="a whole epoch, all test pictures")
+    parser.add_argument("--only", choices=["training", "captioning"])
+    parser.add_argument("--updates", type=int, default=40, help="timed, without --full")
+    parser.add_argument("--taught", type=int, default=200, help="updates before captioning")
+    parser.add_argument("--pictures", type=int, default=320, help="captioned, without --full")
+    parser.add_argument("--batch-pictures", type=int, default=64, help="captioned at a time")
+    parser.add_argument("overrides", nargs="*", help="as for main.py, such as data=...")
+    options = parser.parse_args()
+    import_tensorflow()
+    progress("preparing")
+    try:
+        pictures = Pictures(options.overrides)
+    except UserError as error:
+        parser.error(str(error))
+    systems = systems_of(pictures)
+    everything = 10**9
+    if options.only != "captioning":
+        training(pictures, systems, everything if options.full else options.updates // TURN)
+    if options.only != "training":
+        teach(pictures, systems, options.taught)
+        count = everything if options.full else options.pictures
+        captioning(pictures, systems, count, options.batch_pictures)
+
+
+if __name__ == "__main__":
+    main()
