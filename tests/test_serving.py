@@ -311,6 +311,19 @@ def test_a_bomb_of_a_picture_is_refused_by_its_header(server: Server, kind: str)
     assert server.client.post(path, json=asked(50)).status_code == 200
 
 
+def test_the_frames_of_an_animation_count(server: Server) -> None:
+    file = io.BytesIO()
+    frames = [Image.new("RGB", (300, 300), (9 * number, 0, 0)) for number in range(20)]
+    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:])
+    content = file.getvalue()
+    for cut in (len(content), len(content) - 40):
+        picture = {"b64": base64.b64encode(content[:cut]).decode()}
+        row = {"image_bytes": picture, "n": [1], "flag": True}
+        asked = {"signature_name": "kinds", "instances": [row]}
+        told = server.refused("/v1/models/arithmetic:predict", asked)
+        assert "1,000,000 pixels; received 1," in told or "can't be counted" in told
+
+
 @pytest.mark.parametrize("chunked", [False, True])
 def test_a_body_that_is_too_large_is_refused_while_it_is_read(
     server: Server, chunked: bool
