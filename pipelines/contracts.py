@@ -356,8 +356,8 @@ class Task(ABC):
     cleaning: Filter | None = None
     """What keeps examples out that are not to be learnt from."""
 
-    def check(self) -> None:  # noqa: B027 - optional
-        """Raises UserError for what training needs and isn't there; fast."""
+    def check(self, decode: SearchSettings) -> None:  # noqa: B027 - optional
+        """Raises UserError for what doesn't go together, or isn't there; fast."""
 
     @abstractmethod
     def codec(self) -> Mapping[str, FieldCodec]:

@@ -115,7 +115,7 @@ def check(config: Config) -> None:
     if config.mode in ("train", "evaluate"):
         check_against(config.evaluate.against, task=config.task.name, run=config.run)
     if config.mode == "train":
-        config.task.check()
+        config.task.check(config.decode)
 
 
 def _check_training(config: Config) -> None:

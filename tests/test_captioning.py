@@ -304,7 +304,7 @@ def test_a_frozen_networks_features_are_made_once_and_need_no_file_afterwards(
 )
 def test_mistakes_are_told_before_anything_is_read(wrong: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        configured(*wrong).task.check()
+        check(configured(*wrong))
 
 
 # Whole runs

@@ -13,10 +13,8 @@ import numpy as np
 from pydantic import Field
 
 from models.settings import (
-    DecoderSettings,
-    EmbeddingSettings,
+    Limits,
     RecurrentSettings,
-    ScheduledSampling,
     SearchSettings,
     VisionSettings,
     settings,
@@ -33,14 +31,13 @@ from pipelines.contracts import (
     Figure,
     Score,
     Section,
-    Signature,
     Split,
     Task,
     UserError,
 )
 from pipelines.metrics.captioning import CAPTION_SCORES, caption_scores
 from pipelines.metrics.meteor import check_stemmer
-from pipelines.metrics.translation import BleuTokenizer, check_tokenizer
+from pipelines.tasks._writing import EXPLAINED, WritingTask
 
 if TYPE_CHECKING:
     import keras
@@ -48,27 +45,22 @@ if TYPE_CHECKING:
 
     from pipelines.metrics.picture_sections import Look
 
-EXPLAINED = 6
-"""Captions whose attention the report draws."""
-
 CHUNK = 256
 """Pictures that are read at once."""
 
 
 @settings
-class Captioning(Task):
+class Captioning(WritingTask):
     """Settings of captioning.
 
     image         what the model sees of a picture.
     augmentation  how pictures differ each time in training; a frozen network's features, which are
                   made once, don't.
     pooling       how the grid becomes the vector that the decoder starts from.
-    bleu_tokenize, stemmer  how scores find words, and their stems for METEOR: the language of the
-                  captions, as Snowball names it, or null.
-    label_smoothing  share of a target spread over the vocabulary (Szegedy et al. 2016).
+    stemmer       how METEOR finds stems: the language of the captions, as Snowball names it, or
+                  null.
     attention_regularization  how much it costs, in nats, when a place doesn't get attention 1 in
                   all, squared and summed over places (Xu et al. 2015, eq. 14).
-    sampling      how often the decoder reads its own words in training.
     self_critical_from  the update from which CIDEr-D is what is learnt (Rennie et al. 2017), no
                   longer the references' words; null: never.
     """
@@ -79,31 +71,24 @@ class Captioning(Task):
     vision: VisionSettings
     pooling: Literal["mean", "max", "mean_max", "attention"]
     text: TextSettings
-    embedding: EmbeddingSettings
-    decoder: DecoderSettings
-    bleu_tokenize: BleuTokenizer
     stemmer: str | None
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
     attention_regularization: Annotated[float, Field(ge=0)]
-    sampling: ScheduledSampling
     self_critical_from: Annotated[int, Field(ge=0)] | None
 
     reads: ClassVar[tuple[str, ...]] = ("image", "captions")
     given: ClassVar[tuple[str, ...]] = ("image",)
     scores: ClassVar[tuple[str, ...]] = CAPTION_SCORES
     identity: ClassVar[tuple[str, ...]] = ("image",)
-    stratify: ClassVar[str | None] = None
-    decodes: ClassVar[bool] = True
 
-    def check(self) -> None:
+    def check(self, decode: SearchSettings) -> None:
+        super().check(decode)
         self._check_vision()
-        if self.embedding.vectors is not None:
-            raise UserError("task.embedding.vectors goes with task=sentiment; leave it null")
-        if self.decoder.tied and not self.embedding.trainable:
-            raise UserError("task.embedding.trainable=false needs task.decoder.tied=false")
         if self.attention_regularization and self.decoder.attention == "none":
             raise UserError("task.attention_regularization needs task.decoder.attention")
-        check_tokenizer(self.bleu_tokenize)
+        if isinstance(decode, Limits) and decode.replace_unknown:
+            raise UserError(
+                "decode.replace_unknown needs words to take; there are none in pictures: use false"
+            )
         check_stemmer(self.stemmer)
 
     def _check_vision(self) -> None:
@@ -208,12 +193,11 @@ class Captioning(Task):
             losses = tf.concat([losses[:, :1] + cost[:, tf.newaxis], losses[:, 1:]], 1)
         return losses
 
-    def raw(self, decode: SearchSettings) -> tuple[str, ...]:
-        if getattr(decode, "replace_unknown", False):
-            raise UserError(
-                "decode.replace_unknown needs words to take: there are none in pictures"
-            )
-        return ()
+    def written(self, codec: Codec) -> TextCodec:
+        return _text(codec)
+
+    def read(self, model: keras.Model, fields: Mapping[str, tf.Tensor]) -> Any:
+        return model.encode(fields["image"])
 
     def predict(
         self,
@@ -234,7 +218,7 @@ class Captioning(Task):
         from pipelines.writing import numbers_of, write
 
         pictures = inputs["image"]
-        memory, state = model.encode(pictures)
+        memory, state = self.read(model, inputs)
         flat = tf.reshape(tf.cast(pictures, tf.float32) * 256, [tf.shape(pictures)[0], -1])
         written = write(
             model.decoder,
@@ -279,31 +263,6 @@ class Captioning(Task):
 
         return caption_baselines(train, test, image="image", captions="captions")
 
-    def signatures(
-        self, model: keras.Model, codec: Codec, decode: SearchSettings
-    ) -> dict[str, Signature]:
-        """greedy, beam if decode is, and encode, step and text to write word by word."""
-        import tensorflow as tf
-
-        from pipelines.graphs import answerer
-        from pipelines.writing import stepwise
-
-        inputs = {"image": tf.TensorSpec([None], tf.string)}
-
-        def read(raw: Mapping[str, Any]) -> Any:
-            return model.encode(codec.encode(raw)["image"])
-
-        def answering(how: SearchSettings) -> Signature:
-            answer = answerer(self, model, codec, how)
-            return Signature(lambda **columns: answer(columns), inputs)
-
-        searches = {"greedy": decode.quick(), decode.strategy: decode}
-        whole = {name: answering(how) for name, how in searches.items()}
-        return whole | stepwise(model.decoder, _text(codec), read, inputs)
-
-    def answers(self, predictions: Mapping[str, Any], codec: Codec) -> dict[str, Any]:
-        return dict(predictions)
-
     def diagnose(
         self,
         model: keras.Model,
@@ -331,16 +290,11 @@ class Captioning(Task):
         """Of a few examples, spread over the split."""
         if self.decoder.attention == "none":
             return []
-        import tensorflow as tf
-
-        from pipelines.graphs import given_inputs
         from pipelines.metrics.picture_sections import Looked, picture_attention_figures
 
         rows = np.unique(np.linspace(0, len(split) - 1, EXPLAINED).astype(int))
-        given = given_inputs(self, codec, self.batch(split.gather(rows), codec).inputs)
-        inputs = {name: tf.convert_to_tensor(value) for name, value in given.items()}
-        found = self.predict(model, codec, inputs, decode, detail=True)
-        parts = (look(rows), found["tokens"].numpy(), found["attention"].numpy())
+        found = self.explained(model, split, rows, codec, decode)
+        parts = (look(rows), found["tokens"], found["attention"])
         examples = [Looked(*example) for example in zip(*parts, strict=True)]
         return picture_attention_figures(examples, model.vision.grid[:2])
 

@@ -70,7 +70,7 @@ class Sentiment(Task):
     identity: ClassVar[tuple[str, ...]] = ("text",)
     stratify: ClassVar[str | None] = "label"
 
-    def check(self) -> None:
+    def check(self, decode: SearchSettings) -> None:
         check_vectors(self.embedding.vectors)
         if self.start is not None:
             if self.embedding.vectors is not None:

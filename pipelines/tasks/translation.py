@@ -12,11 +12,8 @@ import numpy as np
 from pydantic import Field
 
 from models.settings import (
-    DecoderSettings,
-    EmbeddingSettings,
     Limits,
     RecurrentSettings,
-    ScheduledSampling,
     SearchSettings,
     settings,
 )
@@ -29,37 +26,26 @@ from pipelines.contracts import (
     Figure,
     Score,
     Section,
-    Signature,
     Split,
-    Task,
     UserError,
 )
-from pipelines.metrics.translation import TRANSLATION_SCORES, BleuTokenizer, check_tokenizer
+from pipelines.metrics.translation import TRANSLATION_SCORES
+from pipelines.tasks._writing import EXPLAINED, WritingTask
 
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
-EXPLAINING = ("tokens", "source_tokens", "attention")
-"""What `predict` adds in detail."""
-
-EXPLAINED = 6
-"""Translations whose attention the report draws."""
-
 
 @settings
-class Translation(Task):
+class Translation(WritingTask):
     """Settings of translation.
 
     text, target_text  how the source and the target become tokens.
     vocabulary         separate: one a side; joint: one for both, with one embedding.
-    bleu_tokenize      how sacreBLEU finds words: 13a, or zh, ja-mecab or char where there are no
-                       spaces between them.
     subword_sampling   in training words are cut into other pieces each time: for unigram pieces by
                        probability to this power (Kudo 2018), for bpe leaving out merges with this
                        probability (Provilkov et al. 2020).
-    label_smoothing    share of a target spread over the vocabulary (Szegedy et al. 2016).
-    sampling           how often the decoder reads its own words in training.
     """
 
     name: Literal["translation"]
@@ -67,34 +53,23 @@ class Translation(Task):
     target_text: TextSettings
     vocabulary: Literal["separate", "joint"]
     cleaning: PairCleaning
-    embedding: EmbeddingSettings
-    decoder: DecoderSettings
-    bleu_tokenize: BleuTokenizer
     subword_sampling: Annotated[float, Field(gt=0, lt=1)] | None
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
-    sampling: ScheduledSampling
 
     reads: ClassVar[tuple[str, ...]] = ("source", "target")
     given: ClassVar[tuple[str, ...]] = ("source",)
     scores: ClassVar[tuple[str, ...]] = TRANSLATION_SCORES
     identity: ClassVar[tuple[str, ...]] = ("source", "target")
-    stratify: ClassVar[str | None] = None
     together: ClassVar[tuple[str, ...]] = ("source", "target")
-    decodes: ClassVar[bool] = True
 
-    def check(self) -> None:
+    def check(self, decode: SearchSettings) -> None:
+        super().check(decode)
         if self.vocabulary == "joint" and self.text != self.target_text:
             raise UserError(
                 "task.vocabulary=joint needs task.text and task.target_text alike: change both"
             )
-        if self.embedding.vectors is not None:
-            raise UserError("task.embedding.vectors goes with task=sentiment; leave it null")
-        if self.decoder.tied and not self.embedding.trainable:
-            raise UserError("task.embedding.trainable=false needs task.decoder.tied=false")
         kinds = {self.text.tokens, self.target_text.tokens}
         if self.subword_sampling is not None and kinds != {"sentencepiece"}:
             raise UserError("task.subword_sampling goes with task.text.tokens=sentencepiece")
-        check_tokenizer(self.bleu_tokenize)
 
     def codec(self) -> Mapping[str, FieldCodec]:
         if self.vocabulary == "joint":
@@ -157,6 +132,12 @@ class Translation(Task):
         readouts, projection = outputs
         return token_losses(readouts, projection, targets, self.label_smoothing)
 
+    def written(self, codec: Codec) -> TextCodec:
+        return _parts(codec)[1]
+
+    def read(self, model: keras.Model, fields: Mapping[str, tf.Tensor]) -> Any:
+        return model.encode(fields["source_tokens"], fields["source_tokens_length"])
+
     def raw(self, decode: SearchSettings) -> tuple[str, ...]:
         return ("source",) if isinstance(decode, Limits) and decode.replace_unknown else ()
 
@@ -178,7 +159,7 @@ class Translation(Task):
 
         source, target = _parts(codec)
         tokens, length = inputs["source_tokens"], inputs["source_tokens_length"]
-        memory, state = model.encode(tokens, length)
+        memory, state = self.read(model, inputs)
         replacing = bool(self.raw(decode))
         written = write(
             model.decoder,
@@ -221,34 +202,9 @@ class Translation(Task):
 
         return translation_baselines(train, test, source="source", target="target")
 
-    def signatures(
-        self, model: keras.Model, codec: Codec, decode: SearchSettings
-    ) -> dict[str, Signature]:
-        """greedy, if `decode` is not, and encode, step and text to write word by word."""
-        import tensorflow as tf
-
-        from pipelines.graphs import answerer, padded
-        from pipelines.writing import stepwise
-
-        inputs = {"source": tf.TensorSpec([None], tf.string)}
-
-        def read(raw: Mapping[str, Any]) -> Any:
-            fields = padded(codec.encode(raw))
-            return model.encode(fields["source_tokens"], fields["source_tokens_length"])
-
-        offered = stepwise(model.decoder, _parts(codec)[1], read, inputs)
-        quick = decode.quick()
-        if quick != decode:
-            answer = answerer(self, model, codec, quick)
-            offered["greedy"] = Signature(lambda **columns: answer(columns), inputs)
-        return offered
-
-    def answers(self, predictions: Mapping[str, Any], codec: Codec) -> dict[str, Any]:
-        return dict(predictions)
-
     def present(self, answer: dict[str, Any]) -> dict[str, Any]:
         """Without what explains it, and with a warning where little can have been understood."""
-        brief = {name: value for name, value in answer.items() if name not in EXPLAINING}
+        brief = super().present(answer)
         words = [token for token in answer.get("source_tokens", ()) if token.strip(SPACE)]
         unknown = words.count(SPECIAL[UNKNOWN])
         if 2 * unknown >= max(1, len(words)):
@@ -286,10 +242,6 @@ class Translation(Task):
         """Of a few examples of ordinary length, spread over the split."""
         if self.decoder.attention == "none":
             return []
-        import tensorflow as tf
-
-        from pipelines.evaluate import raw_columns
-        from pipelines.graphs import given_inputs
         from pipelines.metrics.attention import attention_figures
 
         lengths = split.lengths()[:, 0]
@@ -298,14 +250,8 @@ class Translation(Task):
         rows = ordinary[
             np.linspace(0, len(ordinary) - 1, min(EXPLAINED, len(ordinary))).astype(int)
         ]
-        batch = self.batch(split.gather(rows), codec)
-        batch.inputs.update(raw_columns(split.examples(rows.tolist()), self.raw(decode)))
-        given = given_inputs(self, codec, batch.inputs)
-        inputs = {name: tf.convert_to_tensor(value) for name, value in given.items()}
-        found = self.predict(model, codec, inputs, decode, detail=True)
-        return attention_figures(
-            found["source_tokens"].numpy(), found["tokens"].numpy(), found["attention"].numpy()
-        )
+        found = self.explained(model, split, rows, codec, decode)
+        return attention_figures(found["source_tokens"], found["tokens"], found["attention"])
 
 
 def _named(inputs: Mapping[str, Any]) -> dict[str, Any]:

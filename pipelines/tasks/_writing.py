@@ -1,0 +1,116 @@
+"""What tasks share that write text from what they read: a translation, a caption."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from models.settings import (
+    DecoderSettings,
+    EmbeddingSettings,
+    ScheduledSampling,
+    SearchSettings,
+    settings,
+)
+from pipelines.codecs.text import TextCodec
+from pipelines.contracts import Codec, Signature, Split, Task, UserError
+from pipelines.metrics.translation import BleuTokenizer, check_tokenizer
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+
+EXPLAINED = 6
+"""Answers whose attention the report draws."""
+
+EXPLAINING = ("tokens", "source_tokens", "attention")
+"""What `predict` adds in detail."""
+
+
+@settings
+class WritingTask(Task):
+    """Settings of writing.
+
+    embedding, decoder  of the words that are written.
+    bleu_tokenize    how scores find words: 13a, or zh, ja-mecab or char where there are no spaces
+                     between them.
+    label_smoothing  share of a target spread over the vocabulary (Szegedy et al. 2016).
+    sampling         how often the decoder reads its own words in training.
+    """
+
+    embedding: EmbeddingSettings
+    decoder: DecoderSettings
+    bleu_tokenize: BleuTokenizer
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    sampling: ScheduledSampling
+
+    decodes: ClassVar[bool] = True
+    stratify: ClassVar[str | None] = None
+
+    def check(self, decode: SearchSettings) -> None:
+        if self.embedding.vectors is not None:
+            raise UserError("task.embedding.vectors goes with task=sentiment; leave it null")
+        if self.decoder.tied and not self.embedding.trainable:
+            raise UserError("task.embedding.trainable=false needs task.decoder.tied=false")
+        check_tokenizer(self.bleu_tokenize)
+
+    @abstractmethod
+    def written(self, codec: Codec) -> TextCodec:
+        """The codec of what is written."""
+
+    @abstractmethod
+    def read(self, model: keras.Model, fields: Mapping[str, tf.Tensor]) -> Any:
+        """Graph code: from the fields that are given to the decoder's memory and first state."""
+
+    def signatures(
+        self, model: keras.Model, codec: Codec, decode: SearchSettings
+    ) -> dict[str, Signature]:
+        """greedy, if `decode` is not, and encode, step and text to write word by word."""
+        import tensorflow as tf
+
+        from pipelines.graphs import answerer, padded
+        from pipelines.writing import stepwise
+
+        inputs = {name: tf.TensorSpec([None], tf.string) for name in self.given}
+
+        def read(raw: Mapping[str, Any]) -> Any:
+            return self.read(model, padded(codec.encode(raw)))
+
+        offered = stepwise(model.decoder, self.written(codec), read, inputs)
+        quick = decode.quick()
+        if quick != decode:
+            answer = answerer(self, model, codec, quick)
+            offered["greedy"] = Signature(lambda **columns: answer(columns), inputs)
+        return offered
+
+    def answers(self, predictions: Mapping[str, Any], codec: Codec) -> dict[str, Any]:
+        return dict(predictions)
+
+    def present(self, answer: dict[str, Any]) -> dict[str, Any]:
+        """Without what explains it."""
+        return {name: value for name, value in answer.items() if name not in EXPLAINING}
+
+    def explained(
+        self,
+        model: keras.Model,
+        split: Split,
+        rows: np.ndarray,
+        codec: Codec,
+        decode: SearchSettings,
+    ) -> dict[str, Any]:
+        """What `predict` says of the rows in detail, as numpy arrays."""
+        import tensorflow as tf
+
+        from pipelines.evaluate import raw_columns
+        from pipelines.graphs import given_inputs
+
+        batch = self.batch(split.gather(rows), codec)
+        batch.inputs.update(raw_columns(split.examples(rows.tolist()), self.raw(decode)))
+        given = given_inputs(self, codec, batch.inputs)
+        inputs = {name: tf.convert_to_tensor(value) for name, value in given.items()}
+        found = self.predict(model, codec, inputs, decode, detail=True)
+        return {name: np.asarray(value) for name, value in found.items()}
