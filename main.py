@@ -75,7 +75,7 @@ def _raised_in(error: Exception) -> str:
     return str(trace.tb_frame.f_globals.get("__name__", "")) if trace else ""
 
 
-FREE_TEXT = re.compile(r"input|output|run|.*[._](path|dir|vectors|start)")
+FREE_TEXT = re.compile(r"input|output|run|serve\.(name|token)|.*[._](path|dir|vectors|start)")
 """Settings whose values are free text or paths."""
 
 
@@ -84,7 +84,8 @@ def _command_line(arguments: list[str]) -> list[str]:
     from pipelines.run import Run, recorded_overrides
 
     given = dict(argument.partition("=")[::2] for argument in arguments)
-    recorded = recorded_overrides(Run(given["run"])) if given.get("run") else []
+    known = given.get("run") and given.get("mode") != "serve"
+    recorded = recorded_overrides(Run(given["run"])) if known else []
     groups = {path.name for path in (Path(__file__).parent / "conf").iterdir() if path.is_dir()}
     chosen = [o for o in recorded if (key := o.partition("=")[0]) in groups and key not in given]
     sweep = not {"-m", "--multirun"}.isdisjoint(arguments)

@@ -22,7 +22,8 @@ BATCH = 64
 
 
 def main() -> None:
-    answer = load(sys.argv[1])
+    model = load(sys.argv[1])
+    answer = model.signatures["serving_default"]
     rows = [json.loads(line) for line in sys.stdin]
     for start in range(0, len(rows), BATCH):
         part = rows[start : start + BATCH]
@@ -36,11 +37,14 @@ def main() -> None:
 
 
 def load(directory: str) -> Any:
-    """The signature, after the modules that bring operators which it uses (SentencePiece's)."""
+    """The SavedModel, after the modules that bring operators which it uses (SentencePiece's).
+
+    Its signatures don't keep it alive.
+    """
     with open(f"{directory}/assets.extra/imports.txt", encoding="utf-8") as modules:
         for module in modules.read().split():
             importlib.import_module(module)
-    return tf.saved_model.load(directory).signatures["serving_default"]
+    return tf.saved_model.load(directory)
 
 
 def raw(value: Any) -> Any:

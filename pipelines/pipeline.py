@@ -35,6 +35,9 @@ def run(composed: DictConfig, overrides: Sequence[str], directory: str) -> None:
     check(config)
     run = Run(config.run or directory)
     terminate_like_ctrl_c()
+    if config.mode == "serve":
+        serve(config)
+        return
     if config.mode == "predict":
         import_tensorflow()
         predict(config, run)
@@ -93,6 +96,13 @@ def predict(config: Config, run: Run) -> None:
     from pipelines.predict import predict
 
     predict(run, config.task, config.data, config.input, config.output)
+
+
+def serve(config: Config) -> None:
+    """Answers over HTTP, by the runs' SavedModels, until it is told to end."""
+    from pipelines.serving.server import serve
+
+    serve(str(config.run), config.serve)
 
 
 def finish(config: Config, data: Prepared, model: keras.Model, run: Run, watch: Stopwatch) -> None:

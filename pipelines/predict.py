@@ -28,7 +28,8 @@ def predict(run: Run, task: Task, source: Source, given: str | None, output: str
             standard input, a text a line.
     """
     rows = _rows(given, task, source)
-    answer = _load(run)
+    model = _load(run)
+    answer = model.signatures["serving_default"]
     at_once = 1 if given is None and sys.stdin.isatty() else CHUNK
     with _opened(output) as file:
         while chunk := list(islice(rows, at_once)):

@@ -166,6 +166,7 @@ FREE = {
     "evaluate": ("evaluate", "decode", "prepare.cache_dir", "data"),
     "export": ("export", "decode", "prepare.cache_dir", "data"),
     "predict": ("decode", "data"),
+    "serve": ("serve",),
 }
 """By mode, the settings that may differ from a run's own; that the data is still the same data is
 checked by its content."""
@@ -180,8 +181,10 @@ def restored(composed: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
     values = resolved(composed)
     if values["run"] is None:
         return values
+    if values["mode"] == "serve":
+        return _served(values, overrides)
     run = Run(str(values["run"]))
-    saved = _saved_config(run)
+    saved = _saved_config(run, values)
     # The run's own choices of options were repeated to compose the rest; its values are saved.
     recorded = [text for text in recorded_overrides(run) if "." not in text.partition("=")[0]]
     given = overridden([text for text in overrides if text not in recorded])
@@ -202,6 +205,14 @@ def restored(composed: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
             )
         target[last] = source[last]
     return saved
+
+
+def _served(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """A server looks at SavedModels only, of runs or of others: what else is set has no effect."""
+    for key in overridden(overrides):
+        if key not in ("mode", "run") and key.partition(".")[0] not in FREE["serve"]:
+            raise UserError(f"{key} can't be set with mode=serve: what is served is a finished run")
+    return values
 
 
 def recorded_overrides(run: Run) -> list[str]:
@@ -229,6 +240,7 @@ def overridden(overrides: Sequence[str]) -> list[str]:
 def save_config(run: Run, values: Mapping[str, Any]) -> None:
     """As of a new run: what a later mode asks for is asked anew."""
     kept = {**values, "mode": "train", "run": None, "input": None, "output": None}
+    del kept["serve"]
     with written_whole(run.config) as temporary:
         text = yaml.safe_dump(kept, sort_keys=False, allow_unicode=True)
         temporary.write_text(text, encoding="utf-8")
@@ -257,11 +269,13 @@ def load_model(run: Run) -> keras.Model:
         ) from None
 
 
-def _saved_config(run: Run) -> dict[str, Any]:
+def _saved_config(run: Run, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a run; how it is served is none of them."""
     try:
         saved = yaml.safe_load(run.config.read_text(encoding="utf-8"))
         if not isinstance(saved, dict):
             raise UserError("it holds no settings")
+        saved["serve"] = asked["serve"]
         parse(saved)
     except NotADirectoryError:
         raise UserError(f"run={run.directory} is not a run's directory: it is a file") from None

@@ -24,14 +24,16 @@ from models.settings import RecurrentSettings, SearchSettings
 from pipelines.comparison import check_against
 from pipelines.contracts import Source, Task, UserError
 from pipelines.errors import from_validation, suggest
+from pipelines.serving.checks import check_serving
 from pipelines.settings import (
     EvaluateSettings,
     ExportSettings,
     PrepareSettings,
+    ServeSettings,
     TrainSettings,
 )
 
-Mode = Literal["train", "evaluate", "export", "predict"]
+Mode = Literal["train", "evaluate", "export", "predict", "serve"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class Config:
     train: TrainSettings
     evaluate: EvaluateSettings
     export: ExportSettings
+    serve: ServeSettings
 
 
 _NODES = {
@@ -59,6 +62,7 @@ _NODES = {
     "train": TrainSettings,
     "evaluate": EvaluateSettings,
     "export": ExportSettings,
+    "serve": ServeSettings,
 }
 
 
@@ -90,6 +94,9 @@ def check(config: Config) -> None:
         raise UserError(f"mode={config.mode} needs run=DIRECTORY, the directory of a trained run")
     if config.mode != "predict" and (config.input is not None or config.output is not None):
         raise UserError(f"input and output go with mode=predict; received mode={config.mode}")
+    if config.mode == "serve":
+        check_serving(str(config.run), config.serve)
+        return  # the rest is of the run, and the server looks at its SavedModel only
     lacking = [name for name in config.task.reads if name not in config.data.columns]
     if lacking:
         raise UserError(
@@ -178,13 +185,20 @@ def _check_scalars(config: Config) -> Config:
 
 
 def register_resolvers() -> None:
-    """A run's directory is new for a new run, and the given one for `run=`, whose .hydra stays."""
-    OmegaConf.register_new_resolver(
-        "run_directory", lambda run, new: new if run is None else str(run), replace=True
-    )
+    """A run's directory is new for a new run, and the given one for `run=`, whose .hydra stays.
+
+    A server writes nowhere.
+    """
+    OmegaConf.register_new_resolver("run_directory", _run_directory, replace=True)
     OmegaConf.register_new_resolver(
         "config_directory", lambda run: ".hydra" if run is None else None, replace=True
     )
+
+
+def _run_directory(run: object, mode: str, new: str) -> str:
+    if run is None:
+        return new
+    return "." if mode == "serve" else str(run)
 
 
 class CheckBeforeRun(Callback):

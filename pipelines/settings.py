@@ -94,3 +94,35 @@ class ExportSettings:
 
     saved_model: bool
     verify: Annotated[int, Field(ge=0)]
+
+
+@settings
+class ServeSettings:
+    """How runs are served; see pipelines/serving/.
+
+    name         of each run in the URLs, separated by commas; null for its task's.
+    host         one that others can reach needs a token.
+    port         0 for any that is free.
+    token        the environment variable or file that holds the token.
+    batch_rows   rows of several requests that are answered together; 1 for none.
+    batch_wait   seconds that a free model waits for as many requests as its last batch had.
+    max_rows     of a request; max_body: its bytes; max_pixels: of a picture in it.
+    max_waiting  requests to a model at a time.
+    timeout      seconds until a request is given up.
+    notice       seconds between SIGTERM and the last request that is taken.
+    watch        seconds between two looks for new versions.
+    """
+
+    name: str | None
+    host: str
+    port: Annotated[int, Field(ge=0, le=65535)]
+    token: str | None
+    batch_rows: Count
+    batch_wait: NotNegative
+    max_rows: Count
+    max_body: Count
+    max_pixels: Count
+    max_waiting: Count
+    timeout: Positive
+    notice: NotNegative
+    watch: Positive

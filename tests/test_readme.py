@@ -107,7 +107,7 @@ def test_a_command_that_is_shown_can_be_given(
     monkeypatch.chdir(tmp_path)
     register_resolvers()
     run = str(finished.directory)
-    given = [re.sub(r"\bDIR$", run, text) for text in arguments_of(command)]
+    given = [re.sub(r"\bDIR\b(?!/)", run, text) for text in arguments_of(command)]
     given = [text.replace("DIR/", "") for text in given]
     overrides = [once(text) for text in _command_line(given) if not text.startswith("-")]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
