@@ -195,3 +195,22 @@ def finished(tmp_path_factory: pytest.TempPathFactory, quick: list[str]) -> Fini
     assert done.returncode == 0, done.stderr
     (directory,) = (folder / "outputs" / "sentiment" / "gru").iterdir()
     return Finished(directory, done.stderr)
+
+
+def word_by_word(signatures: dict[str, Any], **given: Any) -> bytes:
+    """What a client writes greedily for one input with the signatures encode, step and text."""
+    import numpy as np
+    import tensorflow as tf
+
+    tensors = dict(signatures["encode"](**given))
+    ids = [2]
+    while ids[-1] != 3 and len(ids) < 30:
+        said = signatures["step"](ids=tf.constant([[ids[-1]]]), **tensors)
+        allowed = said.pop("log_probabilities").numpy()[0, 0]
+        said.pop("attention")
+        allowed[[0, 1, 2]] = -np.inf
+        if len(ids) == 1:
+            allowed[3] = -np.inf  # decode.minimum_length=1
+        ids.append(int(allowed.argmax()))
+        tensors |= said
+    return signatures["text"](ids=tf.constant([ids[1:-1]]))["text"].numpy()[0]

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import word_by_word
 from test_tasks import MODELS, go
 
 WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight"]
@@ -129,20 +130,8 @@ class TestSavedModel:
         """A client's own loop with encode, step and text, as the README shows it."""
         whole = signatures["greedy"](source=tf.constant(self.SENTENCES))
         for row, sentence in enumerate(self.SENTENCES):
-            tensors = dict(signatures["encode"](source=tf.constant([sentence])))
-            ids = [2]
-            while ids[-1] != 3 and len(ids) < 30:
-                given = tf.constant([[ids[-1]]])
-                said = signatures["step"](ids=given, **tensors)
-                allowed = said.pop("log_probabilities").numpy()[0, 0]
-                said.pop("attention")
-                allowed[[0, 1, 2]] = -np.inf
-                if len(ids) == 1:
-                    allowed[3] = -np.inf  # decode.minimum_length=1
-                ids.append(int(allowed.argmax()))
-                tensors |= said
-            text = signatures["text"](ids=tf.constant([ids[1:-1]]))["text"]
-            assert text.numpy()[0] == whole["translation"].numpy()[row]
+            text = word_by_word(signatures, source=tf.constant([sentence]))
+            assert text == whole["translation"].numpy()[row]
 
     def test_predict_answers_in_the_order_of_the_lines(self, run: Path, tmp_path: Path) -> None:
         from conftest import ROOT
