@@ -306,6 +306,20 @@ class Signature(NamedTuple):
     inputs: Mapping[str, tf.TensorSpec]
 
 
+class Core(NamedTuple):
+    """A numeric part of a model, for formats that know no text.
+
+    run, inputs  as of a Signature.
+    given        graph code: from the inputs of a Batch to those of `run`, such as it may be asked.
+    predicts     `run` gives predictions, which the task can score.
+    """
+
+    run: Callable[..., Mapping[str, Any]]
+    inputs: Mapping[str, tf.TensorSpec]
+    given: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+    predicts: bool = False
+
+
 class Task(ABC):
     """What to learn from examples and how to measure it.
 
@@ -405,6 +419,10 @@ class Task(ABC):
     def present(self, answer: dict[str, Any]) -> dict[str, Any]:
         """One example's answer, as plain values, in the form that reads best as JSON."""
         return answer
+
+    def cores(self, model: keras.Model, codec: Codec, decode: SearchSettings) -> dict[str, Core]:
+        """Numbers in, numbers out, by name: what formats that know no text hold of the model."""
+        return {}
 
     def signatures(
         self, model: keras.Model, codec: Codec, decode: SearchSettings

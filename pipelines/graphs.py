@@ -84,3 +84,14 @@ def batch_signature(spec: Spec, batch: Batch) -> Batch:
         for name, value in batch.inputs.items()
     }
     return Batch(inputs, tf.nest.map_structure(open_axes, batch.targets), open_axes(batch.weights))
+
+
+def named(prefix: str, nest: Any) -> dict[str, tf.Tensor]:
+    """Leaves by name, as a signature has them: prefix_0, prefix_1, ..."""
+    return {f"{prefix}_{i}": leaf for i, leaf in enumerate(tf.nest.flatten(nest))}
+
+
+def nested(prefix: str, like: Any, tensors: Mapping[str, tf.Tensor]) -> Any:
+    """What `named` took apart, in the form of `like`."""
+    leaves = [tensors[f"{prefix}_{i}"] for i in range(len(tf.nest.flatten(like)))]
+    return tf.nest.pack_sequence_as(like, leaves)

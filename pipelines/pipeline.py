@@ -186,6 +186,17 @@ def exported(
     if config.export.saved_model:
         with watch("export"):
             export(config.task, model, data, config.decode, settings=config.export, run=run)
+    if config.export.formats:
+        from pipelines.formats import export_formats
+
+        with watch("formats"):
+            rows = export_formats(
+                config.task, model, data, config.decode, settings=config.export, run=run
+            )
+        run.update_metrics(exports=rows)
+    elif run.exports.exists():
+        shutil.rmtree(run.exports)  # of other weights, it may be, than the SavedModel
+        run.update_metrics(exports=[])
 
 
 def measured(

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 def import_tensorflow() -> None:
     """Imports TensorFlow and starts its runtime, quietly. Errors in doing so are still raised."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with _native_messages_dropped():
+    with native_messages_dropped():
         import tensorflow as tf
 
         tf.config.list_logical_devices()
@@ -23,7 +23,7 @@ def import_tensorflow() -> None:
 
 
 @contextmanager
-def _native_messages_dropped() -> Iterator[None]:
+def native_messages_dropped() -> Iterator[None]:
     """Libraries write to file descriptor 2 before they have read any setting of log levels."""
     sys.stderr.flush()
     kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)

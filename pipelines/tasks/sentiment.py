@@ -24,11 +24,13 @@ from pipelines.codecs.text import TextCodec, TextSettings
 from pipelines.contracts import (
     Batch,
     Codec,
+    Core,
     FieldCodec,
     Passage,
     Passages,
     Score,
     Section,
+    Signature,
     Split,
     Task,
     UserError,
@@ -185,6 +187,66 @@ class Sentiment(Task):
             "probabilities": probabilities,
             "labels": tf.broadcast_to(names, tf.shape(probabilities)),
         }
+
+    def cores(self, model: keras.Model, codec: Codec, decode: SearchSettings) -> dict[str, Core]:
+        """A whole text (classify) and, where the model reads forward only, one token more (stream).
+
+        A backward direction starts at the last token: with each further one all of it is read anew.
+        """
+        import tensorflow as tf
+
+        from models.classifier import Read, read_token, unread
+        from pipelines.streaming import streaming
+
+        def classify(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+            return self.predict(model, codec, inputs, decode)
+
+        def step(token: tf.Tensor, read: Read) -> tuple[dict[str, tf.Tensor], Read]:
+            logits, read = read_token(model, token, read)
+            return {"probabilities": tf.nn.softmax(logits)}, read
+
+        inputs = {
+            "tokens": tf.TensorSpec([None, None], tf.int32, name="tokens"),
+            "tokens_length": tf.TensorSpec([None], tf.int32, name="tokens_length"),
+        }
+        cores = {"classify": Core(classify, inputs, lambda batch: batch, predicts=True)}
+        if not model.get_layer("encoder").settings.bidirectional:
+            stream = streaming(unread(model, 1), step)
+
+            def second(batch: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+                """The first token again, in the state that it left."""
+                token = batch["tokens"][:, 0]
+                begin = {
+                    name: tf.zeros([1, *spec.shape[1:]], spec.dtype)
+                    for name, spec in stream.inputs.items()
+                    if name != "token"
+                }
+                return {**stream.run(token=token, **begin), "token": token}
+
+            cores["stream"] = Core(*stream, given=second)
+        return cores
+
+    def signatures(
+        self, model: keras.Model, codec: Codec, decode: SearchSettings
+    ) -> dict[str, Signature]:
+        """Text to the ids that are read (tokenize) and, where it is had, stream with labels."""
+        import tensorflow as tf
+
+        from pipelines.graphs import padded
+
+        def tokenize(text: tf.Tensor) -> dict[str, tf.Tensor]:
+            return padded(codec.encode({"text": text}))
+
+        offered = {"tokenize": Signature(tokenize, {"text": tf.TensorSpec([None], tf.string)})}
+        core = self.cores(model, codec, decode).get("stream")
+        if core is not None:
+
+            def stream(**given: tf.Tensor) -> dict[str, tf.Tensor]:
+                said = dict(core.run(**given))
+                return {**self.answers(said, codec), **said}
+
+            offered["stream"] = Signature(stream, core.inputs)
+        return offered
 
     def present(self, answer: dict[str, Any]) -> dict[str, Any]:
         pairs = zip(answer["labels"], answer["probabilities"], strict=True)

@@ -21,10 +21,11 @@ from models.settings import (
     settings,
 )
 from pipelines.cleaning import PairCleaning
-from pipelines.codecs.text import PAD, SPACE, SPECIAL, UNKNOWN, TextCodec, TextSettings
+from pipelines.codecs.text import BEGIN, PAD, SPACE, SPECIAL, UNKNOWN, TextCodec, TextSettings
 from pipelines.contracts import (
     Batch,
     Codec,
+    Core,
     FieldCodec,
     Figure,
     Score,
@@ -220,6 +221,31 @@ class Translation(Task):
         from pipelines.baselines import translation_baselines
 
         return translation_baselines(train, test, source="source", target="target")
+
+    def cores(self, model: keras.Model, codec: Codec, decode: SearchSettings) -> dict[str, Core]:
+        """The encode and step of `signatures`, from ids."""
+        import tensorflow as tf
+
+        from pipelines.writing import stepwise
+
+        def read(fields: Mapping[str, Any]) -> Any:
+            return model.encode(fields["source_tokens"], fields["source_tokens_length"])
+
+        inputs = {
+            "source_tokens": tf.TensorSpec([None, None], tf.int32),
+            "source_tokens_length": tf.TensorSpec([None], tf.int32),
+        }
+        parts = stepwise(model.decoder, _parts(codec)[1], read, inputs)
+        encode, step = parts["encode"], parts["step"]
+
+        def begun(batch: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+            read = encode.run(**{name: batch[name] for name in inputs})
+            return {**read, "ids": tf.fill([tf.shape(batch["source_tokens"])[0], 1], BEGIN)}
+
+        return {
+            "encode": Core(*encode, given=lambda batch: batch),
+            "step": Core(*step, given=begun),
+        }
 
     def signatures(
         self, model: keras.Model, codec: Codec, decode: SearchSettings
