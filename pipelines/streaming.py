@@ -36,5 +36,16 @@ def streaming(unread: Any, step: Step) -> Signature:
     return Signature(run, specs)
 
 
+def second(stream: Signature, tokens: tf.Tensor) -> dict[str, tf.Tensor]:
+    """What `stream` may be asked about tokens (1, T): the first again, in the state it left."""
+    token = tokens[:, 0]
+    begin = {
+        name: tf.zeros([1, *spec.shape[1:]], spec.dtype)
+        for name, spec in stream.inputs.items()
+        if name != "token"
+    }
+    return {**stream.run(token=token, **begin), "token": token}
+
+
 def _outside(leaf: tf.Tensor) -> tf.Tensor:
     return tf.cast(leaf, tf.float32) if leaf.dtype.is_floating else leaf

@@ -196,7 +196,7 @@ class Sentiment(Task):
         import tensorflow as tf
 
         from models.classifier import Read, read_token, unread
-        from pipelines.streaming import streaming
+        from pipelines.streaming import second, streaming
 
         def classify(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
             return self.predict(model, codec, inputs, decode)
@@ -212,18 +212,7 @@ class Sentiment(Task):
         cores = {"classify": Core(classify, inputs, lambda batch: batch, predicts=True)}
         if not model.get_layer("encoder").settings.bidirectional:
             stream = streaming(unread(model, 1), step)
-
-            def second(batch: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-                """The first token again, in the state that it left."""
-                token = batch["tokens"][:, 0]
-                begin = {
-                    name: tf.zeros([1, *spec.shape[1:]], spec.dtype)
-                    for name, spec in stream.inputs.items()
-                    if name != "token"
-                }
-                return {**stream.run(token=token, **begin), "token": token}
-
-            cores["stream"] = Core(*stream, given=second)
+            cores["stream"] = Core(*stream, given=lambda batch: second(stream, batch["tokens"]))
         return cores
 
     def signatures(

@@ -239,8 +239,10 @@ class Translation(Task):
         encode, step = parts["encode"], parts["step"]
 
         def begun(batch: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+            """Two hypotheses, of which one is at the beginning."""
             read = encode.run(**{name: batch[name] for name in inputs})
-            return {**read, "ids": tf.fill([tf.shape(batch["source_tokens"])[0], 1], BEGIN)}
+            states = {name: tf.repeat(x, 2, 1) for name, x in read.items() if "state" in name}
+            return {**read, **states, "ids": tf.constant([[BEGIN, UNKNOWN]])}
 
         return {
             "encode": Core(*encode, given=lambda batch: batch),
