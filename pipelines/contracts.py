@@ -343,6 +343,10 @@ class Task(ABC):
     """Columns: examples alike in one of them go to the same split, where we divide the data."""
     decodes: ClassVar[bool] = False
     """Whether answers are searched for, as the decode settings say."""
+    purpose: ClassVar[str] = ""
+    """What a trained model is for, in a sentence or two, for its model card."""
+    example: ClassVar[Mapping[str, str]] = {}
+    """Values of the columns in `given` that the model card may show."""
     cleaning: Filter | None = None
     """What keeps examples out that are not to be learnt from."""
 
@@ -432,6 +436,10 @@ class Task(ABC):
         A task that decodes has the latter under the name of its strategy too.
         """
         return {}
+
+    def limits(self, codec: Codec) -> list[str]:
+        """Sentences for the model card: what a trained model can't do, or wasn't made for."""
+        return []
 
     @abstractmethod
     def diagnose(

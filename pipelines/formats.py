@@ -118,7 +118,7 @@ def export_formats(
             log.warning("export.formats: task=%s has no numeric core to export.", task.name)
         for name, core in cores.items():
             judge = _Judge(task, core, data, settings.sample)
-            rows.append(judge.original(name))
+            rows.append(judge.original(name) | {"bytes": _size(run.saved_model)})
             for kind in settings.formats:
                 for precision in FORMATS[kind].precisions:
                     row = {"format": kind, "core": name, "precision": precision}
@@ -186,7 +186,7 @@ class _Judge:
     def original(self, name: str) -> dict[str, Any]:
         row = {"format": "tensorflow", "core": name, "precision": "float32"}
         answers = [question.answer for question in self.questions]
-        return row | _latency(self.seconds) | self._score(answers)
+        return row | _speed(self.seconds) | self._score(answers)
 
     def __call__(self, ask: Ask, tolerance: float) -> dict[str, Any]:
         """Milliseconds a prediction (median), difference, and the score where it predicts.
@@ -203,7 +203,7 @@ class _Judge:
         if not difference <= tolerance:
             raise ExportError(f"answers differ by {difference:.2g}, and may by {tolerance:g}")
         measured = {"difference": difference, "tolerance": tolerance}
-        return _latency(seconds) | measured | self._score(answers)
+        return _speed(seconds) | measured | self._score(answers)
 
     def _score(self, answers: list[Arrays]) -> dict[str, Any]:
         """The task's first score, on the examples that were asked about."""
@@ -219,11 +219,15 @@ class _Judge:
         weights = np.zeros((1, len(self.split)))
         weights[0, self.rows] = 1
         name, score = next(iter(self.task.score(predictions, self.split).items()))
-        return {"score": name, "value": float(score.of(weights)[0]), "examples": len(self.rows)}
+        return {"score": name, "value": float(score.of(weights)[0])}
 
 
-def _latency(seconds: list[float]) -> dict[str, float]:
-    return {"milliseconds": 1e3 * float(np.median(seconds))}
+def _size(directory: Path) -> int:
+    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+
+
+def _speed(seconds: list[float]) -> dict[str, Any]:
+    return {"milliseconds": 1e3 * float(np.median(seconds)), "examples": len(seconds)}
 
 
 def _difference(answer: Arrays, expected: Arrays) -> float:
@@ -266,7 +270,9 @@ def _open_litert(path: Path) -> Ask:
     from ai_edge_litert.interpreter import Interpreter
 
     # It has one signature, and belongs to the interpreter: both are kept.
-    runner = Interpreter(str(path)).get_signature_runner()
+    interpreter = Interpreter(str(path))
+    interpreter.allocate_tensors()
+    runner = interpreter.get_signature_runner()
     return lambda given: runner(**given)
 
 

@@ -77,6 +77,7 @@ def evaluate(config: Config, run: Run) -> None:
     with watch("prepare"):
         data = prepared(config, run)
     measured(config, data, model, run, watch)
+    described(config, data, run)
 
 
 def export(config: Config, run: Run) -> None:
@@ -86,6 +87,7 @@ def export(config: Config, run: Run) -> None:
     with watch("prepare"):
         data = prepared(config, run)
     exported(config, data, model, run, watch)
+    described(config, data, run)
 
 
 def predict(config: Config, run: Run) -> None:
@@ -99,6 +101,7 @@ def finish(config: Config, data: Prepared, model: keras.Model, run: Run, watch: 
     """What comes after training."""
     exported(config, data, model, run, watch)
     measured(config, data, model, run, watch)
+    described(config, data, run)
 
 
 def prepared(config: Config, run: Run) -> Prepared:
@@ -235,6 +238,17 @@ def measured(
             config_yaml=run.config.read_text(encoding="utf-8"),
         )
     log.info("Report: %s", run.report)
+
+
+def described(config: Config, data: Prepared, run: Run) -> None:
+    """The model card, once all is known: it lies with the SavedModel but has the scores too."""
+    from pipelines.card import write_card
+    from pipelines.report import title
+
+    # What is there although none was to be written is of earlier weights than the scores.
+    if config.export.saved_model and run.saved_model.exists():
+        write_card(run, config.task, data.codec, title(run.read_metrics()))
+        log.info("Model card: %s", run.card)
 
 
 def facts(config: Config) -> dict[str, Any]:

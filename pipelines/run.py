@@ -54,6 +54,7 @@ class Run:
         self.history = self.directory / "history.jsonl"
         self.model = self.directory / "model.keras"
         self.saved_model = self.directory / "saved_model"
+        self.card = self.saved_model / "assets.extra" / "MODEL_CARD.md"
         self.exports = self.directory / "exports"
         self.metrics = self.directory / "metrics.json"
         self.predictions = self.directory / "predictions.jsonl"

@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 EXPLAINED = 8
 """Examples whose words the report colours."""
 
+SHOWN = 20
+"""Labels that the model card names."""
+
 
 @settings
 class Sentiment(Task):
@@ -71,6 +74,10 @@ class Sentiment(Task):
     scores: ClassVar[tuple[str, ...]] = ("accuracy", "f1", "loss", "roc_auc", "ece", "brier")
     identity: ClassVar[tuple[str, ...]] = ("text",)
     stratify: ClassVar[str | None] = "label"
+    purpose: ClassVar[str] = (
+        "Gives a text one of the labels that it was trained on, and the probability of each."
+    )
+    example: ClassVar[Mapping[str, str]] = {"text": "I liked it."}
 
     def check(self) -> None:
         check_vectors(self.embedding.vectors)
@@ -236,6 +243,16 @@ class Sentiment(Task):
 
             offered["stream"] = Signature(stream, core.inputs)
         return offered
+
+    def limits(self, codec: Codec) -> list[str]:
+        names = _parts(codec)[1].names
+        shown = ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")
+        return [
+            f"It knows {len(names)} labels ({shown}) and gives one of them to every text, also to "
+            "one that none fits, or that is in a language it has not seen.",
+            f"Of a text with more than {self.text.max_tokens:,} tokens it reads so many "
+            f"({self.text.truncate}).",
+        ]
 
     def present(self, answer: dict[str, Any]) -> dict[str, Any]:
         pairs = zip(answer["labels"], answer["probabilities"], strict=True)

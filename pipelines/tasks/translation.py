@@ -82,6 +82,8 @@ class Translation(Task):
     stratify: ClassVar[str | None] = None
     together: ClassVar[tuple[str, ...]] = ("source", "target")
     decodes: ClassVar[bool] = True
+    purpose: ClassVar[str] = "Translates sentences as those pairs do that it was trained on."
+    example: ClassVar[Mapping[str, str]] = {"source": "…"}
 
     def check(self) -> None:
         if self.vocabulary == "joint" and self.text != self.target_text:
@@ -273,6 +275,16 @@ class Translation(Task):
 
     def answers(self, predictions: Mapping[str, Any], codec: Codec) -> dict[str, Any]:
         return dict(predictions)
+
+    def limits(self, codec: Codec) -> list[str]:
+        return [
+            "It translates from the one language of its training sources into the other, and what "
+            "it makes of a third is not to be trusted.",
+            "It was trained on sentences: give it a longer text sentence by sentence.",
+            "What it writes may read well and be wrong: where that matters a person has to check.",
+            f"Of a source with more than {self.text.max_tokens:,} tokens it reads so many "
+            f"({self.text.truncate}).",
+        ]
 
     def present(self, answer: dict[str, Any]) -> dict[str, Any]:
         """Without what explains it, and with a warning where little can have been understood."""
