@@ -54,7 +54,7 @@ def exports_table(metrics: Mapping[str, Any]) -> Table | None:
         "A prediction is the median for one test example at a time. The difference is the largest "
         "from the original's numbers, and what is allowed; a loss is negative where the file is "
         f"better. Difference{asked} are of {exports[0]['examples']:,} test examples. The "
-        "SavedModel holds all cores, and the text. In int8 matrices of fewer than 1,024 numbers stay float32."
+        "SavedModel holds all cores, and the text. In int8 what is small stays float32."
     )
     return Table("Other formats", header, rows, caption)
 
