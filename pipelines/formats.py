@@ -1,7 +1,8 @@
 """Other formats: files of a model's numeric cores, each compared with the original and measured.
 
-Keras' own exporters write them. What knows no text and no loops of unknown shape can't hold the
-whole SavedModel: a core takes the ids that `tokenize` gives and gives probabilities.
+Keras' own exporters write them. Neither format knows text or searches, so that a file holds a core:
+numbers in, numbers out. Its recurrent loops convert as they are, without TensorFlow's operators, as
+long as what they collect has a known number of rows, which is why LiteRT's files take one example.
 """
 
 from __future__ import annotations
@@ -37,7 +38,6 @@ Ask = Callable[[Arrays], Arrays]
 TOLERANCES = {"float32": 1e-4, "float16": 0.02, "int8": 0.2}
 """By the weights' precision: the largest difference from the original's numbers, as a share of the
 largest of them or of 1. A file that differs by more is not kept."""
-
 
 NEXT = "next_"
 """Before the name of an output that is the next input of the same name."""
@@ -106,8 +106,9 @@ def export_formats(
 ) -> list[dict[str, Any]]:
     """Writes run.exports anew: <format>/<core>[.<precision>].<suffix>. Returns a row a file.
 
-    A row holds format, core and precision, and either what was measured (see `_measured`) or
-    `reason`, why the file can't be had; that never ends the run.
+    A row holds format, core and precision, and either file, bytes and what _Judge measures, or
+    `reason`, why the file can't be had; that never ends the run. A core's first row is the
+    original's, whose bytes are the SavedModel's.
     """
     make_portable(model)
     new = run.exports.with_name(f".{os.getpid()}.exports")

@@ -44,8 +44,8 @@ def test_only_the_edges_know_the_configuration_library(path: Path) -> None:
 
 
 STAGES = [
-    "prepare", "train", "optimization", "evaluate", "export", "formats", "card", "report", "predict",
-    "batches",
+    "prepare", "train", "optimization", "evaluate", "export", "formats", "card", "report",
+    "predict", "batches",
 ]  # fmt: skip
 
 
