@@ -56,7 +56,7 @@ def exports_table(metrics: Mapping[str, Any]) -> Table | None:
         f"better. Difference{asked} are of {exports[0]['examples']:,} test examples. The "
         "SavedModel holds all cores, and the text. In int8 what is small stays float32."
     )
-    return Table("Other formats", header, rows, caption)
+    return Table("Numeric cores", header, rows, caption)
 
 
 def _export_row(row: Mapping[str, Any], original: Mapping[str, Any]) -> tuple[str, ...]:
