@@ -1,12 +1,14 @@
 """Sequence classifiers: embedding, recurrent encoder, pooling, dense head."""
 
+from typing import NamedTuple
+
 import keras
 import numpy as np
 import tensorflow as tf
 
 from models.embedding import build_embedding
-from models.heads import Pooling, dense_head
-from models.recurrent import Encoder
+from models.heads import Pooled, Pooling, dense_head
+from models.recurrent import Encoder, States
 from models.seeds import stream
 from models.settings import EmbeddingSettings, RecurrentSettings
 
@@ -56,6 +58,41 @@ def build_classifier(
     for layer in dense_head(classes, dropout=head_dropout, seed=stream(seed, "head")):
         x = layer(x)
     return keras.Model({"tokens": tokens, "tokens_length": length}, x, name="classifier")
+
+
+class Read(NamedTuple):
+    """What is left of the tokens read so far, however many; all zeros before the first.
+
+    count (B,) int32, how many; recurrent, states of the encoder's layers; pooled, the pooling's.
+    """
+
+    count: tf.Tensor
+    recurrent: States
+    pooled: Pooled
+
+
+def unread(model: keras.Model, batch: int) -> Read:
+    """Before the first token. ValueError for a bidirectional classifier: its backward direction
+    starts at the last token, so that each further one changes all that was read.
+    """
+    encoder, pool = model.get_layer("encoder"), model.get_layer("pool")
+    pooled = pool.unread(batch, encoder.output_width)
+    return Read(tf.zeros([batch], tf.int32), encoder.unread(batch), pooled)
+
+
+def read_token(model: keras.Model, token: tf.Tensor, read: Read) -> tuple[tf.Tensor, Read]:
+    """One token more of a classifier that reads forward: token (B,) int32 ids, none of them 0.
+
+    Returns the logits (B, classes) that the model gives to the tokens so far.
+    """
+    embed, encoder, pool, logits = (
+        model.get_layer(name) for name in ("embedding", "encoder", "pool", "logits")
+    )
+    ids, count = token[:, tf.newaxis], read.count + 1
+    x = embed(ids, tf.ones_like(ids, tf.bool))[:, 0]
+    y, recurrent = encoder.step(x, read.recurrent)
+    pooled, kept = pool.step(y, read.pooled, count)
+    return logits(pooled), Read(count, recurrent, kept)
 
 
 def start_from(model: keras.Model, other: keras.Model, *, head: bool) -> None:

@@ -14,6 +14,9 @@ from models.seeds import stream
 
 POOLINGS = get_args(settings.Pooling)
 
+Pooled = tuple[tf.Tensor, ...]
+"""What a pooling has kept of the positions so far."""
+
 _register = keras.saving.register_keras_serializable(package="recurrent")
 
 
@@ -68,13 +71,32 @@ class AttentionPooling(keras.layers.Layer):
     def compute_mask(self, *_: Any) -> None:
         """Masks are explicit: none travels with a tensor."""
 
+    def scores(self, y: tf.Tensor) -> tf.Tensor:
+        """Of each position of y (..., N): (..., 1)."""
+        return tf.matmul(
+            tf.tanh(tf.matmul(y, self.matrix) + self.bias), tf.cast(self.query, y.dtype)
+        )
+
     def call(self, y: tf.Tensor, mask: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Pools y (B, T, N), mask (B, T) bool -> (B, N), weights (B, T) that sum to 1."""
-        scores = tf.tanh(tf.matmul(y, self.matrix) + self.bias)
-        scores = tf.matmul(scores, tf.cast(self.query, y.dtype))[..., 0]
+        scores = self.scores(y)[..., 0]
         # A finite floor: a row with no real position gives equal weights, not NaN.
         weights = tf.nn.softmax(tf.where(mask, scores, scores.dtype.min))
         return tf.einsum("bt,btn->bn", weights, y), weights
+
+    def step(self, y: tf.Tensor, state: Pooled, first: tf.Tensor) -> tuple[tf.Tensor, Pooled]:
+        """One position: see Pooling.step. first (B, 1) bool, whether it is the first.
+
+        The state is the highest score (B, 1), the sum of exp(score - highest) (B, 1), and of y by
+        these weights (B, N) (Milakov & Gimelshein 2018, "Online normalizer calculation").
+        """
+        highest, total, weighted = state
+        score = tf.cast(self.scores(y), tf.float32)
+        risen = tf.where(first, score, tf.maximum(highest, score))
+        kept, new = tf.exp(tf.minimum(highest - risen, 0)), tf.exp(score - risen)
+        total = total * kept + new
+        weighted = weighted * kept + new * tf.cast(y, tf.float32)
+        return weighted / total, (risen, total, weighted)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "seed": self.seed}
@@ -115,6 +137,33 @@ class Pooling(keras.layers.Layer):
             "mean_max": [masked_mean, masked_max],
         }[self.how]
         return tf.concat([pool(y, mask) for pool in pools], axis=-1)
+
+    def unread(self, batch: tf.Tensor | int, width: int) -> Pooled:
+        """State before the first position, for y as wide as that: zeros, whatever is pooled."""
+        widths = {"last": [], "mean_max": [width] * 2, "attention": [1, 1, width]}
+        return tuple(tf.zeros([batch, n]) for n in widths.get(self.how, [width]))
+
+    def step(self, y: tf.Tensor, state: Pooled, read: tf.Tensor) -> tuple[tf.Tensor, Pooled]:
+        """One position of `call`, reading forward: what y (B, N) and those before it pool to.
+
+        state as of `unread`; read (B,) int32, positions so far with this one. States are float32
+        whatever the compute type: sums need the digits. Returns (B, N) or (B, 2N), the state.
+        """
+        if self.how == "last":
+            return y, ()
+        first = read[:, tf.newaxis] == 1
+        if self.attention is not None:
+            pooled, state = self.attention.step(y, state, first)
+            return tf.cast(pooled, y.dtype), state
+        new = tf.cast(y, tf.float32)
+        total, highest = state[0] + new, tf.where(first, new, tf.maximum(state[-1], new))
+        mean = total / tf.cast(read[:, tf.newaxis], tf.float32)
+        pooled, state = {
+            "mean": (mean, (total,)),
+            "max": (highest, (highest,)),
+            "mean_max": (tf.concat([mean, highest], -1), (total, highest)),
+        }[self.how]
+        return tf.cast(pooled, y.dtype), state
 
     def get_config(self) -> dict[str, Any]:
         own = {"how": self.how, "bidirectional": self.bidirectional, "seed": self.seed}

@@ -57,7 +57,10 @@ def _loop(
     """
     rooms = [
         tf.TensorArray(
-            like.dtype, length, element_shape=[None, like.shape[-1]], clear_after_read=False
+            like.dtype,
+            length,
+            element_shape=[variables[0].shape[0], like.shape[-1]],
+            clear_after_read=False,
         )
         for _ in range(records)
     ]

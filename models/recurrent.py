@@ -83,6 +83,32 @@ class _Stack(keras.layers.Layer):
             return (x + y if self.settings.residual else y), state
         return apply(self.layers[0], x)
 
+    def unread(self, batch: tf.Tensor | int) -> States:
+        """State before the first position, reading forward: zeros, each (B, W)."""
+        if self.settings.bidirectional:
+            raise ValueError(
+                "a state after so many positions takes a stack that reads forward only; "
+                "got bidirectional=True. Use the cell without bi_."
+            )
+        return tuple(layer.start(batch) for (layer,) in self.layers)
+
+    def step(self, x: tf.Tensor, state: States) -> tuple[tf.Tensor, States]:
+        """One position of `call`, reading forward without dropout.
+
+        x (B, D), state as of `unread` -> y (B, W), state.
+        """
+        states = []
+        for index, initial in enumerate(state):
+
+            def apply(
+                layers: list[Recurrent], x: tf.Tensor, initial: State = initial
+            ) -> tuple[tf.Tensor, State]:
+                return layers[0].step(x, initial)
+
+            x, final = self._through(index, x, apply)
+            states.append(final)
+        return x, tuple(states)
+
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
@@ -145,9 +171,9 @@ class Decoder(_Stack):
 
         Given states have for each layer (h,) or for lstm (h, c), each (B, W).
         """
-        zeros = tuple(layer.start(1) for (layer,) in self.layers)
         if not isinstance(given, tuple | list):
-            return tuple(layer.start(given) for (layer,) in self.layers)
+            return self.unread(given)
+        zeros = self.unread(1)
         if [len(parts) for parts in given] != [len(parts) for parts in zeros]:
             raise ValueError(
                 f"a state has {len(zeros[0])} parts for each of {len(zeros)} layers; "
@@ -171,20 +197,6 @@ class Decoder(_Stack):
             x, final = self._through(index, x, apply, training)
             states.append(final)
         return swap(x), tuple(states)
-
-    def step(self, x: tf.Tensor, state: States) -> tuple[tf.Tensor, States]:
-        """One position of `call`, without dropout: x (B, D), state -> y (B, W), state."""
-        states = []
-        for index, initial in enumerate(state):
-
-            def apply(
-                layers: list[Recurrent], x: tf.Tensor, initial: State = initial
-            ) -> tuple[tf.Tensor, State]:
-                return layers[0].step(x, initial)
-
-            x, final = self._through(index, x, apply)
-            states.append(final)
-        return x, tuple(states)
 
 
 def make_portable(model: keras.Model, portable: bool = True) -> None:

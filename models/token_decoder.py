@@ -234,11 +234,12 @@ class TokenDecoder(keras.layers.Layer):
             return tf.reshape(x, [batch, beams, x.shape[-1]])
 
         x = joined(self.embedding(ids, tf.ones_like(ids, tf.bool)))
-        states, fed = tf.nest.map_structure(joined, tuple(state))
-        y, states = self.rnn.step(tf.concat([x, fed], -1), states)
+        if self.settings.input_feeding:
+            x = tf.concat([x, joined(state.fed)], -1)
+        y, states = self.rnn.step(x, tf.nest.map_structure(joined, state.recurrent))
         readout, weights = self._read(apart(y), memory, False)
-        kept = readout if self.settings.input_feeding else readout[..., :0]
-        written = Written(tf.nest.map_structure(apart, states), kept)
+        fed = readout if self.settings.input_feeding else state.fed
+        written = Written(tf.nest.map_structure(apart, states), fed)
         return self.logits(readout), written, weights
 
     # The output layer

@@ -330,6 +330,20 @@ class Signature(NamedTuple):
     inputs: Mapping[str, tf.TensorSpec]
 
 
+class Core(NamedTuple):
+    """A numeric part of a model, for formats that know no text.
+
+    run, inputs  as of a Signature.
+    given        graph code: from the inputs of a Batch to those of `run`, such as it may be asked.
+    predicts     `run` gives predictions, which the task can score.
+    """
+
+    run: Callable[..., Mapping[str, Any]]
+    inputs: Mapping[str, tf.TensorSpec]
+    given: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+    predicts: bool = False
+
+
 class Task(ABC):
     """What to learn from examples and how to measure it.
 
@@ -353,6 +367,10 @@ class Task(ABC):
     """Columns: examples alike in one of them go to the same split, where we divide the data."""
     decodes: ClassVar[bool] = False
     """Whether answers are searched for, as the decode settings say."""
+    purpose: ClassVar[str] = ""
+    """What a trained model is for, in a sentence or two, for its model card."""
+    example: ClassVar[Mapping[str, str]] = {}
+    """Values of the columns in `given` that the model card may show."""
     cleaning: Filter | None = None
     """What keeps examples out that are not to be learnt from."""
 
@@ -434,6 +452,10 @@ class Task(ABC):
         """One example's answer, as plain values, in the form that reads best as JSON."""
         return answer
 
+    def cores(self, model: keras.Model, codec: Codec, decode: SearchSettings) -> dict[str, Core]:
+        """Numbers in, numbers out, by name: what formats that know no text hold of the model."""
+        return {}
+
     def signatures(
         self, model: keras.Model, codec: Codec, decode: SearchSettings
     ) -> dict[str, Signature]:
@@ -442,6 +464,10 @@ class Task(ABC):
         A task that decodes has the latter under the name of its strategy too.
         """
         return {}
+
+    def limits(self, codec: Codec) -> list[str]:
+        """Sentences for the model card: what a trained model can't do, or wasn't made for."""
+        return []
 
     @abstractmethod
     def diagnose(

@@ -45,6 +45,17 @@ def given_inputs(task: Task, codec: Codec, inputs: Mapping[str, Any]) -> dict[st
     return {name: value for name, value in inputs.items() if name in names}
 
 
+def given_specs(task: Task, codec: Codec) -> dict[str, tf.TensorSpec]:
+    """Of the fields that are made of the columns in `given`, as `padded` gives them."""
+    specs: dict[str, tf.TensorSpec] = {}
+    for name, part in codec.fields.items():
+        if part.column in task.given:
+            specs[name] = tf.TensorSpec([None, *part.field.shape], part.field.dtype)
+            if part.field.is_sequence:
+                specs[f"{name}_length"] = tf.TensorSpec([None], tf.int32)
+    return specs
+
+
 def answerer(task: Task, model: keras.Model, codec: Codec, decode: SearchSettings) -> Graph:
     """From raw columns (B,) by name, those of task.given, to what a person reads."""
 
@@ -84,3 +95,14 @@ def batch_signature(spec: Spec, batch: Batch) -> Batch:
         for name, value in batch.inputs.items()
     }
     return Batch(inputs, tf.nest.map_structure(open_axes, batch.targets), open_axes(batch.weights))
+
+
+def named(prefix: str, nest: Any) -> dict[str, tf.Tensor]:
+    """Leaves by name, as a signature has them: prefix_0, prefix_1, ..."""
+    return {f"{prefix}_{i}": leaf for i, leaf in enumerate(tf.nest.flatten(nest))}
+
+
+def nested(prefix: str, like: Any, tensors: Mapping[str, tf.Tensor]) -> Any:
+    """What `named` took apart, in the form of `like`."""
+    leaves = [tensors[f"{prefix}_{i}"] for i in range(len(tf.nest.flatten(like)))]
+    return tf.nest.pack_sequence_as(like, leaves)

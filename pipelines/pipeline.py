@@ -80,6 +80,7 @@ def evaluate(config: Config, run: Run) -> None:
     with watch("prepare"):
         data = prepared(config, run)
     measured(config, data, model, run, watch)
+    described(config, data, run)
 
 
 def export(config: Config, run: Run) -> None:
@@ -89,6 +90,7 @@ def export(config: Config, run: Run) -> None:
     with watch("prepare"):
         data = prepared(config, run)
     exported(config, data, model, run, watch)
+    described(config, data, run)
 
 
 def predict(config: Config, run: Run) -> None:
@@ -109,6 +111,7 @@ def finish(config: Config, data: Prepared, model: keras.Model, run: Run, watch: 
     """What comes after training."""
     exported(config, data, model, run, watch)
     measured(config, data, model, run, watch)
+    described(config, data, run)
 
 
 def prepared(config: Config, run: Run) -> Prepared:
@@ -196,6 +199,17 @@ def exported(
     if config.export.saved_model:
         with watch("export"):
             export(config.task, model, data, config.decode, settings=config.export, run=run)
+    if config.export.formats:
+        from pipelines.formats import export_formats
+
+        with watch("formats"):
+            rows = export_formats(
+                config.task, model, data, config.decode, settings=config.export, run=run
+            )
+        run.update_metrics(exports=rows)
+    elif run.exports.exists():
+        shutil.rmtree(run.exports)  # of other weights, it may be, than the SavedModel
+        run.update_metrics(exports=[])
 
 
 def measured(
@@ -234,6 +248,17 @@ def measured(
             config_yaml=run.config.read_text(encoding="utf-8"),
         )
     log.info("Report: %s", run.report)
+
+
+def described(config: Config, data: Prepared, run: Run) -> None:
+    """The model card, once all is known: it lies with the SavedModel but has the scores too."""
+    from pipelines.card import write_card
+    from pipelines.report import title
+
+    # What is there although none was to be written is of earlier weights than the scores.
+    if config.export.saved_model and run.saved_model.exists():
+        write_card(run, config.task, data.codec, title(run.read_metrics()))
+        log.info("Model card: %s", run.card)
 
 
 def facts(config: Config) -> dict[str, Any]:

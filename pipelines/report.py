@@ -22,6 +22,7 @@ from pipelines.plots import (
     text_columns,
 )
 from pipelines.run import written_whole
+from pipelines.tables import evaluated, exports_table, score_columns, score_rows
 
 EXPANDED = 260
 """Characters of a text that are shown before the reader asks for the rest."""
@@ -30,8 +31,6 @@ _NUMBER = re.compile(r"[−-]?[\d.,]+( %)?|–")
 
 LONG, SHORT = 40, 10
 """Columns of text above which a cell is a paragraph, and up to which it stays on one line."""
-
-_SPLITS = ("test", "validation", "train")
 
 
 def report(
@@ -58,12 +57,13 @@ def report(
             verdict=metrics.get("verdict"),
             against=_against(metrics),
             cards=_cards(metrics),
-            scores=_score_rows(metrics),
-            columns=_score_columns(metrics),
+            scores=score_rows(metrics),
+            columns=score_columns(metrics),
             beside=drawn.each(_beside(metrics)),
             curves=drawn.each(learning_curves(history)),
             lengths=drawn.each(_lengths(metrics)),
             own=[drawn.section(section) for section in sections],
+            exports=exports_table(metrics),
             splits=_splits_table(metrics.get("data", {})),
             data=_flat({k: v for k, v in metrics.get("data", {}).items() if k not in _SHOWN_APART}),
             bad_rows=metrics.get("data", {}).get("bad rows", 0),
@@ -138,13 +138,18 @@ def _environment() -> Any:
 def _heading(
     metrics: Mapping[str, Any], provenance: Provenance, made: datetime.date
 ) -> dict[str, str]:
-    task, model = str(metrics.get("task", "run")), str(metrics.get("model", "network"))
     return {
-        "title": f"{task.replace('_', ' ').capitalize()} with {_MODELS.get(model, model)}",
+        "title": title(metrics),
         "data": provenance.name,
         "seed": str(metrics.get("seed", "–")),
         "date": f"{made.day} {made:%B %Y}",
     }
+
+
+def title(metrics: Mapping[str, Any]) -> str:
+    """Task and model in words."""
+    task, model = str(metrics.get("task", "run")), str(metrics.get("model", "network"))
+    return f"{task.replace('_', ' ').capitalize()} with {_MODELS.get(model, model)}"
 
 
 _MODELS = {
@@ -157,16 +162,10 @@ _MODELS = {
 }
 
 
-def _evaluated(metrics: Mapping[str, Any]) -> list[str]:
-    """Splits that have scores, the one that the baselines were measured on first."""
-    names = [name for name in _SPLITS if isinstance(metrics.get(name), Mapping) and metrics[name]]
-    return sorted(names, key=lambda name: name not in metrics.get("baselines", {}))
-
-
 def _cards(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
     """The numbers that a reader wants first: name, value, and a line below."""
     cards = []
-    for split in _evaluated(metrics)[:1]:
+    for split in evaluated(metrics)[:1]:
         name, entry = next(iter(metrics[split].items()))
         span = f"95% {number(entry['low'], name)} to {number(entry['high'], name)}"
         cards.append(
@@ -194,27 +193,6 @@ def _cards(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
     return cards
 
 
-def _score_columns(metrics: Mapping[str, Any]) -> list[str]:
-    splits = _evaluated(metrics)
-    baselines = [name for split in splits for name in metrics.get("baselines", {}).get(split, {})]
-    return [*splits, *dict.fromkeys(baselines)]
-
-
-def _score_rows(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A row a score: its entries by column, None where a column lacks it."""
-    splits = _evaluated(metrics)
-    columns: list[Mapping[str, Any]] = [metrics[split] for split in splits]
-    for split in splits:
-        columns += metrics.get("baselines", {}).get(split, {}).values()
-    names = dict.fromkeys(name for column in columns for name in column)
-    rows = []
-    for name in names:
-        entries = [column.get(name) for column in columns]
-        first = next(entry for entry in entries if entry)
-        rows.append({"name": name, "entries": entries, "about": first})
-    return rows
-
-
 def _against(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
     """What the run that this one was set against has, and a table of their scores."""
     against = metrics.get("against")
@@ -235,7 +213,7 @@ def _against(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _beside(metrics: Mapping[str, Any]) -> list[Figure]:
-    for split in _evaluated(metrics)[:1]:
+    for split in evaluated(metrics)[:1]:
         name, entry = next(iter(metrics[split].items()))
         baselines = metrics.get("baselines", {}).get(split, {})
         beside = {
@@ -246,7 +224,7 @@ def _beside(metrics: Mapping[str, Any]) -> list[Figure]:
 
 
 def _lengths(metrics: Mapping[str, Any]) -> list[Figure]:
-    for split in _evaluated(metrics)[:1]:
+    for split in evaluated(metrics)[:1]:
         buckets = metrics.get("by_length", {}).get(split) or []
         if len(buckets) > 1:
             return [by_length(buckets, next(iter(metrics[split])))]

@@ -4,7 +4,7 @@
 codec/                what was fitted on data
 checkpoints/          last.npz (to resume), best.npz (to keep)
 history.jsonl         a line an evaluation
-model.keras saved_model/ metrics.json report.html plots/ tensorboard/
+model.keras saved_model/ exports/ metrics.json report.html plots/ tensorboard/
 predictions.jsonl     for people; predictions.npz for a later run to be compared with
 """
 
@@ -54,6 +54,8 @@ class Run:
         self.history = self.directory / "history.jsonl"
         self.model = self.directory / "model.keras"
         self.saved_model = self.directory / "saved_model"
+        self.card = self.saved_model / "assets.extra" / "MODEL_CARD.md"
+        self.exports = self.directory / "exports"
         self.metrics = self.directory / "metrics.json"
         self.predictions = self.directory / "predictions.jsonl"
         self.kept_predictions = self.directory / "predictions.npz"

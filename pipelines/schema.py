@@ -7,6 +7,7 @@ conf/. Nothing here imports TensorFlow: a mistake is answered in under a second.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 import os
 import traceback
@@ -110,6 +111,8 @@ def check(config: Config) -> None:
             f"decode: {config.decode.strategy} does not go with task={config.task.name}: {remedy}"
         )
     _check_training(config)
+    if config.mode in ("train", "export"):
+        _check_export(config)
     if config.mode != "predict":
         config.data.check()
     if config.mode in ("train", "evaluate"):
@@ -130,6 +133,24 @@ def _check_training(config: Config) -> None:
         raise UserError(f"train.momentum goes with sgd or rmsprop; received {train.optimizer}")
     if config.model.activation != "tanh" and config.model.cell != "simple_rnn":
         raise UserError(f"model.activation goes with simple_rnn; {config.model.cell} has its gates")
+
+
+NEEDED = {"litert": ("ai_edge_litert",), "onnx": ("tf2onnx", "onnxruntime")}
+"""Modules that a format takes, beside Keras."""
+
+
+def _check_export(config: Config) -> None:
+    for name in config.export.formats:
+        if any(importlib.util.find_spec(module) is None for module in NEEDED[name]):
+            raise UserError(
+                f"export.formats={name} needs {' and '.join(NEEDED[name])}, which is not "
+                f"installed: pip install '.[{name}]'"
+            )
+    if config.export.formats and config.train.precision != "float32":
+        raise UserError(
+            "export.formats needs train.precision=float32, since neither LiteRT nor ONNX take "
+            f"what {config.train.precision} computes; leave it out"
+        )
 
 
 def _strategy(values: Any) -> type[SearchSettings]:

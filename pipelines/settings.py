@@ -90,10 +90,18 @@ class EvaluateSettings:
 
 @settings
 class ExportSettings:
-    """saved_model  write it; verify  test examples that are asked again in a fresh process."""
+    """What is made of a trained model for others; see pipelines/export.py and formats.py.
+
+    saved_model  write it.
+    verify       test examples that are asked again in a fresh process; 0 for none.
+    formats      numeric cores in other formats, each compared with the original.
+    sample       test examples that they are compared and scored on.
+    """
 
     saved_model: bool
     verify: Annotated[int, Field(ge=0)]
+    formats: list[Literal["litert", "onnx"]]
+    sample: Count
 
 
 @settings

@@ -16,6 +16,7 @@ from models.settings import SearchSettings
 from models.token_decoder import TokenDecoder, Written
 from pipelines.codecs.text import BEGIN, END, PAD, UNKNOWN, TextCodec
 from pipelines.contracts import Signature
+from pipelines.graphs import named, nested
 
 Read = Callable[[Mapping[str, Any]], tuple[Memory, Written]]
 """From a task's inputs to what is decoded from them: memory and state at the start."""
@@ -99,7 +100,7 @@ def stepwise(
         memory, state = read(raw)
         structure.update(memory=memory, state=state)
         state = tf.nest.map_structure(lambda x: x[:, tf.newaxis], state)
-        return {**_named("memory", memory), **_named("state", state)}
+        return {**named("memory", memory), **named("state", state)}
 
     outputs = tf.function(encode).get_concrete_function(**inputs).structured_outputs
     specs = {"ids": tf.TensorSpec([None, None], tf.int32)}
@@ -108,11 +109,11 @@ def stepwise(
         specs[name] = tf.TensorSpec([*axes, *tensor.shape[len(axes) :]], tensor.dtype)
 
     def step(ids: tf.Tensor, **given: tf.Tensor) -> dict[str, tf.Tensor]:
-        memory, state = (_unnamed(part, structure[part], given) for part in ("memory", "state"))
+        memory, state = (nested(part, structure[part], given) for part in ("memory", "state"))
         logits, state, attention = decoder.step(ids, state, memory)
         log_probabilities = tf.nn.log_softmax(logits)
         said = {"log_probabilities": log_probabilities, "attention": attention}
-        return {**said, **_named("state", state)}
+        return {**said, **named("state", state)}
 
     def text(ids: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"text": codec.text(ids)}
@@ -122,13 +123,3 @@ def stepwise(
         "step": Signature(step, specs),
         "text": Signature(text, {"ids": tf.TensorSpec([None, None], tf.int32)}),
     }
-
-
-def _named(prefix: str, nest: Any) -> dict[str, tf.Tensor]:
-    """Leaves by name: prefix_0, prefix_1, ..."""
-    return {f"{prefix}_{i}": leaf for i, leaf in enumerate(tf.nest.flatten(nest))}
-
-
-def _unnamed(prefix: str, like: Any, tensors: Mapping[str, tf.Tensor]) -> Any:
-    leaves = [tensors[f"{prefix}_{i}"] for i in range(len(tf.nest.flatten(like)))]
-    return tf.nest.pack_sequence_as(like, leaves)

@@ -35,6 +35,32 @@ METRICS = {
     "seconds": {"train": 61.0, "total": 75.5},
     "memory": {"train_peak_mb": 900.4},
     "padding": {"train": 0.021},
+    "exports": [
+        {
+            "format": "tensorflow",
+            "core": "classify",
+            "precision": "float32",
+            "bytes": 4096000,
+            "milliseconds": 2.0,
+            "examples": 20,
+            "score": "accuracy",
+            "value": 0.8,
+        },
+        {
+            "format": "litert",
+            "core": "classify",
+            "precision": "int8",
+            "bytes": 1024000,
+            "milliseconds": 0.5,
+            "examples": 20,
+            "score": "accuracy",
+            "value": 0.75,
+            "difference": 0.02,
+            "tolerance": 0.2,
+            "file": "litert/classify.int8.tflite",
+        },
+        {"format": "onnx", "core": "classify", "precision": "float32", "reason": EVIL},
+    ],
     "throughput": {"evaluate": 1500.0},
     "versions": {"keras": "3.15.1"},
     "data": {
@@ -173,6 +199,12 @@ def test_says_what_was_found(page):
         "2 January 2026",
     ):
         assert text in page.text, text
+
+
+def test_files_of_other_formats_stand_beside_the_original(page):
+    assert "SavedModel: classify float32 4,096 kB 2 ms – 0.800 –" in page.text
+    assert "litert/classify.int8.tflite int8 1,024 kB 0.5 ms 0.02 of 0.2 0.750 0.050" in page.text
+    assert "onnx: classify float32 can't be had: " in page.text
 
 
 def test_can_be_read_by_a_screen_reader(page):

@@ -45,7 +45,10 @@ def test_only_the_edges_know_the_configuration_library(path: Path) -> None:
         assert not tops & {"hydra", "omegaconf"}
 
 
-STAGES = ["prepare", "train", "optimization", "evaluate", "export", "report", "predict", "batches"]
+STAGES = [
+    "prepare", "train", "optimization", "evaluate", "export", "formats", "card", "report",
+    "predict", "batches",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -16,8 +16,8 @@ from models.settings import (
     SearchSettings,
     settings,
 )
-from pipelines.codecs.text import TextCodec
-from pipelines.contracts import Codec, Signature, Split, Task, UserError
+from pipelines.codecs.text import BEGIN, UNKNOWN, TextCodec
+from pipelines.contracts import Codec, Core, Signature, Split, Task, UserError
 from pipelines.metrics.translation import BleuTokenizer, check_tokenizer
 
 if TYPE_CHECKING:
@@ -86,6 +86,32 @@ class WritingTask(Task):
             answer = answerer(self, model, codec, quick)
             offered["greedy"] = Signature(lambda **columns: answer(columns), inputs)
         return offered
+
+    def cores(self, model: keras.Model, codec: Codec, decode: SearchSettings) -> dict[str, Core]:
+        """The encode and step of `signatures`, from fields."""
+        import tensorflow as tf
+
+        from pipelines.graphs import given_specs
+        from pipelines.writing import stepwise
+
+        inputs = given_specs(self, codec)
+
+        def read(fields: Mapping[str, Any]) -> Any:
+            return self.read(model, fields)
+
+        parts = stepwise(model.decoder, self.written(codec), read, inputs)
+        encode, step = parts["encode"], parts["step"]
+
+        def begun(batch: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+            """Two hypotheses, of which one is at the beginning."""
+            read = encode.run(**{name: batch[name] for name in inputs})
+            states = {name: tf.repeat(x, 2, 1) for name, x in read.items() if "state" in name}
+            return {**read, **states, "ids": tf.constant([[BEGIN, UNKNOWN]])}
+
+        return {
+            "encode": Core(*encode, given=lambda batch: batch),
+            "step": Core(*step, given=begun),
+        }
 
     def answers(self, predictions: Mapping[str, Any], codec: Codec) -> dict[str, Any]:
         return dict(predictions)

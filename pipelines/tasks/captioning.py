@@ -79,6 +79,8 @@ class Captioning(WritingTask):
     given: ClassVar[tuple[str, ...]] = ("image",)
     scores: ClassVar[tuple[str, ...]] = CAPTION_SCORES
     identity: ClassVar[tuple[str, ...]] = ("image",)
+    purpose: ClassVar[str] = "Says in a few words what a picture shows."
+    example: ClassVar[Mapping[str, str]] = {"image": "the bytes of a picture's file"}
 
     def check(self, decode: SearchSettings) -> None:
         super().check(decode)
@@ -262,6 +264,14 @@ class Captioning(WritingTask):
         from pipelines.picture_baselines import caption_baselines
 
         return caption_baselines(train, test, image="image", captions="captions")
+
+    def limits(self, codec: Codec) -> list[str]:
+        return [
+            "It has words only for what its training captions name, and gives every picture a "
+            "caption, also one of what it has never seen.",
+            f"It sees a picture at {self.image.size} × {self.image.size} pixels: what is small "
+            "beside the whole is lost.",
+        ]
 
     def diagnose(
         self,

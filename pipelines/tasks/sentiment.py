@@ -24,11 +24,13 @@ from pipelines.codecs.text import TextCodec, TextSettings
 from pipelines.contracts import (
     Batch,
     Codec,
+    Core,
     FieldCodec,
     Passage,
     Passages,
     Score,
     Section,
+    Signature,
     Split,
     Task,
     UserError,
@@ -42,6 +44,9 @@ if TYPE_CHECKING:
 
 EXPLAINED = 8
 """Examples whose words the report colours."""
+
+SHOWN = 20
+"""Labels that the model card names."""
 
 
 @settings
@@ -69,6 +74,10 @@ class Sentiment(Task):
     scores: ClassVar[tuple[str, ...]] = ("accuracy", "f1", "loss", "roc_auc", "ece", "brier")
     identity: ClassVar[tuple[str, ...]] = ("text",)
     stratify: ClassVar[str | None] = "label"
+    purpose: ClassVar[str] = (
+        "Gives a text one of the labels that it was trained on, and the probability of each."
+    )
+    example: ClassVar[Mapping[str, str]] = {"text": "I liked it."}
 
     def check(self, decode: SearchSettings) -> None:
         check_vectors(self.embedding.vectors)
@@ -185,6 +194,65 @@ class Sentiment(Task):
             "probabilities": probabilities,
             "labels": tf.broadcast_to(names, tf.shape(probabilities)),
         }
+
+    def cores(self, model: keras.Model, codec: Codec, decode: SearchSettings) -> dict[str, Core]:
+        """A whole text (classify) and, where the model reads forward only, one token more (stream).
+
+        A backward direction starts at the last token: with each further one all of it is read anew.
+        """
+        import tensorflow as tf
+
+        from models.classifier import Read, read_token, unread
+        from pipelines.streaming import second, streaming
+
+        def classify(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+            return self.predict(model, codec, inputs, decode)
+
+        def step(token: tf.Tensor, read: Read) -> tuple[dict[str, tf.Tensor], Read]:
+            logits, read = read_token(model, token, read)
+            return {"probabilities": tf.nn.softmax(logits)}, read
+
+        inputs = {
+            "tokens": tf.TensorSpec([None, None], tf.int32, name="tokens"),
+            "tokens_length": tf.TensorSpec([None], tf.int32, name="tokens_length"),
+        }
+        cores = {"classify": Core(classify, inputs, lambda batch: batch, predicts=True)}
+        if not model.get_layer("encoder").settings.bidirectional:
+            stream = streaming(unread(model, 1), step)
+            cores["stream"] = Core(*stream, given=lambda batch: second(stream, batch["tokens"]))
+        return cores
+
+    def signatures(
+        self, model: keras.Model, codec: Codec, decode: SearchSettings
+    ) -> dict[str, Signature]:
+        """Text to the ids that are read (tokenize) and, where it is had, stream with labels."""
+        import tensorflow as tf
+
+        from pipelines.graphs import padded
+
+        def tokenize(text: tf.Tensor) -> dict[str, tf.Tensor]:
+            return padded(codec.encode({"text": text}))
+
+        offered = {"tokenize": Signature(tokenize, {"text": tf.TensorSpec([None], tf.string)})}
+        core = self.cores(model, codec, decode).get("stream")
+        if core is not None:
+
+            def stream(**given: tf.Tensor) -> dict[str, tf.Tensor]:
+                said = dict(core.run(**given))
+                return {**self.answers(said, codec), **said}
+
+            offered["stream"] = Signature(stream, core.inputs)
+        return offered
+
+    def limits(self, codec: Codec) -> list[str]:
+        names = _parts(codec)[1].names
+        shown = ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")
+        return [
+            f"It knows {len(names)} labels ({shown}) and gives one of them to every text, also to "
+            "one that none fits, or that is in a language it has not seen.",
+            f"Of a text with more than {self.text.max_tokens:,} tokens it reads so many "
+            f"({self.text.truncate}).",
+        ]
 
     def present(self, answer: dict[str, Any]) -> dict[str, Any]:
         pairs = zip(answer["labels"], answer["probabilities"], strict=True)

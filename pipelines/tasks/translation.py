@@ -60,6 +60,8 @@ class Translation(WritingTask):
     scores: ClassVar[tuple[str, ...]] = TRANSLATION_SCORES
     identity: ClassVar[tuple[str, ...]] = ("source", "target")
     together: ClassVar[tuple[str, ...]] = ("source", "target")
+    purpose: ClassVar[str] = "Translates sentences as those pairs do that it was trained on."
+    example: ClassVar[Mapping[str, str]] = {"source": "…"}
 
     def check(self, decode: SearchSettings) -> None:
         super().check(decode)
@@ -201,6 +203,16 @@ class Translation(WritingTask):
         from pipelines.baselines import translation_baselines
 
         return translation_baselines(train, test, source="source", target="target")
+
+    def limits(self, codec: Codec) -> list[str]:
+        return [
+            "It translates from the one language of its training sources into the other, and what "
+            "it makes of a third is not to be trusted.",
+            "It was trained on sentences: give it a longer text sentence by sentence.",
+            "What it writes may read well and be wrong: where that matters a person has to check.",
+            f"Of a source with more than {self.text.max_tokens:,} tokens it reads so many "
+            f"({self.text.truncate}).",
+        ]
 
     def present(self, answer: dict[str, Any]) -> dict[str, Any]:
         """Without what explains it, and with a warning where little can have been understood."""
