@@ -37,10 +37,10 @@ from measuring import (
     ratio,
     table,
 )
+from our_writer import OurWriter
 
 from models.seeds import stream
 from pipelines.batches import Plan, assemble, plan
-from pipelines.codecs.text import BEGIN, END, PAD, UNKNOWN
 from pipelines.contracts import UserError
 from pipelines.quiet import import_tensorflow
 
@@ -124,58 +124,13 @@ class Pictures:
         return [codec.text.decode(row) for row in ids]
 
 
-class OurCaptioning:
-    """A `System`: the project's own task, model, update and search."""
+class OurCaptioning(OurWriter):
+    """A `System`."""
 
-    def __init__(self, pictures: Pictures):
-        from pipelines.optimization import Learner
-
-        self.config, self.codec = pictures.config, pictures.codec
-        self.model: Any = self.config.task.build(self.config.model, self.codec, self.config.seed)
-        self.learner = Learner(self.config.task, self.model, self.codec, self.config.train, 10**6)
-        self._step = 0
-        self._searches: dict[int, Any] = {}
-
-    def batch(self, columns: dict[str, np.ndarray]) -> Any:
-        return self.config.task.batch(columns, self.codec)
-
-    def train(self, batches: Iterable[Any]) -> float:
-        for batch in batches:
-            self.learner.reset()
-            self.learner.update([batch], self._step)
-            last = self.learner.mean_loss()
-            self._step += 1
-        return last
-
-    def search(self, batch: Any, beams: int) -> np.ndarray:
-        if beams not in self._searches:
-            self._searches[beams] = self._traced(beams)
-        return self._searches[beams](batch.inputs["image"]).numpy()
-
-    def _traced(self, beams: int) -> Any:
+    def lengths(self, given: Mapping[str, Any]) -> Any:
         import tensorflow as tf
 
-        from models.decoding import search
-
-        settings = self.config.decode.quick() if beams == 1 else self.config.decode
-        shape = self.codec.spec.fields["image"].shape
-
-        @tf.function(input_signature=[tf.TensorSpec([None, *shape], tf.uint8)])
-        def captions(pictures: tf.Tensor) -> tf.Tensor:
-            memory, state = self.model.encode(pictures)
-            found = search(
-                self.model.decoder.step,
-                state,
-                memory,
-                settings=settings,
-                begin=BEGIN,
-                end=END,
-                forbidden=(PAD, UNKNOWN, BEGIN),
-                source_length=tf.fill(tf.shape(pictures)[:1], self.model.vision.positions),
-            )
-            return found.ids[:, 0]
-
-        return captions
+        return tf.fill(tf.shape(given["image"])[:1], self.model.vision.positions)
 
     def take(self, weights: Mapping[str, list[np.ndarray]]) -> None:
         """Those of a peer, by the names that `captioning_torch.py` gives them."""
@@ -189,7 +144,7 @@ class OurCaptioning:
             "project": vision.project.weights,
             "places": [vision.rows, vision.columns],
             "norm": vision.norm.weights,
-            "bridge": decoder.bridge[0][0].weights,
+            "bridge": decoder.bridge[0].weights,
             "target": [self.model.embedding.matrix],
             "decoder": decoder.rnn.layers[0][0].weights,
             "key": [decoder.attention.key],

@@ -1,0 +1,75 @@
+"""Our own tasks that write text, as the benchmarks against PyTorch ask them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from pipelines.codecs.text import BEGIN, END, PAD, UNKNOWN
+
+
+class OurWriter:
+    """The project's own task, model, update and search.
+
+    data  has config, and the codec that was fitted on it.
+    """
+
+    def __init__(self, data: Any):
+        from pipelines.optimization import Learner
+
+        self.config, self.codec = data.config, data.codec
+        self.model: Any = self.config.task.build(self.config.model, self.codec, self.config.seed)
+        self.learner = Learner(self.config.task, self.model, self.codec, self.config.train, 10**6)
+        self._step = 0
+        self._searches: dict[int, Any] = {}
+
+    def batch(self, columns: dict[str, np.ndarray]) -> Any:
+        return self.config.task.batch(columns, self.codec)
+
+    def train(self, batches: Iterable[Any]) -> float:
+        for batch in batches:
+            self.learner.reset()
+            self.learner.update([batch], self._step)
+            last = self.learner.mean_loss()
+            self._step += 1
+        return last
+
+    def search(self, batch: Any, beams: int) -> np.ndarray:
+        """(B, T) the tokens of the best answers."""
+        from pipelines.graphs import given_inputs
+
+        if beams not in self._searches:
+            self._searches[beams] = self._traced(beams)
+        given = given_inputs(self.config.task, self.codec, batch.inputs)
+        return self._searches[beams](given).numpy()
+
+    def lengths(self, given: Mapping[str, Any]) -> Any:
+        """(B,) int32, which the longest answer goes by."""
+        raise NotImplementedError
+
+    def _traced(self, beams: int) -> Any:
+        import tensorflow as tf
+
+        from models.decoding import search
+        from pipelines.graphs import given_specs
+
+        settings = self.config.decode.quick() if beams == 1 else self.config.decode
+
+        @tf.function(input_signature=[given_specs(self.config.task, self.codec)])
+        def answers(given: Mapping[str, tf.Tensor]) -> tf.Tensor:
+            memory, state = self.config.task.read(self.model, given)
+            found = search(
+                self.model.decoder.step,
+                state,
+                memory,
+                settings=settings,
+                begin=BEGIN,
+                end=END,
+                forbidden=(PAD, UNKNOWN, BEGIN),
+                source_length=self.lengths(given),
+            )
+            return found.ids[:, 0]
+
+        return answers
