@@ -14,7 +14,7 @@ import tensorflow as tf
 from conftest import ROOT, word_by_word
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
-from test_tasks import MODELS, go
+from test_tasks import MODELS, SOME_MODELS, go
 
 from pipelines.contracts import Codec, UserError
 from pipelines.graphs import Predictor, padded
@@ -317,9 +317,7 @@ QUICK = [
 
 
 @emoji
-@pytest.mark.parametrize(
-    "model", [m if m in ("gru", "bi_lstm") else pytest.param(m, marks=SLOW) for m in MODELS]
-)
+@pytest.mark.parametrize("model", SOME_MODELS)
 def test_every_model_goes_from_emoji_to_a_saved_model_that_a_fresh_process_agrees_with(
     model: str, tmp_path: Path
 ) -> None:

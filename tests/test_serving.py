@@ -243,7 +243,10 @@ BAD = [
     ([], "must be an object"),
     ({}, 'either "instances" or "inputs"'),
     ({**GOOD, "inputs": ["a"]}, 'either "instances" or "inputs"'),
-    ({**GOOD, "signature_name": "other"}, "must be one of serving_default; received"),
+    (
+        {**GOOD, "signature_name": "other"},
+        "must be one of serving_default, stream, tokenize; received",
+    ),
     ({**GOOD, "signature_name": [1]}, "must be one of serving_default"),
     ({"instances": "text"}, "must be a list"),
     ({"instances": []}, "must be 1 to 1000 rows"),

@@ -13,6 +13,11 @@ from pipelines.pipeline import run
 from pipelines.schema import register_resolvers
 
 MODELS = sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml"))
+SOME_MODELS = [
+    model if model in ("gru", "bi_lstm") else pytest.param(model, marks=pytest.mark.slow)
+    for model in MODELS
+]
+"""All of them, but only two where there is no time for the slow tests."""
 
 
 def go(directory: Path, *overrides: str) -> tuple[dict, list[dict]]:

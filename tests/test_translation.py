@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import word_by_word
-from test_tasks import MODELS, go
+from test_tasks import SOME_MODELS, go
 
 WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight"]
 ZAHLEN = ["eins", "zwei", "drei", "vier", "fünf", "sechs", "sieben", "acht"]
@@ -34,7 +34,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return [f"data.{name}={folder / name}" for name in ("source", "target")]
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", SOME_MODELS)
 def test_every_model_goes_from_pairs_to_a_saved_model_that_a_fresh_process_agrees_with(
     model: str, pairs: list[str], tmp_path: Path
 ) -> None:
@@ -45,7 +45,7 @@ def test_every_model_goes_from_pairs_to_a_saved_model_that_a_fresh_process_agree
     assert (tmp_path / "run" / "saved_model" / "saved_model.pb").exists()
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", SOME_MODELS)
 def test_every_model_learns_pairs_by_heart(model: str, pairs: list[str], tmp_path: Path) -> None:
     plain = [
         "train.epochs=100", "train.learning_rate=0.01", "train.average=null", "train.patience=null",
@@ -62,14 +62,19 @@ def test_every_model_learns_pairs_by_heart(model: str, pairs: list[str], tmp_pat
     [
         ["task.decoder.attention=none", "task.decoder.tied=false"],
         ["task.decoder.attention=additive", "task.decoder.input_feeding=true"],
-        ["task.decoder.attention=dot", "model.layers=2", "model.residual=true"],
         ["task.vocabulary=joint", "decode=greedy"],
-        ["task.sampling.schedule=linear", "task.sampling.steps=2", "task.sampling.floor=0"],
-        ["decode.answers=3", "decode.coverage_penalty=0.2", "decode.no_repeat_ngram=2"],
-        ["decode=sample", "decode.answers=2", "decode.top_k=5"],
         ["decode.replace_unknown=true", "task.text.minimum_count=40"],
-        ["task.text.tokens=character", "train.evaluate_every=2"],
-        ["train.precision=mixed_bfloat16", "train.accumulate=2"],
+        ["decode=sample", "decode.answers=2", "decode.top_k=5"],
+        *(
+            pytest.param(options, marks=pytest.mark.slow)
+            for options in (
+                ["task.decoder.attention=dot", "model.layers=2", "model.residual=true"],
+                ["task.sampling.schedule=linear", "task.sampling.steps=2", "task.sampling.floor=0"],
+                ["decode.answers=3", "decode.coverage_penalty=0.2", "decode.no_repeat_ngram=2"],
+                ["task.text.tokens=character", "train.evaluate_every=2"],
+                ["train.precision=mixed_bfloat16", "train.accumulate=2"],
+            )
+        ),
     ],
     ids=lambda options: options[0],
 )
