@@ -16,6 +16,8 @@ places. (At the same place, weights agree to 1e-5 after six updates.)
 Decoding: test sentences a second, in batches sorted by length, greedily and with a beam of 5.
 PyTorch first learns for some updates more, so that answers end as sentences do, and ours takes its
 weights. Beam searches differ in when a hypothesis counts as finished, and so in some answers.
+
+The output layer is the same matrix product for all: its share bounds what decoding can gain.
 """
 
 from __future__ import annotations
@@ -174,6 +176,49 @@ def decoding(sentences: Sentences, systems: Mapping[str, System], count: int, si
     )
 
 
+def output_layer(sentences: Sentences, ours: Any, size: int) -> None:
+    """Prints how much of a step of ours is the output layer and the choice of the best pieces."""
+    import tensorflow as tf
+
+    from models.selection import largest
+
+    decoder, rows = ours.model.decoder, []
+    columns = sentences.test.gather(sentences.test_plan(size)[0])
+    inputs = ours.batch(columns).inputs
+    memory, state = ours.model.encode(
+        tf.constant(inputs["source_tokens"]), tf.constant(inputs["source_tokens_length"])
+    )
+    bias = np.zeros(ours.codec.spec.sizes["target_tokens"], np.float32)
+    for title, beams in SEARCHES.items():
+        ids = tf.ones([len(inputs["source_tokens"]), beams], tf.int32)
+        states = tf.nest.map_structure(
+            lambda x, beams=beams: tf.repeat(x[:, tf.newaxis], beams, 1), state
+        )
+        readout = tf.random.stateless_normal([ids.shape[0] * beams, decoder.readout_width], [0, 1])
+        whole = tf.function(
+            lambda ids, states, beams=beams: largest(
+                tf.reshape(decoder.step(ids, states, memory)[0], [-1, len(bias)]), beams, bias
+            )
+        )
+        output = tf.function(
+            lambda readout, beams=beams: largest(decoder.logits(readout), beams, bias)
+        )
+        calls: dict[str, Call] = {
+            "step": lambda _, f=whole, i=ids, s=states: f(i, s),
+            "output": lambda _, f=output, r=readout: f(r),
+        }
+        for call in calls.values():
+            call(0)
+        seconds = in_turns(calls, 50, title=title)
+        step = 1e3 * float(np.median(seconds["step"]))
+        rows.append([title, f"{step:.2f}", f"{1 / ratio(seconds['step'], seconds['output']):.0%}"])
+    table(
+        f"Of a step of ours, {size} sentences at once, {len(bias):,} pieces\n{machine()}",
+        ["search", "ms a step", "output layer and choice"],
+        rows,
+    )
+
+
 def _search(system: System, made: Sequence[Any], beams: int, number: int) -> None:
     system.search(made[number], beams)
 
@@ -186,7 +231,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, help="directory with the files of Multi30k")
     parser.add_argument("--full", action="store_true", help="a whole epoch, all test sentences")
-    parser.add_argument("--only", choices=["training", "decoding"])
+    parser.add_argument("--only", choices=["training", "decoding", "output"])
     parser.add_argument("--updates", type=int, default=40, help="timed, without --full")
     parser.add_argument("--taught", type=int, default=300, help="updates before decoding")
     parser.add_argument("--sentences", type=int, default=320, help="decoded, without --full")
@@ -204,9 +249,11 @@ def main() -> None:
         parser.error(str(error))
     systems = systems_of(sentences)
     everything = 10**9
-    if options.only != "decoding":
+    if options.only in (None, "output"):
+        output_layer(sentences, systems[OURS], options.batch_sentences)
+    if options.only in (None, "training"):
         training(sentences, systems, everything if options.full else options.updates // TURN)
-    if options.only != "training":
+    if options.only in (None, "decoding"):
         teach(sentences, systems, options.taught)
         searched = {name: system for name, system in systems.items() if name != PADDED}
         count = everything if options.full else options.sentences
