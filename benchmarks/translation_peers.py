@@ -204,8 +204,8 @@ def output_layer(sentences: Sentences, ours: Any, size: int) -> None:
             lambda readout, beams=beams: largest(decoder.logits(readout), beams, bias)
         )
         calls: dict[str, Call] = {
-            "step": lambda _, f=whole, i=ids, s=states: f(i, s),
-            "output": lambda _, f=output, r=readout: f(r),
+            "step": partial(_asked, whole, (ids, states)),
+            "output": partial(_asked, output, (readout,)),
         }
         for call in calls.values():
             call(0)
@@ -217,6 +217,10 @@ def output_layer(sentences: Sentences, ours: Any, size: int) -> None:
         ["search", "ms a step", "output layer and choice"],
         rows,
     )
+
+
+def _asked(graph: Any, given: Sequence[Any], number: int) -> None:
+    graph(*given)
 
 
 def _search(system: System, made: Sequence[Any], beams: int, number: int) -> None:

@@ -54,6 +54,13 @@ class TextSettings:
     truncate: Literal["head", "tail", "both"]
     model_type: Literal["unigram", "bpe"]
 
+    @property
+    def limit(self) -> str:
+        """What happens to long texts, as a sentence."""
+        where = {"head": "at the beginning", "tail": "at the end", "both": "at both ends"}
+        most = f"{self.max_tokens:,}"
+        return f"Of a text with more than {most} tokens it reads {most}, {where[self.truncate]}."
+
 
 class TextCodec(FieldCodec):
     """Ids: 0 padding, 1 unknown, with markers 2 begin and 3 end, then tokens from frequent to rare.

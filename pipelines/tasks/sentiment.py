@@ -250,8 +250,7 @@ class Sentiment(Task):
         return [
             f"It knows {len(names)} labels ({shown}) and gives one of them to every text, also to "
             "one that none fits, or that is in a language it has not seen.",
-            f"Of a text with more than {self.text.max_tokens:,} tokens it reads so many "
-            f"({self.text.truncate}).",
+            self.text.limit,
         ]
 
     def present(self, answer: dict[str, Any]) -> dict[str, Any]:

@@ -210,8 +210,7 @@ class Translation(WritingTask):
             "it makes of a third is not to be trusted.",
             "It was trained on sentences: give it a longer text sentence by sentence.",
             "What it writes may read well and be wrong: where that matters a person has to check.",
-            f"Of a source with more than {self.text.max_tokens:,} tokens it reads so many "
-            f"({self.text.truncate}).",
+            self.text.limit,
         ]
 
     def present(self, answer: dict[str, Any]) -> dict[str, Any]:
