@@ -100,7 +100,7 @@ def _answers(
     """The model's answers to examples as they were prepared."""
     given = given_inputs(task, codec, inputs)
     tensors = {name: tf.convert_to_tensor(value) for name, value in given.items()}
-    # Of any number of rows, as in the SavedModel: else its graph is optimized, and rounds, otherwise.
+    # Of any number of rows, as it is served: else the graph is optimized, and rounds, otherwise.
     signature = {
         name: tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype)
         for name, tensor in tensors.items()
