@@ -151,6 +151,12 @@ class Source(ABC):
 
         return read_rows(path, {column: column for column in given}, issues)
 
+    def count_given(self, path: Path) -> int | None:
+        """About how many rows `read_given` reads; None if only reading tells."""
+        from pipelines.sources.rows import count_rows
+
+        return count_rows(path)
+
     def given_text(self, text: str, given: Sequence[str]) -> Example:
         """The `given` columns of what is no file: a text, or a line of standard input.
 
@@ -371,6 +377,8 @@ class Task(ABC):
     """What a trained model is for, in a sentence or two, for its model card."""
     example: ClassVar[Mapping[str, str]] = {}
     """Values of the columns in `given` that the model card may show."""
+    explaining: ClassVar[tuple[str, ...]] = ()
+    """What `predict` adds in detail, and a line an answer doesn't show."""
     cleaning: Filter | None = None
     """What keeps examples out that are not to be learnt from."""
 

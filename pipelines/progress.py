@@ -20,16 +20,19 @@ class Terminal(logging.Handler):
 
 
 class Bar:
-    """Counts `unit`s done, of `total` where it is known, with rate and time left.
+    """Counts `unit`s done, of `total` where it is known, with rate and time left; or just counts.
 
     Use as a context manager; `advance` may carry values to show beside the bar.
     """
 
-    def __init__(self, title: str, total: int | None, unit: str, done: int = 0):
+    def __init__(
+        self, title: str, total: int | None, unit: str, done: int = 0, *, shows: bool = True
+    ):
         self.title, self.total, self.unit = title, total, unit
         self.done = self.first = done
         self.shown = ""
-        self.live = sys.stderr.isatty()
+        self.shows = shows
+        self.live = shows and sys.stderr.isatty()
 
     def __enter__(self) -> Bar:
         self.start = self.last_line = time.perf_counter()
@@ -45,7 +48,7 @@ class Bar:
     ) -> None:
         if self.live:
             self.bar.stop()
-        if kind is None:
+        if kind is None and self.shows:
             seconds = time.perf_counter() - self.start
             log.info(
                 "%s: %s %s in %.1f s%s",
@@ -64,7 +67,7 @@ class Bar:
             self.shown = "".join(values)
         if self.live:
             self.bar.update(self.task, completed=self.done, shown=self.shown, rate=self._rate())
-        elif time.perf_counter() - self.last_line > SECONDS_BETWEEN_LINES:
+        elif self.shows and time.perf_counter() - self.last_line > SECONDS_BETWEEN_LINES:
             self.last_line = time.perf_counter()
             log.info("%s", self._line())
 

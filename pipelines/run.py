@@ -167,7 +167,7 @@ FREE = {
     "train": ("train", "evaluate", "export", "decode", "prepare.cache_dir", "data"),
     "evaluate": ("evaluate", "decode", "prepare.cache_dir", "data"),
     "export": ("export", "decode", "prepare.cache_dir", "data"),
-    "predict": ("decode", "data"),
+    "predict": ("data",),
     "serve": ("serve",),
 }
 """By mode, the settings that may differ from a run's own; that the data is still the same data is
@@ -198,15 +198,22 @@ def restored(composed: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
         if last not in source or target.get(last) == source[last]:
             continue
         free = (*FREE.get(values["mode"], ()), "mode", "run", "input", "output")
-        if not any(key == name or key.startswith(f"{name}.") for name in free):
+        if not _among(key, free):
             made = target.get(last)
             made = "another" if isinstance(made, dict) else repr(made)
+            modes = [mode for mode, names in FREE.items() if _among(key, names)]
+            remedy = f"it goes with mode={modes[-1]}" if modes else "start a new run"
             raise UserError(
                 f"{key} can't be changed for {run.directory} with mode={values['mode']}: "
-                f"it was made with {made}; start a new run"
+                f"it was made with {made}; {remedy}"
             )
         target[last] = source[last]
     return saved
+
+
+def _among(key: str, names: Sequence[str]) -> bool:
+    """Whether the key is one of them, or below one."""
+    return any(key == name or key.startswith(f"{name}.") for name in names)
 
 
 def _served(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:

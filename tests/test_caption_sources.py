@@ -511,11 +511,12 @@ def test_a_picture_a_folder_or_a_list_can_be_given(tmp_path: Path) -> None:
     assert names == ["0.png", "1.png", "2.png", "3.png"]
     assert issues == ["bad.jpg: no picture of a known format"]
     listed = tmp_path / "list.txt"
-    listed.write_text(f"{photos}/2.png\n\nphotos/0.png\nnone.png\n{{\n")
+    listed.write_text(f"{{\n{photos}/2.png\n\nphotos/0.png\nnone.png\n")
     names, issues = given(made, listed)
     assert names == [f"{photos}/2.png", "photos/0.png"]
-    assert sorted(issues) == [
-        'list.txt:5: a picture must be a file or {"image": …} as JSON',
+    assert issues == [
+        'list.txt:1: a picture must be a file or {"image": …} as JSON',
+        "list.txt:3: is empty",
         "none.png: there is no such file",
     ]
 
@@ -539,6 +540,7 @@ class Named:
     """Of a task, what predicting needs."""
 
     given = ("image",)
+    explaining = ()
 
     def present(self, answer: dict) -> dict:
         return answer

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -165,7 +166,7 @@ def test_predict_reads_files_and_standard_input_alike(
     assert len(set(outputs)) == 1
 
 
-def test_predict_skips_lines_that_are_no_text(run: Path) -> None:
+def test_predict_says_of_each_line_why_it_has_no_answer(run: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(ROOT / "main.py"), "mode=predict", f"run={run}"],
         input=b"a superb film\n\xff\xfe\x00\n\ncaf\xc3\xa9\n",
@@ -173,11 +174,60 @@ def test_predict_skips_lines_that_are_no_text(run: Path) -> None:
         check=True,
         env={**os.environ, "PYTHONIOENCODING": "ascii"},
     )
-    assert [json.loads(line)["text"] for line in done.stdout.splitlines()] == [
-        "a superb film",
-        "café",
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line.get("text") for line in lines] == ["a superb film", None, None, "café"]
+    assert lines[1] == {"error": "standard input:2: is not valid UTF-8"}
+    assert lines[2] == {"error": "standard input:3: is empty"}
+    assert b"2 of 4 rows have no answer" in done.stderr
+
+
+def test_predict_answers_each_file_of_a_folder(
+    run: Path, command_here: Command, tmp_path: Path
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "b.jsonl").write_text('{"text": "a superb film"}\n{"texts": 1}\n')
+    (folder / "a.csv").write_text("text,id\nan awful film,7\n")
+    (folder / "notes.md").write_text("of no interest")
+    done = command_here("mode=predict", f"run={run}", "input=folder")
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line.get("file") for line in lines] == ["a.csv", "b.jsonl", None]
+    assert lines[2] == {"error": "b.jsonl:2: column 'text' has no value"}
+    (folder / "a.csv").unlink()
+    (folder / "b.jsonl").unlink()
+    done = command_here("mode=predict", f"run={run}", "input=folder")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: input=folder: the folder must hold .csv")
+
+
+def test_predict_killed_at_any_moment_goes_on_to_the_same_answers(
+    run: Path, command_here: Command, tmp_path: Path
+) -> None:
+    rng = random.Random(5)
+    texts = [" ".join(rng.choices(["superb", "awful", "film"], k=k % 9 + 1)) for k in range(60_000)]
+    (tmp_path / "texts.txt").write_text("\n".join([*texts[:30_000], "", *texts[30_000:]]))
+    whole = tmp_path / "whole.jsonl"
+    asked = ["mode=predict", f"run={run}", f"input={tmp_path}/texts.txt"]
+    assert not command_here(*asked, f"output={whole}").returncode
+    answers = [json.loads(line) for line in whole.read_text().splitlines()]
+    assert [answer.get("text", "") for answer in answers] == [
+        *texts[:30_000],
+        "",
+        *texts[30_000:],
     ]
-    assert b"standard input:2" in done.stderr
+
+    output, log = tmp_path / "answers.jsonl", tmp_path / "log"
+    note = tmp_path / "answers.jsonl.partial.json"
+    process = started(*asked, f"output={output}", log=log)
+    wait_for(note.exists, process)
+    kill(process)
+    assert not output.exists(), "it was killed too late to show anything"
+    done = command_here(*asked, f"output={output}")
+    assert "going on after the" in done.stderr
+    assert output.read_bytes() == whole.read_bytes()
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "texts.txt", "whole.jsonl", "answers.jsonl", "log",
+    }  # fmt: skip
 
 
 def test_predict_reads_a_file_of_another_form(

@@ -44,12 +44,15 @@ class Pictures(Source):
                 raise UserError(f"{path} must hold pictures ({', '.join(ENDINGS)}); it has none")
             files: Iterable[Named] = ((file.name, reader(file)) for file in found)
         elif extension(path) in LISTS:
-            files = _listed(path, issues)
+            files = _listed(path)
         else:
             yield {"image": _usable(path.name, reader(path))}
             return
         for content in whole(files, issues):
             yield {"image": content}
+
+    def count_given(self, path: Path) -> int | None:
+        return sum(1 for _ in path.iterdir()) if path.is_dir() else super().count_given(path)
 
     def given_text(self, text: str, given: Sequence[str]) -> Example:
         """A file's name, or {"image": its name or {"b64": its bytes}} as JSON."""
@@ -73,6 +76,8 @@ def reader(path: Path) -> Callable[[], bytes]:
 def _named(text: str, folder: Path) -> Named:
     """Of a line; names are relative to the current folder, or else to `folder`."""
     value: Any = text.strip()
+    if not value:
+        raise UserError("is empty")
     if value.startswith("{"):
         try:
             value = json.loads(value)["image"]
@@ -88,13 +93,21 @@ def _named(text: str, folder: Path) -> Named:
     return str(value), reader(path if path.exists() else folder / path)
 
 
-def _listed(path: Path, issues: RowIssues) -> Iterator[Named]:
+def _listed(path: Path) -> Iterator[Named]:
     for number, line in enumerate(read_lines(path), 1):
-        if line.strip():
-            try:
-                yield _named(line, path.parent)
-            except UserError as error:
-                issues.add(f"{path.name}:{number}", str(error))
+        try:
+            yield _named(line, path.parent)
+        except UserError as error:
+            yield f"{path.name}:{number}", _unreadable(str(error))
+
+
+def _unreadable(reason: str) -> Callable[[], bytes]:
+    """In place of how to get a file's bytes."""
+
+    def read() -> bytes:
+        raise UserError(reason)
+
+    return read
 
 
 def whole(files: Iterable[Named], issues: RowIssues) -> Iterator[FileBytes]:
@@ -124,6 +137,8 @@ def _usable(name: str, read: Callable[[], bytes]) -> FileBytes:
 def _content(name: str, read: Callable[[], bytes]) -> FileBytes | str:
     try:
         content = read()
+    except UserError as error:
+        return str(error)
     except FileNotFoundError:
         return "there is no such file"
     except OSError as error:

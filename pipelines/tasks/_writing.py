@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 EXPLAINED = 6
 """Answers whose attention the report draws."""
 
-EXPLAINING = ("tokens", "source_tokens", "attention")
-"""What `predict` adds in detail."""
-
 
 @settings
 class WritingTask(Task):
@@ -50,6 +47,7 @@ class WritingTask(Task):
 
     decodes: ClassVar[bool] = True
     stratify: ClassVar[str | None] = None
+    explaining: ClassVar[tuple[str, ...]] = ("tokens", "source_tokens", "attention")
 
     def check(self, decode: SearchSettings) -> None:
         if self.embedding.vectors is not None:
@@ -115,10 +113,6 @@ class WritingTask(Task):
 
     def answers(self, predictions: Mapping[str, Any], codec: Codec) -> dict[str, Any]:
         return dict(predictions)
-
-    def present(self, answer: dict[str, Any]) -> dict[str, Any]:
-        """Without what explains it."""
-        return {name: value for name, value in answer.items() if name not in EXPLAINING}
 
     def explained(
         self,

@@ -14,6 +14,7 @@ from pipelines.sources.rows.reading import (
     check_exists,
     check_file,
     column_names,
+    count_rows,
     delimiter_meant,
     read_rows,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "check_exists",
     "check_file",
     "column_names",
+    "count_rows",
     "delimiter_meant",
     "extension",
     "label_text",

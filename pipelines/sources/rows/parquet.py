@@ -24,6 +24,10 @@ def parquet_columns(path: Path) -> list[str]:
     return file.schema_arrow.names
 
 
+def parquet_rows(path: Path) -> int:
+    return _open(path).metadata.num_rows
+
+
 def parquet_records(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, Sequence[Any]]]:
     """The row's number, from 1, and its values in the order of `columns`; None for null."""
     import pyarrow as pa

@@ -18,7 +18,7 @@ from pipelines.sources.rows.delimited import (
 )
 from pipelines.sources.rows.json_lines import json_columns, json_records
 from pipelines.sources.rows.lines import COMPRESSIONS, extension, read_lines
-from pipelines.sources.rows.parquet import parquet_columns, parquet_records
+from pipelines.sources.rows.parquet import parquet_columns, parquet_records, parquet_rows
 from pipelines.sources.rows.values import usable_rows
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
@@ -27,6 +27,7 @@ _PARQUET = (".parquet", ".pq")
 _PLAIN = (".txt",)
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
 """Common delimiters, and words for them that need no quoting on a command line."""
+_QUICKLY_READ = 4 << 30
 EXTENSIONS = (*_DELIMITERS, *_JSON_LINES, *_PARQUET, *_PLAIN)
 
 
@@ -79,6 +80,16 @@ def read_rows(
     else:
         records = enumerate(((line,) for line in read_lines(path)), 1)
     return usable_rows(records, columns, issues, labels=labels, where=path.name)
+
+
+def count_rows(path: Path) -> int | None:
+    """Of Parquet, the rows; of text, the lines; None if that would take long to find out."""
+    if extension(path) in _PARQUET:
+        return parquet_rows(path)
+    if path.suffix.lower() in COMPRESSIONS or path.stat().st_size > _QUICKLY_READ:
+        return None
+    with path.open("rb") as file:
+        return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
 
 
 def column_names(path: Path, *, delimiter: str | None = None, quoting: bool = True) -> list[str]:
