@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# A module's tests share what is slow to make, so they stay together.
+TESTS := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 .PHONY: run test test-slow lint format bench clean
 
@@ -10,10 +12,10 @@ run: $(READY)            ## the main job: a GRU on the embedded movie reviews
 	$(BIN)/python main.py task=sentiment model=gru
 
 test: $(READY)           ## the test suite
-	$(BIN)/python -m pytest
+	$(TESTS)
 
 test-slow: $(READY)      ## and the tests that take long
-	$(BIN)/python -m pytest --slow
+	$(TESTS) --slow
 
 lint: $(READY)           ## style and types
 	$(BIN)/ruff check .

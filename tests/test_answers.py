@@ -49,9 +49,14 @@ def test_what_was_answered_before_a_kill_is_kept_and_not_asked_again(tmp_path: P
 
 def test_an_interruption_keeps_the_answers_and_says_so(tmp_path: Path) -> None:
     path = tmp_path / "answers.jsonl"
-    with pytest.raises(KeyboardInterrupt, match="after 1 answers"), opened(str(path), "a") as file:
-        file.write(LINES[:1])
-        raise KeyboardInterrupt
+
+    def stopped() -> None:
+        with opened(str(path), "a") as file:
+            file.write(LINES[:1])
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt, match="after 1 answers"):
+        stopped()
     with opened(str(path), "a") as file:
         assert file.done == 1
 
