@@ -32,7 +32,9 @@ def start(composed: DictConfig) -> None:
 
 
 def main() -> None:
-    """Runs the command line. Exits with 0, 1 for a mistake or a failure, 130 if it was stopped."""
+    """Runs the command line. Exits with 0, 1 for a mistake or a failure, 128 and more if a
+    signal stopped it: 130 for Ctrl-C, 143 for SIGTERM.
+    """
     register_resolvers()
     # Hydra then lets exceptions through, so that each is told once and in our words.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
@@ -50,7 +52,9 @@ def _one_line_errors() -> Iterator[None]:
         yield
     except KeyboardInterrupt as interruption:
         print(f"\n{interruption}" if str(interruption) else "\nstopped", file=sys.stderr)
-        sys.exit(130)
+        from pipelines.interruption import exit_code
+
+        sys.exit(exit_code(interruption))
     except UserError as error:
         sys.exit(f"error: {error}")
     except BrokenPipeError:

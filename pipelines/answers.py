@@ -20,6 +20,7 @@ from typing import IO, Any, Protocol
 
 from pipelines.cache import sync
 from pipelines.contracts import UserError
+from pipelines.interruption import Stopped, number
 from pipelines.run import written_whole
 
 CHUNK = 10_000
@@ -143,9 +144,9 @@ def opened(output: str | None, about: str) -> Iterator[Answers]:
     with Partial(path, about) as partial:
         try:
             yield partial
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             told = f"stopped after {partial.done:,} answers: the same command goes on after them"
-            raise KeyboardInterrupt(told) from None
+            raise Stopped(told, number(stop)) from None
         partial.finish()
 
 

@@ -14,6 +14,10 @@ from pipelines.contracts import UserError
 from pipelines.run import written_whole
 
 
+class DamagedError(UserError):
+    """A checkpoint isn't whole, or isn't there."""
+
+
 def save(path: Path, variables: Mapping[str, Sequence[Any]], state: Mapping[str, Any]) -> None:
     """Variables by group, in order, and a JSON-able state."""
     arrays = {
@@ -29,7 +33,8 @@ def save(path: Path, variables: Mapping[str, Sequence[Any]], state: Mapping[str,
 def restore(path: Path, variables: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
     """Assigns the groups given, which must be those saved or some of them. Returns the state.
 
-    UserError if the file is damaged or of a model of another shape; then nothing was assigned.
+    Each array's checksum (the archive's CRC-32) is verified. DamagedError if the file is missing or
+    damaged, UserError if it is of a model of another shape; then nothing was assigned.
     """
     try:
         with np.load(path) as saved:
@@ -40,11 +45,11 @@ def restore(path: Path, variables: Mapping[str, Sequence[Any]]) -> dict[str, Any
                 for index, variable in enumerate(members)
             ]
     except FileNotFoundError:
-        raise UserError(
+        raise DamagedError(
             f"{path} is missing, without which training can't go on: start a new run"
         ) from None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(
+        raise DamagedError(
             f"{path} is damaged or of another model ({error}): delete it, or start anew"
         ) from None
     for variable, value in pairs:

@@ -377,8 +377,6 @@ class Task(ABC):
     """What a trained model is for, in a sentence or two, for its model card."""
     example: ClassVar[Mapping[str, str]] = {}
     """Values of the columns in `given` that the model card may show."""
-    explaining: ClassVar[tuple[str, ...]] = ()
-    """What `predict` adds in detail, and a line an answer doesn't show."""
     cleaning: Filter | None = None
     """What keeps examples out that are not to be learnt from."""
 
@@ -457,7 +455,10 @@ class Task(ABC):
         """Graph code: predictions to what a person reads (label words, text), each (B, ...)."""
 
     def present(self, answer: dict[str, Any]) -> dict[str, Any]:
-        """One example's answer, as plain values, in the form that reads best as JSON."""
+        """One example's answer in the form that reads best as JSON.
+
+        Values are plain, but for arrays of two axes and more.
+        """
         return answer
 
     def cores(self, model: keras.Model, codec: Codec, decode: SearchSettings) -> dict[str, Core]:

@@ -1,4 +1,8 @@
-"""Ctrl-C and SIGTERM: asked once, the work ends at the next safe point; asked twice, at once."""
+"""Ctrl-C and signals: asked once, the work ends at the next safe point; asked twice, at once.
+
+SIGTERM is what job managers send before they end a job, SIGUSR1 what Slurm can be told to send some
+time before (sbatch --signal=USR1@60).
+"""
 
 from __future__ import annotations
 
@@ -6,16 +10,36 @@ import signal
 from types import FrameType, TracebackType
 from typing import Any
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal asked to stop, and all is saved. The message says how to go on."""
+
+    def __init__(self, message: str = "", number: int = signal.SIGINT):
+        super().__init__(message)
+        self.number = number
+
+
+def exit_code(interruption: KeyboardInterrupt) -> int:
+    """128 and the signal's number, as shells and job managers have it: 130 Ctrl-C, 143 SIGTERM."""
+    return 128 + number(interruption)
+
+
+def number(interruption: KeyboardInterrupt) -> int:
+    """Of the signal."""
+    return interruption.number if isinstance(interruption, Stopped) else signal.SIGINT
+
 
 class Interruption:
-    """While it is entered, a signal sets `requested` instead of raising, unless it comes again."""
+    """While it is entered, the first signal becomes `requested` instead of raising."""
 
     def __init__(self) -> None:
-        self.requested = False
+        self.requested: int | None = None
 
     def __enter__(self) -> Interruption:
         self.previous: dict[int, Any] = {}
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in SIGNALS:
             try:
                 self.previous[number] = signal.signal(number, self._handle)
             except ValueError:  # not the main thread: signals are somebody else's
@@ -32,15 +56,16 @@ class Interruption:
             signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
-            raise KeyboardInterrupt
-        self.requested = True
+        if self.requested is not None:
+            raise Stopped(number=number)
+        self.requested = number
 
 
 def terminate_like_ctrl_c() -> None:
-    """Makes SIGTERM raise KeyboardInterrupt, so that what is half-written is cleaned up."""
+    """Makes the other signals raise KeyboardInterrupt too, so that what is half-written goes."""
 
     def handle(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
+        raise Stopped(number=number)
 
-    signal.signal(signal.SIGTERM, handle)
+    for number in SIGNALS[1:]:
+        signal.signal(number, handle)

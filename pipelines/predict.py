@@ -214,16 +214,21 @@ class _Model:
 
         given = self._task.given
         said = self._answer(**{name: tf.constant([row[name] for row in rows]) for name in given})
-        # A column at a time: a call a value would take longer than the model.
+        arrays = {name: value.numpy() for name, value in said.items()}
+        # A column at a time: a call a value would take longer than the model. What explains an
+        # answer, such as attention, is large, and hardly ever told.
         columns: dict[str, Any] = {
-            name: plain(value.numpy())
-            for name, value in said.items()
-            if name not in self._task.explaining
+            name: a if a.ndim > 2 else plain(a) for name, a in arrays.items()
         }
         return [
             {
                 **{name: shown(value) for name, value in row.items()},
-                **self._task.present({name: values[i] for name, values in columns.items()}),
+                **self._told({name: values[i] for name, values in columns.items()}),
             }
             for i, row in enumerate(rows)
         ]
+
+    def _told(self, answer: dict[str, Any]) -> dict[str, Any]:
+        from pipelines.ask import plain
+
+        return {name: plain(value) for name, value in self._task.present(answer).items()}

@@ -2,7 +2,7 @@
 
 .hydra/ config.yaml   what was asked for
 codec/                what was fitted on data
-checkpoints/          last.npz (to resume), best.npz (to keep)
+checkpoints/          last.npz (to resume), older ones last.1.npz ..., best.npz (to keep)
 history.jsonl         a line an evaluation
 model.keras saved_model/ exports/ metrics.json report.html plots/ tensorboard/
 predictions.jsonl     for people; predictions.npz for a later run to be compared with
@@ -38,6 +38,9 @@ SPLITS = ("train", "validation", "test")
 ADDED_TO = ("seconds", "memory", "throughput")
 """What several stages measure a part of, each under names of its own."""
 
+KINDS = ("name", "format", "strategy")
+"""Settings that say which others there are beside them."""
+
 ASIDE = ".old."
 """Before the name of a directory that another one is about to replace."""
 
@@ -61,6 +64,10 @@ class Run:
         self.kept_predictions = self.directory / "predictions.npz"
         self.report = self.directory / "report.html"
         self.tensorboard = self.directory / "tensorboard"
+
+    def checkpoint(self, age: int) -> Path:
+        """The last one that was saved (0), the one before it (1), ..."""
+        return self.last.with_name(f"last.{age}.npz") if age else self.last
 
     def kept(self, step: int) -> Path:
         """The weights of an update that is among the best."""
@@ -278,6 +285,18 @@ def load_model(run: Run) -> keras.Model:
         ) from None
 
 
+def _completed(saved: dict[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
+    """With settings that there weren't yet when the run was made, as they are by default."""
+    if any(saved.get(key) != asked.get(key) for key in KINDS):
+        return saved
+    return {
+        key: _completed(saved[key], value)
+        if isinstance(value, dict) and isinstance(saved.get(key), dict)
+        else saved.get(key, value)
+        for key, value in asked.items()
+    }
+
+
 def _saved_config(run: Run, asked: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a run; how it is served is none of them."""
     try:
@@ -285,6 +304,7 @@ def _saved_config(run: Run, asked: Mapping[str, Any]) -> dict[str, Any]:
         if not isinstance(saved, dict):
             raise UserError("it holds no settings")
         saved["serve"] = asked["serve"]
+        saved = _completed(saved, asked)
         parse(saved)
     except NotADirectoryError:
         raise UserError(f"run={run.directory} is not a run's directory: it is a file") from None

@@ -30,6 +30,10 @@ class PrepareSettings:
     cache_dir: str
 
 
+MOST_KEPT = 10
+"""Checkpoints at a time."""
+
+
 @settings
 class TrainSettings:
     """How a model is fitted; see pipelines/train.py.
@@ -46,6 +50,7 @@ class TrainSettings:
                       better than the best alone.
     monitor           validation score that decides which weights are kept.
     patience          evaluations without improvement before training stops.
+    checkpoints       so many of the last ones are kept, should the newest be damaged.
     evaluate_every    updates between evaluations; null for the end of each epoch.
     """
 
@@ -69,6 +74,7 @@ class TrainSettings:
     patience: Count | None
     evaluate_every: Count | None
     checkpoint_seconds: Positive
+    checkpoints: Annotated[int, Field(ge=1, le=MOST_KEPT)]
     precision: Literal["float32", "mixed_bfloat16"]
     deterministic: bool
     tensorboard: bool

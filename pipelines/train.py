@@ -12,7 +12,9 @@ import itertools
 import json
 import logging
 import math
+import os
 import shlex
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,30 +22,27 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from models.seeds import stream
 from pipelines import checkpoint
 from pipelines.batches import Plan, assemble, padding_share, plan
 from pipelines.contracts import Batch, Codec, Split, Task, UserError
+from pipelines.curves import Curves
 from pipelines.evaluate import predict_split
-from pipelines.interruption import Interruption
+from pipelines.interruption import Interruption, Stopped
 from pipelines.optimization import Averaged, Learner
 from pipelines.progress import Bar
 from pipelines.run import Run, written_whole
-from pipelines.settings import TrainSettings
+from pipelines.settings import MOST_KEPT, TrainSettings
 
 log = logging.getLogger(__name__)
-
-
-class Interrupted(KeyboardInterrupt):
-    """Training was asked to stop and everything is saved; the message says how to go on."""
 
 
 @dataclass
 class State:
     """Where training stands. `batch` is the next batch of `epoch`, both from 0.
 
+    seconds, saving  of training and, beside that, of writing checkpoints until the last one.
     kept  score and update of the checkpoints that may be averaged, the best first.
     """
 
@@ -54,6 +53,7 @@ class State:
     best_step: int = 0
     stale: int = 0
     seconds: float = 0.0
+    saving: float = 0.0
     finished: bool = False
     kept: list[tuple[float, int]] = dataclasses.field(default_factory=list)
     history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
@@ -74,14 +74,13 @@ def train(
     """Fits the model and leaves it with its best weights, which are saved as model.keras too.
 
     predict(batch) gives predictions, as in `evaluate`. Goes on from the run's last checkpoint.
-    Returns where it ended, and throughput and padding for metrics.json. Raises Interrupted when a
+    Returns where it ended, and throughput and padding for metrics.json. Raises Stopped when a
     signal asked to stop; UserError when the loss is no longer finite.
     """
     training = _Training(
         task, model, splits, codec, settings, predict, evaluation_tokens, seed, run
     )
-    if run.last.exists():
-        training.resume()
+    training.resume()
     with Interruption() as interruption:
         while not training.state.finished:
             training.epoch(interruption)
@@ -117,9 +116,7 @@ class _Training:
         expected = settings.epochs * self.steps_per_epoch
         total = min(expected, settings.max_steps or expected)
         self.learner = Learner(self.task, model, codec, settings, total)
-        self.writer = (
-            tf.summary.create_file_writer(str(run.tensorboard)) if settings.tensorboard else None
-        )
+        self.curves = Curves(run.tensorboard) if settings.tensorboard else None
         self.clock = time.perf_counter()
         self.saved_at = self.clock
 
@@ -134,12 +131,29 @@ class _Training:
         )
 
     def resume(self) -> None:
-        saved = checkpoint.restore(self.run.last, self.learner.state_variables())
+        """Goes on from the newest checkpoint that is whole, if there is any."""
+        saved = self._saved()
+        if saved is None:
+            return
         self.state = State(**saved)
+        if self.curves is not None:
+            self.curves.start_over(self.state.history)
         # The settings may have changed since: more epochs, or more patience.
         self.state.finished = self._is_finished()
         if not self.state.finished:
             log.info("Going on at epoch %d, update %d.", self.state.epoch + 1, self.state.step)
+
+    def _saved(self) -> dict[str, Any] | None:
+        """The state of that checkpoint, whose variables are assigned."""
+        ages = [age for age in range(MOST_KEPT) if self.run.checkpoint(age).exists()]
+        for age in ages:
+            try:
+                return checkpoint.restore(self.run.checkpoint(age), self.learner.state_variables())
+            except checkpoint.DamagedError as error:
+                if age == ages[-1]:
+                    raise
+                log.warning("%s. Going on from the checkpoint before.", error)
+        return None
 
     def epoch(self, interruption: Interruption) -> None:
         """From the state's batch to the epoch's end, with the evaluations that fall due."""
@@ -158,17 +172,17 @@ class _Training:
                     self._evaluate(order, rate)
                 if last or state.finished:
                     break
-                if interruption.requested:
+                if interruption.requested is not None:
                     self.save()
-                    raise self._interrupted()
+                    raise self._stopped(interruption)
                 if time.perf_counter() - self.saved_at > settings.checkpoint_seconds:
                     self.save()
         if state.batch >= len(order):
             state.epoch, state.batch = state.epoch + 1, 0
         state.finished = self._is_finished()
         self.save()
-        if interruption.requested and not state.finished:
-            raise self._interrupted()
+        if interruption.requested is not None and not state.finished:
+            raise self._stopped(interruption)
 
     def _updates(self, order: Plan, first: int) -> Iterator[list[Batch]]:
         pending: list[Batch] = []
@@ -286,11 +300,8 @@ class _Training:
         with written_whole(self.run.history) as temporary:
             lines = [json.dumps(entry) for entry in self.state.history]
             temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        if self.writer is not None:
-            with self.writer.as_default(step=self.state.step):
-                for key, value in row.items():
-                    tf.summary.scalar(key.replace(".", "/"), value)
-            self.writer.flush()
+        if self.curves is not None:
+            self.curves.add(row)
         shown = ", ".join(
             f"{key.partition('.')[2] or key} {value:.4f}"
             for key, value in row.items()
@@ -299,19 +310,24 @@ class _Training:
         log.info("update %d: train loss %.4f; validation %s", row["step"], row["train.loss"], shown)
 
     def save(self) -> None:
-        """The state as of now. The clock stands still while evaluating or saving."""
+        """The state as of now, beside older ones. The clock stands still meanwhile."""
         now = time.perf_counter()
         self.state.seconds += now - self.clock
+        for age in reversed(range(1, self.settings.checkpoints)):
+            if (newer := self.run.checkpoint(age - 1)).exists():
+                os.replace(newer, self.run.checkpoint(age))
         checkpoint.save(
             self.run.last, self.learner.state_variables(), dataclasses.asdict(self.state)
         )
         self.clock = self.saved_at = time.perf_counter()
+        self.state.saving += self.clock - now
 
-    def _interrupted(self) -> Interrupted:
-        return Interrupted(
+    def _stopped(self, interruption: Interruption) -> Stopped:
+        told = (
             f"Stopped at update {self.state.step}; everything is saved. "
             f"To go on: python main.py mode=train run={shlex.quote(str(self.run.directory))}"
         )
+        return Stopped(told, interruption.requested or signal.SIGINT)
 
     def facts(self) -> dict[str, Any]:
         """Of one epoch's plan: positions that are padding, and what a second of training covers."""
@@ -320,6 +336,7 @@ class _Training:
         seconds = max(self.state.seconds, 1e-9)
         return {
             "padding": {"train": share},
+            "saving": {"share_of_training": self.state.saving / seconds},
             "throughput": {
                 "train.examples_per_second": len(self.lengths) * epochs / seconds,
                 "train.tokens_per_second": float(self.lengths.sum()) * epochs / seconds,

@@ -57,6 +57,19 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield cache
 
 
+@pytest.fixture(autouse=True)
+def as_imprecise_as_ever() -> Iterator[None]:
+    """A run with train.deterministic=true must not change the bits of what comes after it.
+
+    TensorFlow offers no way back: a process trains one model.
+    """
+    yield
+    if "tensorflow" in sys.modules:
+        from tensorflow.python.framework import config
+
+        config.disable_op_determinism()
+
+
 GOOD = ["great", "lovely", "superb", "moving", "funny", "brilliant"]
 BAD = ["awful", "boring", "dull", "terrible", "weak", "clumsy"]
 PLAIN = ["the", "film", "was", "a", "story", "of", "people", "in", "town", "and", "its", "music"]

@@ -540,7 +540,6 @@ class Named:
     """Of a task, what predicting needs."""
 
     given = ("image",)
-    explaining = ()
 
     def present(self, answer: dict) -> dict:
         return answer

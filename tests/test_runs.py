@@ -299,15 +299,82 @@ def test_a_run_killed_in_any_stage_goes_on_to_the_same_weights_to_the_last_bit(
         assert not half_written(directory)
 
 
-def test_sigterm_saves_and_says_how_to_go_on(quick: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_saves_and_says_how_to_go_on(
+    quick: list[str], tmp_path: Path, number: signal.Signals
+) -> None:
     directory, log = tmp_path / "stopped", tmp_path / "log"
     process = started(*quick, f"hydra.run.dir={directory}", "train.epochs=100000", log=log)
     wait_for((directory / "history.jsonl").exists, process)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=60) == 130
+    process.send_signal(number)
+    assert process.wait(timeout=60) == 128 + number
     assert f"mode=train run={directory}" in log.read_text()
     assert "Traceback" not in log.read_text()
     assert (directory / "checkpoints" / "last.npz").exists()
+
+
+def flipped(content: bytes) -> bytes:
+    """With one bit changed in the middle, where the weights are."""
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+@pytest.mark.parametrize("damage", [lambda c: c[: len(c) // 2], lambda _: b"", flipped])
+def test_a_damaged_checkpoint_is_told_and_the_one_before_leads_to_the_same_weights(
+    run: Path, copy: Path, command_here: Command, damage: Callable[[bytes], bytes]
+) -> None:
+    last, before = (Run(copy).checkpoint(age) for age in (0, 1))
+    assert before.exists()
+    last.write_bytes(damage(last.read_bytes()))
+    done = command_here("mode=train", f"run={copy}", *FEW_STAGES)
+    assert done.returncode == 0, done.stderr
+    assert f"{last} is damaged" in done.stderr
+    assert "Going on from the checkpoint before" in done.stderr
+    assert "Going on at epoch 2" in done.stderr
+    assert same_weights(run, copy)
+    assert history(run) == history(copy)
+    assert curve(copy) == [row["step"] for row in history(copy)]
+
+
+def curve(directory: Path) -> list[int]:
+    """The updates at which TensorBoard shows a loss."""
+    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+
+    return sorted(
+        event.step
+        for path in (directory / "tensorboard").glob("events.*")
+        for event in EventFileLoader(str(path)).Load()
+        for value in event.summary.value
+        if value.tag == "train/loss"
+    )
+
+
+def test_no_more_checkpoints_are_kept_than_asked_for(
+    quick: list[str], command_here: Command, tmp_path: Path
+) -> None:
+    asked = ["train.checkpoints=3", "train.checkpoint_seconds=0.000001", *FEW_STAGES]
+    done = command_here(*quick, *asked, f"hydra.run.dir={tmp_path}/run")
+    assert done.returncode == 0, done.stderr
+    made = Run(tmp_path / "run")
+    kept = sorted(path.name for path in made.last.parent.glob("last*"))
+    assert kept == ["last.1.npz", "last.2.npz", "last.npz"]
+    steps = []
+    for age in range(3):
+        with np.load(made.checkpoint(age)) as file:
+            steps.append(json.loads(file["state"].tobytes())["step"])
+    # The one before was of the epoch's last update, too: saved with it, and at the epoch's end.
+    assert steps == sorted(steps, reverse=True)
+    assert read(made.directory)["saving"]["share_of_training"] > 0
+
+
+def test_a_run_from_before_a_setting_existed_is_used_with_its_default(
+    copy: Path, command_here: Command
+) -> None:
+    text = (copy / "config.yaml").read_text()
+    assert "  checkpoints: 2\n" in text
+    (copy / "config.yaml").write_text(text.replace("  checkpoints: 2\n", ""))
+    done = command_here("mode=predict", f"run={copy}", "input=a superb film")
+    assert done.returncode == 0, done.stderr
 
 
 def test_more_epochs_go_on_where_the_run_ended(copy: Path, command_here: Command) -> None:
@@ -411,7 +478,6 @@ def of_another_run(content: bytes) -> bytes:
             "best.npz is damaged or of another model",
         ),
         ("checkpoints/best.npz", missing, "train", "best.npz is missing"),
-        ("checkpoints/last.npz", garbled, "train", "last.npz is damaged"),
         ("metrics.json", cut, "evaluate", "metrics.json is damaged"),
         ("metrics.json", garbled, "train", "metrics.json is damaged"),
         ("history.jsonl", garbled, "evaluate", "history.jsonl is damaged"),

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 EXPLAINED = 6
 """Answers whose attention the report draws."""
 
+EXPLAINING = ("tokens", "source_tokens", "attention")
+"""What `predict` adds in detail."""
+
 
 @settings
 class WritingTask(Task):
@@ -47,7 +50,6 @@ class WritingTask(Task):
 
     decodes: ClassVar[bool] = True
     stratify: ClassVar[str | None] = None
-    explaining: ClassVar[tuple[str, ...]] = ("tokens", "source_tokens", "attention")
 
     def check(self, decode: SearchSettings) -> None:
         if self.embedding.vectors is not None:
@@ -113,6 +115,10 @@ class WritingTask(Task):
 
     def answers(self, predictions: Mapping[str, Any], codec: Codec) -> dict[str, Any]:
         return dict(predictions)
+
+    def present(self, answer: dict[str, Any]) -> dict[str, Any]:
+        """Without what explains it."""
+        return {name: value for name, value in answer.items() if name not in EXPLAINING}
 
     def explained(
         self,
