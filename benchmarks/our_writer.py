@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.codecs.text import BEGIN, END, PAD, UNKNOWN
-
 
 class OurWriter:
     """The project's own task, model, update and search.
@@ -52,24 +50,16 @@ class OurWriter:
     def _traced(self, beams: int) -> Any:
         import tensorflow as tf
 
-        from models.decoding import search
         from pipelines.graphs import given_specs
+        from pipelines.writing import searched
 
         settings = self.config.decode.quick() if beams == 1 else self.config.decode
 
         @tf.function(input_signature=[given_specs(self.config.task, self.codec)])
         def answers(given: Mapping[str, tf.Tensor]) -> tf.Tensor:
             memory, state = self.config.task.read(self.model, given)
-            found = search(
-                self.model.decoder.step,
-                state,
-                memory,
-                settings=settings,
-                begin=BEGIN,
-                end=END,
-                forbidden=(PAD, UNKNOWN, BEGIN),
-                source_length=self.lengths(given),
-            )
+            length = self.lengths(given)
+            found = searched(self.model.decoder, memory, state, settings, source_length=length)
             return found.ids[:, 0]
 
         return answers

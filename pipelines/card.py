@@ -14,11 +14,12 @@ from typing import Any
 import jinja2
 import tensorflow as tf
 from google.protobuf.message import DecodeError
-from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow.core.framework.types_pb2 import DataType
 
 from pipelines.contracts import Codec, Table, Task, UserError
 from pipelines.metrics.wording import label, number
 from pipelines.run import Run, written_whole
+from pipelines.saved_models import signature_definitions
 from pipelines.tables import evaluated, exports_table, score_columns, score_rows
 
 
@@ -59,25 +60,24 @@ def write_card(run: Run, task: Task, codec: Codec, title: str) -> None:
 
 def read_signatures(saved_model: Path) -> dict[str, tuple[dict[str, str], dict[str, str]]]:
     """Inputs and outputs by signature, such as {"text": "string (?)"}; loads no graph."""
-    saved = saved_model_pb2.SavedModel()
     try:
-        saved.ParseFromString((saved_model / "saved_model.pb").read_bytes())
+        definitions = signature_definitions(saved_model)
     except DecodeError:
         raise UserError(f"{saved_model} is damaged: make it again with mode=export") from None
-    definitions = saved.meta_graphs[0].signature_def
     return {
-        name: (_tensors(definitions[name].inputs), _tensors(definitions[name].outputs))
-        for name in sorted(definitions)
+        name: (_tensors(definition["inputs"]), _tensors(definition["outputs"]))
+        for name, definition in definitions.items()
         if not name.startswith("__")
     }
 
 
 def _tensors(tensors: Mapping[str, Any]) -> dict[str, str]:
     described = {}
-    for name in sorted(tensors):
-        axes = ["?" if dim.size < 0 else str(dim.size) for dim in tensors[name].tensor_shape.dim]
-        shape = "any shape" if tensors[name].tensor_shape.unknown_rank else f"({', '.join(axes)})"
-        described[name] = f"{tf.dtypes.as_dtype(tensors[name].dtype).name} {shape}"
+    for name, tensor in tensors.items():
+        shape = tensor["tensor_shape"]
+        axes = ["?" if int(dim["size"]) < 0 else dim["size"] for dim in shape["dim"]]
+        told = "any shape" if shape["unknown_rank"] else f"({', '.join(axes)})"
+        described[name] = f"{tf.dtypes.as_dtype(DataType.Value(tensor['dtype'])).name} {told}"
     return described
 
 

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from models.decoding import search
 from models.settings import Greedy, Limits, Sample
-from pipelines.codecs.text import BEGIN, END, PAD, UNKNOWN, TextCodec
+from pipelines.codecs.text import BEGIN, END, PAD, TextCodec
 from pipelines.metrics.captioning import CiderReward
+from pipelines.writing import searched
 
 LONGER = 5
 """Tokens by which a drawn caption may be longer than the longest reference of its batch."""
@@ -100,17 +100,8 @@ class SelfCritical:
         """Ids (N, T) of a caption of each, without markers, 0 after the end."""
         memory, state = tf.nest.map_structure(tf.stop_gradient, seen)
         rows = tf.shape(tf.nest.flatten(state)[0])[0]
-        found = search(
-            model.decoder.step,
-            state,
-            memory,
-            settings=how,
-            begin=BEGIN,
-            end=END,
-            forbidden=(PAD, UNKNOWN, BEGIN),
-            source_length=tf.fill([rows], longest),
-            numbers=numbers,
-        )
+        length = tf.fill([rows], longest)
+        found = searched(model.decoder, memory, state, how, source_length=length, numbers=numbers)
         return found.ids[:, 0]
 
 

@@ -44,16 +44,14 @@ def write(
     "scores" (B, A), the best first. In detail also "tokens" (B, T), as text, and the "attention"
     (B, T, S) that each had.
     """
-    found = search(
-        decoder.step,
-        state,
+    found = searched(
+        decoder,
         memory,
-        settings=decode,
-        begin=BEGIN,
-        end=END,
-        forbidden=(PAD, BEGIN) if read is not None else (PAD, UNKNOWN, BEGIN),
+        state,
+        decode,
         source_length=source_length,
-        want_attention=detail or read is not None,
+        unknown=read is not None,
+        attention=detail or read is not None,
         numbers=numbers,
     )
     tokens = codec.tokens(found.ids)
@@ -68,6 +66,35 @@ def write(
     if detail:
         written |= {"tokens": tokens[:, 0], "attention": found.attention[:, 0]}
     return written
+
+
+def searched(
+    decoder: TokenDecoder,
+    memory: Memory,
+    state: Written,
+    decode: SearchSettings,
+    *,
+    source_length: tf.Tensor,
+    unknown: bool = False,
+    attention: bool = False,
+    numbers: tf.Tensor | None = None,
+) -> Hypotheses:
+    """Graph code: the ids that `decode` finds; unknown tokens among them only if they may be.
+
+    See `write` for the rest.
+    """
+    return search(
+        decoder.step,
+        state,
+        memory,
+        settings=decode,
+        begin=BEGIN,
+        end=END,
+        forbidden=(PAD, BEGIN) if unknown else (PAD, UNKNOWN, BEGIN),
+        source_length=source_length,
+        want_attention=attention,
+        numbers=numbers,
+    )
 
 
 def numbers_of(ids: tf.Tensor) -> tf.Tensor:

@@ -2,7 +2,7 @@
 
     python -m pipelines.serving.worker saved_model
 
-Nothing of the project is used but ask.py: what the SavedModel brings is enough. Messages are
+Nothing of any task is used: what the SavedModel brings is enough. Messages are
 pickled, each after its length in eight bytes; both ends are the same user's processes. The first
 one says ("ready", signatures), or ("failed", reason). Then for every (signature, columns) comes
 ("answer", outputs), ("refused", reason) if the values are at fault, or ("failed", reason).
@@ -10,7 +10,6 @@ one says ("ready", signatures), or ("failed", reason). Then for every (signature
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
 import re
@@ -40,6 +39,8 @@ def main() -> None:
     try:
         directory = sys.argv[1]
         model = _load(directory)
+        from pipelines.saved_models import signature_definitions
+
         _say(answers, ("ready", signature_definitions(Path(directory))))
     except Exception as error:
         _say(answers, ("failed", _line(error)))
@@ -88,25 +89,6 @@ def _answered(model: Any, signature: str, columns: dict[str, Any]) -> tuple[str,
         return "refused", _line(error)
     except Exception as error:
         return "failed", _line(error)
-
-
-def signature_definitions(directory: Path) -> dict[str, Any]:
-    """By name, the SignatureDef as JSON has it, with TensorFlow's own names of fields."""
-    from google.protobuf.json_format import MessageToDict
-    from tensorflow.core.protobuf import saved_model_pb2
-
-    saved = saved_model_pb2.SavedModel()
-    saved.ParseFromString((directory / "saved_model.pb").read_bytes())
-    graph = next(graph for graph in saved.meta_graphs if "serve" in graph.meta_info_def.tags)
-    definitions = {
-        name: MessageToDict(
-            definition,
-            preserving_proto_field_name=True,
-            always_print_fields_with_no_presence=True,
-        )
-        for name, definition in graph.signature_def.items()
-    }
-    return json.loads(json.dumps(definitions, sort_keys=True))  # protobuf's order is by chance
 
 
 def _line(error: Exception) -> str:
