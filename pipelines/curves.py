@@ -8,11 +8,16 @@ from typing import Any
 
 import tensorflow as tf
 
+from pipelines.contracts import UserError
+
 
 class Curves:
     """A point a measured value and update, in the directory's event files."""
 
     def __init__(self, directory: Path):
+        """Raises UserError if there is something else."""
+        if directory.exists() and not directory.is_dir():
+            raise UserError(f"{directory} must be a directory: move the file away")
         self.directory = directory
         self._writer: Any = None
 

@@ -349,6 +349,17 @@ def curve(directory: Path) -> list[int]:
     )
 
 
+def test_a_file_in_the_place_of_tensorboards_directory_is_told_and_kept(
+    copy: Path, command_here: Command
+) -> None:
+    shutil.rmtree(copy / "tensorboard")
+    (copy / "tensorboard").write_text("mine")
+    done = command_here("mode=train", f"run={copy}", "train.epochs=3", *FEW_STAGES)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].endswith("must be a directory: move the file away")
+    assert (copy / "tensorboard").read_text() == "mine"
+
+
 def test_no_more_checkpoints_are_kept_than_asked_for(
     quick: list[str], command_here: Command, tmp_path: Path
 ) -> None:
