@@ -108,8 +108,14 @@ def test_files_of_earlier_weights_go(run: Path, command_here: Command, tmp_path:
 
 @pytest.mark.parametrize(
     "options",
-    [["model=bi_lstm"], ["model=gru", "task.decoder.input_feeding=true"]],
-    ids=["attention", "input feeding"],
+    [
+        pytest.param(["model=bi_lstm"], id="attention"),
+        pytest.param(
+            ["model=gru", "task.decoder.input_feeding=true"],
+            id="input feeding",
+            marks=pytest.mark.slow,
+        ),
+    ],
 )
 def test_an_encoder_decoder_encodes_and_steps(
     options: list[str], pairs: list[str], tmp_path: Path
