@@ -4,7 +4,7 @@ They live here, not in the modules that use them, so that a configuration can be
 before TensorFlow is imported.
 """
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Annotated, Any, Literal, dataclass_transform
 
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator
@@ -76,6 +76,10 @@ class SearchSettings:
         """What is used while training: the same limits, but no more than one hypothesis."""
         return self
 
+    def full(self) -> "SearchSettings":
+        """The same search, of which every hypothesis that it ends with is an answer."""
+        return self
+
 
 @settings
 class NoSearch(SearchSettings):
@@ -138,6 +142,9 @@ class Beam(Limits, SearchSettings):
         if answers > info.data.get("beam", answers):
             raise ValueError(f"must be at most decode.beam, {info.data['beam']}")
         return answers
+
+    def full(self) -> "Beam":
+        return replace(self, answers=self.beam)
 
 
 @settings

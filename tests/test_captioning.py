@@ -16,6 +16,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from test_tasks import MODELS, SOME_MODELS, go
 
+from pipelines.codecs.images import ImageCodec, ImageSettings
 from pipelines.contracts import Codec, UserError
 from pipelines.graphs import Predictor, padded
 from pipelines.optimization import Learner
@@ -367,7 +368,7 @@ class TestSavedModel:
     @pytest.fixture(scope="class")
     def signatures(self, run: Path) -> dict:
         loaded = tf.saved_model.load(str(run / "saved_model"))
-        names = ("serving_default", "greedy", "beam", "encode", "step", "text")
+        names = ("serving_default", "greedy", "beam", "encode", "step", "text", "explain")
         return {name: loaded.signatures[name] for name in names} | {"kept": loaded}
 
     IMAGES = tf.constant(pictures()["image"][:3])
@@ -383,6 +384,22 @@ class TestSavedModel:
         assert [text.decode() for text in answers["caption"].numpy()] == expected
         assert answers["captions"].shape[1] == 2
         np.testing.assert_array_equal(answers["captions"][:, 0], answers["caption"])
+
+    def test_explain_gives_all_hypotheses_and_the_picture_as_it_is_seen(
+        self, signatures: dict
+    ) -> None:
+        best = signatures["serving_default"](image=self.IMAGES)
+        every = signatures["explain"](image=self.IMAGES)
+        assert every["captions"].shape[1] == 4
+        assert (np.diff(every["scores"].numpy()) <= 0).all()
+        np.testing.assert_array_equal(every["captions"][:, 0], best["caption"])
+        width = best["tokens"].shape[1]  # another hypothesis may be longer
+        for name in ("tokens", "attention"):
+            np.testing.assert_array_equal(every[name][:, :width], best[name])
+        assert every["grid"].numpy().tolist() == [[4, 4]] * 3
+        codec = ImageCodec("image", ImageSettings(size=32, fit="pad"))
+        for file, expected in zip(every["seen_bytes"], codec.encode(self.IMAGES), strict=True):
+            np.testing.assert_array_equal(tf.io.decode_png(file), expected)
 
     def test_attention_is_over_the_places_and_sums_to_one(self, signatures: dict) -> None:
         answers = signatures["greedy"](image=self.IMAGES)

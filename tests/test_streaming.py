@@ -108,6 +108,6 @@ def test_a_finished_run_offers_it(finished: Finished) -> None:
 
 
 def test_what_reads_backward_too_does_not_offer_it() -> None:
-    assert set(endpoints("model=bi_gru")) == {"serving_default", "tokenize", "kept"}
+    assert set(endpoints("model=bi_gru")) == {"serving_default", "tokenize", "explain", "kept"}
     with pytest.raises(ValueError, match="Use the cell without bi_"):
         unread(built("model=bi_gru")[1], 1)

@@ -103,7 +103,7 @@ class TestSavedModel:
     @pytest.fixture(scope="class")
     def signatures(self, run: Path) -> dict:
         self.loaded = tf.saved_model.load(str(run / "saved_model"))
-        names = ("serving_default", "greedy", "beam", "encode", "step", "text")
+        names = ("serving_default", "greedy", "beam", "encode", "step", "text", "explain")
         return {name: self.loaded.signatures[name] for name in names} | {"kept": self.loaded}
 
     SENTENCES = ("one two .", "five six seven eight one two .", "three .")
@@ -116,6 +116,22 @@ class TestSavedModel:
         assert [text.decode() for text in answers["translation"].numpy()] == expected
         assert answers["translations"].shape[1] == 2
         np.testing.assert_array_equal(answers["translations"][:, 0], answers["translation"])
+
+    def test_explain_gives_all_hypotheses_and_the_same_best(self, signatures: dict) -> None:
+        sentences = tf.constant(self.SENTENCES)
+        best = signatures["serving_default"](source=sentences)
+        every = signatures["explain"](source=sentences)
+        assert every["translations"].shape[1] == 4
+        scores = every["scores"].numpy()
+        assert (np.diff(scores) <= 0).all()
+        for name in ("translation", "score", "source_tokens"):
+            np.testing.assert_array_equal(every[name], best[name])
+        width = best["tokens"].shape[1]  # another hypothesis may be longer
+        for name in ("tokens", "attention"):
+            np.testing.assert_array_equal(every[name][:, :width], best[name])
+        assert not (every["tokens"].numpy()[:, width:] != b"").any()
+        np.testing.assert_array_equal(every["translations"][:, 0], best["translation"])
+        np.testing.assert_array_equal(scores[:, 0], best["score"])
 
     def test_a_batch_answers_what_its_members_answer_alone(self, signatures: dict) -> None:
         together = signatures["beam"](source=tf.constant(self.SENTENCES))

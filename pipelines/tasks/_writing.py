@@ -69,7 +69,9 @@ class WritingTask(Task):
     def signatures(
         self, model: keras.Model, codec: Codec, decode: SearchSettings
     ) -> dict[str, Signature]:
-        """greedy, if `decode` is not, and encode, step and text to write word by word."""
+        """greedy, if `decode` is not; explain, with all answers that `decode` finds; and encode,
+        step and text to write word by word.
+        """
         import tensorflow as tf
 
         from pipelines.graphs import answerer, padded
@@ -85,7 +87,19 @@ class WritingTask(Task):
         if quick != decode:
             answer = answerer(self, model, codec, quick)
             offered["greedy"] = Signature(lambda **columns: answer(columns), inputs)
+        best = answerer(self, model, codec, decode.full())
+
+        def explain(**columns: tf.Tensor) -> dict[str, tf.Tensor]:
+            return {**best(columns), **self.seen(model, columns)}
+
+        offered["explain"] = Signature(explain, inputs)
         return offered
+
+    def seen(self, model: keras.Model, columns: Mapping[str, Any]) -> dict[str, tf.Tensor]:
+        """Graph code: what of the raw columns (B,) the places are that attention goes to, beside
+        "source_tokens".
+        """
+        return {}
 
     def cores(self, model: keras.Model, codec: Codec, decode: SearchSettings) -> dict[str, Core]:
         """The encode and step of `signatures`, from fields."""

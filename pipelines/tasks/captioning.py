@@ -235,6 +235,17 @@ class Captioning(WritingTask):
         names = {"text": "caption", "texts": "captions"}
         return {names.get(name, name): value for name, value in written.items()}
 
+    def seen(self, model: keras.Model, columns: Mapping[str, Any]) -> dict[str, tf.Tensor]:
+        """Pictures as the model sees them, seen_bytes (B,), files of PNG, and grid (B, 2): how many
+        rows and columns of places each has.
+        """
+        import tensorflow as tf
+
+        pictures = ImageCodec("image", self.image).encode(columns["image"])
+        files = tf.map_fn(tf.io.encode_png, pictures, fn_output_signature=tf.string)
+        grid = tf.constant([model.vision.grid[:2]], tf.int32)
+        return {"seen_bytes": files, "grid": tf.repeat(grid, tf.shape(files)[0], 0)}
+
     def measure(self, model: keras.Model, batch: Batch) -> dict[str, tf.Tensor]:
         """Of all captions of a picture: log-likelihood in nats, tokens with ends, tokens right."""
         import tensorflow as tf

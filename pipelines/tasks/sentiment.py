@@ -225,15 +225,28 @@ class Sentiment(Task):
     def signatures(
         self, model: keras.Model, codec: Codec, decode: SearchSettings
     ) -> dict[str, Signature]:
-        """Text to the ids that are read (tokenize) and, where it is had, stream with labels."""
+        """Text to the ids that are read (tokenize), to the answer with the words that mattered
+        (explain) and, where it is had, stream with labels.
+        """
         import tensorflow as tf
 
+        from models.attribution import gradient_times_input, relative
         from pipelines.graphs import padded
 
         def tokenize(text: tf.Tensor) -> dict[str, tf.Tensor]:
             return padded(codec.encode({"text": text}))
 
-        offered = {"tokenize": Signature(tokenize, {"text": tf.TensorSpec([None], tf.string)})}
+        def explain(text: tf.Tensor) -> dict[str, tf.Tensor]:
+            read = tokenize(text)
+            logits, weights = gradient_times_input(model, read)
+            return {
+                **self.answers({"probabilities": tf.nn.softmax(logits)}, codec),
+                "tokens": _parts(codec)[0].tokens(read["tokens"]),
+                "weights": relative(weights),
+            }
+
+        given = {"text": tf.TensorSpec([None], tf.string)}
+        offered = {"tokenize": Signature(tokenize, given), "explain": Signature(explain, given)}
         core = self.cores(model, codec, decode).get("stream")
         if core is not None:
 
@@ -279,21 +292,20 @@ class Sentiment(Task):
         self, model: keras.Model, probabilities: np.ndarray, split: Split, codec: Codec
     ) -> Passages:
         """A few examples from sure to unsure, the tokens coloured by gradient times input."""
-        from models.attribution import gradient_times_input
+        from models.attribution import gradient_times_input, relative
 
         order = np.argsort(-probabilities.max(1), kind="stable")
         rows = order[np.linspace(0, len(order) - 1, min(EXPLAINED, len(order))).astype(int)]
         batch = self.batch(split.gather(rows), codec)
         predicted = probabilities[rows].argmax(1)
-        weights = gradient_times_input(model, batch.inputs, predicted)
+        weights = relative(gradient_times_input(model, batch.inputs)[1]).numpy()
         texts, classes = _parts(codec)
         tokens, names = texts.vocabulary, classes.names
         gap = "" if self.text.tokens == "character" else " "
         items = []
         for index, row in enumerate(rows):
             length = int(batch.inputs["tokens_length"][index])
-            ids, given = batch.inputs["tokens"][index, :length], weights[index, :length]
-            scaled = given / max(float(np.abs(given).max()), 1e-9)
+            ids, scaled = batch.inputs["tokens"][index, :length], weights[index, :length]
             said = names[predicted[index]]
             truth = names[batch.targets[index]]
             about = f"{said}, probability {probabilities[row].max():.3f}"

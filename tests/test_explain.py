@@ -1,0 +1,100 @@
+"""The signature `explain`: all that a person wants to see of an answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import Finished
+
+from models.attribution import gradient_times_input, relative
+from models.classifier import build_classifier
+from models.settings import EmbeddingSettings, RecurrentSettings
+
+
+def classifier(trainable: bool = True, **more: Any) -> keras.Model:
+    given = {"cell": "gru", "bidirectional": False, "layers": 1, **more}
+    recurrent = RecurrentSettings(
+        width=4, residual=False, activation="tanh", dropout=0.5, recurrent_dropout=0.0, **given
+    )
+    embedding = EmbeddingSettings(
+        width=3, scale=1.0, vectors=None, trainable=trainable, word_dropout=0.5, dropout=0.5
+    )
+    return build_classifier(
+        recurrent=recurrent,
+        embedding=embedding,
+        pooling="attention",
+        vocabulary_size=11,
+        classes=3,
+        head_dropout=0.5,
+        seed=4,
+    )
+
+
+INPUTS = {
+    "tokens": np.array([[3, 5, 7, 9, 2], [4, 6, 0, 0, 0], [8, 8, 1, 0, 0]], np.int32),
+    "tokens_length": np.array([5, 2, 3], np.int32),
+}
+
+
+@pytest.mark.parametrize(
+    ("cell", "bidirectional", "trainable"),
+    [("simple_rnn", True, True), ("lstm", False, True), ("gru", False, False), ("gru", True, True)],
+)
+def test_weights_are_gradient_times_input(cell: str, bidirectional: bool, trainable: bool) -> None:
+    """By finite differences: how the largest logit changes as one position's vector is scaled."""
+    model = classifier(trainable, cell=cell, bidirectional=bidirectional)
+    embedding = model.get_layer("embedding")
+    rest = keras.Model([embedding.output, *model.inputs], model.output)
+    logits, weights = tf.function(gradient_times_input)(model, INPUTS)
+    np.testing.assert_allclose(logits, model(INPUTS, training=False), atol=1e-6)
+    best = np.argmax(logits, -1)
+    embedded = keras.Model(model.input, embedding.output)(INPUTS).numpy()
+    step, (batch, time) = 1e-2, INPUTS["tokens"].shape
+
+    def scaled(factor: float) -> np.ndarray:
+        """The logits (time, batch) if the vector at one of the times is scaled."""
+        factors = 1 + (factor - 1) * np.eye(time, dtype=np.float32)
+        many = (factors[:, None, :, None] * embedded).reshape(time * batch, time, -1)
+        given = [np.tile(x, [time, *[1] * (x.ndim - 1)]) for x in INPUTS.values()]
+        found = rest([many, *given], training=False).numpy().reshape(time, batch, -1)
+        return found[:, np.arange(batch), best]
+
+    expected = ((scaled(1 + step) - scaled(1 - step)) / (2 * step)).T
+    np.testing.assert_allclose(weights, expected, atol=2e-4)
+    assert np.abs(weights).max() > 1e-2
+    assert not np.asarray(weights)[INPUTS["tokens"] == 0].any()
+
+
+def test_more_padding_changes_no_weight() -> None:
+    model = classifier()
+    wider = {**INPUTS, "tokens": np.pad(INPUTS["tokens"], [(0, 0), (0, 4)])}
+    (_, weights), (_, padded) = (gradient_times_input(model, one) for one in (INPUTS, wider))
+    np.testing.assert_allclose(padded[:, :5], weights, atol=1e-6)
+    assert not np.asarray(padded)[:, 5:].any()
+
+
+def test_the_largest_weight_is_one_by_magnitude() -> None:
+    found = relative(tf.constant([[1.0, -4.0, 0.0], [0.0, 0.0, 0.0], [2.0, 1.0, 0.0]]))
+    np.testing.assert_array_equal(found, [[0.25, -1, 0], [0, 0, 0], [1, 0.5, 0]])
+
+
+def test_a_saved_model_explains_what_it_answers(finished: Finished) -> None:
+    signatures = tf.saved_model.load(str(finished.directory / "saved_model")).signatures
+    texts = tf.constant(["a great film of people", "awful", "", "no word of it is known"])
+    told, plain = (signatures[name](text=texts) for name in ("explain", "serving_default"))
+    assert told["label"].numpy().tolist() == plain["label"].numpy().tolist()
+    np.testing.assert_allclose(told["probabilities"], plain["probabilities"], atol=1e-6)
+    weights, tokens = told["weights"].numpy(), told["tokens"].numpy()
+    assert tokens[0].tolist() == [b"a", b"great", b"film", b"of", b"people"]
+    lengths = signatures["tokenize"](text=texts)["tokens_length"].numpy()
+    assert ((tokens != b"").sum(1) == lengths).all()
+    assert not weights[tokens == b""].any()
+    np.testing.assert_allclose(np.abs(weights).max(1), 1, atol=1e-6)
+    ids = signatures["tokenize"](text=texts)
+    model = keras.saving.load_model(finished.directory / "model.keras")
+    expected = relative(gradient_times_input(model, ids)[1])
+    np.testing.assert_allclose(weights, expected, atol=1e-4)
