@@ -33,7 +33,7 @@ bench: $(READY)          ## the quick benchmarks; see benchmarks/README.md for t
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,sentencepiece,serve]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,sentencepiece,serve,web]'
 	touch $@
 
 clean:

@@ -118,6 +118,7 @@ class ServeSettings:
     host         one that others can reach needs a token.
     port         0 for any that is free.
     token        the environment variable or file that holds the token.
+    web          whether "/" is a page on which models can be tried.
     batch_rows   rows of several requests that are answered together; 1 for none.
     batch_wait   seconds that a free model waits for as many requests as its last batch had.
     max_rows     of a request; max_body: its bytes; max_pixels: of a picture in it.
@@ -131,6 +132,7 @@ class ServeSettings:
     host: str
     port: Annotated[int, Field(ge=0, le=65535)]
     token: str | None
+    web: bool
     batch_rows: Count
     batch_wait: NotNegative
     max_rows: Count

@@ -245,7 +245,7 @@ BAD = [
     ({**GOOD, "inputs": ["a"]}, 'either "instances" or "inputs"'),
     (
         {**GOOD, "signature_name": "other"},
-        "must be one of serving_default, stream, tokenize; received",
+        "must be one of explain, serving_default, stream, tokenize; received",
     ),
     ({**GOOD, "signature_name": [1]}, "must be one of serving_default"),
     ({"instances": "text"}, "must be a list"),

@@ -5,34 +5,26 @@ Every answer that isn't a prediction is JSON too: {"error": reason}.
 
 from __future__ import annotations
 
-import asyncio
-import hmac
 import json
-import time
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from pipelines.serving.access import TokenRequired
+from pipelines.serving.answering import answered, too_large
+from pipelines.serving.batching import Columns
 from pipelines.serving.errors import RequestError
-from pipelines.serving.models import Models, Version
-from pipelines.serving.signatures import answer_json, parse
-
-T = TypeVar("T")
-
-LARGE = 50_000
-"""Bytes from which JSON is read and written beside the event loop, so that others can go on."""
-
-OPEN_TO_ALL = ("/healthz", "/readyz")
-"""Paths for probes, which have no token."""
+from pipelines.serving.models import Models
+from pipelines.serving.page import is_of_page
+from pipelines.serving.signatures import Question, answer_json
 
 router = APIRouter()
 
 
-def application(models: Models, token: str | None) -> FastAPI:
+def application(models: Models, token: str | None, page: ASGIApp | None = None) -> FastAPI:
     """The server's application. With a token, each request must bring it."""
     # Their pages load scripts from elsewhere; /openapi.json has all that they show.
     app = FastAPI(title="recurrent models", docs_url=None, redoc_url=None)
@@ -42,27 +34,23 @@ def application(models: Models, token: str | None) -> FastAPI:
     app.add_exception_handler(HTTPException, _not_found)
     app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(Exception, _defect)
+    if page is not None:
+        app.add_middleware(WithPage, page=page)
     if token is not None:
         app.add_middleware(TokenRequired, token=token)
     return app
 
 
-class TokenRequired:
-    """Lets only requests through that have the header `Authorization: Bearer TOKEN`."""
+class WithPage:
+    """What is asked of the page goes to the page, the rest to the API."""
 
-    def __init__(self, app: ASGIApp, token: str):
+    def __init__(self, app: ASGIApp, page: ASGIApp):
         self.app = app
-        self.expected = f"Bearer {token}".encode()
+        self.page = page
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] not in OPEN_TO_ALL:
-            given = dict(scope["headers"]).get(b"authorization", b"")
-            if not hmac.compare_digest(given, self.expected):
-                response = _error(401, "the header must be Authorization: Bearer TOKEN")
-                response.headers["WWW-Authenticate"] = "Bearer"
-                await response(scope, receive, send)
-                return
-        await self.app(scope, receive, send)
+        of_page = scope["type"] == "lifespan" or is_of_page(scope["path"])
+        await (self.page if of_page else self.app)(scope, receive, send)
 
 
 @router.get("/healthz")
@@ -135,60 +123,28 @@ BODY = {
 async def predict(request: Request, name: str, version: str | None = None) -> Response:
     """The answers to {"instances": [row, ...]} or to {"inputs": columns}."""
     models: Models = request.app.state.models
-    chosen = models[name].version(version)
-    counts, start, code = models.metrics, time.perf_counter(), 500
-    counts.open.labels(name).inc()
-    try:
-        with chosen.in_use():
-            response = await _predicted(request, chosen, models)
-            code = response.status_code
-            return response
-    except RequestError as failure:
-        code = failure.status
-        raise
-    finally:
-        counts.open.labels(name).dec()
-        counts.requests.labels(name, code).inc()
-        counts.seconds.labels(name).observe(time.perf_counter() - start)
 
+    def write(question: Question, outputs: Columns) -> bytes:
+        return answer_json(outputs, by_row=question.by_row)
 
-async def _predicted(request: Request, version: Version, models: Models) -> Response:
-    settings = models.settings
-    if version.open_requests > settings.max_waiting:
-        raise RequestError(503, f"{settings.max_waiting} requests are waiting already: come again")
-    try:
-        late = "the request's body"
-        async with asyncio.timeout(settings.timeout):
-            body = await _body(request, settings.max_body)
-            late = "the answer"
-            limits = {"max_rows": settings.max_rows, "max_pixels": settings.max_pixels}
-            question = await _aside(len(body), lambda: parse(body, version.signatures, **limits))
-            outputs = await version.answer(question)
-        size = sum(values.nbytes for values in outputs.values())
-        content = await _aside(size, lambda: answer_json(outputs, by_row=question.by_row))
-        return Response(content, media_type="application/json")
-    except TimeoutError:
-        code = 408 if late == "the request's body" else 504
-        raise RequestError(code, f"{late} took longer than {settings.timeout:g} s") from None
+    async def body() -> bytes:
+        return await _body(request, models.settings.max_body)
+
+    content = await answered(models, name, version, body=body, write=write)
+    return Response(content, media_type="application/json")
 
 
 async def _body(request: Request, limit: int) -> bytes:
     """The request's body. Raises RequestError (413) as soon as it is known to be too large."""
-    too_large = RequestError(413, f"the body must have no more than {limit:,} bytes")
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length) > limit:
-        raise too_large
+        raise too_large(limit)
     content = bytearray()
     async for chunk in request.stream():
         content += chunk
         if len(content) > limit:
-            raise too_large
+            raise too_large(limit)
     return bytes(content)
-
-
-async def _aside(size: int, work: Callable[[], T]) -> T:
-    """Done here, or in a thread if it is large."""
-    return work() if size < LARGE else await asyncio.to_thread(work)
 
 
 def _json(content: Any, status: int = 200) -> Response:

@@ -18,6 +18,7 @@ from pipelines.contracts import UserError
 from pipelines.serving.application import application
 from pipelines.serving.checks import served_places, token_of
 from pipelines.serving.models import Models
+from pipelines.serving.page import page
 from pipelines.settings import ServeSettings
 
 log = logging.getLogger(__name__)
@@ -66,10 +67,11 @@ class Server(uvicorn.Server):
     def __init__(self, models: Models, token: str | None):
         self.models = models
         settings = models.settings
+        shown = page(models) if settings.web else None
         super().__init__(
             uvicorn.Config(
-                application(models, token),
-                lifespan="off",
+                application(models, token, shown),
+                lifespan="on" if shown else "off",  # the API has nothing to begin or to end
                 log_config=None,
                 log_level="warning",
                 access_log=False,
