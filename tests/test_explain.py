@@ -89,7 +89,7 @@ def test_a_saved_model_explains_what_it_answers(finished: Finished) -> None:
     assert told["label"].numpy().tolist() == plain["label"].numpy().tolist()
     np.testing.assert_allclose(told["probabilities"], plain["probabilities"], atol=1e-6)
     weights, tokens = told["weights"].numpy(), told["tokens"].numpy()
-    assert tokens[0].tolist() == [b"a", b"great", b"film", b"of", b"people"]
+    assert tokens[0].tolist() == [b"a", b"great", b"film", b"of", b"people", b""]
     lengths = signatures["tokenize"](text=texts)["tokens_length"].numpy()
     assert ((tokens != b"").sum(1) == lengths).all()
     assert not weights[tokens == b""].any()
