@@ -247,7 +247,7 @@ BAD = [
         {**GOOD, "signature_name": "other"},
         "must be one of explain, serving_default, stream, tokenize; received",
     ),
-    ({**GOOD, "signature_name": [1]}, "must be one of serving_default"),
+    ({**GOOD, "signature_name": [1]}, "must be one of explain, serving_default"),
     ({"instances": "text"}, "must be a list"),
     ({"instances": []}, "must be 1 to 1000 rows"),
     ({"instances": ["text"] * 10_000}, "must be 1 to 1000 rows"),
