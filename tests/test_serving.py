@@ -31,7 +31,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipelines.run import put_in_place
-from pipelines.serving.application import application
+from pipelines.serving.application import REFUSALS, application
 from pipelines.serving.checks import token_of
 from pipelines.serving.models import Models
 from pipelines.serving.versions import newest
@@ -380,6 +380,7 @@ def test_no_request_takes_the_server_down(server: Server, name: str, body: bytes
         assert answer.json().keys() <= {"predictions", "outputs"}
     else:
         assert 400 <= answer.status_code < 500, (answer.status_code, answer.text)
+        assert answer.status_code in REFUSALS  # as /openapi.json tells
         assert list(answer.json()) == ["error"]
         assert "Traceback" not in answer.text
         assert str(ROOT) not in answer.text

@@ -21,6 +21,21 @@ from pipelines.serving.models import Models
 from pipelines.serving.page import is_of_page
 from pipelines.serving.signatures import Question, answer_json
 
+REASON = {"type": "object", "properties": {"error": {"type": "string"}}, "required": ["error"]}
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    code: {"description": why, "content": {"application/json": {"schema": REASON}}}
+    for code, why in {
+        400: "The body is at fault: no JSON, no such signature, inputs of another type or shape",
+        404: "There is no such model, or not in this version",
+        408: "The body took too long to come",
+        413: "The body is too large",
+        503: "The model is being loaded, or too many requests are waiting: come again",
+        504: "The answer took too long",
+    }.items()
+}
+
+UNKNOWN: dict[int | str, dict[str, Any]] = {404: REFUSALS[404], 503: REFUSALS[503]}
+
 router = APIRouter()
 
 
@@ -76,8 +91,8 @@ async def metrics(request: Request) -> Response:
     return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-@router.get("/v1/models/{name}")
-@router.get("/v1/models/{name}/versions/{version}")
+@router.get("/v1/models/{name}", responses=UNKNOWN)
+@router.get("/v1/models/{name}/versions/{version}", responses=UNKNOWN)
 async def status(request: Request, name: str, version: str | None = None) -> Response:
     """The versions that are there, and whether they answer."""
     model = request.app.state.models[name]
@@ -89,8 +104,8 @@ async def status(request: Request, name: str, version: str | None = None) -> Res
     return _json({"model_version_status": listed})
 
 
-@router.get("/v1/models/{name}/metadata")
-@router.get("/v1/models/{name}/versions/{version}/metadata")
+@router.get("/v1/models/{name}/metadata", responses=UNKNOWN)
+@router.get("/v1/models/{name}/versions/{version}/metadata", responses=UNKNOWN)
 async def metadata(request: Request, name: str, version: str | None = None) -> Response:
     """The signatures: inputs and outputs by name, with types and shapes."""
     chosen = request.app.state.models[name].version(version)
@@ -118,8 +133,8 @@ BODY = {
 }
 
 
-@router.post("/v1/models/{name}:predict", openapi_extra=BODY)
-@router.post("/v1/models/{name}/versions/{version}:predict", openapi_extra=BODY)
+@router.post("/v1/models/{name}:predict", openapi_extra=BODY, responses=REFUSALS)
+@router.post("/v1/models/{name}/versions/{version}:predict", openapi_extra=BODY, responses=REFUSALS)
 async def predict(request: Request, name: str, version: str | None = None) -> Response:
     """The answers to {"instances": [row, ...]} or to {"inputs": columns}."""
     models: Models = request.app.state.models
