@@ -102,6 +102,7 @@ def _bound(settings: ServeSettings) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((settings.host, settings.port))
+        listener.listen(2048)  # who comes before the server has started waits for it
     except OSError as error:
         listener.close()
         raise UserError(
