@@ -7,7 +7,6 @@ TensorFlow is imported only once the configuration is known to be good; see `pyt
 
 import logging
 import os
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,8 +15,10 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
+from pipelines.command_line import quoted
 from pipelines.contracts import UserError
 from pipelines.schema import register_resolvers
+from pipelines.sweeping.sweeper import register_plugins
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
@@ -36,6 +37,7 @@ def main() -> None:
     signal stopped it: 130 for Ctrl-C, 143 for SIGTERM.
     """
     register_resolvers()
+    register_plugins()
     # Hydra then lets exceptions through, so that each is told once and in our words.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     # Where the log can't be written, nor can what matters, and that is told in one line.
@@ -79,10 +81,6 @@ def _raised_in(error: Exception) -> str:
     return str(trace.tb_frame.f_globals.get("__name__", "")) if trace else ""
 
 
-FREE_TEXT = re.compile(r"input|output|run|serve\.(name|token)|.*[._](path|dir|vectors|start)")
-"""Settings whose values are free text or paths."""
-
-
 def _command_line(arguments: list[str]) -> list[str]:
     """As Hydra wants it: free text quoted and, with run=DIRECTORY, the run's own options chosen."""
     from pipelines.run import Run, recorded_overrides
@@ -93,19 +91,7 @@ def _command_line(arguments: list[str]) -> list[str]:
     groups = {path.name for path in (Path(__file__).parent / "conf").iterdir() if path.is_dir()}
     chosen = [o for o in recorded if (key := o.partition("=")[0]) in groups and key not in given]
     sweep = not {"-m", "--multirun"}.isdisjoint(arguments)
-    return [*chosen, *(a if sweep else _quoted(a) for a in arguments)]
-
-
-def _quoted(argument: str) -> str:
-    """Free text after key= as Hydra's grammar wants it, which people needn't know."""
-    key, equals, value = argument.partition("=")
-    if not FREE_TEXT.fullmatch(key) or not equals or value in ("", "null"):
-        return argument
-    if not key.startswith(("in", "out")) and not re.search(r"[^\w./~-]", value):
-        return argument
-    value = re.sub(r"(\\*)\$\{", lambda m: m[1] * 2 + r"\${", value)
-    value = re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), value)
-    return f"{key}='{value}'"
+    return [*chosen, *(a if sweep else quoted(a) for a in arguments)]
 
 
 if __name__ == "__main__":

@@ -35,6 +35,10 @@ SMALLEST_BUCKET = 50
 """Fewer examples than this have intervals too wide to compare lengths by."""
 
 
+MOST_TIMED, MOST_SECONDS = 50, 3.0
+"""Examples that are timed one at a time, and how long that may take."""
+
+
 class Evaluation(NamedTuple):
     """metrics  to be merged into metrics.json; predictions  by split, in the split's order."""
 
@@ -104,6 +108,7 @@ def evaluate(
         )
         log.info("%s", metrics["against"]["verdict"])
     metrics["throughput"] = {"evaluate": throughput}
+    metrics["latency"] = latency(predict, splits[last], task, codec)
     log.info("%s", metrics["verdict"])
     return Evaluation(metrics, predictions)
 
@@ -146,6 +151,24 @@ def predict_split(
     back = np.argsort(np.concatenate(rows), kind="stable")
     outputs = {name: _join([part[name] for part in parts])[back] for name in parts[0]}
     return Prediction(outputs, throughput)
+
+
+def latency(predict: Predict, split: Split, task: Task, codec: Codec) -> dict[str, Any]:
+    """Milliseconds of a prediction: the median over examples one at a time, of all lengths."""
+    by_length = plan(split.lengths(), tokens=1, seed=None, maximum_examples=1)
+    seconds: list[float] = []
+    for number in np.linspace(0, len(by_length) - 1, min(MOST_TIMED, len(by_length))).astype(int):
+        rows = by_length[int(number)]
+        batch = task.batch(split.gather(rows), codec)
+        if predict.raw:
+            batch.inputs.update(raw_columns(split.examples(rows.tolist()), predict.raw))
+        begun = time.perf_counter()
+        for value in predict(batch).values():
+            np.asarray(value)
+        seconds.append(time.perf_counter() - begun)
+        if sum(seconds) > MOST_SECONDS:
+            break
+    return {"milliseconds": round(1e3 * float(np.median(seconds)), 3), "examples": len(seconds)}
 
 
 def raw_columns(examples: Sequence[Example], names: Sequence[str]) -> dict[str, np.ndarray]:

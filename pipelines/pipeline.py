@@ -7,18 +7,19 @@ import logging
 import math
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
 from models.seeds import stream
-from pipelines.contracts import Codec, UserError
+from pipelines.contracts import Codec, Split, Task, UserError
 from pipelines.interruption import terminate_like_ctrl_c
 from pipelines.measurements import Stopwatch, environment, peak_memory
 from pipelines.quiet import import_tensorflow
-from pipelines.run import Run, load_model, restored, save_config
+from pipelines.run import Run, load_model, restored, save_config, settings_of_run
 from pipelines.schema import Config, check, parse
+from pipelines.tracking import tracked
 
 if TYPE_CHECKING:
     import keras
@@ -37,6 +38,9 @@ def run(composed: DictConfig, overrides: Sequence[str], directory: str) -> None:
     terminate_like_ctrl_c()
     if config.mode == "serve":
         serve(config)
+        return
+    if config.mode == "compare":
+        compare(config, values)
         return
     if config.mode == "predict":
         import_tensorflow()
@@ -66,11 +70,12 @@ def train(config: Config, run: Run) -> None:
     """All stages, from data to report."""
     watch = Stopwatch(run)
     log.info("Run directory: %s", run.directory)
-    with watch("prepare"):
-        data = prepared(config, run)
-    with watch("train"):
-        model = trained(config, data, run)
-    finish(config, data, model, run, watch)
+    with tracked(run, config.train.mlflow, given=facts(config)):
+        with watch("prepare"):
+            data = prepared(config, run)
+        with watch("train"):
+            model = trained(config, data, run)
+        finish(config, data, model, run, watch)
 
 
 def evaluate(config: Config, run: Run) -> None:
@@ -107,6 +112,21 @@ def serve(config: Config) -> None:
     serve(str(config.run), config.serve)
 
 
+def compare(config: Config, values: Mapping[str, Any]) -> None:
+    """Sets runs beside one another: a page, Markdown, CSV."""
+    from pipelines.comparing.leaderboard import leaderboard
+
+    def split_of(run: Run, name: str) -> tuple[Task, Split]:
+        import_tensorflow()
+        own = parse(settings_of_run(run, values))
+        return own.task, encoded(own).splits[name]
+
+    for handler in list(logging.getLogger().handlers):
+        if isinstance(handler, logging.FileHandler):
+            logging.getLogger().removeHandler(handler)  # it would write into the user's directory
+    leaderboard(str(config.runs), config.output, split_of)
+
+
 def finish(config: Config, data: Prepared, model: keras.Model, run: Run, watch: Stopwatch) -> None:
     """What comes after training."""
     exported(config, data, model, run, watch)
@@ -118,19 +138,9 @@ def prepared(config: Config, run: Run) -> Prepared:
     """The encoded data; the codec is kept with the run."""
     from pipelines.comparison import check_same_examples
     from pipelines.evaluate import reported_split
-    from pipelines.prepare import prepare
 
     task = config.task
-    data = prepare(
-        config.data,
-        task.codec(),
-        reads=task.reads,
-        identity=task.identity,
-        stratify=task.stratify,
-        together=task.together,
-        settings=config.prepare,
-        cleaning=task.cleaning,
-    )
+    data = encoded(config)
     before = run.read_metrics().get("data", {}).get("fingerprint")
     if before is not None and before != data.content:
         raise UserError(
@@ -153,12 +163,30 @@ def prepared(config: Config, run: Run) -> Prepared:
     return data
 
 
+def encoded(config: Config) -> Prepared:
+    """The data as the task wants it, from the cache if it was prepared before."""
+    from pipelines.prepare import prepare
+
+    task = config.task
+    return prepare(
+        config.data,
+        task.codec(),
+        reads=task.reads,
+        identity=task.identity,
+        stratify=task.stratify,
+        together=task.together,
+        settings=config.prepare,
+        cleaning=task.cleaning,
+    )
+
+
 def trained(config: Config, data: Prepared, run: Run) -> keras.Model:
     """The model with its best weights."""
     import keras
     import tensorflow as tf
 
     from pipelines.graphs import Predictor
+    from pipelines.tracking import write_hyperparameters
     from pipelines.train import train
 
     if config.train.deterministic:
@@ -167,7 +195,9 @@ def trained(config: Config, data: Prepared, run: Run) -> keras.Model:
     keras.config.set_dtype_policy(config.train.precision)
     model = config.task.build(config.model, data.codec, stream(config.seed, "weights"))
     log.info("%s", describe(config, data, model))
-    state, facts = train(
+    if config.train.tensorboard and not run.last.exists():
+        write_hyperparameters(run, given=facts(config))
+    state, throughput = train(
         config.task,
         model,
         data.splits,
@@ -179,7 +209,7 @@ def trained(config: Config, data: Prepared, run: Run) -> keras.Model:
         run=run,
     )
     run.update_metrics(
-        **facts,
+        **throughput,
         epochs={"trained": state.epoch, "best_step": state.best_step},
         parameters={
             "total": model.count_params(),

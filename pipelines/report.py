@@ -47,9 +47,9 @@ def report(
 
     metrics  all of metrics.json. What it lacks is left out of the report.
     """
-    drawn = _Drawing(directory / "plots")
+    drawn = Drawing(directory / "plots")
     page = (
-        _environment()
+        environment()
         .get_template("report.html.j2")
         .render(
             heading=_heading(metrics, provenance, made or datetime.date.today()),
@@ -82,7 +82,7 @@ def report(
     return path
 
 
-class _Drawing:
+class Drawing:
     """Figures as SVG, for the page and as plots/<name>.svg; names are unique within a report."""
 
     def __init__(self, directory: Path):
@@ -114,17 +114,18 @@ class _Drawing:
         return name
 
 
-def _environment() -> Any:
+def environment() -> Any:
+    """Templates of pages, with filters for what they show."""
     import jinja2
 
-    environment = jinja2.Environment(
+    templates = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters.update(
+    templates.filters.update(
         label=label,
         number=number,
         cell=_cell,
@@ -132,7 +133,7 @@ def _environment() -> Any:
         shape=_shape,
         stacks=_stacks,
     )
-    return environment
+    return templates
 
 
 def _heading(

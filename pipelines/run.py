@@ -181,6 +181,10 @@ FREE = {
 checked by its content."""
 
 
+NOT_OF_A_RUN = ("serve", "sweep", "runs")
+"""Settings that its directory doesn't keep."""
+
+
 def restored(composed: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
     """The settings: as composed or, with run=DIRECTORY, the run's own with the overrides on top.
 
@@ -193,7 +197,7 @@ def restored(composed: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
     if values["mode"] == "serve":
         return _served(values, overrides)
     run = Run(str(values["run"]))
-    saved = _saved_config(run, values)
+    saved = settings_of_run(run, values)
     # The run's own choices of options were repeated to compose the rest; its values are saved.
     recorded = [text for text in recorded_overrides(run) if "." not in text.partition("=")[0]]
     given = overridden([text for text in overrides if text not in recorded])
@@ -256,7 +260,8 @@ def overridden(overrides: Sequence[str]) -> list[str]:
 def save_config(run: Run, values: Mapping[str, Any]) -> None:
     """As of a new run: what a later mode asks for is asked anew."""
     kept = {**values, "mode": "train", "run": None, "input": None, "output": None}
-    del kept["serve"]
+    for name in NOT_OF_A_RUN:
+        del kept[name]
     with written_whole(run.config) as temporary:
         text = yaml.safe_dump(kept, sort_keys=False, allow_unicode=True)
         temporary.write_text(text, encoding="utf-8")
@@ -297,13 +302,13 @@ def _completed(saved: dict[str, Any], asked: Mapping[str, Any]) -> dict[str, Any
     }
 
 
-def _saved_config(run: Run, asked: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a run; how it is served is none of them."""
+def settings_of_run(run: Run, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that a run was made with; those that it doesn't keep are `asked`'s."""
     try:
         saved = yaml.safe_load(run.config.read_text(encoding="utf-8"))
         if not isinstance(saved, dict):
             raise UserError("it holds no settings")
-        saved["serve"] = asked["serve"]
+        saved |= {name: asked[name] for name in NOT_OF_A_RUN}
         saved = _completed(saved, asked)
         parse(saved)
     except NotADirectoryError:

@@ -31,10 +31,12 @@ from pipelines.settings import (
     ExportSettings,
     PrepareSettings,
     ServeSettings,
+    SweepSettings,
     TrainSettings,
 )
+from pipelines.sweeping.naming import sweep_name
 
-Mode = Literal["train", "evaluate", "export", "predict", "serve"]
+Mode = Literal["train", "evaluate", "export", "predict", "serve", "compare"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Config:
     run: str | None
     input: str | None
     output: str | None
+    runs: str | None
     seed: int
     task: Task
     model: RecurrentSettings
@@ -55,6 +58,7 @@ class Config:
     evaluate: EvaluateSettings
     export: ExportSettings
     serve: ServeSettings
+    sweep: SweepSettings
 
 
 _NODES = {
@@ -64,6 +68,7 @@ _NODES = {
     "evaluate": EvaluateSettings,
     "export": ExportSettings,
     "serve": ServeSettings,
+    "sweep": SweepSettings,
 }
 
 
@@ -84,17 +89,15 @@ def parse(plain: Mapping[str, Any]) -> Config:
     built["data"] = _build(
         _implementation("sources", plain["data"], "data", "format", Source), plain["data"], "data"
     )
-    scalars = {key: plain[key] for key in ("mode", "run", "input", "output", "seed")}
+    scalars = {key: plain[key] for key in ("mode", "run", "input", "output", "runs", "seed")}
     return _check_scalars(Config(**scalars, **built))
 
 
 def check(config: Config) -> None:
     """Rules across settings, and what can be seen of files. Raises UserError."""
-    needs_run = config.mode != "train"
-    if needs_run and config.run is None:
-        raise UserError(f"mode={config.mode} needs run=DIRECTORY, the directory of a trained run")
-    if config.mode != "predict" and (config.input is not None or config.output is not None):
-        raise UserError(f"input and output go with mode=predict; received mode={config.mode}")
+    _check_mode(config)
+    if config.mode == "compare":
+        return  # the settings of the runs are their own
     if config.mode == "serve":
         check_serving(str(config.run), config.serve)
         return  # the rest is of the run, and the server looks at its SavedModel only
@@ -121,6 +124,20 @@ def check(config: Config) -> None:
         config.task.check(config.decode)
 
 
+def _check_mode(config: Config) -> None:
+    mode = config.mode
+    if mode not in ("train", "compare") and config.run is None:
+        raise UserError(f"mode={mode} needs run=DIRECTORY, the directory of a trained run")
+    if mode == "compare" and (config.runs is None or config.run is not None):
+        raise UserError("mode=compare needs runs=DIRECTORIES, such as runs='outputs/sentiment/*/*'")
+    if mode != "compare" and config.runs is not None:
+        raise UserError(f"runs goes with mode=compare; received mode={mode}")
+    if mode != "predict" and config.input is not None:
+        raise UserError(f"input and output go with mode=predict; received mode={mode}")
+    if mode not in ("predict", "compare") and config.output is not None:
+        raise UserError(f"output goes with mode=predict or compare; received mode={mode}")
+
+
 def _check_training(config: Config) -> None:
     """Settings that would be passed over without a word, or fail after an epoch."""
     train = config.train
@@ -129,6 +146,10 @@ def _check_training(config: Config) -> None:
         raise UserError(f"train.monitor: there is no score {train.monitor!r}; {hint}")
     if train.weight_decay and train.optimizer != "adamw":
         raise UserError(f"train.weight_decay goes with adamw; received {train.optimizer}")
+    if train.mlflow is not None and importlib.util.find_spec("mlflow") is None:
+        raise UserError(
+            "train.mlflow needs mlflow, which is not installed: pip install '.[mlflow]'"
+        )
     if train.momentum and train.optimizer not in ("sgd", "rmsprop"):
         raise UserError(f"train.momentum goes with sgd or rmsprop; received {train.optimizer}")
     if config.model.activation != "tanh" and config.model.cell != "simple_rnn":
@@ -198,7 +219,7 @@ def _check_scalars(config: Config) -> Config:
         raise UserError(f"mode: no such mode: {config.mode!r}; {suggest(str(config.mode), modes)}")
     if isinstance(config.seed, bool) or not isinstance(config.seed, int) or config.seed < 0:
         raise UserError(f"seed: must be a whole number of at least 0; received {config.seed!r}")
-    for name in ("run", "input", "output"):
+    for name in ("run", "input", "output", "runs"):
         value = getattr(config, name)
         if value is not None and not isinstance(value, str):
             raise UserError(f"{name}: must be text; received {value!r}")
@@ -208,18 +229,21 @@ def _check_scalars(config: Config) -> Config:
 def register_resolvers() -> None:
     """A run's directory is new for a new run, and the given one for `run=`, whose .hydra stays.
 
-    A server writes nowhere.
+    A server writes nowhere, and a comparison not into a run.
     """
     OmegaConf.register_new_resolver("run_directory", _run_directory, replace=True)
     OmegaConf.register_new_resolver(
-        "config_directory", lambda run: ".hydra" if run is None else None, replace=True
+        "config_directory",
+        lambda run, mode: ".hydra" if run is None and mode != "compare" else None,
+        replace=True,
     )
+    OmegaConf.register_new_resolver("sweep_name", sweep_name, replace=True)
 
 
 def _run_directory(run: object, mode: str, new: str) -> str:
-    if run is None:
-        return new
-    return "." if mode == "serve" else str(run)
+    if mode in ("serve", "compare"):
+        return "."
+    return new if run is None else str(run)
 
 
 class CheckBeforeRun(Callback):
@@ -234,6 +258,10 @@ class CheckBeforeRun(Callback):
         HydraConfig.instance().set_config(config)  # the default directory's name needs it
         try:
             check(parse(restored(config, config.hydra.overrides.task)))
+            if config.mode == "compare":
+                return
+            if [text for text in config.hydra.overrides.task if text.startswith("sweep")]:
+                raise UserError("sweep goes with several runs: python main.py -m ...")
             if config.run is None:
                 _check_new_directory(Path(config.hydra.run.dir))
         except UserError as error:

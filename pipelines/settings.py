@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -11,6 +11,7 @@ from models.settings import Count, Rate, settings
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
+Scalar = bool | int | float | str
 
 
 @settings
@@ -78,6 +79,7 @@ class TrainSettings:
     precision: Literal["float32", "mixed_bfloat16"]
     deterministic: bool
     tensorboard: bool
+    mlflow: str | None
 
 
 @settings
@@ -108,6 +110,49 @@ class ExportSettings:
     verify: Annotated[int, Field(ge=0)]
     formats: list[Literal["litert", "onnx"]]
     sample: Count
+
+
+@settings
+class Conditional:
+    """Values that are searched only where other settings have one of the values given."""
+
+    values: str
+    when: dict[str, Scalar | list[Scalar]]
+
+
+@settings
+class SweepSettings:
+    """How several runs are made of one command; see pipelines/sweeping/.
+
+    space       by setting, values in Hydra's grammar: choice, range, interval, tag(log, ...).
+    each        settings of each run, as on the command line.
+    trials      of the study, whatever commands made them.
+    objectives  the first decides where there has to be one; see sweeping/objectives.py.
+    prune_after, prune_from  trials before the first is pruned; evaluations that each may make.
+    parallel    runs at a time, each with its share of the cores.
+    seconds     after which this command starts no more runs.
+    run_seconds, run_gigabytes  bounds on a run.
+    failures    share of all trials that may fail before the sweep stops.
+    storage     an RDB's URL, for a study that several machines work on.
+    name        of the study and its directory; null: the same for the same command.
+    """
+
+    sampler: Literal["grid", "random", "tpe", "gp", "cmaes"]
+    space: dict[str, Scalar | dict[str, Any]] | None
+    each: list[str]
+    trials: Count | None
+    objectives: Annotated[list[str], Field(min_length=1)]
+    pruner: Literal["none", "median", "hyperband"]
+    prune_after: Annotated[int, Field(ge=0)]
+    prune_from: Annotated[int, Field(ge=0)]
+    parallel: Count
+    seconds: Positive | None
+    run_seconds: Positive | None
+    run_gigabytes: Positive | None
+    failures: Share
+    retry: bool
+    storage: str | None
+    name: Annotated[str, Field(pattern=r"^[^/]+$")] | None
 
 
 @settings

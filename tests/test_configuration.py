@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from main import _quoted
+from pipelines.command_line import quoted
 from pipelines.contracts import UserError
 from pipelines.run import resolved
 from pipelines.schema import parse, register_resolvers
@@ -140,7 +140,7 @@ def test_help_names_the_choices_and_imports_no_tensorflow() -> None:
 
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\r\n")))
 def test_any_input_text_survives_the_command_line(text: str) -> None:
-    argument = _quoted(f"input={text}")
+    argument = quoted(f"input={text}")
     override = OverridesParser.create().parse_override(argument)
     config = OmegaConf.create({"input": override.value()})
     expected = None if text == "null" else text
@@ -151,6 +151,6 @@ def test_any_input_text_survives_the_command_line(text: str) -> None:
     "path", ["a b.csv", "a,b.csv", "a=b.csv", "é'x.csv", "[1].csv", "a${b}.csv"]
 )
 def test_a_path_needs_no_quoting_for_hydra(path: str) -> None:
-    override = OverridesParser.create().parse_override(_quoted(f"data.path={path}"))
+    override = OverridesParser.create().parse_override(quoted(f"data.path={path}"))
     assert OmegaConf.create({"path": override.value()}).path == path
-    assert _quoted("data.path=plain/file-1.csv") == "data.path=plain/file-1.csv"
+    assert quoted("data.path=plain/file-1.csv") == "data.path=plain/file-1.csv"

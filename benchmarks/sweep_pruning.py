@@ -1,0 +1,139 @@
+"""What pruning buys: a search that stops hopeless runs, beside random runs that all go to the end.
+
+    python benchmarks/sweep_pruning.py                     30 trials each, three repeats: hours
+    python benchmarks/sweep_pruning.py --trials 4 --repeats 1 --set prepare.limit=600 train.epochs=2
+
+A row a way and repeat: the best validation accuracy and the seconds of all trials, on Rotten
+Tomatoes. The ways take turns, the order rotating. Both draw from the same space, and each repeat
+has a seed of its own. Memory is the sweep's own, and with its run, at the first and the last trial.
+Sweeps lie in --output and are not run again: delete it after a change of the code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+from measuring import ROOT, machine, progress, table
+
+WAYS = {
+    "search with pruning": ["sweep.sampler=tpe", "sweep.pruner=median"],
+    "random without": ["sweep.sampler=random", "sweep.pruner=none"],
+}
+
+TASK = ["experiment=rotten_tomatoes", "sweep=rotten_tomatoes"]
+
+
+class MemoryWatch:
+    """The sweep's own memory, and of all of its processes, by the number of trials done, in MB."""
+
+    def __init__(self, process: subprocess.Popen[bytes], summary: Path):
+        self.process, self.summary = psutil.Process(process.pid), summary
+        self.own: dict[int, float] = {}
+        self.largest: dict[int, float] = {}
+        self.thread = threading.Thread(target=self._watch, daemon=True)
+        self.thread.start()
+
+    def _watch(self) -> None:
+        while True:
+            try:
+                own = self.process.memory_info().rss / 1e6
+                family = self.process.children(recursive=True)
+                total = own + sum(one.memory_info().rss for one in family) / 1e6
+            except psutil.NoSuchProcess:
+                if not self.process.is_running():
+                    return
+                continue
+            done = trials_done(self.summary)
+            self.own[done] = own
+            self.largest[done] = max(total, self.largest.get(done, 0.0))
+            time.sleep(0.5)
+
+
+def trials_done(summary: Path) -> int:
+    try:
+        trials = json.loads(summary.read_text(encoding="utf-8"))["trials"]
+    except (OSError, ValueError):
+        return 0
+    return sum(trial["state"] not in ("RUNNING", "WAITING") for trial in trials)
+
+
+def run_sweep(way: str, repeat: int, given: argparse.Namespace) -> dict[str, Any]:
+    """A sweep in processes of its own; what is kept of it. ValueError if it fails."""
+    folder = given.output / f"{way.replace(' ', '_')}-{repeat}"
+    kept = folder / "measured.json"
+    if kept.exists():
+        return dict(json.loads(kept.read_text(encoding="utf-8")))
+    command = [
+        sys.executable, str(ROOT / "main.py"), "-m", *TASK, *WAYS[way], *given.set,
+        f"sweep.trials={given.trials}", f"seed={repeat}", f"hydra.sweep.dir={folder}",
+    ]  # fmt: skip
+    begun = time.monotonic()
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+    watch = MemoryWatch(process, folder / "sweep.json")
+    if process.wait():
+        raise ValueError(f"{' '.join(command)} must end with 0")
+    trials = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))["trials"]
+    complete = [trial for trial in trials if trial["state"] == "COMPLETE"]
+    measured = {
+        "way": way,
+        "repeat": repeat,
+        "best": max(trial["values"][0] for trial in complete),
+        "seconds": sum(trial["seconds"] for trial in trials),
+        "wall": time.monotonic() - begun,
+        "complete": len(complete),
+        "pruned": sum(trial["state"] == "PRUNED" for trial in trials),
+        "own": [watch.own.get(1, 0.0), watch.own.get(max(watch.own, default=0), 0.0)],
+        "largest": [watch.largest.get(0, 0.0), watch.largest.get(given.trials - 1, 0.0)],
+    }
+    kept.write_text(json.dumps(measured), encoding="utf-8")
+    return measured
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--trials", type=int, default=30)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--set", nargs="*", default=[], help="settings of all runs")
+    parser.add_argument("--output", type=Path, default=ROOT / "outputs" / "sweep_pruning")
+    given = parser.parse_args()
+    rows = []
+    for repeat in range(1, given.repeats + 1):
+        ways = list(WAYS) if repeat % 2 else list(WAYS)[::-1]
+        for way in ways:
+            progress(f"{way}, repeat {repeat} of {given.repeats}")
+            rows.append(run_sweep(way, repeat, given))
+    rows.sort(key=lambda row: (row["repeat"], row["way"]))
+    table(
+        f"Pruning, {given.trials} trials each · {machine()}",
+        ("way", "repeat", "best validation accuracy", "seconds in trials", "complete", "pruned",
+         "sweep's own MB, first and last", "with its run, first and last"),
+        [
+            (
+                row["way"], row["repeat"], f"{row['best']:.4f}", f"{row['seconds']:.0f}",
+                row["complete"], row["pruned"],
+                " and ".join(f"{value:.0f}" for value in row["own"]),
+                " and ".join(f"{value:.0f}" for value in row["largest"]),
+            )
+            for row in rows
+        ],
+    )  # fmt: skip
+    for repeat in range(1, given.repeats + 1):
+        search, other = (
+            next(row for row in rows if row["repeat"] == repeat and row["way"] == way)
+            for way in WAYS
+        )
+        ratio = search["seconds"] / other["seconds"]
+        better = search["best"] - other["best"]
+        print(f"repeat {repeat}: {ratio:.2f} of the time, {better:+.4f} accuracy")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+"""Runs that differ by their seed alone are one configuration; configurations are ranked."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from pipelines.comparing.records import FINISHED, Record
+from pipelines.contracts import UserError
+from pipelines.sweeping.objectives import COSTS, LOWER_IS_BETTER, Objective
+
+SEED = "seed"
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with its 95% interval: over `count` runs or, of one run, over its examples."""
+
+    mean: float
+    low: float
+    high: float
+    count: int
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """Runs with the same settings. `settings` are those that differ between configurations."""
+
+    settings: Mapping[str, str]
+    records: Sequence[Record]
+
+    @property
+    def name(self) -> str:
+        """Choices by their own names, then numbers and switches with theirs."""
+        items = sorted(self.settings.items(), key=lambda item: _needs_key(item[1]))
+        shown = [
+            f"{short_key(key)} {short_value(text)}" if _needs_key(text) else text
+            for key, text in items
+        ]
+        return ", ".join(shown) or "all alike"
+
+    def score(self, split: str, name: str) -> Interval | None:
+        """None where no run has it."""
+        entries = [record.metrics.get(split, {}).get(name) for record in self.records]
+        return interval([entry for entry in entries if entry])
+
+    def cost(self, name: str) -> float | None:
+        """The mean over the runs that measured it."""
+        values = [Objective(name, COSTS[name], False).of(record.metrics) for record in self.records]
+        known = [value for value in values if value is not None]
+        return sum(known) / len(known) if known else None
+
+
+@dataclass(frozen=True)
+class Board:
+    """The finished configurations of one problem, the best first.
+
+    score   what they are ranked by, on `ranked_on`; the test split, where it was measured, is
+            shown beside it but decides nothing.
+    varied  the settings that tell the configurations apart.
+    """
+
+    score: str
+    ranked_on: str
+    reported: str
+    varied: Sequence[str]
+    configurations: Sequence[Configuration]
+    records: Sequence[Record]
+
+    @property
+    def maximize(self) -> bool:
+        return self.score not in LOWER_IS_BETTER
+
+    @cached_property
+    def scored(self) -> list[Configuration]:
+        """Those that the score is known of."""
+        return [c for c in self.configurations if c.score(self.ranked_on, self.score)]
+
+    def ranked_value(self, configuration: Configuration) -> float:
+        found = configuration.score(self.ranked_on, self.score)
+        return found.mean if found else math.nan
+
+    @property
+    def winner(self) -> Configuration:
+        return self.configurations[0]
+
+    def best_run(self) -> Record:
+        """Of the winner's runs, the best."""
+        sign = 1 if self.maximize else -1
+        return max(
+            self.winner.records,
+            key=lambda one: sign * float(one.metrics[self.ranked_on][self.score]["value"]),
+        )
+
+
+def board_of(records: Sequence[Record], objective: str | None) -> Board:
+    """UserError if no run is finished. objective: "validation.NAME" of a sweep, if there is one."""
+    finished = [record for record in records if record.state == FINISHED]
+    if not finished:
+        states = ", ".join(sorted({record.state for record in records}))
+        raise UserError(
+            f"none of the {len(records)} runs is finished ({states}): nothing to compare"
+        )
+    score, split = _ranked_by(finished, objective)
+    keys = dict.fromkeys(key for record in records for key in record.settings)
+    varied = [
+        key for key in keys if key != SEED and len({one.setting(key) for one in finished}) > 1
+    ]
+    groups: dict[tuple[str, ...], list[Record]] = {}
+    for record in finished:
+        groups.setdefault(tuple(record.setting(key) for key in varied), []).append(record)
+    configurations = [
+        Configuration(dict(zip(varied, values, strict=True)), members)
+        for values, members in groups.items()
+    ]
+    sign = -1 if score not in LOWER_IS_BETTER else 1
+
+    def rank(configuration: Configuration) -> tuple[bool, float]:
+        found = configuration.score(split, score)
+        return (found is None, sign * found.mean if found else 0.0)
+
+    reported = "test" if any(record.metrics.get("test") for record in finished) else split
+    ranked = sorted(configurations, key=rank)
+    return Board(score, split, reported, varied, ranked, records)
+
+
+def _ranked_by(finished: Sequence[Record], objective: str | None) -> tuple[str, str]:
+    """A score and a split: the sweep's own, what training keeps its weights by, or the first."""
+    measured = finished[0].metrics
+    splits = [name for name in ("validation", "test", "train") if measured.get(name)]
+    if not splits:
+        raise UserError(f"{finished[0].run.directory} has no scores: measure it by mode=evaluate")
+    scores = measured[splits[0]]
+    wanted = objective.partition(".")[2] if objective and "." in objective else None
+    wanted = wanted or (finished[0].config.get("train") or {}).get("monitor")
+    return (str(wanted) if wanted in scores else str(next(iter(scores)))), splits[0]
+
+
+def interval(entries: Sequence[Mapping[str, Any]]) -> Interval | None:
+    """Student's t over several runs; of one run the bootstrap over examples that it has itself."""
+    if not entries:
+        return None
+    values = [float(entry["value"]) for entry in entries]
+    mean = sum(values) / len(values)
+    if len(values) == 1:
+        return Interval(mean, float(entries[0]["low"]), float(entries[0]["high"]), 1)
+    from scipy.stats import t
+
+    half = float(t.ppf(0.975, len(values) - 1)) * float(np.std(values, ddof=1)) / len(values) ** 0.5
+    return Interval(mean, mean - half, mean + half, len(values))
+
+
+def front(points: Sequence[tuple[float, float]], *, maximize: bool) -> list[int]:
+    """Indices of the points (cost, score) that no other beats in both, by rising cost."""
+    sign = 1 if maximize else -1
+    order = sorted(range(len(points)), key=lambda i: (points[i][0], -sign * points[i][1]))
+    best, found = -math.inf, []
+    for index in order:
+        if sign * points[index][1] > best:
+            best = sign * points[index][1]
+            found.append(index)
+    return found
+
+
+def short_key(key: str) -> str:
+    """The last part of a setting's name, which people know it by: "learning rate"."""
+    return key.rpartition(".")[2].replace("_", " ")
+
+
+def _needs_key(text: str) -> bool:
+    return bool(re.fullmatch(r"-?[\d.]+(e-?\d+)?|true|false|null|None|none", text))
+
+
+def short_value(text: str) -> str:
+    """Numbers to four digits."""
+    try:
+        value = float(text)
+    except ValueError:
+        return text
+    return text if len(text) < 8 or not math.isfinite(value) else f"{value:.4g}"

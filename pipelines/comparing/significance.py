@@ -1,0 +1,144 @@
+"""Is the winner better than the others by more than chance?
+
+What each run answered is scored anew on the same resamples of examples and, where a configuration
+has several seeds, of runs: so the interval has both what another test set and what another seed
+would change (a two-level bootstrap; Davison & Hinkley 1997, sec. 3.8).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.seeds import stream
+from pipelines.comparing.board import Board, Configuration
+from pipelines.comparing.records import Record
+from pipelines.contracts import Split, Task, UserError
+from pipelines.metrics.bootstrap import interval
+from pipelines.run import Run
+
+log = logging.getLogger(__name__)
+
+RESAMPLES = 1000
+
+MOST = 12
+"""Configurations that are compared with the winner, the best first."""
+
+
+SplitOf = Callable[[Run, str], tuple[Task, Split]]
+"""A run's task, and a split of its data."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The winner's score minus another's. p is two-sided, with Holm's correction."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    p: float
+
+    @property
+    def significant(self) -> bool:
+        return self.p < 0.05
+
+
+def differences(board: Board, split_of: SplitOf) -> tuple[list[Difference], str | None]:
+    """By rank; and why there are none, or not all."""
+    others = board.scored[1 : MOST + 1]
+    if not others:
+        return [], "There is only one configuration."
+    try:
+        examples = _examples(board.best_run(), board.reported)
+        winner = _samples(board, board.winner, examples, split_of)
+        found = [
+            difference(other.name, *winner, *_samples(board, other, examples, split_of))
+            for other in others
+        ]
+    except (UserError, OSError, KeyError, ValueError) as error:
+        return [], f"It could not be tested: {' '.join(str(error).split())}."
+    left_out = len(board.scored) - 1 - len(others)
+    note = f"{left_out} that rank lower are left out." if left_out else None
+    return holm(found), note
+
+
+def difference(
+    name: str, value: float, samples: np.ndarray, other: float, others: np.ndarray
+) -> Difference:
+    """Of two configurations: their mean scores, and (runs, R) scores on the same R resamples."""
+    random = np.random.default_rng(stream(0, "difference"))
+    drawn = _of_drawn_runs(samples, random) - _of_drawn_runs(others, random)
+    drawn = drawn[np.isfinite(drawn)]
+    low, high = interval(drawn)
+    side = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
+    p = min(1.0, 2 * (side + 1) / (len(drawn) + 1))
+    return Difference(name, value - other, low, high, p)
+
+
+def _of_drawn_runs(samples: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """(R,) means over runs that are drawn with replacement for each resample."""
+    runs, resamples = samples.shape
+    drawn = random.integers(runs, size=(runs, resamples))
+    return np.take_along_axis(samples, drawn, axis=0).mean(axis=0)
+
+
+def holm(found: Sequence[Difference]) -> list[Difference]:
+    """With p-values that keep the chance of any false finding among all below 5% (Holm 1979)."""
+    order = sorted(range(len(found)), key=lambda index: found[index].p)
+    corrected, largest = list(found), 0.0
+    for rank, index in enumerate(order):
+        largest = max(largest, min(1.0, (len(found) - rank) * found[index].p))
+        one = found[index]
+        corrected[index] = Difference(one.name, one.value, one.low, one.high, largest)
+    return corrected
+
+
+def _samples(
+    board: Board, configuration: Configuration, examples: str, split_of: SplitOf
+) -> tuple[float, np.ndarray]:
+    """The mean score of the runs, and of each its score on every resample (runs, R)."""
+    values, rows = [], []
+    for record in configuration.records:
+        if _examples(record, board.reported) != examples:
+            raise UserError(f"{record.run.directory} was measured on other examples")
+        measured = _measured(record, board.reported, board.score, split_of)
+        values.append(measured[0])
+        rows.append(measured[1])
+    return float(np.mean(values)), np.stack(rows)
+
+
+def _measured(record: Record, name: str, score: str, split_of: SplitOf) -> tuple[float, np.ndarray]:
+    """The run's score, of the predictions that it kept, and on resamples that all runs share."""
+    from pipelines.metrics.bootstrap import measure_all
+    from pipelines.predictions import kept
+
+    task, split = split_of(record.run, name)
+    predictions = kept(record.run.kept_predictions, name)
+    scores = task.score(predictions, split)
+    if score not in scores:
+        raise UserError(f"{record.run.directory} has no {score}")
+    measured = measure_all(
+        {score: scores[score]}, len(split), resamples=RESAMPLES, seed=stream(0, "bootstrap")
+    )
+    return measured[score].value, measured[score].samples
+
+
+def _examples(record: Record, split: str) -> str:
+    """A digest of the examples that the run was measured on, in their order."""
+    digest = hashlib.sha256()
+    path = record.run.predictions
+    if not path.exists():
+        raise UserError(f"{record.run.directory} holds no {path.name}: measure it by mode=evaluate")
+    with path.open(encoding="utf-8") as file:
+        for text in file:
+            line = json.loads(text)
+            if line.get("split") == split:
+                parts = [line.get("given"), line.get("reference")]
+                digest.update(json.dumps(parts, sort_keys=True).encode())
+    return digest.hexdigest()

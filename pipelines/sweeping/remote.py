@@ -1,0 +1,160 @@
+"""Trials on other machines: Hydra's own launchers (Ray, Submitit) bring them there.
+
+What runs there is a RemoteTrial: it starts the run in a process of its own, reports what it
+evaluates to the study's storage, and ends it when it isn't worth more. So the sweep's directory
+must be where all machines see it, and so must the storage, or be a database.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from pipelines.command_line import quoted
+from pipelines.contracts import UserError
+from pipelines.interruption import Interruption
+from pipelines.progress import Bar
+from pipelines.settings import SweepSettings
+from pipelines.sweeping import processes
+from pipelines.sweeping.attempt import STOPPED, Attempt
+from pipelines.sweeping.objectives import Objective
+from pipelines.sweeping.running import Stopped, check_failures, outcome, write_summary
+from pipelines.sweeping.stored import StoredStudy
+
+if TYPE_CHECKING:
+    from hydra.plugins.launcher import Launcher
+
+    from pipelines.sweeping.stored import Trial
+    from pipelines.sweeping.study import Study
+
+log = logging.getLogger(__name__)
+
+JOBS = "jobs"
+"""Directory of what the launcher itself leaves of a trial."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RemoteTrial:
+    """What is called in the launcher's process: one trial, from its start to its outcome."""
+
+    name: str
+    directory: str
+    objectives: list[Objective]
+    settings: dict[str, Any]
+    epochs: int
+    folder: str
+    command: tuple[str, ...]
+
+    def __call__(self, config: DictConfig) -> str:
+        """Returns the trial's directory, whatever became of it: the study has that."""
+        number = int(Path(HydraConfig.get().runtime.output_dir).name)
+        if Path(self.folder).is_dir():
+            os.chdir(self.folder)  # paths on the command line were given from there
+        processes.COMMAND = self.command
+        settings = SweepSettings(**self.settings)
+        directory = Path(self.directory)
+        study = StoredStudy(self.name, directory, self.objectives, settings, epochs=self.epochs)
+        trial = study.held(number)
+        attempt = Attempt(study, trial, settings)
+        with Interruption() as interruption:
+            while not attempt.look():
+                if interruption.requested:
+                    attempt.stop(STOPPED)
+                time.sleep(0.2)
+        return str(trial.directory)
+
+
+def remote_trial(study: Study) -> RemoteTrial:
+    """Of a study's trials; a trial has its job's machine, or its share of it, for itself."""
+    known = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        [str(processes.MAIN.parent), *([known] if known else [])]
+    )
+    settings = {**dataclasses.asdict(study.settings), "parallel": 1}
+    directory = str(study.directory.resolve())
+    return RemoteTrial(
+        study.name,
+        directory,
+        study.objectives,
+        settings,
+        study.epochs,
+        os.getcwd(),
+        processes.COMMAND,
+    )
+
+
+class RemoteSweep:
+    """Batches of `sweep.parallel` trials, each batch through a launcher of Hydra's."""
+
+    def __init__(self, study: Study, settings: SweepSettings, launcher: Launcher):
+        self.study, self.settings, self.launcher = study, settings, launcher
+
+    def run(self) -> None:
+        """Returns once the study has its total; Stopped on a signal, UserError if too many fail."""
+        begun, done = time.monotonic(), len(self.study.finished())
+        with (
+            Interruption() as interruption,
+            Bar("sweep", self.study.total, "trials", done=done) as bar,
+        ):
+            while not interruption.requested:
+                if self.settings.seconds and time.monotonic() - begun > self.settings.seconds:
+                    log.info("The time is over: no more trials are started.")
+                    break
+                batch = self._batch()
+                if not batch:
+                    break
+                self._launch(batch)
+                for trial in batch:
+                    log.info("%s", outcome(self.study, trial.number, named=True))
+                bar.advance(len(batch))
+                write_summary(self.study)
+                check_failures(self.study, self.settings)
+        write_summary(self.study)
+        if interruption.requested:
+            raise Stopped("Stopped. The same command goes on.")
+
+    def _batch(self) -> list[Trial]:
+        """Trials to hand over. Who gets one holds its directory, so that we let go of it."""
+        batch: list[Trial] = []
+        while len(batch) < self.settings.parallel:
+            trial = self.study.next()
+            if trial is None:
+                break
+            batch.append(trial)
+        return batch
+
+    def _launch(self, batch: Sequence[Trial]) -> None:
+        jobs = [
+            [
+                *map(quoted, trial.overrides),
+                quoted(f"hydra.sweep.dir={self.study.directory.resolve()}"),
+                f"hydra.sweep.subdir={JOBS}/{trial.number:04d}",
+            ]
+            for trial in batch
+        ]
+        for trial in batch:
+            trial.release()
+        reasons: dict[int, str] = {}
+        try:
+            returns = self.launcher.launch(jobs, initial_job_idx=batch[0].number)
+            for trial, returned in zip(batch, returns, strict=False):
+                try:
+                    returned.return_value  # noqa: B018 - raises what the job raised
+                except Exception as error:  # whatever the launcher's machine met
+                    reasons[trial.number] = " ".join(str(error).split())[:300]
+        except Exception as error:  # the launcher's own failures have no common class
+            reason = " ".join(str(error).split())[:300]
+            raise UserError(
+                f"hydra/launcher: the jobs could not be started, or were lost: {reason}; the same "
+                "command goes on"
+            ) from None
+        for trial in batch:
+            self.study.fail_if_unfinished(trial, reasons.get(trial.number))

@@ -1,0 +1,211 @@
+"""Hydra's side of a sweep: everything is read and checked, then the trials begin.
+
+Hydra takes plugins from packages named hydra_plugins only; ours say they are of one, so that they
+can lie here. Nothing here imports TensorFlow or, before all is checked, Optuna.
+"""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus, configure_log
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+from pipelines.contracts import UserError
+from pipelines.interruption import terminate_like_ctrl_c
+from pipelines.run import resolved
+from pipelines.schema import Config, check, parse
+from pipelines.settings import SweepSettings
+from pipelines.sweeping.objectives import objectives_of
+from pipelines.sweeping.samplers import check_sampling
+from pipelines.sweeping.space import Space, Value, check_conditions, read_space
+
+log = logging.getLogger(__name__)
+
+MOST_CHECKED = 500
+"""Combinations that are composed before the first trial; about a tenth of a second each."""
+
+
+class Here(Launcher):
+    """Runs on this machine, each in a process of its own. Our sweeper starts them by itself."""
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        self.config = config
+
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
+        """For other sweepers than ours: one after the other."""
+        from pipelines.sweeping.processes import COMMAND
+
+        returns = []
+        for place, overrides in enumerate(job_overrides, initial_job_idx):
+            directory = Path(self.config.hydra.sweep.dir) / f"{place:04d}"
+            done = subprocess.run([*COMMAND, *overrides, f"hydra.run.dir={directory}"], check=False)
+            result = JobReturn(overrides=overrides, working_dir=str(directory))
+            result.status = JobStatus.FAILED if done.returncode else JobStatus.COMPLETED
+            result.return_value = (
+                UserError(f"the run in {directory} failed") if done.returncode else None
+            )
+            returns.append(result)
+        return returns
+
+
+class Trials(Sweeper):
+    """A grid or a search; see conf/sweep."""
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        self.context, self.task, self.composed = hydra_context, task_function, config
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Raises UserError for mistakes, before the first trial; Stopped on a signal."""
+        HydraConfig.instance().set_config(self.composed)
+        configure_log(self.composed.hydra.hydra_logging, self.composed.hydra.verbose)
+        settings, space, config = self._checked(arguments)
+        directory = Path(self.composed.hydra.sweep.dir)
+        terminate_like_ctrl_c()
+        from pipelines.sweeping.study import Study
+
+        objectives = objectives_of(settings.objectives, config.task, config.train.monitor)
+        study = Study(
+            f"{config.task.name}/{directory.name}",
+            directory,
+            space,
+            self._setting,
+            objectives,
+            settings,
+            seed=config.seed,
+            epochs=config.train.epochs,
+        )
+        if settings.retry and (failed := study.retry_failed()):
+            log.info("%d failed trials are tried anew.", failed)
+        done = len(study.finished())
+        before = f", of which {done} are done" if done else ""
+        log.info("Sweep of %d trials%s: %s", study.total, before, directory)
+        self._run(study, settings)
+        compare_at_end(directory)
+
+    def _run(self, study: Any, settings: SweepSettings) -> None:
+        from pipelines.sweeping.running import Sweep
+
+        launcher = OmegaConf.to_container(self.composed.hydra.launcher)
+        if isinstance(launcher, dict) and launcher.get("_target_") == TARGETS["Here"]:
+            Sweep(study, settings).run()
+            return
+        from pipelines.sweeping.remote import RemoteSweep, remote_trial
+
+        remote = Plugins.instance().instantiate_launcher(
+            hydra_context=self.context, task_function=remote_trial(study), config=self.composed
+        )
+        RemoteSweep(study, settings, remote).run()
+
+    def _checked(self, arguments: list[str]) -> tuple[SweepSettings, Space, Config]:
+        """Everything that can be known to be wrong is, before anything is written."""
+        settings = parse(resolved(self._composed([]))).sweep
+        check_sampling(settings)
+        space = read_space(settings.space or {}, arguments, settings.each)
+        self._values = resolved(self._composed(list(space.fixed)))
+        self._choices = dict(self._last.hydra.runtime.choices)
+        check_conditions(space, [*_dotted(self._values), *map(str, self._choices)])
+        config = self._check_points(space, settings)
+        objectives_of(settings.objectives, config.task, config.train.monitor)
+        return settings, space, config
+
+    def _check_points(self, space: Space, settings: SweepSettings) -> Config:
+        """The configuration of the first point."""
+        points: Iterable[dict[str, Value]] = (
+            space.points(self._setting)
+            if settings.sampler == "grid"
+            else space.samples(self._setting)
+        )
+        first, seen = None, set()
+        for number, point in enumerate(points):
+            if number >= MOST_CHECKED:
+                break
+            overrides = space.overrides(point)
+            if tuple(overrides) in seen:
+                continue
+            seen.add(tuple(overrides))
+            try:
+                config = parse(resolved(self._composed(overrides)))
+                if config.mode != "train" or config.run is not None:
+                    raise UserError("a sweep is of new runs: leave out mode and run")
+                check(config)
+            except UserError as error:
+                where = " ".join(overrides[len(space.fixed) :])
+                raise UserError(f"{error} (with {where})" if where else str(error)) from None
+            first = first or config
+        if first is None:
+            raise UserError("there is nothing to run: a parameter has no values")
+        return first
+
+    def _composed(self, overrides: list[str]) -> DictConfig:
+        """As the run with these overrides composes it."""
+        from pipelines.command_line import quoted
+
+        sweeps = [text for text in self.composed.hydra.overrides.task if "sweep" in text[:7]]
+        typed = [*sweeps, *map(quoted, overrides)]
+        self._last = self.context.config_loader.load_sweep_config(self.composed, typed)
+        return self._last
+
+    def _setting(self, key: str) -> str:
+        if key in self._choices:
+            return str(self._choices[key])
+        value: Any = self._values
+        for part in key.split("."):
+            value = value[part]
+        return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _dotted(values: Any, prefix: str = "") -> Iterable[str]:
+    for key, value in values.items():
+        yield f"{prefix}{key}"
+        if isinstance(value, dict):
+            yield from _dotted(value, f"{prefix}{key}.")
+
+
+def compare_at_end(directory: Path) -> None:
+    """The leaderboard, by a process of its own: it needs TensorFlow, which keeps its memory."""
+    from pipelines.sweeping.processes import MAIN, environment
+
+    done = subprocess.run(
+        [sys.executable, str(MAIN), "mode=compare", f"runs={directory}"],
+        env=environment(1),
+        check=False,
+    )
+    if done.returncode:
+        log.warning("The leaderboard failed: python main.py mode=compare runs=%s", directory)
+
+
+PACKAGE = "hydra_plugins.recurrent"
+TARGETS = {cls.__name__: f"{PACKAGE}.{cls.__name__}" for cls in (Trials, Here)}
+
+
+def register_plugins() -> None:
+    """Makes the classes known to Hydra by the names that conf/hydra has."""
+    # Our conf/hydra/launcher/ray.yaml completes the plugin's own, which Hydra remarks on at length.
+    warnings.filterwarnings("ignore", message=r"[\s\S]*validated against ConfigStore schema")
+    plugins = Plugins.instance()  # has imported hydra_plugins, if there are others
+    parent = sys.modules.setdefault("hydra_plugins", ModuleType("hydra_plugins"))
+    ours = sys.modules.setdefault(PACKAGE, ModuleType(PACKAGE))
+    parent.__dict__["recurrent"] = ours
+    for cls in (Trials, Here):
+        ours.__dict__[cls.__name__] = cls
+        cls.__module__ = PACKAGE
+        plugins.register(cls)
