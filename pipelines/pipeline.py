@@ -195,19 +195,21 @@ def trained(config: Config, data: Prepared, run: Run) -> keras.Model:
     keras.config.set_dtype_policy(config.train.precision)
     model = config.task.build(config.model, data.codec, stream(config.seed, "weights"))
     log.info("%s", describe(config, data, model))
-    if config.train.tensorboard and not run.last.exists():
-        write_hyperparameters(run, given=facts(config))
-    state, throughput = train(
-        config.task,
-        model,
-        data.splits,
-        data.codec,
-        settings=config.train,
-        predict=Predictor(config.task, model, data.codec, config.decode.quick()),
-        evaluation_tokens=config.evaluate.batch_tokens,
-        seed=config.seed,
-        run=run,
-    )
+    try:
+        state, throughput = train(
+            config.task,
+            model,
+            data.splits,
+            data.codec,
+            settings=config.train,
+            predict=Predictor(config.task, model, data.codec, config.decode.quick()),
+            evaluation_tokens=config.evaluate.batch_tokens,
+            seed=config.seed,
+            run=run,
+        )
+    finally:
+        if config.train.tensorboard and run.tensorboard.is_dir():
+            write_hyperparameters(run, given=facts(config))
     run.update_metrics(
         **throughput,
         epochs={"trained": state.epoch, "best_step": state.best_step},

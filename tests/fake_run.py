@@ -25,7 +25,7 @@ def main() -> None:
     config.write_text(json.dumps(given))
     with (directory / "starts.txt").open("a") as starts:
         starts.write(f"{time.time()}\n")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(130))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     accuracy = train(directory, given)
     metrics = {
         "task": "sentiment",

@@ -231,7 +231,7 @@ def test_asked_to_stop_it_ends_its_runs_and_the_same_command_goes_on(
     runs = children_of(process)
     process.send_signal(signal_number)
     told, _ = process.communicate(timeout=60)
-    assert process.returncode == 130, told
+    assert process.returncode == 128 + signal_number, told
     assert "The same command goes on." in told
     assert "Traceback" not in told
     assert not [run for run in runs if run.is_running() and run.status() != "zombie"]

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from pipelines.contracts import UserError
+from pipelines.interruption import SIGNALS
 from pipelines.metrics.wording import duration
 from pipelines.run import Run
 from pipelines.settings import SweepSettings
@@ -21,6 +22,9 @@ log = logging.getLogger(__name__)
 
 MOST_ATTEMPTS = 2
 """A run that was killed goes on once: it may have been for want of memory that others took."""
+
+KILLED = (-signal.SIGKILL, *(-number for number in SIGNALS), *(128 + n for n in SIGNALS))
+"""Exit codes of a run that somebody else ended."""
 
 BETWEEN_LOOKS = 1.0
 """Seconds between two looks at a run's memory."""
@@ -75,7 +79,7 @@ class Attempt:
         self._spent += process.seconds
         self._peak = max(self._peak, process.peak_bytes)
         code = process.process.returncode
-        killed = self.ended_by is None and code in (-signal.SIGKILL, -signal.SIGTERM, 130)
+        killed = self.ended_by is None and code in KILLED
         if killed and self.number_of_attempts < MOST_ATTEMPTS:
             log.info("trial %d: %s; it goes on", self.trial.number, process.reason())
             self._start()

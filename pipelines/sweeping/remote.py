@@ -20,13 +20,13 @@ from omegaconf import DictConfig
 
 from pipelines.command_line import quoted
 from pipelines.contracts import UserError
-from pipelines.interruption import Interruption
+from pipelines.interruption import Interruption, Stopped
 from pipelines.progress import Bar
 from pipelines.settings import SweepSettings
 from pipelines.sweeping import processes
 from pipelines.sweeping.attempt import STOPPED, Attempt
 from pipelines.sweeping.objectives import Objective
-from pipelines.sweeping.running import Stopped, check_failures, outcome, write_summary
+from pipelines.sweeping.running import check_failures, outcome, write_summary
 from pipelines.sweeping.stored import StoredStudy
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class RemoteTrial:
         attempt = Attempt(study, trial, settings)
         with Interruption() as interruption:
             while not attempt.look():
-                if interruption.requested:
+                if interruption.requested is not None:
                     attempt.stop(STOPPED)
                 time.sleep(0.2)
         return str(trial.directory)
@@ -104,7 +104,7 @@ class RemoteSweep:
             Interruption() as interruption,
             Bar("sweep", self.study.total, "trials", done=done) as bar,
         ):
-            while not interruption.requested:
+            while interruption.requested is None:
                 if self.settings.seconds and time.monotonic() - begun > self.settings.seconds:
                     log.info("The time is over: no more trials are started.")
                     break
@@ -118,8 +118,8 @@ class RemoteSweep:
                 write_summary(self.study)
                 check_failures(self.study, self.settings)
         write_summary(self.study)
-        if interruption.requested:
-            raise Stopped("Stopped. The same command goes on.")
+        if interruption.requested is not None:
+            raise Stopped("Stopped. The same command goes on.", interruption.requested)
 
     def _batch(self) -> list[Trial]:
         """Trials to hand over. Who gets one holds its directory, so that we let go of it."""

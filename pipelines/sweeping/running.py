@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.contracts import UserError
-from pipelines.interruption import Interruption
+from pipelines.interruption import Interruption, Stopped
 from pipelines.metrics.wording import duration, label, number
 from pipelines.progress import Bar
 from pipelines.run import written_whole
@@ -26,10 +26,6 @@ BETWEEN_ROUNDS = 0.1
 """Seconds between two looks at the runs under way."""
 
 SUMMARY = "sweep.json"
-
-
-class Stopped(KeyboardInterrupt):
-    """The sweep was asked to stop, and can be gone on with; the message says how far it is."""
 
 
 class Sweep:
@@ -49,7 +45,7 @@ class Sweep:
             Bar("sweep", self.study.total, "trials", done=done) as self.bar,
         ):
             try:
-                while not interruption.requested:
+                while interruption.requested is None:
                     self._start_more()
                     if not self.attempts:
                         break
@@ -58,10 +54,11 @@ class Sweep:
             finally:
                 self._stop()
                 write_summary(self.study)
-        if interruption.requested:
+        if interruption.requested is not None:
             done = len(self.study.finished())
             raise Stopped(
-                f"Stopped; {done} of {self.study.total} trials are done. The same command goes on."
+                f"Stopped; {done} of {self.study.total} trials are done. The same command goes on.",
+                interruption.requested,
             )
 
     def _start_more(self) -> None:
