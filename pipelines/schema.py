@@ -93,6 +93,12 @@ def parse(plain: Mapping[str, Any]) -> Config:
     return _check_scalars(Config(**scalars, **built))
 
 
+def sweep_settings(values: Any) -> SweepSettings:
+    """Those of a sweep alone, where what it varies isn't chosen yet. Raises UserError."""
+    settings: SweepSettings = _build(SweepSettings, values, "sweep")
+    return settings
+
+
 def check(config: Config) -> None:
     """Rules across settings, and what can be seen of files. Raises UserError."""
     _check_mode(config)

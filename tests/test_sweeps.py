@@ -214,6 +214,40 @@ def test_a_database_serves_as_well_as_a_file(swept, tmp_path) -> None:
     assert starts(tmp_path) == [1] * 5
 
 
+def test_two_places_share_a_database_and_count_each_trial_once(tmp_path: Path) -> None:
+    arguments = ["sweep=optuna", "sweep.trials=8", "sweep.name=shared", "sweep.pruner=none"]
+    folders = [tmp_path / "a", tmp_path / "b"]
+    storage = f"sweep.storage=sqlite:///{tmp_path}/study.db"
+    for folder in folders:
+        folder.mkdir()
+    both = [sweep(*arguments, storage, folder=folder, FAKE_SECONDS="0.2") for folder in folders]
+    for process in both:
+        told, _ = process.communicate(timeout=120)
+        assert process.returncode == 0, told
+    done = [len(starts(folder)) for folder in folders]
+    assert sum(done) == 8
+    assert min(done) > 0
+    assert [set(starts(folder)) for folder in folders] == [{1}, {1}]
+
+
+def test_when_its_time_is_over_no_more_trials_start_and_the_command_goes_on(
+    swept, tmp_path
+) -> None:
+    code, told = swept("seed=1,2,3,4", "sweep.seconds=0.1", FAKE_SECONDS="0.3")
+    assert code == 0, told
+    assert "are over: no more trials are started" in told
+    assert len(starts(tmp_path)) < 4
+    code, told = swept("seed=1,2,3,4")
+    assert states(tmp_path) == {"COMPLETE": 4}
+
+
+def test_a_password_is_not_told(command_here: Command, tmp_path: Path) -> None:
+    done = command_here("-m", "sweep.storage=nosuch://me:secret@host/db", "seed=1,2")
+    assert done.returncode == 1
+    assert "nosuch://me:***@host/db can't be used" in done.stderr
+    assert "secret" not in done.stderr
+
+
 def children_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
     try:
         return psutil.Process(process.pid).children(recursive=True)

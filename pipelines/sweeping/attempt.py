@@ -44,7 +44,7 @@ class Attempt:
         self._looked = 0.0
         self._spent, self._peak = 0.0, 0
         self.process: RunProcess | None = None
-        if values_of(self.run, study.objectives) is None:
+        if self._values() is None:
             self._start()
 
     def _start(self) -> None:
@@ -56,6 +56,13 @@ class Attempt:
         self.process = RunProcess(
             self.trial.overrides, self.trial.directory, logs, parallel=self.settings.parallel
         )
+
+    def _values(self) -> list[float] | None:
+        """None while the run isn't finished, and where what it left can't be read."""
+        try:
+            return values_of(self.run, self.study.objectives)
+        except UserError:
+            return None
 
     def stop(self, why: str) -> None:
         """Asks the run to save where it stands and end."""
@@ -95,7 +102,11 @@ class Attempt:
         if changed == self._history_seen:
             return
         self._history_seen = changed
-        if self.study.report(self.trial, self.run.read_history()) and self._can_be_pruned():
+        try:
+            rows = self.run.read_history()
+        except UserError:
+            return  # the run itself will tell that it is damaged
+        if self.study.report(self.trial, rows) and self._can_be_pruned():
             self.stop(PRUNED)
 
     def _can_be_pruned(self) -> bool:

@@ -172,7 +172,6 @@ def write_summary(study: Study) -> None:
     ]
     summary = {
         "study": study.study.study_name,
-        "storage": study.settings.storage,
         "total": study.total,
         **study.study.user_attrs.get("question", {}),
         "trials": trials,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import importlib
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,4 +76,5 @@ def open_storage(url: str | None, directory: Path) -> BaseStorage:
         return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
     except (sqlalchemy.SQLAlchemyError, ImportError, ValueError) as error:
         reason = str(error).splitlines()[0].removesuffix(".")
-        raise UserError(f"sweep.storage={url} can't be used: {reason}") from None
+        told = re.sub(r"(://[^:@/]*):[^@/]*@", r"\1:***@", f"sweep.storage={url}")
+        raise UserError(f"{told} can't be used: {reason}") from None

@@ -113,6 +113,8 @@ class Study(StoredStudy):
         if self._alive_elsewhere(trial):
             return None
         directory = self._directory(trial.number)
+        if trial.user_attrs.get("host") == host():
+            directory = Path(trial.user_attrs.get("directory", directory))
         held = hold(directory)
         if held is None:
             return None
@@ -189,7 +191,7 @@ class Study(StoredStudy):
             return None
         overrides = self.space.overrides(point)
         asked.set_user_attr("overrides", overrides)
-        asked.set_user_attr("directory", str(directory))
+        asked.set_user_attr("directory", str(directory.resolve()))
         asked.set_user_attr("host", host())
         trial = Trial(asked.number, directory, overrides, asked, held)
         self.beat(trial)

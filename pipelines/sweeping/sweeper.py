@@ -26,7 +26,7 @@ from omegaconf import DictConfig, OmegaConf
 from pipelines.contracts import UserError
 from pipelines.interruption import terminate_like_ctrl_c
 from pipelines.run import resolved
-from pipelines.schema import Config, check, parse
+from pipelines.schema import Config, check, parse, sweep_settings
 from pipelines.settings import SweepSettings
 from pipelines.sweeping.objectives import objectives_of
 from pipelines.sweeping.samplers import check_sampling
@@ -117,7 +117,7 @@ class Trials(Sweeper):
 
     def _checked(self, arguments: list[str]) -> tuple[SweepSettings, Space, Config]:
         """Everything that can be known to be wrong is, before anything is written."""
-        settings = parse(resolved(self._composed([]))).sweep
+        settings = sweep_settings(OmegaConf.to_container(self.composed.sweep, resolve=True))
         check_sampling(settings)
         space = read_space(settings.space or {}, arguments, settings.each)
         self._values = resolved(self._composed(list(space.fixed)))
@@ -159,7 +159,8 @@ class Trials(Sweeper):
         """As the run with these overrides composes it."""
         from pipelines.command_line import quoted
 
-        sweeps = [text for text in self.composed.hydra.overrides.task if "sweep" in text[:7]]
+        given = self.composed.hydra.overrides.task
+        sweeps = [text for text in given if text.lstrip("+~").startswith("sweep")]
         typed = [*sweeps, *map(quoted, overrides)]
         self._last = self.context.config_loader.load_sweep_config(self.composed, typed)
         return self._last
