@@ -39,8 +39,9 @@ class Configuration:
     def name(self) -> str:
         """Choices by their own names, then numbers and switches with theirs."""
         items = sorted(self.settings.items(), key=lambda item: _needs_key(item[1]))
+        labels = labels_of(list(self.settings))
         shown = [
-            f"{short_key(key)} {short_value(text)}" if _needs_key(text) else text
+            f"{labels[key]} {short_value(text)}" if _needs_key(text) else text
             for key, text in items
         ]
         return ", ".join(shown) or "all alike"
@@ -168,9 +169,11 @@ def front(points: Sequence[tuple[float, float]], *, maximize: bool) -> list[int]
     return found
 
 
-def short_key(key: str) -> str:
-    """The last part of a setting's name, which people know it by: "learning rate"."""
-    return key.rpartition(".")[2].replace("_", " ")
+def labels_of(keys: Sequence[str]) -> dict[str, str]:
+    """The last parts of settings' names, "learning rate", or all of it where two share that."""
+    last = {key: key.rpartition(".")[2].replace("_", " ") for key in keys}
+    shared = [label for label in last.values() if list(last.values()).count(label) > 1]
+    return {key: key if label in shared else label for key, label in last.items()}
 
 
 def _needs_key(text: str) -> bool:

@@ -11,7 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines.comparing.board import Board, Configuration, Interval, board_of, short_value
+from pipelines.comparing.board import (
+    Board,
+    Configuration,
+    Interval,
+    board_of,
+    labels_of,
+    short_value,
+)
 from pipelines.comparing.figures import (
     cost_figures,
     curves,
@@ -181,7 +188,7 @@ def configurations_table(board: Board) -> Table:
     costs = [name for name in COSTS if any(one.cost(name) is not None for one in board.scored)]
     header = [
         "rank",
-        *board.varied,
+        *labels_of(board.varied).values(),
         *(f"{split} {label(board.score)}" for split in splits),
         "runs",
         *(COSTS[name][0] for name in costs),
