@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -42,11 +43,18 @@ class ArrowWriter:
             self._file.close()
 
 
+MOST_RESIDENT = 64_000_000
+"""Bytes of a mapped file that were read and still count as the process's memory, about."""
+
+
 class ArrowFile:
     """A memory-mapped Arrow file."""
 
     def __init__(self, path: Path):
-        self.buffer = pa.memory_map(str(path)).read_buffer()
+        with path.open("rb") as file:
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self._read = 0
+        self.buffer = pa.py_buffer(self._map)
         reader = pa.ipc.open_file(pa.BufferReader(self.buffer))
         self.batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
         rows = [batch.num_rows for batch in self.batches]
@@ -61,6 +69,17 @@ class ArrowFile:
         for k in np.flatnonzero(cuts[1:] > cuts[:-1]):
             places = pa.array(rows[cuts[k] : cuts[k + 1]] - self.starts[k])
             yield self.batches[k].select(columns).take(places)
+            self.has_read(self.batches[k].nbytes)
+
+    def has_read(self, size: int) -> None:
+        """Counts bytes that were read; now and then the process lets go of their pages.
+
+        The system keeps them as long as it has room, so that reading them again costs little.
+        """
+        self._read += size
+        if self._read > MOST_RESIDENT and hasattr(mmap, "MADV_DONTNEED"):
+            self._map.madvise(mmap.MADV_DONTNEED)
+            self._read = 0
 
     def scalars(self, name: str) -> np.ndarray:
         """(N,) a column of numbers."""

@@ -7,6 +7,7 @@ row in the raw file. Ids are uint16 where the vocabulary allows. Any Arrow reade
 from __future__ import annotations
 
 import math
+import mmap
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -77,6 +78,9 @@ class ArrowSplit(Split):
                 columns[name], columns[f"{name}_length"] = self._padded(name, rows)
             else:
                 columns[name] = self._fixed(name, rows)
+        # What lies apart is read by pages.
+        size = sum(values.nbytes for values in columns.values())
+        self._file.has_read(size + len(columns) * len(rows) * mmap.PAGESIZE)
         return columns
 
     def column(self, name: str) -> np.ndarray:
