@@ -21,30 +21,28 @@ PACKAGES = ("keras", "tensorflow", "numpy", "pyarrow", "scikit-learn", "hydra-co
 
 
 class Stopwatch:
-    """Adds the seconds of each stage, and their total, to the run's metrics."""
+    """Puts the seconds of each stage, and their total, into the run's metrics.
+
+    Training goes on where it stopped, so that its seconds add up; other stages are done anew.
+    """
 
     def __init__(self, run: Run):
         self.run = run
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
-        """Time spent before an interruption counts too, for the run will be taken up again."""
         start = time.perf_counter()
         before = self.run.read_metrics().get("seconds", {})
-        again = stage in before and not _is_unfinished_training(self.run, stage)
         try:
             yield
         finally:
             spent = time.perf_counter() - start
-            seconds = {**before, stage: spent + (0.0 if again else before.get(stage, 0.0))}
+            earlier = before.get(stage, 0.0) if stage == "train" else 0.0
+            seconds = {**before, stage: earlier + spent}
             seconds.pop("total", None)
             seconds["total"] = sum(seconds.values())
             if self.run.directory.exists():
                 self.run.update_metrics(seconds={k: round(v, 3) for k, v in seconds.items()})
-
-
-def _is_unfinished_training(run: Run, stage: str) -> bool:
-    return stage == "train" and not run.model.exists()
 
 
 def peak_memory() -> float:

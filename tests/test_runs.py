@@ -389,9 +389,11 @@ def test_a_run_from_before_a_setting_existed_is_used_with_its_default(
 
 
 def test_more_epochs_go_on_where_the_run_ended(copy: Path, command_here: Command) -> None:
+    before = read(copy)["seconds"]
     done = command_here("mode=train", f"run={copy}", "train.epochs=3", *FEW_STAGES)
     assert done.returncode == 0, done.stderr
     assert read(copy)["epochs"]["trained"] == 3
+    assert read(copy)["seconds"]["train"] > before["train"]
     assert "epochs: 3" in (copy / "config.yaml").read_text()
     assert len(history(copy)) == 3
 
