@@ -38,6 +38,9 @@ SPLITS = ("train", "validation", "test")
 ADDED_TO = ("seconds", "memory", "throughput")
 """What several stages measure a part of, each under names of its own."""
 
+END = "...\n"
+"""Of config.yaml, as YAML has it: what is missing in a whole file came later than the run."""
+
 KINDS = ("name", "format", "strategy")
 """Settings that say which others there are beside them."""
 
@@ -263,7 +266,7 @@ def save_config(run: Run, values: Mapping[str, Any]) -> None:
     for name in NOT_OF_A_RUN:
         del kept[name]
     with written_whole(run.config) as temporary:
-        text = yaml.safe_dump(kept, sort_keys=False, allow_unicode=True)
+        text = yaml.safe_dump(kept, sort_keys=False, allow_unicode=True) + END
         temporary.write_text(text, encoding="utf-8")
 
 
@@ -305,9 +308,10 @@ def _completed(saved: dict[str, Any], asked: Mapping[str, Any]) -> dict[str, Any
 def settings_of_run(run: Run, asked: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that a run was made with; those that it doesn't keep are `asked`'s."""
     try:
-        saved = yaml.safe_load(run.config.read_text(encoding="utf-8"))
-        if not isinstance(saved, dict):
-            raise UserError("it holds no settings")
+        text = run.config.read_text(encoding="utf-8")
+        saved = yaml.safe_load(text)
+        if not isinstance(saved, dict) or not text.rstrip().endswith(END.rstrip()):
+            raise UserError("it isn't whole")
         saved |= {name: asked[name] for name in NOT_OF_A_RUN}
         saved = _completed(saved, asked)
         parse(saved)

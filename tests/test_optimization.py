@@ -35,9 +35,11 @@ PLAIN = TrainSettings(
     patience=None,
     evaluate_every=None,
     checkpoint_seconds=60.0,
+    checkpoints=1,
     precision="float32",
     deterministic=False,
     tensorboard=False,
+    mlflow=None,
 )
 
 

@@ -6,6 +6,7 @@ import fcntl
 import importlib
 import os
 import re
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
 JOURNAL = "study.journal"
+
+SECONDS_TO_MAKE_TABLES = 3.0
 
 
 class FileLock:
@@ -72,8 +75,17 @@ def open_storage(url: str | None, directory: Path) -> BaseStorage:
     from optuna.storages import RDBStorage
 
     sqlalchemy = importlib.import_module("sqlalchemy.exc")
-    try:
+
+    def opened() -> BaseStorage:
         return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
+
+    try:
+        try:
+            return opened()
+        except (sqlalchemy.IntegrityError, sqlalchemy.OperationalError):
+            # Of two that make the tables at the same moment, the second finds them later on.
+            time.sleep(SECONDS_TO_MAKE_TABLES)
+            return opened()
     except (sqlalchemy.SQLAlchemyError, ImportError, ValueError) as error:
         reason = str(error).splitlines()[0].removesuffix(".")
         told = re.sub(r"(://[^:@/]*):[^@/]*@", r"\1:***@", f"sweep.storage={url}")
