@@ -47,6 +47,10 @@ MOST_RESIDENT = 64_000_000
 """Bytes of a mapped file that were read and still count as the process's memory, about."""
 
 
+APART = 16 * mmap.PAGESIZE
+"""Bytes that reading a value which lies apart from others maps: the system reads around it."""
+
+
 class ArrowFile:
     """A memory-mapped Arrow file."""
 
@@ -146,6 +150,7 @@ class RawFile(ArrowFile):
     def at(self, row: int) -> Example:
         k = bisect_right(self.starts, row) - 1
         one = self.batches[k].slice(row - int(self.starts[k]), 1)
+        self.has_read(one.num_columns * APART)
         return {name: self.values(one.column(name))[0] for name in one.schema.names}
 
     def values(self, column: pa.Array) -> list[Any]:

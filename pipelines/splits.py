@@ -7,7 +7,6 @@ row in the raw file. Ids are uint16 where the vocabulary allows. Any Arrow reade
 from __future__ import annotations
 
 import math
-import mmap
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipelines.arrow import ArrowFile, RawFile
+from pipelines.arrow import APART, ArrowFile, RawFile
 from pipelines.contracts import Example, Field, Spec, Split
 
 ROW = "row"
@@ -78,9 +77,8 @@ class ArrowSplit(Split):
                 columns[name], columns[f"{name}_length"] = self._padded(name, rows)
             else:
                 columns[name] = self._fixed(name, rows)
-        # What lies apart is read by pages.
         size = sum(values.nbytes for values in columns.values())
-        self._file.has_read(size + len(columns) * len(rows) * mmap.PAGESIZE)
+        self._file.has_read(size + len(columns) * len(rows) * APART)
         return columns
 
     def column(self, name: str) -> np.ndarray:
