@@ -5,8 +5,9 @@
 
 Whole runs by the command line, in turns, of the same batches: milliseconds an update, without the
 first third of the updates, in which graphs are made, and without evaluations. Ratio: those of one
-process by those of the workers; above 1 the workers are faster. On CPUs of one machine it can
-hardly be: TensorFlow's threads use them all already, and the workers send each other all gradients.
+process by those of the workers; above 1 the workers are faster. On CPUs of one machine
+there is little to gain: one process' threads may use them all, and workers send each other all
+gradients. On a busy machine two processes get more of it than one.
 Validation losses must agree, without dropout.
 """
 
