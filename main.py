@@ -15,6 +15,7 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
+from pipelines.cluster import LOST, WorkerLostError
 from pipelines.command_line import quoted
 from pipelines.contracts import UserError
 from pipelines.schema import register_resolvers
@@ -34,7 +35,7 @@ def start(composed: DictConfig) -> None:
 
 def main() -> None:
     """Runs the command line. Exits with 0, 1 for a mistake or a failure, 128 and more if a
-    signal stopped it: 130 for Ctrl-C, 143 for SIGTERM.
+    signal stopped it: 130 for Ctrl-C, 143 for SIGTERM; 75 if another worker was lost.
     """
     register_resolvers()
     register_plugins()
@@ -57,6 +58,9 @@ def _one_line_errors() -> Iterator[None]:
         from pipelines.interruption import exit_code
 
         sys.exit(exit_code(interruption))
+    except WorkerLostError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        sys.exit(LOST)
     except UserError as error:
         sys.exit(f"error: {error}")
     except BrokenPipeError:

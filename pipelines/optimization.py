@@ -13,6 +13,7 @@ import tensorflow as tf
 from pipelines.contracts import Batch, Codec, Task
 from pipelines.graphs import batch_signature
 from pipelines.settings import TrainSettings
+from pipelines.workers import ALONE, Workers
 
 
 def learning_rate(step: int, total: int, settings: TrainSettings) -> float:
@@ -89,7 +90,9 @@ class Learner:
     """A model that learns from batches, `settings.accumulate` of them an update.
 
     Losses are summed over what counts and divided by the sum of weights of all of an update's
-    batches, so that accumulated small batches equal one large batch.
+    batches, on all workers, so that accumulated small batches, and parts of batches, equal one
+    large batch. What isn't learnt by gradients (means and variances of batch normalisation) moves
+    by the mean over workers, each counting by its rows.
     """
 
     def __init__(
@@ -99,7 +102,9 @@ class Learner:
         codec: Codec,
         settings: TrainSettings,
         total_steps: int,
+        workers: Workers = ALONE,
     ):
+        self.workers = workers
         self.task, self.model, self.settings, self.total = task, model, settings, total_steps
         self.spec = codec.spec
         self.variables = model.trainable_variables
@@ -117,6 +122,11 @@ class Learner:
             else []
         )
         self._pending_weight = tf.Variable(0.0, trainable=False)
+        # Of this worker since the last update, before they are summed; alone, nothing is.
+        shared = workers.number > 1
+        self._own = [tf.Variable(0.0, trainable=False) for _ in range(3)] if shared else []
+        self._moving = [v for v in model.variables if _moves(v)] if shared else []
+        self._moved_from = [tf.Variable(v, trainable=False) for v in self._moving]
         self._functions: dict[str, Any] = {}
 
     def state_variables(self) -> dict[str, Sequence[Any]]:
@@ -127,6 +137,12 @@ class Learner:
             "average": self.averages,
             "sums": [self.loss_sum, self.weight_sum, self.norm],
         }
+
+    def share(self) -> None:
+        """Starts all workers from the chief's state, each with random numbers of its own."""
+        self.workers.share(self.state_variables())
+        self.workers.seed(self.model.variables)
+        _assign(self._moved_from, self._moving)
 
     def update(self, batches: Sequence[Batch], step: int) -> float:
         """One update from the batches; returns the learning rate it was made with."""
@@ -172,11 +188,43 @@ class Learner:
             regular = tf.add_n(self.model.losses) if self.model.losses else tf.constant(0.0)
             weight = tf.reduce_sum(batch.weights)
             objective = total + regular * weight
-        self.loss_sum.assign_add(tf.cast(total, tf.float64))
-        self.weight_sum.assign_add(tf.cast(weight, tf.float64))
+        self._count(total, weight, tf.shape(tf.nest.flatten(batch.inputs)[0])[0])
         gradients = tape.gradient(objective, [_native(v) for v in self.variables])
         # Slices of the same row must be summed before a norm is taken.
         return [tf.convert_to_tensor(gradient) for gradient in gradients], weight
+
+    def _count(self, total: tf.Tensor, weight: tf.Tensor, rows: tf.Tensor) -> None:
+        if not self._own:
+            self.loss_sum.assign_add(tf.cast(total, tf.float64))
+            self.weight_sum.assign_add(tf.cast(weight, tf.float64))
+            return
+        # A row that only stands for none has no weight.
+        rows = tf.where(weight > 0, tf.cast(rows, tf.float32), 0.0)
+        for own, value in zip(self._own, (total, weight, rows), strict=True):
+            own.assign_add(tf.cast(value, tf.float32))
+
+    def _of_all(self, gradients: list[tf.Tensor], weight: Any) -> tuple[list[tf.Tensor], tf.Tensor]:
+        """Gradients and weight, and what else there is to know of them, summed over workers."""
+        if not self._own:
+            return gradients, weight
+        rows = tf.convert_to_tensor(self._own[2])
+        moves = [
+            rows * (_native(now) - before)
+            for now, before in zip(self._moving, self._moved_from, strict=True)
+        ]
+        own = [tf.convert_to_tensor(one) for one in self._own]
+        count = len(gradients)
+        found = self.workers.summed([*gradients, *moves, *own])
+        total, weight, rows = found[-3:]
+        self.loss_sum.assign_add(tf.cast(total, tf.float64))
+        self.weight_sum.assign_add(tf.cast(weight, tf.float64))
+        moved = zip(self._moving, self._moved_from, found[count:-3], strict=True)
+        for variable, before, move in moved:
+            before.assign_add(move / tf.maximum(rows, 1.0))
+            _native(variable).assign(before)
+        for one in self._own:
+            one.assign(0.0)
+        return found[:count], weight
 
     def _train(self, batch: Batch, decay: tf.Tensor, step: tf.Tensor) -> None:
         gradients, weight = self._gradients(batch, step)
@@ -196,6 +244,7 @@ class Learner:
             variable.assign(tf.zeros_like(variable))
 
     def _apply(self, gradients: list[tf.Tensor], weight: Any, decay: tf.Tensor) -> None:
+        gradients, weight = self._of_all(gradients, weight)
         scale = 1.0 / tf.maximum(tf.convert_to_tensor(weight), 1e-9)
         norm = tf.linalg.global_norm(gradients) * scale
         self.norm.assign(norm)
@@ -223,6 +272,11 @@ class Averaged:
 def _assign(variables: Iterable[Any], values: Sequence[Any]) -> None:
     for variable, value in zip(variables, values, strict=False):
         variable.assign(value)
+
+
+def _moves(variable: Any) -> bool:
+    """Whether it is a number that training changes, and no gradient."""
+    return not variable.trainable and tf.as_dtype(variable.dtype).is_floating
 
 
 def _native(variable: Any) -> tf.Variable:

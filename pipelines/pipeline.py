@@ -8,11 +8,12 @@ import math
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from omegaconf import DictConfig
 
 from models.seeds import stream
+from pipelines.cluster import Cluster, cluster, is_other, others_started
 from pipelines.contracts import Codec, Split, Task, UserError
 from pipelines.interruption import terminate_like_ctrl_c
 from pipelines.measurements import Stopwatch, environment, peak_memory
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     import keras
 
     from pipelines.prepare import Prepared
+    from pipelines.workers import Workers
 
 log = logging.getLogger(__name__)
 
@@ -46,17 +48,18 @@ def run(composed: DictConfig, overrides: Sequence[str], directory: str) -> None:
         import_tensorflow()
         predict(config, run)
         return
-    modes: dict[str, Callable[[Config, Run], None]] = {
-        "train": train,
-        "evaluate": evaluate,
-        "export": export,
-    }
+    if is_other(config.train.workers):
+        help_chief(config)
+        return
+    modes: dict[str, Callable[[Config, Run], None]] = {"evaluate": evaluate, "export": export}
     try:
         with run.held():
             if config.mode == "train":
                 save_config(run, values)
-            import_tensorflow()
-            modes[config.mode](config, run)
+                train(config, run, values)
+            else:
+                import_tensorflow()
+                modes[config.mode](config, run)
     except (UserError, OSError) as error:
         # The directory was empty or not there before: `check` saw to that.
         if config.run is None and not run.codec.exists():
@@ -66,16 +69,39 @@ def run(composed: DictConfig, overrides: Sequence[str], directory: str) -> None:
         raise
 
 
-def train(config: Config, run: Run) -> None:
-    """All stages, from data to report."""
+def train(config: Config, run: Run, values: dict[str, Any]) -> None:
+    """All stages, from data to report; `values` is the configuration as other workers get it."""
     watch = Stopwatch(run)
     log.info("Run directory: %s", run.directory)
+    together = cluster(config.train.workers)
     with tracked(run, config.train.mlflow, given=facts(config)):
-        with watch("prepare"):
-            data = prepared(config, run)
-        with watch("train"):
-            model = trained(config, data, run)
+        with others_started(together, config.train.device) as others:
+            import_tensorflow(config.train.device, together)
+            from pipelines.workers import Workers
+
+            workers = Workers(together, others)
+            with workers.losses_told():
+                workers.told([values, str(run.directory.resolve())])
+                with watch("prepare"):
+                    data = prepared(config, run)
+                workers.wait()
+                with watch("train"):
+                    model = trained(config, data, run, workers)
         finish(config, data, model, run, watch)
+
+
+def help_chief(config: Config) -> None:
+    """What this process does as a worker that isn't the chief: its part of training, if any."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.setLevel(logging.CRITICAL + 1)  # the run's log is the chief's
+    if config.mode == "train":
+        from pipelines.worker import work
+
+        made = cluster(config.train.workers)
+        work(cast(Cluster, made), config.train.device)
+    else:
+        log.info("mode=%s is the chief's alone: nothing to do for this worker", config.mode)
 
 
 def evaluate(config: Config, run: Run) -> None:
@@ -134,8 +160,8 @@ def finish(config: Config, data: Prepared, model: keras.Model, run: Run, watch: 
     described(config, data, run)
 
 
-def prepared(config: Config, run: Run) -> Prepared:
-    """The encoded data; the codec is kept with the run."""
+def prepared(config: Config, run: Run, *, writes: bool = True) -> Prepared:
+    """The encoded data; the codec is kept with the run, or taken from it."""
     from pipelines.comparison import check_same_examples
     from pipelines.evaluate import reported_split
 
@@ -158,7 +184,7 @@ def prepared(config: Config, run: Run) -> Prepared:
         data = dataclasses.replace(data, codec=Codec(task.codec()).load(run.codec))
     else:
         data.codec.save(run.codec)
-    if config.mode == "train":
+    if config.mode == "train" and writes:
         run.update_metrics(data={"fingerprint": data.content, **data.report}, **facts(config))
     return data
 
@@ -180,8 +206,8 @@ def encoded(config: Config) -> Prepared:
     )
 
 
-def trained(config: Config, data: Prepared, run: Run) -> keras.Model:
-    """The model with its best weights."""
+def trained(config: Config, data: Prepared, run: Run, workers: Workers) -> keras.Model:
+    """The model with its best weights, which the chief has."""
     import keras
     import tensorflow as tf
 
@@ -206,12 +232,16 @@ def trained(config: Config, data: Prepared, run: Run) -> keras.Model:
             evaluation_tokens=config.evaluate.batch_tokens,
             seed=config.seed,
             run=run,
+            workers=workers,
         )
     finally:
-        if config.train.tensorboard and run.tensorboard.is_dir():
+        if workers.is_chief and config.train.tensorboard and run.tensorboard.is_dir():
             write_hyperparameters(run, given=facts(config))
+    if not workers.is_chief:
+        return model
     run.update_metrics(
         **throughput,
+        training=how_trained(config, workers),
         epochs={"trained": state.epoch, "best_step": state.best_step},
         parameters={
             "total": model.count_params(),
@@ -220,6 +250,19 @@ def trained(config: Config, data: Prepared, run: Run) -> keras.Model:
         memory={"train_peak_mb": peak_memory()},
     )
     return model
+
+
+def how_trained(config: Config, workers: Workers) -> dict[str, Any]:
+    """By how many, on what, and whether the same command gives the same bits."""
+    from pipelines.devices import device_name
+
+    device = device_name()
+    return {
+        "workers": workers.number,
+        "device": device,
+        "precision": config.train.precision,
+        "deterministic": config.train.deterministic or device == "CPU",
+    }
 
 
 def exported(

@@ -7,15 +7,26 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pipelines.cluster import Cluster
 
 
-def import_tensorflow() -> None:
-    """Imports TensorFlow and starts its runtime, quietly. Errors in doing so are still raised."""
+def import_tensorflow(device: str = "auto", cluster: Cluster | None = None) -> None:
+    """Imports TensorFlow and starts its runtime, quietly. Errors in doing so are still raised.
+
+    With a cluster the runtime isn't started: it is by forming the cluster.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with native_messages_dropped():
         import tensorflow as tf
 
-        tf.config.list_logical_devices()
+        from pipelines.devices import choose_device
+
+        choose_device(device, cluster)
+        if cluster is None:
+            tf.config.list_logical_devices()
         import keras  # noqa: F401
     # "Assets written to" and renamed signature inputs; ours says where the export lies.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)

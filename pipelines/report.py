@@ -264,7 +264,9 @@ def _costs(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
         (f"padding among the positions of {split}", f"{100 * share:.1f} %")
         for split, share in metrics.get("padding", {}).items()
     ]
-    rows += _flat({key: metrics[key] for key in ("parameters", "epochs") if key in metrics})
+    rows += _flat(
+        {key: metrics[key] for key in ("parameters", "epochs", "training") if key in metrics}
+    )
     return rows
 
 

@@ -22,8 +22,10 @@ from omegaconf import DictConfig, OmegaConf
 from pydantic import ValidationError
 
 from models.settings import RecurrentSettings, SearchSettings
+from pipelines.cluster import check_workers, is_other
 from pipelines.comparison import check_against
 from pipelines.contracts import Source, Task, UserError
+from pipelines.devices import check_device
 from pipelines.errors import from_validation, suggest
 from pipelines.serving.checks import check_serving
 from pipelines.settings import (
@@ -128,6 +130,8 @@ def check(config: Config) -> None:
         check_against(config.evaluate.against, task=config.task.name, run=config.run)
     if config.mode == "train":
         config.task.check(config.decode)
+        check_workers(config.train.workers)
+        check_device(config.train.device)
 
 
 def _check_mode(config: Config) -> None:
@@ -235,19 +239,21 @@ def _check_scalars(config: Config) -> Config:
 def register_resolvers() -> None:
     """A run's directory is new for a new run, and the given one for `run=`, whose .hydra stays.
 
-    A server writes nowhere, and a comparison not into a run.
+    A server writes nowhere, nor does a worker that isn't the chief; a comparison not into a run.
     """
     OmegaConf.register_new_resolver("run_directory", _run_directory, replace=True)
     OmegaConf.register_new_resolver(
         "config_directory",
-        lambda run, mode: ".hydra" if run is None and mode != "compare" else None,
+        lambda run, mode, workers: (
+            ".hydra" if run is None and mode != "compare" and not is_other(workers) else None
+        ),
         replace=True,
     )
     OmegaConf.register_new_resolver("sweep_name", sweep_name, replace=True)
 
 
-def _run_directory(run: object, mode: str, new: str) -> str:
-    if mode in ("serve", "compare"):
+def _run_directory(run: object, mode: str, workers: object, new: str) -> str:
+    if mode in ("serve", "compare") or is_other(workers):
         return "."
     return new if run is None else str(run)
 
@@ -268,7 +274,7 @@ class CheckBeforeRun(Callback):
                 return
             if [text for text in config.hydra.overrides.task if text.startswith("sweep")]:
                 raise UserError("sweep goes with several runs: python main.py -m ...")
-            if config.run is None:
+            if config.run is None and not is_other(config.train.workers):
                 _check_new_directory(Path(config.hydra.run.dir))
         except UserError as error:
             raise SystemExit(f"error: {error}") from None

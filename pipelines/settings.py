@@ -52,6 +52,9 @@ class TrainSettings:
     monitor           validation score that decides which weights are kept.
     patience          evaluations without improvement before training stops.
     checkpoints       so many of the last ones are kept, should the newest be damaged.
+    device            what each worker computes on.
+    workers           processes that share each batch; null: one, or as many as TF_CONFIG or Slurm
+                      say; 1: this one alone, whatever they say.
     evaluate_every    updates between evaluations; null for the end of each epoch.
     """
 
@@ -77,6 +80,8 @@ class TrainSettings:
     checkpoint_seconds: Positive
     checkpoints: Annotated[int, Field(ge=1, le=MOST_KEPT)]
     precision: Literal["float32", "mixed_bfloat16"]
+    device: Literal["auto", "cpu", "gpu"]
+    workers: Count | None
     deterministic: bool
     tensorboard: bool
     mlflow: str | None

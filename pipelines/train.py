@@ -14,7 +14,6 @@ import logging
 import math
 import os
 import shlex
-import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -34,6 +33,7 @@ from pipelines.optimization import Averaged, Learner
 from pipelines.progress import Bar
 from pipelines.run import Run, written_whole
 from pipelines.settings import MOST_KEPT, TrainSettings
+from pipelines.workers import ALONE, Workers, uncounted
 
 log = logging.getLogger(__name__)
 
@@ -70,21 +70,25 @@ def train(
     evaluation_tokens: int,
     seed: int,
     run: Run,
+    workers: Workers = ALONE,
 ) -> tuple[State, dict[str, Any]]:
     """Fits the model and leaves it with its best weights, which are saved as model.keras too.
 
     predict(batch) gives predictions, as in `evaluate`. Goes on from the run's last checkpoint.
     Returns where it ended, and throughput and padding for metrics.json. Raises Stopped when a
     signal asked to stop; UserError when the loss is no longer finite.
+
+    Of several workers only the chief evaluates and writes; a signal that one gets stops all.
     """
     training = _Training(
-        task, model, splits, codec, settings, predict, evaluation_tokens, seed, run
+        task, model, splits, codec, settings, predict, evaluation_tokens, seed, run, workers
     )
     training.resume()
     with Interruption() as interruption:
         while not training.state.finished:
             training.epoch(interruption)
-    training.keep_best()
+    if workers.is_chief:
+        training.keep_best()
     return training.state, training.facts()
 
 
@@ -102,7 +106,9 @@ class _Training:
         evaluation_tokens: int,
         seed: int,
         run: Run,
+        workers: Workers,
     ):
+        self.workers = workers
         self.task = task.for_training(splits["train"], codec)
         self.model, self.splits, self.codec = model, splits, codec
         self.settings = settings
@@ -115,8 +121,8 @@ class _Training:
         # Epochs differ by a batch or so; the schedule's end need not be exact.
         expected = settings.epochs * self.steps_per_epoch
         total = min(expected, settings.max_steps or expected)
-        self.learner = Learner(self.task, model, codec, settings, total)
-        self.curves = Curves(run.tensorboard) if settings.tensorboard else None
+        self.learner = Learner(self.task, model, codec, settings, total, workers)
+        self.curves = Curves(run.tensorboard) if settings.tensorboard and workers.is_chief else None
         self.clock = time.perf_counter()
         self.saved_at = self.clock
 
@@ -132,7 +138,8 @@ class _Training:
 
     def resume(self) -> None:
         """Goes on from the newest checkpoint that is whole, if there is any."""
-        saved = self._saved()
+        saved = self.workers.told(self._saved() if self.workers.is_chief else None)
+        self.learner.share()
         if saved is None:
             return
         self.state = State(**saved)
@@ -160,8 +167,11 @@ class _Training:
         state, settings = self.state, self.settings
         order = self.plan(state.epoch)
         title = f"epoch {state.epoch + 1}/{settings.epochs}"
-        with Bar(title, len(order), "batches", done=state.batch) as bar:
+        with Bar(
+            title, len(order), "batches", done=state.batch, shows=self.workers.is_chief
+        ) as bar:
             for batches in self._updates(order, state.batch):
+                self.workers.ask(interruption.requested)
                 rate = self.learner.update(batches, state.step)
                 state.step += 1
                 state.batch += len(batches)
@@ -169,20 +179,23 @@ class _Training:
                 last = state.batch >= len(order) or state.step == settings.max_steps
                 due = settings.evaluate_every and state.step % settings.evaluate_every == 0
                 if last or due:
-                    self._evaluate(order, rate)
+                    if self.workers.is_chief:
+                        self._evaluate(order, rate)
+                    self._agree()
                 if last or state.finished:
                     break
-                if interruption.requested is not None:
+                if (number := self.workers.asked(interruption.requested)) is not None:
                     self.save()
-                    raise self._stopped(interruption)
+                    raise self._stopped(number)
                 if time.perf_counter() - self.saved_at > settings.checkpoint_seconds:
                     self.save()
         if state.batch >= len(order):
             state.epoch, state.batch = state.epoch + 1, 0
         state.finished = self._is_finished()
         self.save()
-        if interruption.requested is not None and not state.finished:
-            raise self._stopped(interruption)
+        number = self.workers.asked(interruption.requested)
+        if number is not None and not state.finished:
+            raise self._stopped(number)
 
     def _updates(self, order: Plan, first: int) -> Iterator[list[Batch]]:
         pending: list[Batch] = []
@@ -201,7 +214,11 @@ class _Training:
 
         def make(columns: dict[str, np.ndarray]) -> Batch:
             random = np.random.default_rng([self.augment_seed, epoch, next(numbers)])
-            return self.task.batch(self.task.augment(columns, self.codec, random), self.codec)
+            # Whole batches are augmented, so that random numbers don't depend on the workers.
+            columns = self.task.augment(columns, self.codec, random)
+            columns, counts = self.workers.part(columns)
+            batch = self.task.batch(columns, self.codec)
+            return batch if counts else uncounted(batch)
 
         return make
 
@@ -246,9 +263,15 @@ class _Training:
         self._record(row)
         self.learner.reset()
         self.clock = time.perf_counter()
-        state.finished = self._is_finished()
         if settings.patience is not None and state.stale >= settings.patience:
             log.info("No better %s for %d evaluations: stopping.", name, state.stale)
+
+    def _agree(self) -> None:
+        """On what the chief's evaluation means for what comes next."""
+        self.state.stale = self.workers.told(self.state.stale)
+        self.state.finished = self._is_finished()
+        if not self.workers.is_chief:
+            self.learner.reset()
 
     def _judged_by(self, scores: Mapping[str, tuple[float, bool]]) -> tuple[str, float, bool]:
         """The score that says which weights are the best: name, value, and if higher is better."""
@@ -311,6 +334,8 @@ class _Training:
 
     def save(self) -> None:
         """The state as of now, beside older ones. The clock stands still meanwhile."""
+        if not self.workers.is_chief:
+            return
         now = time.perf_counter()
         self.state.seconds += now - self.clock
         for age in reversed(range(1, self.settings.checkpoints)):
@@ -322,12 +347,12 @@ class _Training:
         self.clock = self.saved_at = time.perf_counter()
         self.state.saving += self.clock - now
 
-    def _stopped(self, interruption: Interruption) -> Stopped:
+    def _stopped(self, number: int) -> Stopped:
         told = (
             f"Stopped at update {self.state.step}; everything is saved. "
             f"To go on: python main.py mode=train run={shlex.quote(str(self.run.directory))}"
         )
-        return Stopped(told, interruption.requested or signal.SIGINT)
+        return Stopped(told, number)
 
     def facts(self) -> dict[str, Any]:
         """Of one epoch's plan: positions that are padding, and what a second of training covers."""
