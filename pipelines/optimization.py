@@ -119,6 +119,11 @@ class Learner:
         self._pending_weight = tf.Variable(0.0, trainable=False)
         self._functions: dict[str, Any] = {}
 
+    def clipped(self) -> bool:
+        """Whether the last update's gradient was longer than clip_norm."""
+        bound = self.settings.clip_norm
+        return bound is not None and float(self.norm.numpy()) > bound
+
     def state_variables(self) -> dict[str, Sequence[Any]]:
         """All that must be saved between two updates for training to go on to the last bit."""
         return {
