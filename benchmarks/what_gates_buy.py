@@ -249,8 +249,8 @@ def words(experiment: str) -> str:
         "adding": "Ours are not the published runs: there, sequences all have 600 steps and "
         "training sees 50,000 of them, by models of 70,000 parameters; here lengths are mixed, the "
         "short ones come first, nothing is longer than the last length above, and training is a "
-        "matter of a minute. That a cell does better here than the published one at 600 steps says that the sequences are shorter "
-        "and begin short, not that the cell is better.",
+        "matter of a minute. That a cell does better here than the published one at 600 steps says "
+        "that the sequences are shorter and begin short, not that the cell is better.",
         "copy": "The delay is the length less twice the symbols (ten). Published runs train at "
         "one delay each, for longer, without short sequences before; so the point to compare is "
         "the order of the cells and where each gives up, not the number of steps.",

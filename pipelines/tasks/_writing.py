@@ -78,7 +78,7 @@ class WritingTask(Task):
         """Graph code: from the fields that are given to the decoder's memory and first state."""
 
     @abstractmethod
-    def seen(self, model: keras.Model, inputs: Mapping[str, Any]) -> tuple[Any, Any, tf.Tensor]:
+    def begun(self, model: keras.Model, inputs: Mapping[str, Any]) -> tuple[Any, Any, tf.Tensor]:
         """Graph code: the decoder's memory, its first state, and the tokens before each target."""
 
     @property
@@ -94,7 +94,7 @@ class WritingTask(Task):
         """Answers (B, T): of each token of the reference, given all before it."""
         from models.cross_entropy import log_odds
 
-        memory, state, target = self.seen(model, batch.inputs)
+        memory, state, target = self.begun(model, batch.inputs)
         if change is not None:
             memory, state = change(memory, state)
         readouts, attention = model.decoder.attended(

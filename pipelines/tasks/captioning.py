@@ -206,7 +206,7 @@ class Captioning(WritingTask):
     def before(self) -> str:
         return "caption_before"
 
-    def seen(self, model: keras.Model, inputs: Mapping[str, Any]) -> tuple[Any, Any, tf.Tensor]:
+    def begun(self, model: keras.Model, inputs: Mapping[str, Any]) -> tuple[Any, Any, tf.Tensor]:
         """Of each caption, that of its picture."""
         import tensorflow as tf
 

@@ -145,7 +145,7 @@ class Translation(WritingTask):
     def before(self) -> str:
         return "target_before"
 
-    def seen(self, model: keras.Model, inputs: Mapping[str, Any]) -> tuple[Any, Any, tf.Tensor]:
+    def begun(self, model: keras.Model, inputs: Mapping[str, Any]) -> tuple[Any, Any, tf.Tensor]:
         return *self.read(model, inputs), inputs[self.before]
 
     def readers(self, model: keras.Model) -> dict[str, Reader]:
