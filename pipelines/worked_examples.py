@@ -278,8 +278,8 @@ def counting_chapter(seeds: tuple[int, ...] = (1, 2, 3, 4, 5)) -> Chapter:
         "and bias alone make the 5. A unit that began with other weights may say something else to "
         "them, and is no better. Nor can it go on: with h between −1 and 1, no answer lies further "
         "from the output's bias than its weight. That it answers 5.00 shows that training works, "
-        "and nothing about what was understood: for that, ask what it wasn't trained on, as the test "
-        "split of every run does.",
+        "and nothing about what was understood: for that, ask what it wasn't trained on, as the "
+        "test split of every run does.",
     ]
     return Chapter("A unit that learns 1, 2, 3, 4 → 5", sections)
 
