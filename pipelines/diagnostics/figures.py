@@ -150,17 +150,17 @@ def within_figure(reader: str, horizons: Mapping[str, Horizon]) -> Figure:
 
     caption = (
         f"{_horizon_words(answer)} Dots: where the curves reach 90%; bands: 95% intervals. If all "
-        f"steps counted alike, 90% would lie within the last {number(answer.even)}."
+        f"steps counted alike, 90% would lie within the last {answer.even:.1f}."
     )
     return Figure(f"Memory horizon: {reader}", draw, caption, size=SIZE)
 
 
 def _horizon_words(found: Horizon) -> str:
-    low, high = number(found.low), number(found.high)
+    low, high = f"{found.low:.1f}", f"{found.high:.1f}"
     return (
         f"90% of an answer's dependence on what was read lies within the last "
-        f"{number(found.value)} steps ({low} to {high}), half within "
-        f"{number(found.half)}; gradients, {found.examples} examples."
+        f"{found.value:.1f} steps ({low} to {high}), half within "
+        f"{found.half:.1f}; gradients, {found.examples} examples."
     )
 
 
