@@ -253,12 +253,14 @@ def gate_values(layer: Recurrent, x: tf.Tensor, h: tf.Tensor) -> dict[str, tf.Te
 
     gru: update z, which keeps the state where it is 1, and reset r. lstm: input, forget, output.
     """
-    cell = layer.rnn.cell
     names = {GRU: ("update", "reset"), LSTM: ("input", "forget", "", "output")}.get(type(layer), ())
     if not names:
         return {}
-    bias = cell.bias if isinstance(layer, LSTM) else cell.bias[0] + cell.bias[1]
-    given = tf.matmul(x, cell.kernel) + tf.matmul(h, cell.recurrent_kernel) + bias
+    cell = layer.rnn.cell
+    weights = [tf.cast(one, x.dtype) for one in (cell.kernel, cell.recurrent_kernel, cell.bias)]
+    kernel, recurrent, bias = weights
+    bias = bias if isinstance(layer, LSTM) else bias[0] + bias[1]
+    given = tf.matmul(x, kernel) + tf.matmul(h, recurrent) + bias
     gates = tf.split(tf.sigmoid(given), given.shape[-1] // layer.units, -1)
     return {name: gate for name, gate in zip(names, gates, strict=False) if name}
 

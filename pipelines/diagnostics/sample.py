@@ -29,6 +29,9 @@ FEWEST, MOST = 8, 64
 STATES = 4_000_000
 """Numbers in the states of all their steps, above which there are fewer of them."""
 
+LOGITS = 16_000_000
+"""Likewise, of the numbers in the logits of all tokens that are written."""
+
 PLACES = 3
 """Answers of a written sequence that are looked into, spread evenly over it."""
 
@@ -55,10 +58,13 @@ def sample_of(
     widths = sum(
         layer.units for one in readers.values() for ways in one.stack.layers for layer in ways
     )
-    count = int(np.clip(STATES // max(1, longest * widths), FEWEST, most))
+    most = min(most, STATES // max(1, longest * widths))
+    in_step = [one for one in readers.values() if one.in_step]
+    if in_step:
+        most = min(most, LOGITS // (longest * max(codec.spec.sizes.values(), default=1)))
+    count = max(FEWEST, most)
     rows = np.unique(np.linspace(0, len(split) - 1, min(count, len(split))).astype(int))
     batch = task.batch(split.gather(rows), codec)
-    in_step = [one for one in readers.values() if one.in_step]
     if not in_step:
         return Sample(batch, np.zeros((len(batch.weights), 0), int))
     counted = (np.asarray(batch.weights) > 0).sum(1)
@@ -163,8 +169,8 @@ def _layer(loss: tf.Tensor, watch: Watch) -> Layer:
     arriving = backwards(_norms(through_time(watch, told, last)), last)
     start = arriving[:, :1]
     arriving = np.where(start > 0, arriving / np.where(start > 0, start, 1), np.nan)
-    real, states = watch.real(), tf.stack([state[0] for state in watch.states]).numpy()
-    flat = saturated(watch.layer, states)
+    real, states = watch.real(), tf.stack([state[0] for state in watch.states])
+    flat = saturated(watch.layer, tf.cast(states, tf.float32).numpy())
     gain, gates = _at_steps(watch)
     return Layer(
         name=watch.name,
