@@ -20,6 +20,9 @@ FEWEST_ROWS = 5
 MOSTLY = 0.5
 """Share of activations, units or updates from which on something is told."""
 
+EVENLY = 0.8
+"""Of the horizon if all steps counted alike: from there on an answer reaches everything."""
+
 FIXED = 0.95
 """Share of a gate's values on one side from which on it counts as no gate."""
 
@@ -129,6 +132,8 @@ def _reaches_further(horizons: Mapping[str, Horizon]) -> str:
     if answer is None or not states:
         return ""
     longest = max(found.value for found in states)
+    if answer.value >= EVENLY * answer.even:
+        return " The answer depends on all steps all the same, since it looks at every state."
     if answer.value < 2 * longest:
         return ""
     return (
