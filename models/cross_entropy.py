@@ -56,3 +56,14 @@ def _at_targets(
     kernel, bias = projection
     logits = tf.nn.bias_add(tf.matmul(rows, kernel, transpose_b=True), bias)
     return places, tf.gather_nd(targets, places), logits
+
+
+def log_odds(logits: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
+    """Log p / (1 - p) of the chosen classes: logits (..., C), chosen (...) int32.
+
+    Unlike p and log p it still moves where the model is sure.
+    """
+    one = tf.one_hot(chosen, tf.shape(logits)[-1], on_value=True, off_value=False)
+    others = tf.where(one, logits.dtype.min, logits)
+    own = tf.gather(logits, chosen, batch_dims=chosen.shape.rank)
+    return own - tf.reduce_logsumexp(others, -1)

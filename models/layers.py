@@ -38,6 +38,7 @@ class Recurrent(keras.layers.Layer):
 
     fused = True  # Keras' own layer has a cuDNN form
     keras_layer: type
+    watch: Any = None  # what runs the steps while someone looks inside; see models/inspection.py
 
     def __init__(
         self,
@@ -97,6 +98,8 @@ class Recurrent(keras.layers.Layer):
         training: bool | None = None,
     ) -> tuple[tf.Tensor, State]:
         """The same, time-major: x (T, B, D) -> y (T, B, W), state at the last real position."""
+        if self.watch is not None:
+            return self.watch.scan(x, padding, initial_state)
         training = bool(training)
         x = tf.cast(x, self.compute_dtype)
         if initial_state is None:
@@ -122,6 +125,12 @@ class Recurrent(keras.layers.Layer):
 
     def step(self, x: tf.Tensor, state: State) -> tuple[tf.Tensor, State]:
         """One position: x (B, D), state -> h (B, W), state. Nothing is dropped."""
+        if self.watch is not None:
+            return self.watch.step(x, state)
+        return self.advance(x, state)
+
+    def advance(self, x: tf.Tensor, state: State) -> tuple[tf.Tensor, State]:
+        """The same, watched or not."""
         h, state = self.rnn.cell(x, list(state), training=False)
         return h, tuple(state)
 

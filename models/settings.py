@@ -42,6 +42,33 @@ class RecurrentSettings:
 
 
 @settings
+class ModelSettings(RecurrentSettings):
+    """As RecurrentSettings, with a width that may be left to a budget.
+
+    width       0 where `parameters` chooses it.
+    parameters  of the whole model but its embeddings: at most so many, as wide as that allows.
+    """
+
+    width: Annotated[int, Field(ge=0)]
+    parameters: Count | None
+
+    @field_validator("parameters")
+    @classmethod
+    def _one_of_two(cls, parameters: int | None, info: ValidationInfo) -> int | None:
+        width = info.data.get("width", 0)
+        if parameters is None and not width:
+            raise ValueError("must be given where model.width is 0")
+        if parameters is not None and width:
+            raise ValueError(f"chooses the width: leave model.width={width} out")
+        return parameters
+
+    def of_width(self, width: int) -> RecurrentSettings:
+        """The same with that width."""
+        names = [field.name for field in fields(RecurrentSettings)]
+        return RecurrentSettings(**{name: getattr(self, name) for name in names} | {"width": width})
+
+
+@settings
 class EmbeddingSettings:
     """Token vectors.
 

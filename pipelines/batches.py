@@ -70,6 +70,20 @@ def plan(
     return Plan(order, bounds)
 
 
+def admitted(lengths: np.ndarray, epoch: int, curriculum: int) -> np.ndarray:
+    """Rows of lengths (N, F) that an epoch has: all of them from epoch `curriculum` on.
+
+    Before, those no longer, over all fields, than the shortest (epoch + 1) / (curriculum + 1).
+    """
+    count = len(lengths)
+    if epoch >= curriculum or not count:
+        return np.arange(count)
+    total = np.asarray(lengths).sum(axis=1)
+    share = (epoch + 1) / (curriculum + 1)
+    longest = np.sort(total)[max(1, int(np.ceil(share * count))) - 1]
+    return np.flatnonzero(total <= longest)
+
+
 def padding_share(lengths: np.ndarray, plan: Plan) -> float:
     """Padded positions / all positions of the plan's batches, over all fields; 0 without fields."""
     lengths = np.asarray(lengths)

@@ -350,6 +350,37 @@ class Core(NamedTuple):
     predicts: bool = False
 
 
+class Reader(NamedTuple):
+    """A recurrent stack of a model, for diagnostics: what it reads, a step at a time.
+
+    stack  its layers, as in models/recurrent.py.
+    field  of a Batch's inputs, whose second axis is time.
+    blank  what stands in it for nothing: an unknown token's id, or 0.
+    in_step  whether the model answers after every step; otherwise after the last.
+    """
+
+    stack: Any
+    field: str
+    blank: int
+    in_step: bool = False
+
+
+class Inside(NamedTuple):
+    """What a model makes of a batch, without dropout, for diagnostics.
+
+    losses   as of Task.losses.
+    answers  one number a prediction, (B,) or (B, P), that moves when the prediction does: the
+             log-odds of a class or a word against all others, or an estimated number.
+    """
+
+    losses: Any
+    answers: Any
+
+
+Change = Callable[[Any, Any], tuple[Any, Any]]
+"""Of what a writing model has of what it read: (memory, state) -> (memory, state), graph code."""
+
+
 class Task(ABC):
     """What to learn from examples and how to measure it.
 
@@ -377,6 +408,8 @@ class Task(ABC):
     """What a trained model is for, in a sentence or two, for its model card."""
     example: ClassVar[Mapping[str, str]] = {}
     """Values of the columns in `given` that the model card may show."""
+    looks_at: ClassVar[str | None] = None
+    """Of a Batch's inputs, what a model that writes looks at as a whole, such as a picture."""
     cleaning: Filter | None = None
     """What keeps examples out that are not to be learnt from."""
 
@@ -477,6 +510,17 @@ class Task(ABC):
     def limits(self, codec: Codec) -> list[str]:
         """Sentences for the model card: what a trained model can't do, or wasn't made for."""
         return []
+
+    def readers(self, model: keras.Model) -> dict[str, Reader]:
+        """The model's recurrent stacks by name; those that diagnostics look into."""
+        return {}
+
+    def inside(self, model: keras.Model, batch: Batch, change: Change | None = None) -> Inside:
+        """Graph code: how the model answers a batch whose targets are known.
+
+        change  of what a model that writes has read, before it writes.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def diagnose(

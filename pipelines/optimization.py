@@ -129,6 +129,11 @@ class Learner:
         self._moved_from = [tf.Variable(v, trainable=False) for v in self._moving]
         self._functions: dict[str, Any] = {}
 
+    def clipped(self) -> bool:
+        """Whether the last update's gradient was longer than clip_norm."""
+        bound = self.settings.clip_norm
+        return bound is not None and float(self.norm.numpy()) > bound
+
     def state_variables(self) -> dict[str, Sequence[Any]]:
         """All that must be saved between two updates for training to go on to the last bit."""
         return {

@@ -25,6 +25,8 @@ from pipelines.tracking import tracked
 if TYPE_CHECKING:
     import keras
 
+    from models.settings import RecurrentSettings
+    from pipelines.diagnostics.stage import Diagnosis
     from pipelines.prepare import Prepared
     from pipelines.workers import Workers
 
@@ -219,7 +221,7 @@ def trained(config: Config, data: Prepared, run: Run, workers: Workers) -> keras
         tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(stream(config.seed, "keras"))
     keras.config.set_dtype_policy(config.train.precision)
-    model = config.task.build(config.model, data.codec, stream(config.seed, "weights"))
+    model = built(config, data)
     log.info("%s", describe(config, data, model))
     try:
         state, throughput = train(
@@ -263,6 +265,16 @@ def how_trained(config: Config, workers: Workers) -> dict[str, Any]:
         "precision": config.train.precision,
         "deterministic": config.train.deterministic or device == "CPU",
     }
+
+
+def built(config: Config, data: Prepared) -> keras.Model:
+    """The model as training finds it, the same whenever it is made: every weight has its seed."""
+    from pipelines.budget import within_budget
+
+    def build(settings: RecurrentSettings) -> keras.Model:
+        return config.task.build(settings, data.codec, stream(config.seed, "weights"))
+
+    return build(within_budget(config.model, build))
 
 
 def exported(
@@ -313,16 +325,46 @@ def measured(
                 model, evaluation.predictions[name], data.splits[name], data.codec, config.decode
             )
     run.update_metrics(**evaluation.metrics, memory={"peak_resident_mb": peak_memory()})
+    diagnosis = None
+    if config.evaluate.diagnostics:
+        with watch("diagnose"):
+            diagnosis = diagnosed(config, data, model, run)
     with watch("report"):
         report(
             run.directory,
             metrics=run.read_metrics(),
             history=run.read_history(),
             sections=sections,
+            remembered=diagnosis.sections if diagnosis else [],
+            warnings=diagnosis.warnings if diagnosis else [],
             provenance=config.data.provenance(),
             config_yaml=run.config.read_text(encoding="utf-8"),
         )
     log.info("Report: %s", run.report)
+
+
+def diagnosed(config: Config, data: Prepared, model: keras.Model, run: Run) -> Diagnosis:
+    """What the model remembers, and how its gradients went."""
+    from pipelines.diagnostics.stage import diagnose, draw_curves
+    from pipelines.evaluate import reported_split
+
+    made = diagnose(
+        config.task,
+        model,
+        lambda: built(config, data),
+        data.splits[reported_split(config.evaluate)],
+        data.codec,
+        run,
+        settings=config.model,
+        clip_norm=config.train.clip_norm,
+        resamples=config.evaluate.resamples,
+        seed=stream(config.seed, "bootstrap"),
+    )
+    run.update_metrics(diagnostics={**made.metrics, "warnings": made.warnings})
+    if config.train.tensorboard:
+        step = run.read_metrics().get("epochs", {}).get("best_step", 0)
+        draw_curves(run.tensorboard / "diagnostics", made, step)
+    return made
 
 
 def described(config: Config, data: Prepared, run: Run) -> None:

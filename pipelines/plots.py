@@ -115,7 +115,7 @@ def learning_curves(history: Sequence[Mapping[str, Any]]) -> list[Figure]:
 
 
 _SPLITS = ("train", "validation", "test")
-_UNSPLIT = ("learning_rate", "gradient_norm")
+_UNSPLIT = ("learning_rate", "gradient_norm", "clipped")
 
 
 def _rank(quantity: str) -> int:

@@ -41,11 +41,14 @@ def report(
     sections: Sequence[Section],
     provenance: Provenance,
     config_yaml: str,
+    remembered: Sequence[Section] = (),
+    warnings: Sequence[str] = (),
     made: datetime.date | None = None,
 ) -> Path:
     """Writes report.html and plots/*.svg into the directory; returns the report's path.
 
     metrics  all of metrics.json. What it lacks is left out of the report.
+    remembered, warnings  what diagnostics of the recurrent layers found.
     """
     drawn = Drawing(directory / "plots")
     page = (
@@ -63,6 +66,8 @@ def report(
             curves=drawn.each(learning_curves(history)),
             lengths=drawn.each(_lengths(metrics)),
             own=[drawn.section(section) for section in sections],
+            remembered=[drawn.section(section) for section in remembered],
+            warnings=warnings,
             exports=exports_table(metrics),
             splits=_splits_table(metrics.get("data", {})),
             data=_flat({k: v for k, v in metrics.get("data", {}).items() if k not in _SHOWN_APART}),

@@ -21,7 +21,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from pydantic import ValidationError
 
-from models.settings import RecurrentSettings, SearchSettings
+from models.settings import ModelSettings, SearchSettings
 from pipelines.cluster import check_workers, is_other
 from pipelines.comparison import check_against
 from pipelines.contracts import Source, Task, UserError
@@ -52,7 +52,7 @@ class Config:
     runs: str | None
     seed: int
     task: Task
-    model: RecurrentSettings
+    model: ModelSettings
     data: Source
     decode: SearchSettings
     prepare: PrepareSettings
@@ -64,7 +64,7 @@ class Config:
 
 
 _NODES = {
-    "model": RecurrentSettings,
+    "model": ModelSettings,
     "prepare": PrepareSettings,
     "train": TrainSettings,
     "evaluate": EvaluateSettings,
@@ -242,6 +242,7 @@ def register_resolvers() -> None:
     A server writes nowhere, nor does a worker that isn't the chief; a comparison not into a run.
     """
     OmegaConf.register_new_resolver("run_directory", _run_directory, replace=True)
+    OmegaConf.register_new_resolver("width_without_budget", _width_without_budget, replace=True)
     OmegaConf.register_new_resolver(
         "config_directory",
         lambda run, mode, workers: (
@@ -250,6 +251,11 @@ def register_resolvers() -> None:
         replace=True,
     )
     OmegaConf.register_new_resolver("sweep_name", sweep_name, replace=True)
+
+
+def _width_without_budget(parameters: object, width: int) -> int:
+    """A default width; 0, to be chosen, where there is a budget."""
+    return width if parameters is None else 0
 
 
 def _run_directory(run: object, mode: str, workers: object, new: str) -> str:

@@ -42,6 +42,8 @@ class TrainSettings:
     batch_tokens, batch_examples  a batch holds as many examples as fit into both.
     by_length         of similar length, so that little is padding; false: of any, as pays where
                       padding is cheap and examples of one length are too much alike.
+    curriculum        epochs until all examples take part: the shortest first (Platanios et al.
+                      2019, section 3, with length as difficulty and linear competence).
     warmup            share of all updates (below 1) or a number of updates.
     final_rate        the last learning rate as a share of the highest.
     clip_norm         bound on the global norm of the gradients.
@@ -63,6 +65,7 @@ class TrainSettings:
     batch_tokens: Count
     batch_examples: Count | None
     by_length: bool
+    curriculum: Annotated[int, Field(ge=0)]
     optimizer: Literal["adam", "adamw", "sgd", "rmsprop"]
     learning_rate: Positive
     weight_decay: NotNegative

@@ -24,7 +24,7 @@ import numpy as np
 
 from models.seeds import stream
 from pipelines import checkpoint
-from pipelines.batches import Plan, assemble, padding_share, plan
+from pipelines.batches import Plan, admitted, assemble, padding_share, plan
 from pipelines.contracts import Batch, Codec, Split, Task, UserError
 from pipelines.curves import Curves
 from pipelines.evaluate import predict_split
@@ -43,6 +43,7 @@ class State:
     """Where training stands. `batch` is the next batch of `epoch`, both from 0.
 
     seconds, saving  of training and, beside that, of writing checkpoints until the last one.
+    clipped, counted  updates since the last evaluation: those whose gradient was clipped, and all.
     kept  score and update of the checkpoints that may be averaged, the best first.
     """
 
@@ -55,6 +56,8 @@ class State:
     seconds: float = 0.0
     saving: float = 0.0
     finished: bool = False
+    clipped: int = 0
+    counted: int = 0
     kept: list[tuple[float, int]] = dataclasses.field(default_factory=list)
     history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
@@ -116,25 +119,32 @@ class _Training:
         self.order_seed, self.augment_seed = stream(seed, "order"), stream(seed, "augment")
         self.lengths = splits["train"].lengths()
         self.state = State()
-        batches = len(self.plan(0))
-        self.steps_per_epoch = math.ceil(batches / settings.accumulate)
+        self.steps_per_epoch = self._steps(settings.curriculum)
         # Epochs differ by a batch or so; the schedule's end need not be exact.
-        expected = settings.epochs * self.steps_per_epoch
+        whole = max(0, settings.epochs - settings.curriculum) * self.steps_per_epoch
+        begun = range(min(settings.curriculum, settings.epochs))
+        expected = whole + sum(self._steps(epoch) for epoch in begun)
         total = min(expected, settings.max_steps or expected)
         self.learner = Learner(self.task, model, codec, settings, total, workers)
         self.curves = Curves(run.tensorboard) if settings.tensorboard and workers.is_chief else None
         self.clock = time.perf_counter()
         self.saved_at = self.clock
 
+    def _steps(self, epoch: int) -> int:
+        """Updates of an epoch."""
+        return math.ceil(len(self.plan(epoch)) / self.settings.accumulate)
+
     def plan(self, epoch: int) -> Plan:
-        return plan(
-            self.lengths,
+        rows = admitted(self.lengths, epoch, self.settings.curriculum)
+        made = plan(
+            self.lengths[rows],
             tokens=self.settings.batch_tokens,
             maximum_examples=self.settings.batch_examples,
             by_length=self.settings.by_length,
             seed=self.order_seed,
             epoch=epoch,
         )
+        return Plan(rows[made.order], made.bounds)
 
     def resume(self) -> None:
         """Goes on from the newest checkpoint that is whole, if there is any."""
@@ -175,6 +185,8 @@ class _Training:
                 rate = self.learner.update(batches, state.step)
                 state.step += 1
                 state.batch += len(batches)
+                state.clipped += self.learner.clipped()
+                state.counted += 1
                 bar.advance(len(batches), loss=self._finite_loss(), learning_rate=rate)
                 last = state.batch >= len(order) or state.step == settings.max_steps
                 due = settings.evaluate_every and state.step % settings.evaluate_every == 0
@@ -258,9 +270,11 @@ class _Training:
             },
             "learning_rate": rate,
             "gradient_norm": float(self.learner.norm.numpy()),
+            "clipped": state.clipped / max(1, state.counted),
             "seconds": round(state.seconds, 3),
         }
         self._record(row)
+        state.clipped = state.counted = 0
         self.learner.reset()
         self.clock = time.perf_counter()
         if settings.patience is not None and state.stale >= settings.patience:
@@ -355,8 +369,8 @@ class _Training:
         return Stopped(told, number)
 
     def facts(self) -> dict[str, Any]:
-        """Of one epoch's plan: positions that are padding, and what a second of training covers."""
-        share = padding_share(self.lengths, self.plan(0))
+        """Of a whole epoch's plan: positions that are padding, and what a second covers."""
+        share = padding_share(self.lengths, self.plan(self.settings.curriculum))
         epochs = self.state.step / self.steps_per_epoch
         seconds = max(self.state.seconds, 1e-9)
         return {

@@ -20,6 +20,7 @@ PLAIN = TrainSettings(
     batch_tokens=100,
     batch_examples=None,
     by_length=True,
+    curriculum=0,
     optimizer="sgd",
     learning_rate=0.1,
     weight_decay=0.0,

@@ -17,7 +17,18 @@ from models.settings import (
     settings,
 )
 from pipelines.codecs.text import BEGIN, UNKNOWN, TextCodec
-from pipelines.contracts import Codec, Core, Signature, Split, Task, UserError
+from pipelines.contracts import (
+    Batch,
+    Change,
+    Codec,
+    Core,
+    Inside,
+    Reader,
+    Signature,
+    Split,
+    Task,
+    UserError,
+)
 from pipelines.metrics.translation import BleuTokenizer, check_tokenizer
 
 if TYPE_CHECKING:
@@ -65,6 +76,33 @@ class WritingTask(Task):
     @abstractmethod
     def read(self, model: keras.Model, fields: Mapping[str, tf.Tensor]) -> Any:
         """Graph code: from the fields that are given to the decoder's memory and first state."""
+
+    @abstractmethod
+    def begun(self, model: keras.Model, inputs: Mapping[str, Any]) -> tuple[Any, Any, tf.Tensor]:
+        """Graph code: the decoder's memory, its first state, and the tokens before each target."""
+
+    @property
+    @abstractmethod
+    def before(self) -> str:
+        """The field of those tokens among a Batch's inputs."""
+
+    def readers(self, model: keras.Model) -> dict[str, Reader]:
+        """The decoder; subclasses add what reads before it writes."""
+        return {"decoder": Reader(model.decoder.rnn, self.before, UNKNOWN, in_step=True)}
+
+    def inside(self, model: keras.Model, batch: Batch, change: Change | None = None) -> Inside:
+        """Answers (B, T): of each token of the reference, given all before it."""
+        from models.cross_entropy import log_odds
+
+        memory, state, target = self.begun(model, batch.inputs)
+        if change is not None:
+            memory, state = change(memory, state)
+        readouts, attention = model.decoder.attended(
+            target, target != 0, state, memory, training=False
+        )
+        outputs = (readouts, model.decoder.projection(), attention)
+        odds = log_odds(model.decoder.logits(readouts), batch.targets)
+        return Inside(self.losses(outputs, batch.targets), odds)
 
     def signatures(
         self, model: keras.Model, codec: Codec, decode: SearchSettings

@@ -79,6 +79,7 @@ class Captioning(WritingTask):
     given: ClassVar[tuple[str, ...]] = ("image",)
     scores: ClassVar[tuple[str, ...]] = CAPTION_SCORES
     identity: ClassVar[tuple[str, ...]] = ("image",)
+    looks_at: ClassVar[str | None] = "image"
     purpose: ClassVar[str] = "Says in a few words what a picture shows."
     example: ClassVar[Mapping[str, str]] = {"image": "the bytes of a picture's file"}
 
@@ -200,6 +201,18 @@ class Captioning(WritingTask):
 
     def read(self, model: keras.Model, fields: Mapping[str, tf.Tensor]) -> Any:
         return model.encode(fields["image"])
+
+    @property
+    def before(self) -> str:
+        return "caption_before"
+
+    def begun(self, model: keras.Model, inputs: Mapping[str, Any]) -> tuple[Any, Any, tf.Tensor]:
+        """Of each caption, that of its picture."""
+        import tensorflow as tf
+
+        read = model.encode(inputs["image"])
+        memory, state = tf.nest.map_structure(lambda x: tf.gather(x, inputs["owner"]), read)
+        return memory, state, inputs[self.before]
 
     def predict(
         self,

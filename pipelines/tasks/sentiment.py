@@ -20,14 +20,17 @@ from models.settings import (
     settings,
 )
 from pipelines.codecs.labels import LabelCodec
-from pipelines.codecs.text import TextCodec, TextSettings
+from pipelines.codecs.text import UNKNOWN, TextCodec, TextSettings
 from pipelines.contracts import (
     Batch,
+    Change,
     Codec,
     Core,
     FieldCodec,
+    Inside,
     Passage,
     Passages,
+    Reader,
     Score,
     Section,
     Signature,
@@ -269,6 +272,20 @@ class Sentiment(Task):
     def present(self, answer: dict[str, Any]) -> dict[str, Any]:
         pairs = zip(answer["labels"], answer["probabilities"], strict=True)
         return {"label": answer["label"], "probabilities": dict(pairs)}
+
+    def readers(self, model: keras.Model) -> dict[str, Reader]:
+        return {"encoder": Reader(model.get_layer("encoder"), "tokens", UNKNOWN)}
+
+    def inside(self, model: keras.Model, batch: Batch, change: Change | None = None) -> Inside:
+        """Answers (B,): of the label that the data gives."""
+        import tensorflow as tf
+
+        from models.cross_entropy import log_odds
+
+        logits = model(batch.inputs, training=False)
+        return Inside(
+            self.losses(logits, batch.targets), log_odds(logits, tf.cast(batch.targets, tf.int32))
+        )
 
     def diagnose(
         self,

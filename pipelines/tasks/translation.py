@@ -24,6 +24,7 @@ from pipelines.contracts import (
     Codec,
     FieldCodec,
     Figure,
+    Reader,
     Score,
     Section,
     Split,
@@ -131,7 +132,7 @@ class Translation(WritingTask):
         """Cross-entropy of the target tokens: (B, T) nats, 0 on padding."""
         from models.cross_entropy import token_losses
 
-        readouts, projection = outputs
+        readouts, projection, *_ = outputs
         return token_losses(readouts, projection, targets, self.label_smoothing)
 
     def written(self, codec: Codec) -> TextCodec:
@@ -139,6 +140,19 @@ class Translation(WritingTask):
 
     def read(self, model: keras.Model, fields: Mapping[str, tf.Tensor]) -> Any:
         return model.encode(fields["source_tokens"], fields["source_tokens_length"])
+
+    @property
+    def before(self) -> str:
+        return "target_before"
+
+    def begun(self, model: keras.Model, inputs: Mapping[str, Any]) -> tuple[Any, Any, tf.Tensor]:
+        return *self.read(model, inputs), inputs[self.before]
+
+    def readers(self, model: keras.Model) -> dict[str, Reader]:
+        return {
+            "encoder": Reader(model.encoder, "source_tokens", UNKNOWN),
+            **super().readers(model),
+        }
 
     def raw(self, decode: SearchSettings) -> tuple[str, ...]:
         return ("source",) if isinstance(decode, Limits) and decode.replace_unknown else ()

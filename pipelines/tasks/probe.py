@@ -1,0 +1,161 @@
+"""Made-up problems of memory: the longest sequence that a network solves.
+
+python main.py task=probe data=copy model=gru
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+
+import numpy as np
+
+from models.settings import RecurrentSettings, SearchSettings, settings
+from pipelines.codecs.numbers import AnswerCodec, SequenceCodec
+from pipelines.contracts import (
+    Batch,
+    Change,
+    Codec,
+    Core,
+    FieldCodec,
+    Inside,
+    Reader,
+    Score,
+    Section,
+    Split,
+    Task,
+    UserError,
+)
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+
+
+@settings
+class Probe(Task):
+    """Settings of probing; there are none: the problem is the data's."""
+
+    name: Literal["probe"]
+
+    reads: ClassVar[tuple[str, ...]] = ("sequence", "answer")
+    given: ClassVar[tuple[str, ...]] = ("sequence",)
+    scores: ClassVar[tuple[str, ...]] = ("longest_solved", "error_of_guessing", "error", "loss")
+    identity: ClassVar[tuple[str, ...]] = ("sequence",)
+    stratify: ClassVar[str | None] = None
+    purpose: ClassVar[str] = "Shows how far back a network remembers, on made-up sequences."
+    example: ClassVar[Mapping[str, str]] = {"sequence": "3 1 4 1 5"}
+
+    def codec(self) -> Mapping[str, FieldCodec]:
+        return {"sequence": SequenceCodec("sequence"), "answer": AnswerCodec("answer")}
+
+    def build(self, model: RecurrentSettings, codec: Codec, seed: int) -> keras.Model:
+        from models.prober import build_prober
+
+        fields = codec.spec.fields
+        return build_prober(
+            model,
+            width=cast(int, fields["sequence"].shape[-1]),
+            answers=cast(int, fields["answer"].shape[0]),
+            outputs=codec.spec.sizes.get("answer", 1),
+            seed=seed,
+        )
+
+    def batch(self, columns: Mapping[str, np.ndarray], codec: Codec) -> Batch:
+        """Inputs sequence (B, T, D) and sequence_length (B,); targets and weights (B, K)."""
+        answers = columns["answer"]
+        inputs = {name: columns[name] for name in ("sequence", "sequence_length")}
+        if (inputs["sequence_length"] < answers.shape[1]).any():
+            raise UserError(
+                f"a sequence must be at least as long as its {answers.shape[1]} answers, which "
+                "come after its last steps"
+            )
+        return Batch(inputs, answers, np.ones(answers.shape, np.float32))
+
+    def losses(self, outputs: Any, targets: Any) -> tf.Tensor:
+        """(B, K): cross-entropy in nats of symbols' logits (B, K, C), or squared errors."""
+        import tensorflow as tf
+
+        if targets.dtype.is_integer:
+            return tf.nn.sparse_softmax_cross_entropy_with_logits(targets, outputs)
+        return tf.square(outputs[..., 0] - targets)
+
+    def predict(
+        self,
+        model: keras.Model,
+        codec: Codec,
+        inputs: Mapping[str, Any],
+        decode: SearchSettings,
+        *,
+        detail: bool = False,
+    ) -> dict[str, tf.Tensor]:
+        """Probabilities (B, K, C) of symbols, or numbers (B, K)."""
+        import tensorflow as tf
+
+        outputs = model(inputs, training=False)
+        if "answer" in codec.spec.sizes:
+            return {"probabilities": tf.nn.softmax(outputs)}
+        return {"numbers": outputs[..., 0]}
+
+    def score(self, predictions: Mapping[str, np.ndarray], split: Split) -> dict[str, Score]:
+        from pipelines.metrics.probing import probing_scores
+
+        return probing_scores(predictions, split.column("answer"), split.lengths()[:, 0])
+
+    def baselines(self, train: Split, test: Split) -> Mapping[str, Mapping[str, np.ndarray]]:
+        """The best constant."""
+        answers, count = train.column("answer"), len(test)
+        if answers.dtype.kind in "iu":
+            classes = int(answers.max()) + 1
+            shares = [np.bincount(column, minlength=classes) for column in answers.T]
+            guess = {"probabilities": np.tile(np.stack(shares) / len(answers), (count, 1, 1))}
+        else:
+            guess = {"numbers": np.tile(answers.mean(0), (count, 1))}
+        return {"best constant": guess}
+
+    def answers(self, predictions: Mapping[str, Any], codec: Codec) -> dict[str, Any]:
+        """The most probable symbols, or the numbers, (B, K)."""
+        import tensorflow as tf
+
+        if "numbers" in predictions:
+            return {"answer": predictions["numbers"]}
+        return {"answer": tf.argmax(predictions["probabilities"], -1, output_type=tf.int32)}
+
+    def cores(self, model: keras.Model, codec: Codec, decode: SearchSettings) -> dict[str, Core]:
+        from pipelines.graphs import given_specs
+
+        def answer(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+            return self.predict(model, codec, inputs, decode)
+
+        specs = given_specs(self, codec)
+        return {"answer": Core(answer, specs, lambda batch: batch, predicts=True)}
+
+    def limits(self, codec: Codec) -> list[str]:
+        return ["It was trained on made-up sequences, to be measured; it is of no other use."]
+
+    def readers(self, model: keras.Model) -> dict[str, Reader]:
+        return {"encoder": Reader(model.get_layer("encoder"), "sequence", 0)}
+
+    def inside(self, model: keras.Model, batch: Batch, change: Change | None = None) -> Inside:
+        """Answers (B, K): log-odds of the right symbol, or the number."""
+        from models.cross_entropy import log_odds
+
+        outputs = model(batch.inputs, training=False)
+        losses = self.losses(outputs, batch.targets)
+        symbols = batch.targets.dtype.is_integer
+        return Inside(losses, log_odds(outputs, batch.targets) if symbols else outputs[..., 0])
+
+    def diagnose(
+        self,
+        model: keras.Model,
+        predictions: Mapping[str, np.ndarray],
+        split: Split,
+        codec: Codec,
+        decode: SearchSettings,
+    ) -> list[Section]:
+        """Errors by length."""
+        from pipelines.metrics.probing import errors_of, guessing, ladder_figure
+
+        answers = split.column("answer")
+        errors = errors_of(predictions, answers)
+        return [ladder_figure(errors, split.lengths()[:, 0], guessing(answers))]
