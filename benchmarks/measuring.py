@@ -141,15 +141,7 @@ def configured(overrides: Sequence[str]) -> Any:
 
 
 def prepared(config: Any) -> Any:
-    """The encoded data (pipelines.prepare.Prepared) of a configuration."""
-    from pipelines.prepare import prepare
+    """The encoded data (pipelines.prepare.Prepared) of a configuration, as a run has it."""
+    from pipelines.pipeline import encoded
 
-    task = config.task
-    return prepare(
-        config.data,
-        task.codec(),
-        reads=task.reads,
-        identity=task.identity,
-        stratify=task.stratify,
-        settings=config.prepare,
-    )
+    return encoded(config)

@@ -278,7 +278,7 @@ class CheckBeforeRun(Callback):
             check(parse(restored(config, config.hydra.overrides.task)))
             if config.mode == "compare":
                 return
-            if [text for text in config.hydra.overrides.task if text.startswith("sweep")]:
+            if any(text.startswith("sweep") for text in config.hydra.overrides.task):
                 raise UserError("sweep goes with several runs: python main.py -m ...")
             if config.run is None and not is_other(config.train.workers):
                 _check_new_directory(Path(config.hydra.run.dir))
