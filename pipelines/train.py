@@ -135,15 +135,17 @@ class _Training:
         return math.ceil(len(self.plan(epoch)) / self.settings.accumulate)
 
     def plan(self, epoch: int) -> Plan:
+        how: dict[str, Any] = {
+            "tokens": self.settings.batch_tokens,
+            "maximum_examples": self.settings.batch_examples,
+            "by_length": self.settings.by_length,
+            "seed": self.order_seed,
+            "epoch": epoch,
+        }
+        if epoch >= self.settings.curriculum:
+            return plan(self.lengths, **how)
         rows = admitted(self.lengths, epoch, self.settings.curriculum)
-        made = plan(
-            self.lengths[rows],
-            tokens=self.settings.batch_tokens,
-            maximum_examples=self.settings.batch_examples,
-            by_length=self.settings.by_length,
-            seed=self.order_seed,
-            epoch=epoch,
-        )
+        made = plan(self.lengths[rows], **how)
         return Plan(rows[made.order], made.bounds)
 
     def resume(self) -> None:
