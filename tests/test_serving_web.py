@@ -206,6 +206,8 @@ class Tab:
     def choose(self, name: str, which: str = "Model") -> None:
         self.page.get_by_role("combobox", name=which).click()
         self.page.get_by_role("option", name=name, exact=True).click()
+        # the menu fades; until it is gone the next one's options are there twice
+        self.page.locator(".q-menu").wait_for(state="detached")
 
     def ask(self, text: str) -> None:
         self.page.locator("textarea").first.fill(text)
