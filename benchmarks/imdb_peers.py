@@ -25,9 +25,10 @@ from __future__ import annotations
 import argparse
 import time
 
-from imdb_data import Racer, Reviews, our_turns, torch_turns
+from imdb_data import Racer, Reviews
 from measuring import Call, has_torch, in_turns, machine, progress, ratio, table
 from peer_models import Recipe
+from texts import our_turns, torch_turns
 
 from pipelines.quiet import import_tensorflow
 

@@ -1,4 +1,4 @@
-"""What `imdb_peers.py` compares with: Keras' documented recipe, and our classifiers in PyTorch.
+"""What classifiers are compared with: Keras' documented recipe and fit, and ours in PyTorch.
 
 Each is an object that is told to take a number of steps, and that can say how well it does.
 """
@@ -53,6 +53,51 @@ class Recipe:
     def accuracy(self, texts: np.ndarray, labels: np.ndarray) -> float:
         said = self.model.predict(texts, batch_size=256, verbose=0)[:, 0] > 0.5
         return float(np.mean(said == labels))
+
+
+class PlainKeras:
+    """A classifier as tutorials write it, in the step of `model.fit`.
+
+    Masked embedding, one recurrent layer that returns its last state, a dense layer; Adam as it
+    comes; shuffled batches, each padded to its longest. `tokens` counts those that were read.
+    """
+
+    def __init__(self, texts: Any, cell: str, batch: int):
+        import keras
+        import tensorflow as tf
+
+        config, sizes = texts.config, texts.sizes
+        keras.utils.set_random_seed(1)
+        kinds = {
+            "simple_rnn": keras.layers.SimpleRNN, "lstm": keras.layers.LSTM, "gru": keras.layers.GRU
+        }  # fmt: skip
+        layer = kinds[cell.removeprefix("bi_")](config.model.width)
+        self.model = keras.Sequential(
+            [
+                keras.layers.Embedding(
+                    sizes["tokens"], config.task.embedding.width, mask_zero=True
+                ),
+                keras.layers.Bidirectional(layer) if cell.startswith("bi_") else layer,
+                keras.layers.Dense(sizes["label"], activation="softmax"),
+            ]
+        )
+        self.model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+        self.tokens = 0
+        columns = texts.train.gather(np.arange(len(texts.train)))
+        rows = tuple(columns[name] for name in ("tokens", "tokens_length", "label"))
+        data = tf.data.Dataset.from_tensor_slices(rows).shuffle(len(rows[0]), seed=1).repeat()
+        data = data.batch(batch).map(lambda tokens, lengths, labels: (
+            tokens[:, :tf.reduce_max(lengths)], labels, tf.reduce_sum(lengths)
+        ))  # fmt: skip
+        self._batches = iter(data.prefetch(tf.data.AUTOTUNE))
+        self._function = self.model.make_train_function()
+
+    def steps(self, count: int) -> None:
+        for _ in range(count):
+            tokens, labels, read = next(self._batches)
+            logs = self.model.train_function(iter([(tokens, labels)]))
+            self.tokens += int(read)
+        float(logs["loss"])
 
 
 def torch_batch(columns: Mapping[str, np.ndarray]) -> tuple[Any, Any, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import platform
@@ -47,6 +48,11 @@ class Stopwatch:
 
 def peak_memory() -> float:
     """Largest resident memory of this process so far, in MB of 10^6 bytes."""
+    # The other figure may be that of the process which started this one.
+    with contextlib.suppress(OSError), open("/proc/self/status", encoding="utf-8") as file:
+        found = [line.split()[1] for line in file if line.startswith("VmHWM")]
+        if found:
+            return round(int(found[0]) * 1024 / 1e6, 1)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     unit = 1 if sys.platform == "darwin" else 1024
     return round(peak * unit / 1e6, 1)
