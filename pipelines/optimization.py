@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from pipelines.averages import Averages, Gradient, by_rows, is_table, scaled
 from pipelines.contracts import Batch, Codec, Task
 from pipelines.graphs import batch_signature
 from pipelines.settings import TrainSettings
@@ -42,20 +43,24 @@ class _FusedAdam:
     """
 
     def update_step(self: Any, gradient: tf.Tensor, variable: Any, learning_rate: Any) -> None:
-        step = tf.cast(self.iterations + 1, tf.float32)
         index = self._get_variable_index(variable)
+        powers = self._powers()
         tf.raw_ops.ResourceApplyAdam(
             var=_native(variable).handle,
             m=_native(self._momentums[index]).handle,
             v=_native(self._velocities[index]).handle,
-            beta1_power=tf.pow(self.beta_1, step),
-            beta2_power=tf.pow(self.beta_2, step),
+            beta1_power=powers[0],
+            beta2_power=powers[1],
             lr=tf.cast(learning_rate, tf.float32),
             beta1=self.beta_1,
             beta2=self.beta_2,
             epsilon=self.epsilon,
             grad=gradient,
         )
+
+    def _powers(self: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        step = tf.cast(self.iterations + 1, tf.float32)
+        return tf.pow(self.beta_1, step), tf.pow(self.beta_2, step)
 
 
 class Adam(_FusedAdam, keras.optimizers.Adam):
@@ -64,6 +69,31 @@ class Adam(_FusedAdam, keras.optimizers.Adam):
 
 class AdamW(_FusedAdam, keras.optimizers.AdamW):
     """As Keras' own: decay is decoupled (Loshchilov & Hutter 2019)."""
+
+
+class LazyAdam(Adam):
+    """Adam, except that a table's rows without gradient stay, and so do their moments.
+
+    As PyTorch's SparseAdam: an update of an embedding costs what the batch's words cost, not what
+    the vocabulary costs; rare words move less, since no momentum carries them on.
+    """
+
+    def update_step(self: Any, gradient: Gradient, variable: Any, learning_rate: Any) -> None:
+        if not isinstance(gradient, tf.IndexedSlices):
+            super().update_step(gradient, variable, learning_rate)
+            return
+        index = self._get_variable_index(variable)
+        m, v = _native(self._momentums[index]), _native(self._velocities[index])
+        rows, g = gradient.indices, gradient.values
+        means, squares = tf.gather(m, rows), tf.gather(v, rows)
+        means += (g - means) * (1 - self.beta_1)
+        squares += (g * g - squares) * (1 - self.beta_2)
+        first, second = self._powers()
+        rate = tf.cast(learning_rate, tf.float32) * tf.sqrt(1 - second) / (1 - first)
+        change = rate * means / (tf.sqrt(squares) + self.epsilon)
+        m.scatter_update(tf.IndexedSlices(means, rows))
+        v.scatter_update(tf.IndexedSlices(squares, rows))
+        _native(variable).scatter_sub(tf.IndexedSlices(change, rows))
 
 
 def make_optimizer(settings: TrainSettings, variables: Sequence[Any]) -> keras.optimizers.Optimizer:
@@ -75,6 +105,8 @@ def make_optimizer(settings: TrainSettings, variables: Sequence[Any]) -> keras.o
     match settings.optimizer:
         case "adam":
             return Adam(rate)
+        case "lazy_adam":
+            return LazyAdam(rate)
         case "adamw":
             optimizer = AdamW(rate, weight_decay=settings.weight_decay)
             lasting = [v for v in variables if "bias" in v.path or "embedding" in v.path]
@@ -110,9 +142,10 @@ class Learner:
         self.variables = model.trainable_variables
         self.optimizer = make_optimizer(settings, self.variables)
         self.optimizer.build(self.variables)
-        self.averages = (
-            [tf.Variable(v, trainable=False) for v in self.variables] if settings.average else []
-        )
+        lazy = settings.optimizer == "lazy_adam"
+        self._tables = [lazy and is_table(v) for v in self.variables]
+        natives = [_native(v) for v in self.variables]
+        self.averages = Averages(natives, self._tables) if settings.average else None
         self.loss_sum = tf.Variable(0.0, dtype=tf.float64, trainable=False)
         self.weight_sum = tf.Variable(0.0, dtype=tf.float64, trainable=False)
         self.norm = tf.Variable(0.0, trainable=False)
@@ -139,7 +172,7 @@ class Learner:
         return {
             "model": self.model.variables,
             "optimizer": self.optimizer.variables,
-            "average": self.averages,
+            "average": self.averages.state() if self.averages else [],
             "sums": [self.loss_sum, self.weight_sum, self.norm],
         }
 
@@ -184,8 +217,8 @@ class Learner:
             self._functions[name] = tf.function(method, input_signature=signature)
         return self._functions[name]
 
-    def _gradients(self, batch: Batch, step: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
-        """Gradients of the summed loss, dense, and the sum of weights."""
+    def _gradients(self, batch: Batch, step: tf.Tensor) -> tuple[list[Gradient], tf.Tensor]:
+        """Gradients of the summed loss, and the sum of weights."""
         with tf.GradientTape() as tape:
             outputs = self.task.outputs(self.model, batch.inputs, step)
             losses = self.task.losses(outputs, batch.targets)
@@ -195,8 +228,7 @@ class Learner:
             objective = total + regular * weight
         self._count(total, weight, tf.shape(tf.nest.flatten(batch.inputs)[0])[0])
         gradients = tape.gradient(objective, [_native(v) for v in self.variables])
-        # Slices of the same row must be summed before a norm is taken.
-        return [tf.convert_to_tensor(gradient) for gradient in gradients], weight
+        return gradients, weight
 
     def _count(self, total: tf.Tensor, weight: tf.Tensor, rows: tf.Tensor) -> None:
         if not self._own:
@@ -208,10 +240,11 @@ class Learner:
         for own, value in zip(self._own, (total, weight, rows), strict=True):
             own.assign_add(tf.cast(value, tf.float32))
 
-    def _of_all(self, gradients: list[tf.Tensor], weight: Any) -> tuple[list[tf.Tensor], tf.Tensor]:
+    def _of_all(self, gradients: list[Gradient], weight: Any) -> tuple[list[Gradient], tf.Tensor]:
         """Gradients and weight, and what else there is to know of them, summed over workers."""
         if not self._own:
             return gradients, weight
+        gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
         rows = tf.convert_to_tensor(self._own[2])
         moves = [
             rows * (_native(now) - before)
@@ -239,7 +272,7 @@ class Learner:
         del decay
         gradients, weight = self._gradients(batch, step)
         for total, gradient in zip(self._accumulated, gradients, strict=True):
-            total.assign_add(gradient)
+            total.assign_add(tf.convert_to_tensor(gradient))
         self._pending_weight.assign_add(weight)
 
     @tf.function
@@ -248,16 +281,27 @@ class Learner:
         for variable in [*self._accumulated, self._pending_weight]:
             variable.assign(tf.zeros_like(variable))
 
-    def _apply(self, gradients: list[tf.Tensor], weight: Any, decay: tf.Tensor) -> None:
+    def _apply(self, gradients: list[Gradient], weight: Any, decay: tf.Tensor) -> None:
         gradients, weight = self._of_all(gradients, weight)
+        # Slices of the same row must be summed before a norm is taken; of few rows, for less.
+        gradients = [
+            by_rows(gradient) if table or isinstance(gradient, tf.IndexedSlices) else gradient
+            for gradient, table in zip(gradients, self._tables, strict=True)
+        ]
         scale = 1.0 / tf.maximum(tf.convert_to_tensor(weight), 1e-9)
         norm = tf.linalg.global_norm(gradients) * scale
         self.norm.assign(norm)
         if self.settings.clip_norm is not None:
             scale *= tf.minimum(1.0, self.settings.clip_norm / tf.maximum(norm, 1e-12))
-        self.optimizer.apply([gradient * scale for gradient in gradients], self.variables)
-        for average, variable in zip(self.averages, self.variables, strict=False):
-            average.assign_sub((1 - decay) * (average - _native(variable)))
+        gradients = [scaled(gradient, scale) for gradient in gradients]
+        gradients = [
+            gradient if table else tf.convert_to_tensor(gradient)
+            for gradient, table in zip(gradients, self._tables, strict=True)
+        ]
+        before = self.averages.rows_before(gradients) if self.averages else []
+        self.optimizer.apply(gradients, self.variables)
+        if self.averages:
+            self.averages.update(gradients, before, decay)
 
 
 class Averaged:
@@ -267,15 +311,18 @@ class Averaged:
         self.learner = learner
 
     def __enter__(self) -> None:
-        self.kept = [np.asarray(v) for v in self.learner.variables] if self.learner.averages else []
-        _assign(self.learner.variables, self.learner.averages)
+        self.kept: list[np.ndarray] = []
+        if self.learner.averages:
+            self.kept = [np.asarray(v) for v in self.learner.variables]
+            _assign(self.learner.variables, self.learner.averages.now())
 
     def __exit__(self, *error: object) -> None:
-        _assign(self.learner.variables, self.kept)
+        if self.learner.averages:
+            _assign(self.learner.variables, self.kept)
 
 
-def _assign(variables: Iterable[Any], values: Sequence[Any]) -> None:
-    for variable, value in zip(variables, values, strict=False):
+def _assign(variables: Iterable[Any], values: Iterable[Any]) -> None:
+    for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
 
 

@@ -162,7 +162,84 @@ def test_averages_follow_the_weights_and_stand_in_for_them() -> None:
     made.update([batch([1], [0], [1])], 1)  # w: 0.9 -> 0.81, decay min(0.5, 2/11)
     first = 0.1 * 1 + 0.9 * 0.9
     expected = 2 / 11 * first + 9 / 11 * 0.81
-    assert float(made.averages[0].numpy().item()) == pytest.approx(expected)
+    assert float(made.averages.now()[0].numpy().item()) == pytest.approx(expected)
     with Averaged(made):
         assert weight(made) == pytest.approx(expected)
     assert weight(made) == pytest.approx(0.81)
+
+
+class Lookups:
+    """Half the squared distance between a row's number and a target: its gradient is the rest."""
+
+    def outputs(self, model: keras.Model, inputs: Any, step: tf.Tensor) -> tf.Tensor:
+        return model(inputs, training=True)
+
+    losses = Squares.losses
+
+
+class Ids(Codec):
+    """Examples that are a row's number each."""
+
+    @property
+    def spec(self) -> Spec:
+        return Spec(fields={"x": Field((), "int32")}, sizes={})
+
+
+class Table(keras.layers.Layer):
+    """Rows of one number: 1, 2, 3, 4."""
+
+    def build(self, _: Any) -> None:
+        self.matrix = self.add_weight((4, 1), "zeros", name="matrix")
+        self.matrix.assign([[1.0], [2.0], [3.0], [4.0]])
+
+    def call(self, ids: tf.Tensor) -> tf.Tensor:
+        return tf.gather(tf.convert_to_tensor(self.matrix), ids)
+
+
+def table(**changes: Any) -> Learner:
+    inputs = keras.Input((), dtype="int32", name="x")
+    model = keras.Model({"x": inputs}, Table(name="embedding")(inputs))
+    settings = replace(PLAIN, **{"optimizer": "lazy_adam", "learning_rate": 0.1, **changes})
+    return Learner(Lookups(), model, Ids({}), settings, 10)  # type: ignore[arg-type]
+
+
+def asked(ids: list[int], target: list[float]) -> Batch:
+    return Batch(
+        {"x": np.asarray(ids, np.int32)},
+        np.asarray(target, np.float32),
+        np.ones(len(ids), np.float32),
+    )
+
+
+def test_lazily_rows_that_a_batch_does_not_ask_for_stay_with_their_moments() -> None:
+    made = table()
+    made.update([asked([0, 2, 2], [0, 0, 0])], 0)
+    first = np.asarray(made.variables[0])[:, 0]
+    # Adam's first step is the learning rate, whatever the gradient.
+    np.testing.assert_allclose(first, [0.9, 2, 2.9, 4], rtol=1e-5)
+    # Gradients are 1, 3 and 3, each by three examples: the same row's are summed.
+    assert made.norm.numpy() == pytest.approx(np.hypot(1, 6) / 3)
+    made.update([asked([3], [0])], 1)
+    np.testing.assert_array_equal(np.asarray(made.variables[0])[:3, 0], first[:3])
+
+
+@pytest.mark.parametrize("optimizer", ["lazy_adam", "adam", "adamw", "sgd", "rmsprop"])
+def test_rows_asked_for_in_accumulated_batches_are_those_of_one_batch(optimizer: str) -> None:
+    whole, parts = table(optimizer=optimizer), table(optimizer=optimizer, accumulate=2)
+    for step, (ids, other) in enumerate([(0, 1), (2, 2), (1, 3)]):
+        whole.update([asked([ids, other], [0, 0])], step)
+        parts.update([asked([ids], [0]), asked([other], [0])], step)
+    for one, two in zip(whole.variables, parts.variables, strict=True):
+        np.testing.assert_allclose(np.asarray(one), np.asarray(two), rtol=1e-6)
+
+
+@pytest.mark.parametrize("optimizer", ["lazy_adam", "adam"])
+def test_averages_of_rows_are_those_of_a_variable_that_is_averaged_whole(optimizer: str) -> None:
+    made = table(average=0.5, optimizer=optimizer)
+    expected = np.array([1.0, 2.0, 3.0, 4.0])
+    for step, ids in enumerate([[0, 1], [1], [3], [3], [0, 1, 2], [2]]):
+        made.update([asked(ids, [0.0] * len(ids))], step)
+        decay = min(0.5, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * np.asarray(made.variables[0])[:, 0]
+        if step % 2:
+            np.testing.assert_allclose(made.averages.now()[0][:, 0], expected, rtol=1e-5)
