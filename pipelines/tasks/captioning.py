@@ -174,9 +174,12 @@ class Captioning(WritingTask):
         from models.scheduled_sampling import mixed
 
         given = mixed(model, _named(inputs), self.sampling, step)
-        learns = step >= self.vision.train_from if self.vision.train_from else None
-        readouts, attention = model.attended(given, training=True, learns=learns)
+        readouts, attention = model.attended(given, training=True, learns=self.learns(step))
         return readouts, model.decoder.projection(), attention
+
+    def learns(self, step: tf.Tensor) -> tf.Tensor | None:
+        """Whether the network that looks gets a gradient at that update; None: at each."""
+        return step >= self.vision.train_from if self.vision.train_from else None
 
     def losses(self, outputs: Any, targets: Any) -> tf.Tensor:
         """Cross-entropy of the captions' tokens: (N, T) nats, 0 on padding.
