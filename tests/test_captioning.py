@@ -310,10 +310,17 @@ def test_a_frozen_networks_features_are_made_once_and_need_no_file_afterwards(
         (["task.vision.train_from=null"], "train_from=0"),
         (["task.vision.weights=imagenet"], "name it"),
         (
-            ["task.vision.network=VGG16", "task.vision.train_from=9"],
+            ["task.vision.network=VGG16", "task.vision.train_from=9", "task.image.size=32"],
             "goes with task.vision.weights",
         ),
-        (["task.vision.network=VGG16", "task.vision.weights=none.h5"], "there is no file none.h5"),
+        (
+            ["task.vision.network=VGG16", "task.vision.weights=none.h5", "task.image.size=32"],
+            "there is no file none.h5",
+        ),
+        (
+            ["task.vision.network=Xception", "task.image.size=64"],
+            "task.image.size must be at least 71",
+        ),
         (
             ["task.decoder.attention=none", "task.attention_regularization=1"],
             "needs task.decoder.attention",
