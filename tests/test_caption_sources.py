@@ -521,6 +521,8 @@ def test_a_picture_a_folder_or_a_list_can_be_given(tmp_path: Path) -> None:
     names, issues = given(made, photos)
     assert names == ["0.png", "1.png", "2.png", "3.png"]
     assert issues == ["bad.jpg: no picture of a known format"]
+    with pytest.raises(UserError, match=r"captions\.csv: .*, or a file with a name a line \(\.txt"):
+        given(made, tmp_path / "captions.csv")
     listed = tmp_path / "list.txt"
     listed.write_text(f"{{\n{photos}/2.png\n\nphotos/0.png\nnone.png\n")
     names, issues = given(made, listed)
