@@ -254,6 +254,12 @@ Network = Literal[
 """The small one of models/vision.py, and those of keras.applications."""
 
 
+def smallest_side(network: str) -> int:
+    """Pixels that a picture's side must have for the network, as Keras demands."""
+    larger = {"Xception": 71, "InceptionV3": 75, "InceptionResNetV2": 75}
+    return 1 if network == "residual" else larger.get(network, 32)
+
+
 @settings
 class VisionSettings:
     """What turns a picture into a grid of vectors.

@@ -13,6 +13,9 @@ from models.settings import settings
 
 Part = Annotated[float, Field(ge=0, lt=1)]
 
+_UNSPACED = re.compile("[\u0e00-\u0eff\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+"""Thai, Lao, Khmer, Japanese, Chinese, Korean: what follows on a word there is often a letter."""
+
 
 @settings
 class AugmentationSettings:
@@ -23,7 +26,8 @@ class AugmentationSettings:
     brightness    added or taken away: up to this share of white.
     contrast      more or less of it, by up to this share. Colours stay what they are.
     mirror        half of the pictures are mirrored, unless a caption has a word of mirror_unless.
-    mirror_unless  words that would no longer be true; letter case doesn't matter.
+    mirror_unless  words that would no longer be true; letter case doesn't matter. Whole ones, but
+                   in scripts that don't part words by spaces also within others.
     """
 
     shift: Part
@@ -63,10 +67,15 @@ def mirrored(
     """
     chosen = random.random(len(pictures)) < 0.5
     if unless:
-        words = "|".join(map(re.escape, unless))
-        forbidden = re.compile(rf"(?<!\w)(?:{words})(?!\w)", re.IGNORECASE)
+        forbidden = re.compile("|".join(map(_occurring, unless)), re.IGNORECASE)
         chosen &= np.array([forbidden.search(text) is None for text in captions], bool)
     return np.where(chosen[:, None, None, None], pictures[:, :, ::-1], pictures)
+
+
+def _occurring(word: str) -> str:
+    """A pattern for it: as a whole word, or within others where no spaces part them."""
+    pattern = re.escape(word)
+    return pattern if _UNSPACED.search(word) else rf"(?<!\w){pattern}(?!\w)"
 
 
 # What follows is in small integers, which are several times as fast as floats: 16 bits hold the

@@ -76,6 +76,17 @@ def test_shifts_are_in_both_directions_and_at_most_as_far_as_said() -> None:
         assert np.abs(moved).max() < 2.1
 
 
+def test_words_that_no_spaces_part_are_found_within_captions(pictures: np.ndarray) -> None:
+    captions = ["左を向いた猫", "猫", "向右走的狗", "狗", "왼쪽으로 가는 개", "개"]
+    times = np.zeros(6, int)
+    random = np.random.default_rng(3)
+    for _ in range(100):
+        made = mirrored(pictures, captions, ["左", "右", "왼쪽"], random)
+        times += (made == pictures[:, :, ::-1]).all(axis=(1, 2, 3))
+    assert (times[[0, 2, 4]] == 0).all()
+    assert (times[[1, 3, 5]] > 30).all()
+
+
 def test_pictures_whose_caption_says_left_or_right_are_never_mirrored(pictures: np.ndarray) -> None:
     captions = ["arrow to the Left", "a cat", "left-hand side", "leftover", "right", "bright"]
     times = np.zeros(6, int)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import struct
 import zlib
@@ -197,6 +198,14 @@ def test_cocos_form_is_read(tmp_path: Path) -> None:
     assert read(made) == (ROWS, [])
 
 
+def test_cocos_form_may_be_compressed(tmp_path: Path) -> None:
+    packed = gzip.compress(json.dumps(coco()).encode())
+    given = folder(tmp_path, packed, "captions.json.gz")
+    assert read(source(**given)) == (ROWS, [])
+    Path(given["captions"]).write_bytes(packed[: len(packed) // 2])
+    assert "check its permissions and that it is whole" in told(source(**given))
+
+
 def test_columns_may_have_other_names_or_none(tmp_path: Path) -> None:
     made = source(**folder(tmp_path, CSV.partition("\n")[2]), image_column=0, caption_column=1)
     made.check()
@@ -231,11 +240,13 @@ def test_json_of_another_form_is_told(tmp_path: Path, content: object) -> None:
 def test_what_coco_annotates_but_does_not_list_is_an_issue(tmp_path: Path) -> None:
     content = coco()
     content["annotations"] += [{"image_id": 99, "caption": "x"}, {"image_id": 7, "caption": None}]
+    content["annotations"] += [{"image_id": [7], "caption": "x"}]
     rows, issues = read(source(**folder(tmp_path, json.dumps(content), "captions.json")))
     assert rows == ROWS
     assert issues == [
         "captions.json, annotation 6: caption of an unknown image_id",
         "captions.json, annotation 7: caption has no value",
+        "captions.json, annotation 8: caption of an unknown image_id",
     ]
 
 
@@ -510,6 +521,8 @@ def test_a_picture_a_folder_or_a_list_can_be_given(tmp_path: Path) -> None:
     names, issues = given(made, photos)
     assert names == ["0.png", "1.png", "2.png", "3.png"]
     assert issues == ["bad.jpg: no picture of a known format"]
+    with pytest.raises(UserError, match=r"captions\.csv: .*, or a file with a name a line \(\.txt"):
+        given(made, tmp_path / "captions.csv")
     listed = tmp_path / "list.txt"
     listed.write_text(f"{{\n{photos}/2.png\n\nphotos/0.png\nnone.png\n")
     names, issues = given(made, listed)

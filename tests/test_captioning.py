@@ -212,6 +212,24 @@ def test_self_critical_training_makes_drawn_captions_likelier_by_their_advantage
     np.testing.assert_allclose(found[1.0], tf.reduce_sum(nats, 1), rtol=1e-4)
 
 
+def test_self_critical_training_leaves_a_network_alone_until_it_learns() -> None:
+    from pipelines.self_critical import SelfCritical
+
+    class Fixed:
+        def advantages(self, drawn: np.ndarray, *others: np.ndarray) -> np.ndarray:
+            return np.ones(len(drawn), np.float32)
+
+    small = Small(*PLAIN, "task.vision.train_from=9")
+    task = SelfCritical(small.task, 0, small.codec.fields["caption_tokens"].text, Fixed())
+    network = [one.value for one in small.model.vision.network.trainable_variables]
+    for step, learns in ((8, False), (9, True)):
+        with tf.GradientTape() as tape:
+            outputs = task.outputs(small.model, small.batch.inputs, tf.constant(step))
+            loss = tf.reduce_sum(task.losses(outputs, tf.constant(small.batch.targets)))
+        gradients = tape.gradient(loss, network)
+        assert any(one is not None and np.any(one) for one in gradients) == learns
+
+
 def test_rewards_are_ciders_and_the_greedy_caption_is_the_bar() -> None:
     from pipelines.metrics.captioning import CiderReward
     from pipelines.self_critical import Rewards, keys
@@ -292,10 +310,17 @@ def test_a_frozen_networks_features_are_made_once_and_need_no_file_afterwards(
         (["task.vision.train_from=null"], "train_from=0"),
         (["task.vision.weights=imagenet"], "name it"),
         (
-            ["task.vision.network=VGG16", "task.vision.train_from=9"],
+            ["task.vision.network=VGG16", "task.vision.train_from=9", "task.image.size=32"],
             "goes with task.vision.weights",
         ),
-        (["task.vision.network=VGG16", "task.vision.weights=none.h5"], "there is no file none.h5"),
+        (
+            ["task.vision.network=VGG16", "task.vision.weights=none.h5", "task.image.size=32"],
+            "there is no file none.h5",
+        ),
+        (
+            ["task.vision.network=Xception", "task.image.size=64"],
+            "task.image.size must be at least 71",
+        ),
         (
             ["task.decoder.attention=none", "task.attention_regularization=1"],
             "needs task.decoder.attention",

@@ -20,6 +20,7 @@ from models.settings import (
     Network,
     RecurrentSettings,
     VisionSettings,
+    smallest_side,
 )
 from models.vision import Backbone, Convolution, PictureEncoder, ResidualNetwork
 
@@ -120,6 +121,13 @@ def test_a_picture_is_seen_alike_alone_and_among_others() -> None:
 def test_the_networks_that_can_be_named_are_those_of_keras() -> None:
     there = {name for name in dir(keras.applications) if name[0].isupper()}
     assert set(get_args(Network)) == {"residual", *there}
+
+
+def test_pictures_must_be_as_large_as_keras_demands() -> None:
+    for name in set(get_args(Network)) - {"residual"}:
+        side = smallest_side(name)
+        with pytest.raises(ValueError, match=f"at least {side}x{side}"):
+            Backbone(name, side - 1, side - 1)
 
 
 def test_a_backbone_scales_pictures_as_it_was_trained_with() -> None:

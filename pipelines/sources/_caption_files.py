@@ -14,6 +14,7 @@ from pipelines.sources.rows import (
     FaultError,
     check_exists,
     extension,
+    read_bytes,
     read_lines,
     read_rows,
     usable_rows,
@@ -89,7 +90,7 @@ def _coco(path: Path, issues: RowIssues) -> Iterator[tuple[str, str]]:
         )
     yield from ((name, "") for name in names.values())
     for number, (image, caption) in enumerate(notes, 1):
-        if image not in names:
+        if not isinstance(image, int | str) or image not in names:
             issues.add(f"{path.name}, annotation {number}", "caption of an unknown image_id")
             continue
         try:
@@ -100,11 +101,11 @@ def _coco(path: Path, issues: RowIssues) -> Iterator[tuple[str, str]]:
 
 def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(read_bytes(path))
     except json.JSONDecodeError as error:
         raise UserError(
             f"{path} must be whole JSON; it is wrong or breaks off at character {error.pos:,} of "
             f"{len(error.doc):,} ({error.msg}): get the file again"
         ) from None
-    except (UnicodeDecodeError, OSError, RecursionError) as error:
+    except (UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"{path} can't be read as JSON: {' '.join(str(error).split())}") from None

@@ -130,7 +130,10 @@ def checked(files: Iterable[Any]) -> Iterator[tuple[Any, FileBytes | str]]:
 def _usable(name: str, read: Callable[[], bytes]) -> FileBytes:
     content = _content(name, read)
     if isinstance(content, str):
-        raise UserError(f"{name}: {content}; give a picture ({', '.join(SIGNATURES)})")
+        raise UserError(
+            f"{name}: {content}; give a picture ({', '.join(SIGNATURES)}), a folder of them, or a "
+            f"file with a name a line ({', '.join(LISTS)})"
+        )
     return content
 
 

@@ -18,6 +18,7 @@ from models.settings import (
     SearchSettings,
     VisionSettings,
     settings,
+    smallest_side,
 )
 from pipelines.augmentation import AugmentationSettings, augmented, mirrored
 from pipelines.codecs.captions import CaptionsCodec, caption_lines
@@ -96,6 +97,11 @@ class Captioning(WritingTask):
 
     def _check_vision(self) -> None:
         vision = self.vision
+        if self.image.size < (smallest := smallest_side(vision.network)):
+            raise UserError(
+                f"task.image.size must be at least {smallest} for task.vision.network="
+                f"{vision.network}; received {self.image.size}"
+            )
         if vision.network == "residual" and vision.train_from != 0:
             raise UserError("task.vision.network=residual learns from the start: train_from=0")
         if vision.network == "residual" and vision.weights is not None:
@@ -174,9 +180,12 @@ class Captioning(WritingTask):
         from models.scheduled_sampling import mixed
 
         given = mixed(model, _named(inputs), self.sampling, step)
-        learns = step >= self.vision.train_from if self.vision.train_from else None
-        readouts, attention = model.attended(given, training=True, learns=learns)
+        readouts, attention = model.attended(given, training=True, learns=self.learns(step))
         return readouts, model.decoder.projection(), attention
+
+    def learns(self, step: tf.Tensor) -> tf.Tensor | None:
+        """Whether the network that looks gets a gradient at that update; None: at each."""
+        return step >= self.vision.train_from if self.vision.train_from else None
 
     def losses(self, outputs: Any, targets: Any) -> tf.Tensor:
         """Cross-entropy of the captions' tokens: (N, T) nats, 0 on padding.

@@ -7,7 +7,13 @@
 Text formats may be compressed (.gz, .bz2, .xz) and must be UTF-8. Memory is bounded.
 """
 
-from pipelines.sources.rows.lines import COMPRESSIONS, extension, read_lines, unreadable
+from pipelines.sources.rows.lines import (
+    COMPRESSIONS,
+    extension,
+    read_bytes,
+    read_lines,
+    unreadable,
+)
 from pipelines.sources.rows.reading import (
     EXTENSIONS,
     check_columns,
@@ -32,6 +38,7 @@ __all__ = [
     "delimiter_meant",
     "extension",
     "label_text",
+    "read_bytes",
     "read_lines",
     "read_rows",
     "unreadable",

@@ -37,6 +37,12 @@ def read_lines(path: Path) -> Iterator[str]:
     return (line.rstrip("\r\n") for line in raw_lines(path, "\n"))
 
 
+def read_bytes(path: Path) -> bytes:
+    """All of a file, which must fit into memory."""
+    with _open(path) as file:
+        return b"".join(iter(lambda: _read(file, path), b""))
+
+
 def raw_lines(path: Path, newline: str) -> Iterator[str]:
     r"""Lines with their ends. `newline` is "\n", or "" where "\r" alone ends a line too.
 
