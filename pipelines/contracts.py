@@ -96,16 +96,21 @@ class Provenance:
 
 @dataclass
 class RowIssues:
-    """Rows that could not be read: all are counted, the first few are kept to be shown."""
+    """Rows that could not be read: all are counted, the first few are kept to be shown.
+
+    tolerated  so many of them say nothing against the others: no limit applies to them.
+    """
 
     kept: int = 20
     count: int = 0
+    tolerated: int = 0
     reasons: dict[str, int] = field(default_factory=dict)
     first: list[str] = field(default_factory=list)
 
-    def add(self, where: str, reason: str) -> None:
+    def add(self, where: str, reason: str, *, tolerated: bool = False) -> None:
         """`where` is file and line, as in "reviews.csv:17"; `reason` is short, without values."""
         self.count += 1
+        self.tolerated += tolerated
         self.reasons[reason] = self.reasons.get(reason, 0) + 1
         if len(self.first) < self.kept:
             self.first.append(f"{where}: {reason}")

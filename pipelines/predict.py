@@ -117,7 +117,7 @@ class _Found(RowIssues):
 
     waiting: list[Fault] = field(default_factory=list)
 
-    def add(self, where: str, reason: str) -> None:
+    def add(self, where: str, reason: str, *, tolerated: bool = False) -> None:
         self.waiting.append(Fault(f"{where}: {reason}"))
 
     def taken(self) -> list[Fault]:

@@ -224,11 +224,13 @@ class _Preparation:
             why = ", ".join(f"{count:,} {reason}" for reason, count in self.rejected.items())
             raise UserError(f"cleaning leaves no rows of {self.name}: {why}; see task.cleaning")
         allowed = self.settings.bad_rows
-        if issues.count > allowed * total:
+        bad = issues.count - issues.tolerated
+        total -= issues.tolerated
+        if bad > allowed * total:
             first = "; ".join(issues.first[:3]) + ("; …" if issues.count > 3 else "")
             raise UserError(
-                f"{issues.count:,} of {total:,} rows of {self.name} can't be read "
-                f"({issues.count / total:.1%}, allowed {allowed:.1%}): {first}. "
+                f"{bad:,} of {total:,} rows of {self.name} can't be read "
+                f"({bad / total:.1%}, allowed {allowed:.1%}): {first}. "
                 "Mend them or raise prepare.bad_rows"
             )
         if len(rows.values) > max(FEW, len(rows.hashes) / 2):

@@ -394,6 +394,18 @@ def test_every_bad_picture_is_an_issue_and_the_others_are_read(tmp_path: Path) -
     assert issues == sorted(expected)
 
 
+def test_pictures_that_the_captions_are_not_about_are_told_but_are_no_bad_rows(
+    tmp_path: Path,
+) -> None:
+    made = source(**folder(tmp_path, CSV + "missing.png,five\n"))
+    for name in ("mute.jpg", "silent.png"):
+        (tmp_path / "photos" / name).write_bytes(picture(8))
+    issues = RowIssues()
+    assert len(list(made.read("all", issues))) == len(ROWS)
+    assert issues.count == 3
+    assert issues.tolerated == 2
+
+
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "GIF", "WEBP", "BMP"])
 def test_no_bytes_at_all_raise_anything_or_end_the_process(form: str) -> None:
     random = np.random.default_rng(0)
