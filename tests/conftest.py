@@ -97,6 +97,22 @@ def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight"]
+ZAHLEN = ["eins", "zwei", "drei", "vier", "fünf", "sechs", "sieben", "acht"]
+
+
+@pytest.fixture(scope="session")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """90 sentences of numbers and their translations, as data.* overrides."""
+    rng = random.Random(0)
+    chosen = [rng.choices(range(8), k=rng.randint(1, 5)) for _ in range(90)]
+    folder = tmp_path_factory.mktemp("pairs")
+    for name, words in (("source", WORDS), ("target", ZAHLEN)):
+        lines = [" ".join(words[i] for i in one) + " ." for one in chosen]
+        (folder / name).write_text("\n".join(lines) + "\n")
+    return [f"data.{name}={folder / name}" for name in ("source", "target")]
+
+
 Done = subprocess.CompletedProcess[str]
 Command = Callable[..., Done]
 

@@ -11,27 +11,12 @@ import tensorflow as tf
 from conftest import word_by_word
 from test_tasks import SOME_MODELS, go
 
-WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight"]
-ZAHLEN = ["eins", "zwei", "drei", "vier", "fünf", "sechs", "sieben", "acht"]
-
 SMALL = [
     "task=translation", "data=parallel_text", "task.text.tokens=word", "model.width=12",
     "task.embedding.width=10", "train.batch_tokens=256", "train.tensorboard=false",
     "evaluate.resamples=100",
 ]  # fmt: skip
 QUICK = [*SMALL, "train.epochs=1", "export.verify=8", "evaluate.diagnostics=false"]
-
-
-@pytest.fixture(scope="session")
-def pairs(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """90 sentences of numbers and their translations, as data.* overrides."""
-    random = np.random.default_rng(0)
-    chosen = [random.integers(0, 8, random.integers(1, 6)) for _ in range(90)]
-    folder = tmp_path_factory.mktemp("pairs")
-    for name, words in (("source", WORDS), ("target", ZAHLEN)):
-        lines = [" ".join(words[i] for i in one) + " ." for one in chosen]
-        (folder / name).write_text("\n".join(lines) + "\n")
-    return [f"data.{name}={folder / name}" for name in ("source", "target")]
 
 
 @pytest.mark.parametrize("model", SOME_MODELS)
