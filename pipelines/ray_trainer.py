@@ -21,7 +21,7 @@ from omegaconf import OmegaConf
 
 from pipelines.cluster import WorkerLostError, is_other
 from pipelines.contracts import UserError
-from pipelines.interruption import Stopped, terminate_like_ctrl_c
+from pipelines.interruption import SIGNALS, Stopped
 from pipelines.parallel import CORES
 from pipelines.quiet import import_tensorflow
 from pipelines.run import Run, written_whole
@@ -49,17 +49,24 @@ def fit(config: Config, run: Run, values: dict[str, Any]) -> None:
     os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
     own = run.directory.resolve() / ITS_OWN
     shutil.rmtree(own, ignore_errors=True)
+    signalled: list[int] = []
+
+    def remember(number: int, frame: Any) -> None:
+        signalled.append(number)
+        raise KeyboardInterrupt  # whatever is raised, Ray makes this of it
+
     try:
-        _trainer(config, own, values).fit()
+        trainer = _trainer(config, own, values)
+        for number in SIGNALS[1:]:
+            signal.signal(number, remember)
+        trainer.fit()
         _raise_mistake(own)
     except TrainingFailedError as error:
         _raise_mistake(own)
         reason = " ".join(str(error).split())[-300:]
         raise UserError(f"training by Ray has failed{_remedy(run)} ({reason})") from None
-    except (KeyboardInterrupt, SystemExit) as stop:  # Ray's answers to signals are exits
-        code = getattr(stop, "number", None) or getattr(stop, "code", None)
-        number = signal.SIGTERM if code == signal.SIGTERM else signal.SIGINT
-        raise Stopped(f"Stopped{_remedy(run)}", number) from None
+    except (KeyboardInterrupt, SystemExit):  # an exit is the trainer's answer to Ctrl-C
+        raise Stopped(f"Stopped{_remedy(run)}", [*signalled, signal.SIGINT][0]) from None
     finally:
         ray.shutdown()
         shutil.rmtree(own, ignore_errors=True)
@@ -76,7 +83,6 @@ def _trainer(config: Config, own: Path, values: dict[str, Any]) -> Any:
     sharing = type("SharingConfig", (TensorflowConfig,), {"backend_cls": backend})
     workers = config.train.workers or 1
     use_gpu = _connected(workers, config.train.device)
-    terminate_like_ctrl_c()  # as before it
     given = {
         "values": values,
         "own": str(own),
@@ -114,7 +120,10 @@ def _connected(workers: int, device: str) -> bool:
         ray.init(address, logging_config=ray.LoggingConfig(log_level="ERROR"), **more)
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"no Ray cluster answers at RAY_ADDRESS={address} ({reason})") from None
+        raise UserError(
+            f"no Ray cluster lets us in at RAY_ADDRESS={address}: is it there, and does this "
+            f"machine have its token? ({reason})"
+        ) from None
     there = ray.cluster_resources()
     use_gpu = device == "gpu" or (device == "auto" and there.get("GPU", 0) >= workers)
     kind = "GPU" if use_gpu else "CPU"

@@ -75,7 +75,7 @@ def test_a_cluster_that_isnt_there_is_told_in_a_line(
     done = command(*quick, *BY_RAY, RAY_ADDRESS="127.0.0.1:9")
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
-    assert line.startswith("error: no Ray cluster answers at RAY_ADDRESS=127.0.0.1:9")
+    assert line.startswith("error: no Ray cluster lets us in at RAY_ADDRESS=127.0.0.1:9")
 
 
 @needs_ray
