@@ -5,6 +5,7 @@ Free of TensorFlow, but for the reading of Slurm's lists of hosts.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import socket
@@ -107,6 +108,19 @@ def check_workers(workers: int | None) -> None:
         raise UserError(
             f"train.workers={workers}, but {source} has {given[1]} workers: leave train.workers "
             "out, or set it to 1 for processes that train each on its own"
+        )
+
+
+def check_ray(ray: bool) -> None:
+    """Raises UserError if train.ray can't be, as far as is seen without Ray."""
+    if not ray:
+        return
+    if importlib.util.find_spec("ray") is None:
+        raise UserError("train.ray needs Ray, which is not installed: pip install '.[ray]'")
+    if given_rank() is not None:
+        raise UserError(
+            "train.ray=true, but TF_CONFIG or Slurm say who trains: start one process without "
+            "them, or leave train.ray out"
         )
 
 

@@ -55,11 +55,14 @@ def run(composed: DictConfig, overrides: Sequence[str], directory: str) -> None:
         return
     modes: dict[str, Callable[[Config, Run], None]] = {"evaluate": evaluate, "export": export}
     try:
-        with run.held():
-            if config.mode == "train":
-                save_config(run, values)
-                train(config, run, values)
-            else:
+        if config.mode == "train" and config.train.ray:
+            from pipelines.ray_trainer import fit
+
+            fit(config, run, values)
+        elif config.mode == "train":
+            lead(config, run, values)
+        else:
+            with run.held():
                 import_tensorflow()
                 modes[config.mode](config, run)
     except (UserError, OSError) as error:
@@ -69,6 +72,13 @@ def run(composed: DictConfig, overrides: Sequence[str], directory: str) -> None:
         if isinstance(error, OSError) and error.strerror:
             raise UserError(f"{error.filename or run.directory}: {error.strerror}") from error
         raise
+
+
+def lead(config: Config, run: Run, values: dict[str, Any]) -> None:
+    """What the chief does, or a process that is alone."""
+    with run.held():
+        save_config(run, values)
+        train(config, run, values)
 
 
 def train(config: Config, run: Run, values: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from pydantic import ValidationError
 
 from models.settings import ModelSettings, SearchSettings
-from pipelines.cluster import check_workers, is_other
+from pipelines.cluster import check_ray, check_workers, is_other
 from pipelines.comparison import check_against
 from pipelines.contracts import Source, Task, UserError
 from pipelines.devices import check_device
@@ -131,7 +131,9 @@ def check(config: Config) -> None:
     if config.mode == "train":
         config.task.check(config.decode)
         check_workers(config.train.workers)
-        check_device(config.train.device)
+        check_ray(config.train.ray)
+        if not config.train.ray:
+            check_device(config.train.device)  # else Ray's workers see for themselves
 
 
 def _check_mode(config: Config) -> None:

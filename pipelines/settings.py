@@ -58,6 +58,8 @@ class TrainSettings:
     device            what each worker computes on.
     workers           processes that share each batch; null: one, or as many as TF_CONFIG or Slurm
                       say; 1: this one alone, whatever they say.
+    ray               workers are Ray's, of the cluster at RAY_ADDRESS or one on this machine.
+    ray_failures      so often all of them are started again when one has died; -1: always.
     evaluate_every    updates between evaluations; null for the end of each epoch.
     """
 
@@ -86,6 +88,8 @@ class TrainSettings:
     precision: Literal["float32", "mixed_bfloat16"]
     device: Literal["auto", "cpu", "gpu"]
     workers: Count | None
+    ray: bool
+    ray_failures: Annotated[int, Field(ge=-1)]
     deterministic: bool
     tensorboard: bool
     mlflow: str | None

@@ -38,7 +38,9 @@ def test_tasks_do_not_import_each_other(path: Path) -> None:
     assert not {name for name in of_tasks if not name.startswith("pipelines.tasks._")}
 
 
-EDGES = ("schema", "run", "pipeline", "errors", "space", "sweeper", "remote", "winner")
+EDGES = (
+    "schema", "run", "pipeline", "errors", "space", "sweeper", "remote", "winner", "ray_trainer",
+)  # fmt: skip
 """Modules that read, compose or check configurations, or that Hydra calls."""
 
 
