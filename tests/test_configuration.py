@@ -60,7 +60,10 @@ def test_a_task_brings_its_data_and_an_explicit_choice_wins() -> None:
         ("train.learning_rate=0", "train.learning_rate: must be greater than 0; received 0"),
         ("model.residual=1", "model.residual: must be a valid boolean; received 1"),
         ("model.dropout=1.0", "model.dropout: must be less than 1; received 1.0"),
-        ("train.optimizer=adm", "train.optimizer: must be one of adam, adamw, lazy_adam, sgd, rmsprop; "),
+        (
+            "train.optimizer=adm",
+            "train.optimizer: must be one of adam, adamw, lazy_adam, sgd, rmsprop; ",
+        ),
         ("task.text.tokens=wrd", "did you mean 'word'?"),
         ("+train.epoch=3", "train.epoch: there is no such setting; did you mean 'epochs'?"),
         (

@@ -9,40 +9,22 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import yaml
+from conftest import ROOT
 
 from pipelines.contracts import Batch, Codec, Field, Spec
 from pipelines.optimization import Averaged, Learner, learning_rate, make_optimizer
 from pipelines.settings import TrainSettings
 
-PLAIN = TrainSettings(
-    epochs=1,
-    max_steps=None,
-    batch_tokens=100,
-    batch_examples=None,
-    by_length=True,
-    curriculum=0,
+PLAIN = replace(
+    TrainSettings(**yaml.safe_load((ROOT / "conf/train/default.yaml").read_text())),
     optimizer="sgd",
     learning_rate=0.1,
-    weight_decay=0.0,
-    momentum=0.0,
     schedule="constant",
     warmup=0.0,
     final_rate=0.1,
     clip_norm=None,
-    accumulate=1,
     average=None,
-    average_best=1,
-    monitor=None,
-    patience=None,
-    evaluate_every=None,
-    checkpoint_seconds=60.0,
-    checkpoints=1,
-    precision="float32",
-    device="auto",
-    workers=None,
-    deterministic=False,
-    tensorboard=False,
-    mlflow=None,
 )
 
 
