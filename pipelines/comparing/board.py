@@ -44,7 +44,7 @@ class Configuration:
             f"{labels[key]} {short_value(text)}" if _needs_key(text) else text
             for key, text in items
         ]
-        return ", ".join(shown) or "all alike"
+        return ", ".join(shown) or "the only configuration"
 
     def score(self, split: str, name: str) -> Interval | None:
         """None where no run has it."""
