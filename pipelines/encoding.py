@@ -87,7 +87,7 @@ class _Encoder:
         for name in self.columns:
             nothing = self._tensor(raw.batches[0].column(name).slice(0, 0))
             signature[name] = tf.TensorSpec([None], nothing.dtype)
-        graph = tf.function(codec.encode, input_signature=[signature])
+        graph = tf.function(codec.encode, input_signature=[signature], autograph=False)
         # Traced here: threads that trace at once would each do it.
         self.graph = graph.get_concrete_function()
 

@@ -44,14 +44,15 @@ class Served(tf.Module):
         self.variables_ = [variable.value for variable in model.variables]
         self.resources_ = [r for part in codec.fields.values() for r in part.resources]
         answer = answerer(task, model, codec, decode)
-        self.answer = tf.function(lambda **columns: answer(columns))
+        self.answer = tf.function(lambda **columns: answer(columns), autograph=False)
         raw = {name: tf.TensorSpec([None], tf.string, name=name) for name in task.given}
         serving = self.answer.get_concrete_function(**raw)
         self.endpoints = {"serving_default": serving}
         if task.decodes:
             self.endpoints[decode.strategy] = serving
         for name, (run, inputs) in task.signatures(model, codec, decode).items():
-            self.endpoints[name] = tf.function(run).get_concrete_function(**inputs)
+            graph = tf.function(run, autograph=False)
+            self.endpoints[name] = graph.get_concrete_function(**inputs)
 
 
 def export(
@@ -108,6 +109,7 @@ def _answers(
     predict = tf.function(
         lambda given: task.predict(model, codec, given, decode, detail=True),
         input_signature=[signature],
+        autograph=False,
     )
     return task.answers(predict(tensors), codec)
 

@@ -167,14 +167,16 @@ class _Judge:
         self.task, self.core, self.split = task, core, data.splits["test"]
         count = min(sample, len(self.split))
         self.rows = np.linspace(0, len(self.split) - 1, count).astype(int)
-        run = tf.function(core.run).get_concrete_function(**core.inputs)
+        run = tf.function(core.run, autograph=False).get_concrete_function(**core.inputs)
         given: Any = None
         self.questions, self.seconds = [], []
         for row in self.rows:
             batch = task.batch(self.split.gather(np.asarray([row])), data.codec)
             if given is None:
                 given = tf.function(
-                    core.given, input_signature=[batch_signature(data.codec.spec, batch).inputs]
+                    core.given,
+                    input_signature=[batch_signature(data.codec.spec, batch).inputs],
+                    autograph=False,
                 )
             said = given({name: tf.convert_to_tensor(x) for name, x in batch.inputs.items()})
             asked = {name: said[name] for name in core.inputs}

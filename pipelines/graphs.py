@@ -29,7 +29,7 @@ class Predictor:
     def __call__(self, batch: Batch) -> dict[str, tf.Tensor]:
         if self._graph is None:
             signature = batch_signature(self.codec.spec, batch)
-            self._graph = tf.function(self._predict, input_signature=[signature])
+            self._graph = tf.function(self._predict, input_signature=[signature], autograph=False)
         return self._graph(batch)
 
     def _predict(self, batch: Batch) -> dict[str, tf.Tensor]:

@@ -214,7 +214,7 @@ class Learner:
                 tf.TensorSpec([], tf.float32),
                 tf.TensorSpec([], tf.int32),
             )
-            self._functions[name] = tf.function(method, input_signature=signature)
+            self._functions[name] = tf.function(method, input_signature=signature, autograph=False)
         return self._functions[name]
 
     def _gradients(self, batch: Batch, step: tf.Tensor) -> tuple[list[Gradient], tf.Tensor]:
@@ -275,7 +275,7 @@ class Learner:
             total.assign_add(tf.convert_to_tensor(gradient))
         self._pending_weight.assign_add(weight)
 
-    @tf.function
+    @tf.function(autograph=False)
     def _apply_accumulated(self, decay: tf.Tensor) -> None:
         self._apply([tf.identity(v) for v in self._accumulated], self._pending_weight, decay)
         for variable in [*self._accumulated, self._pending_weight]:

@@ -143,7 +143,7 @@ def counting(seed: int, *, steps: int = 1000, rate: float = 0.01) -> Counting:
         y, _ = layer(x, training=True)
         return output(y[:, -1])[:, 0]
 
-    @tf.function
+    @tf.function(autograph=False)
     def update(x: tf.Tensor) -> tf.Tensor:
         with tf.GradientTape() as tape:
             loss = tf.reduce_sum((answer(x) - 5.0) ** 2)

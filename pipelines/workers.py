@@ -46,7 +46,9 @@ class Workers:
         self._asks = tf.Variable(tf.zeros([ASKED]), trainable=False)
         # All processes must make their collective operations in the same order.
         signature = [tf.TensorSpec([None], tf.int32)]
-        self._words = tf.function(self._all, input_signature=signature).get_concrete_function()
+        self._words = tf.function(
+            self._all, input_signature=signature, autograph=False
+        ).get_concrete_function()
 
     def _all(self, values: tf.Tensor) -> tf.Tensor:
         """Graph code: the sum over workers."""

@@ -129,7 +129,9 @@ def stepwise(
         state = tf.nest.map_structure(lambda x: x[:, tf.newaxis], state)
         return {**named("memory", memory), **named("state", state)}
 
-    outputs = tf.function(encode).get_concrete_function(**inputs).structured_outputs
+    outputs = (
+        tf.function(encode, autograph=False).get_concrete_function(**inputs).structured_outputs
+    )
     specs = {"ids": tf.TensorSpec([None, None], tf.int32)}
     for name, tensor in outputs.items():
         axes = [None, None] if name.startswith("state") else [None]

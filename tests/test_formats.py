@@ -13,7 +13,6 @@ import tensorflow as tf
 from conftest import Command, Finished
 from test_tasks import go
 from test_translation import QUICK as TRANSLATION
-from test_translation import pairs
 
 from pipelines import formats, schema
 from pipelines.contracts import UserError

@@ -62,3 +62,13 @@ def test_stages_know_no_task(stage: str) -> None:
     names = imported(ROOT / "pipelines" / f"{stage}.py")
     assert not {n for n in names if n.startswith(("pipelines.tasks", "pipelines.codecs"))}
     assert "pipelines.schema" not in names
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_graph_is_made_of_rewritten_source(path: Path) -> None:
+    """AutoGraph takes as long as all the rest of tracing, and here all loops are TensorFlow's."""
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    named = [node for node in nodes if ast.unparse(node) == "tf.function"]
+    calls = [node for node in nodes if isinstance(node, ast.Call) and node.func in named]
+    told = [call for call in calls if "autograph" in {word.arg for word in call.keywords}]
+    assert len(told) == len(named), "give each tf.function autograph=False"

@@ -21,7 +21,6 @@ from test_captioning import QUICK as CAPTIONING
 from test_captioning import emoji
 from test_runs import FEW_STAGES, half_written, history, read, same_weights, started, wait_for
 from test_translation import QUICK as TRANSLATION
-from test_translation import pairs  # noqa: F401 - a fixture
 
 from pipelines import cluster
 from pipelines.cluster import LOST, Cluster, given_rank

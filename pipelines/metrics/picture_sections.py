@@ -91,7 +91,9 @@ def pictures_of(split: Split, codec: FieldCodec) -> Look:
     """The split's pictures, read as they came and made pixels by the codec of an image column."""
     import tensorflow as tf
 
-    encode = tf.function(codec.encode, input_signature=[tf.TensorSpec([None], tf.string)])
+    encode = tf.function(
+        codec.encode, input_signature=[tf.TensorSpec([None], tf.string)], autograph=False
+    )
 
     def look(rows: np.ndarray) -> np.ndarray:
         return encode([one[codec.column] for one in split.examples(rows.tolist())]).numpy()

@@ -193,5 +193,5 @@ def _decoder() -> Any:
     """What the codec does, so that what passes here passes there."""
     import tensorflow as tf
 
-    graph = tf.function(decoded, input_signature=[tf.TensorSpec([], tf.string)])
+    graph = tf.function(decoded, input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
     return graph.get_concrete_function()
