@@ -23,8 +23,6 @@ litert = pytest.importorskip("ai_edge_litert.interpreter", reason="needs the ext
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra onnx")
 pytest.importorskip("tf2onnx", reason="needs the extra onnx")
 
-assert pairs  # a fixture
-
 BOTH = ["export.formats=[litert,onnx]", "export.sample=6"]
 
 

@@ -167,7 +167,7 @@ def test_two_workers_have_the_losses_of_one(
 
 @pytest.mark.slow
 def test_two_workers_translate_as_one_does(
-    pairs: list[str],  # noqa: F811
+    pairs: list[str],
     command: Command,
     command_here: Command,
     tmp_path: Path,
