@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import hydra
+from hydra._internal.hydra import Hydra
 from omegaconf import DictConfig
 
 from pipelines.cluster import LOST, WorkerLostError
@@ -43,6 +44,9 @@ def main() -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     # Where the log can't be written, nor can what matters, and that is told in one line.
     logging.raiseExceptions = False
+    if not any(argument.lstrip("+").startswith("hydra.mode=") for argument in sys.argv):
+        # Hydra would compose all once more, which takes as long as the rest, only to look there.
+        Hydra.get_mode = lambda *_, **__: None  # type: ignore[method-assign]
     with _one_line_errors():
         sys.argv = [sys.argv[0], *_command_line(sys.argv[1:])]
         start()
