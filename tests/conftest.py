@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from hydra._internal.hydra import Hydra
 
 ROOT = Path(__file__).parent.parent
 
@@ -141,6 +142,7 @@ def main_here(*arguments: str, folder: Path, stdin: str = "", **environment: str
         for name, value in environment.items():
             patch.setenv(name, value)
         patch.setenv("HYDRA_FULL_ERROR", "1")  # main.py sets it, and here it would stay
+        patch.setattr(Hydra, "get_mode", Hydra.get_mode)  # as well
         patch.setattr(sys, "argv", [str(ROOT / "main.py"), *arguments])
         patch.chdir(folder)
         code: Any = 0

@@ -5,9 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from conftest import Command
 from hydra import compose, initialize_config_dir
+from hydra._internal.hydra import Hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
@@ -157,3 +160,16 @@ def test_a_path_needs_no_quoting_for_hydra(path: str) -> None:
     override = OverridesParser.create().parse_override(quoted(f"data.path={path}"))
     assert OmegaConf.create({"path": override.value()}).path == path
     assert quoted("data.path=plain/file-1.csv") == "data.path=plain/file-1.csv"
+
+
+def test_hydra_composes_once(command_here: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    composed = []
+    compose = Hydra.compose_config
+
+    def counted(*arguments: Any, **more: Any) -> Any:
+        composed.append(more.get("run_mode"))
+        return compose(*arguments, **more)
+
+    monkeypatch.setattr(Hydra, "compose_config", counted)
+    assert "epochs" in command_here("train.epochs=many").stderr
+    assert len(composed) == 1
