@@ -27,6 +27,7 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 bench: $(READY)          ## the quick benchmarks; see benchmarks/README.md for the others
+	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/layers.py
 	$(BIN)/python benchmarks/input_pipeline.py
 	$(BIN)/python benchmarks/start_up.py
