@@ -84,10 +84,10 @@ def parse(plain: Mapping[str, Any]) -> Config:
         if name not in plain:
             raise UserError(f"{name}: a value is needed")
     built: dict[str, Any] = {key: _build(cls, plain[key], key) for key, cls in _NODES.items()}
-    built["decode"] = _build(_strategy(plain["decode"]), plain["decode"], "decode")
     built["task"] = _build(
         _implementation("tasks", plain["task"], "task", "name", Task), plain["task"], "task"
     )
+    built["decode"] = _build(_strategy(plain["decode"], built["task"]), plain["decode"], "decode")
     built["data"] = _build(
         _implementation("sources", plain["data"], "data", "format", Source), plain["data"], "data"
     )
@@ -114,12 +114,6 @@ def check(config: Config) -> None:
         raise UserError(
             f"this task reads {', '.join(config.task.reads)}, but this data has "
             f"{', '.join(config.data.columns)}: choose another data= (no {', '.join(lacking)} here)"
-        )
-    searches = config.decode.strategy != "none"
-    if searches != config.task.decodes:
-        remedy = "use decode=none" if searches else "choose decode=greedy, beam or sample"
-        raise UserError(
-            f"decode: {config.decode.strategy} does not go with task={config.task.name}: {remedy}"
         )
     _check_training(config)
     if config.mode in ("train", "export"):
@@ -186,14 +180,18 @@ def _check_export(config: Config) -> None:
         )
 
 
-def _strategy(values: Any) -> type[SearchSettings]:
-    """The settings of the strategy that is named."""
+def _strategy(values: Any, task: Task) -> type[SearchSettings]:
+    """The settings of the strategy that is named, which must be one for the task."""
     kinds = {
         get_args(get_type_hints(cls)["strategy"])[0]: cls for cls in SearchSettings.__subclasses__()
     }
     name = values.get("strategy") if isinstance(values, dict) else values
     if name not in kinds:
         raise UserError(f"decode.strategy: no such strategy: {name!r}; {suggest(str(name), kinds)}")
+    searches = name != "none"
+    if searches != task.decodes:
+        remedy = "use decode=none" if searches else "choose decode=greedy, beam or sample"
+        raise UserError(f"decode: {name} does not go with task={task.name}: {remedy}")
     return kinds[name]
 
 

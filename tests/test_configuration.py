@@ -173,3 +173,16 @@ def test_hydra_composes_once(command_here: Command, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(Hydra, "compose_config", counted)
     assert "epochs" in command_here("train.epochs=many").stderr
     assert len(composed) == 1
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["task=captioning", "decode=none"], "none does not go with task=captioning: choose"),
+        (["task=translation", "decode=none"], "none does not go with task=translation: choose"),
+        (["decode=beam"], "beam does not go with task=sentiment: use decode=none"),
+    ],
+)
+def test_a_search_must_go_with_the_task(overrides: list[str], expected: str) -> None:
+    with pytest.raises(UserError, match=expected):
+        parse(composed(*overrides))
