@@ -285,8 +285,12 @@ class Learner:
         gradients, weight = self._of_all(gradients, weight)
         # Slices of the same row must be summed before a norm is taken; of few rows, for less.
         gradients = [
-            by_rows(gradient) if table or isinstance(gradient, tf.IndexedSlices) else gradient
-            for gradient, table in zip(gradients, self._tables, strict=True)
+            by_rows(gradient)
+            if table or (isinstance(gradient, tf.IndexedSlices) and is_table(variable))
+            else tf.convert_to_tensor(gradient)
+            for gradient, variable, table in zip(
+                gradients, self.variables, self._tables, strict=True
+            )
         ]
         scale = 1.0 / tf.maximum(tf.convert_to_tensor(weight), 1e-9)
         norm = tf.linalg.global_norm(gradients) * scale
