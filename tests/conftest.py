@@ -118,6 +118,15 @@ Done = subprocess.CompletedProcess[str]
 Command = Callable[..., Done]
 
 
+def refused(done: Done, told: str, folder: Path) -> None:
+    """The command ended with one line that has `told` in it, and has written nothing."""
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert told in line
+    assert not list(folder.iterdir())
+
+
 def main_alone(*arguments: str, folder: Path, stdin: str = "", **environment: str) -> Done:
     """main.py in a process of its own, started in the folder."""
     return subprocess.run(

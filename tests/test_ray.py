@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import Command
+from conftest import Command, refused
 from test_runs import FEW_STAGES, history, read, started
 from test_workers import MANY, NO_CHANCE, close, evaluations, tf_config
 
@@ -50,12 +50,7 @@ def test_what_cant_be_is_told_in_a_line_before_anything_is_written(
 ) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name == "ray" or find(name))
-    done = command_here(*settings, **environment)
-    assert done.returncode == 1
-    (line,) = done.stderr.splitlines()
-    assert line.startswith("error: ")
-    assert told in line
-    assert not list(tmp_path.iterdir())
+    refused(command_here(*settings, **environment), told, tmp_path)
 
 
 def test_a_gpu_is_looked_for_where_rays_workers_are(

@@ -28,15 +28,11 @@ def flow_figure(moments: Sequence[Moment], reader: str, index: int) -> Figure:
     where = place_name(reader, layers[0])
 
     def draw(axes: Any) -> None:
-        for place, (moment, layer) in enumerate(zip(moments, layers, strict=True)):
-            curve = typical(layer.arriving)
-            style, final = _style(place, len(moments)), place == len(moments) - 1
-            axes.plot(np.arange(len(curve)), curve, label=moment.name, **style)
-            if final and len(curve) > 1:
-                low, high = (typical(layer.arriving, q) for q in (0.25, 0.75))
-                axes.fill_between(
-                    np.arange(len(curve)), low, high, color=style["color"], alpha=0.15, lw=0
-                )
+        _curves_back(axes, moments, [typical(layer.arriving) for layer in layers])
+        low, high = (typical(layers[-1].arriving, q) for q in (0.25, 0.75))
+        if len(low) > 1:
+            colour = _style(len(moments) - 1, len(moments))["color"]
+            axes.fill_between(np.arange(len(low)), low, high, color=colour, alpha=0.15, lw=0)
         axes.axhline(VANISHED, color=INK, linestyle=":", lw=1)
         _logarithmic(axes)
         low, high = axes.get_ylim()
@@ -45,9 +41,7 @@ def flow_figure(moments: Sequence[Moment], reader: str, index: int) -> Figure:
             "1%: as good as gone", (0, VANISHED), (3, 3), textcoords="offset points",
             xycoords=("axes fraction", "data"), fontsize=8,
         )  # fmt: skip
-        axes.set_xlabel("steps back from the last state")
         axes.set_ylabel("share of the gradient that arrives")
-        axes.legend(fontsize=8)
 
     caption = (
         "What the loss tells the last state, followed back through the layer's own recurrence: "
@@ -61,22 +55,14 @@ def told_figure(moments: Sequence[Moment], reader: str, index: int) -> Figure:
     layers = [moment.look.layers[reader][index] for moment in moments]
 
     def draw(axes: Any) -> None:
-        tops = []
-        for place, (moment, layer) in enumerate(zip(moments, layers, strict=True)):
-            curve = typical(layer.told)
-            curve = np.where(curve > 0, curve, np.nan)
-            axes.plot(
-                np.arange(len(curve)), curve, label=moment.name, **_style(place, len(moments))
-            )
-            if np.isfinite(curve).any():
-                tops.append(np.nanmax(curve))
-        if tops:
+        curves = [typical(layer.told) for layer in layers]
+        _curves_back(axes, moments, [np.where(curve > 0, curve, np.nan) for curve in curves])
+        top = max(np.fmax.reduce(curve, initial=0.0) for curve in curves)
+        if top > 0:
             _logarithmic(axes)
             low, high = axes.get_ylim()
-            axes.set_ylim(max(low, FAINTEST * max(tops)), high)
-        axes.set_xlabel("steps back from the last state")
+            axes.set_ylim(max(low, FAINTEST * top), high)
         axes.set_ylabel("norm of ∂L / ∂h")
-        axes.legend(fontsize=8)
 
     caption = (
         "What an example's loss, in nats, tells each state, by every way there is: also straight "
@@ -84,6 +70,15 @@ def told_figure(moments: Sequence[Moment], reader: str, index: int) -> Figure:
     )
     title = f"What the loss tells each state: {place_name(reader, layers[0])}"
     return Figure(title, draw, caption, size=SIZE)
+
+
+def _curves_back(axes: Any, moments: Sequence[Moment], curves: Sequence[np.ndarray]) -> None:
+    """A curve a moment, by the distance from the last state."""
+    for place, (moment, curve) in enumerate(zip(moments, curves, strict=True)):
+        style = _style(place, len(moments))
+        axes.plot(np.arange(len(curve)), curve, label=moment.name, **style)
+    axes.set_xlabel("steps back from the last state")
+    axes.legend(fontsize=8)
 
 
 def gain_figure(moments: Sequence[Moment]) -> Figure:
