@@ -10,8 +10,10 @@ import contextlib
 import importlib.util
 import os
 import statistics
+import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,6 +55,29 @@ def progress(text: str) -> None:
         print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
     else:
         print(text, file=sys.stderr, flush=True)
+
+
+def run_main(
+    overrides: Sequence[str],
+    *,
+    title: str,
+    started: Callable[[subprocess.Popen[str]], Any] | None = None,
+) -> None:
+    """main.py in a process of its own; started is given it. ValueError if it doesn't end with 0."""
+    command = [sys.executable, str(ROOT / "main.py"), *overrides]
+    progress(title)
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    if started is not None:
+        started(process)
+    lines: deque[str] = deque(maxlen=15)
+    for line in process.stdout or ():
+        lines.append(line.rstrip())
+        if sys.stderr.isatty():
+            progress(f"{title}: {lines[-1]}")
+    if process.wait():
+        raise ValueError("\n".join([f"{' '.join(command)} must end with 0", *lines]))
 
 
 def table(title: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from measuring import ROOT, machine, progress, table
+from measuring import ROOT, machine, run_main, table
 
 SEEDS = "1,2,3"
 CELLS = ("simple_rnn", "lstm", "gru", "bi_simple_rnn", "bi_lstm", "bi_gru")
@@ -45,17 +45,8 @@ def run_once(name: str, overrides: list[str], seed: int, folder: Path) -> Record
     """A run in a process of its own; what is kept of it. ValueError if it fails."""
     directory = folder / f"{name}-{seed}"
     given = [*overrides, f"seed={seed}"]
-    command = [sys.executable, str(ROOT / "main.py"), *given, f"hydra.run.dir={directory}"]
     begun = time.monotonic()
-    process = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    lines = []
-    for line in process.stdout or ():
-        lines.append(line.rstrip())
-        progress(f"{name}, seed {seed}: {lines[-1]}")
-    if process.wait():
-        raise ValueError("\n".join([f"{' '.join(command)} must end with 0", *lines[-15:]]))
+    run_main([*given, f"hydra.run.dir={directory}"], title=f"{name}, seed {seed}")
     metrics = json.loads((directory / "metrics.json").read_text(encoding="utf-8"))
     baselines = metrics["baselines"].get("test", {})
     return {

@@ -11,12 +11,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
-from measuring import ROOT, in_turns, machine, ratio, table
+from measuring import in_turns, machine, ratio, run_main, table
 
 TASK = ["experiment=rotten_tomatoes", "model=gru,lstm", "seed=1,2"]
 QUICK = ["export.saved_model=false", "evaluate.diagnostics=false"]
@@ -32,13 +30,8 @@ def main() -> None:
 
         def sweep(parallel: int, number: int) -> None:
             directory = Path(folder) / f"{parallel}-{number}"
-            command = [
-                sys.executable, str(ROOT / "main.py"), "-m", *TASK, *QUICK, *given.set,
-                f"sweep.parallel={parallel}", f"hydra.sweep.dir={directory}",
-            ]  # fmt: skip
-            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise ValueError(f"{' '.join(command)} must end with 0\n{done.stderr[-2000:]}")
+            asked = [f"sweep.parallel={parallel}", f"hydra.sweep.dir={directory}"]
+            run_main(["-m", *TASK, *QUICK, *given.set, *asked], title=f"{parallel} at a time")
             trials = json.loads((directory / "sweep.json").read_text(encoding="utf-8"))["trials"]
             if [trial["state"] for trial in trials] != ["COMPLETE"] * 4:
                 raise ValueError(f"all four runs in {directory} must be complete")

@@ -14,14 +14,13 @@ from __future__ import annotations
 import argparse
 import json
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import psutil
-from measuring import ROOT, machine, progress, table
+from measuring import ROOT, machine, run_main, table
 
 WAYS = {
     "search with pruning": ["sweep.sampler=tpe", "sweep.pruner=median"],
@@ -34,21 +33,23 @@ TASK = ["experiment=rotten_tomatoes", "sweep=rotten_tomatoes"]
 class MemoryWatch:
     """The sweep's own memory, and of all of its processes, by the number of trials done, in MB."""
 
-    def __init__(self, process: subprocess.Popen[bytes], summary: Path):
-        self.process, self.summary = psutil.Process(process.pid), summary
+    def __init__(self, summary: Path):
+        self.summary = summary
         self.own: dict[int, float] = {}
         self.largest: dict[int, float] = {}
-        self.thread = threading.Thread(target=self._watch, daemon=True)
-        self.thread.start()
 
-    def _watch(self) -> None:
+    def start(self, process: subprocess.Popen[str]) -> None:
+        watched = psutil.Process(process.pid)
+        threading.Thread(target=self._watch, args=[watched], daemon=True).start()
+
+    def _watch(self, process: psutil.Process) -> None:
         while True:
             try:
-                own = self.process.memory_info().rss / 1e6
-                family = self.process.children(recursive=True)
+                own = process.memory_info().rss / 1e6
+                family = process.children(recursive=True)
                 total = own + sum(one.memory_info().rss for one in family) / 1e6
             except psutil.NoSuchProcess:
-                if not self.process.is_running():
+                if not process.is_running():
                     return
                 continue
             done = trials_done(self.summary)
@@ -67,19 +68,17 @@ def trials_done(summary: Path) -> int:
 
 def run_sweep(way: str, repeat: int, given: argparse.Namespace) -> dict[str, Any]:
     """A sweep in processes of its own; what is kept of it. ValueError if it fails."""
-    folder = given.output / f"{way.replace(' ', '_')}-{repeat}"
+    folder = given.output.resolve() / f"{way.replace(' ', '_')}-{repeat}"
     kept = folder / "measured.json"
     if kept.exists():
         return dict(json.loads(kept.read_text(encoding="utf-8")))
-    command = [
-        sys.executable, str(ROOT / "main.py"), "-m", *TASK, *WAYS[way], *given.set,
-        f"sweep.trials={given.trials}", f"seed={repeat}", f"hydra.sweep.dir={folder}",
+    asked = [
+        "-m", *TASK, *WAYS[way], *given.set, f"sweep.trials={given.trials}", f"seed={repeat}",
+        f"hydra.sweep.dir={folder}",
     ]  # fmt: skip
+    watch = MemoryWatch(folder / "sweep.json")
     begun = time.monotonic()
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
-    watch = MemoryWatch(process, folder / "sweep.json")
-    if process.wait():
-        raise ValueError(f"{' '.join(command)} must end with 0")
+    run_main(asked, title=f"{way}, repeat {repeat} of {given.repeats}", started=watch.start)
     trials = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))["trials"]
     complete = [trial for trial in trials if trial["state"] == "COMPLETE"]
     measured = {
@@ -108,7 +107,6 @@ def main() -> None:
     for repeat in range(1, given.repeats + 1):
         ways = list(WAYS) if repeat % 2 else list(WAYS)[::-1]
         for way in ways:
-            progress(f"{way}, repeat {repeat} of {given.repeats}")
             rows.append(run_sweep(way, repeat, given))
     rows.sort(key=lambda row: (row["repeat"], row["way"]))
     table(

@@ -12,13 +12,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from measuring import ROOT, progress, table
+from measuring import run_main, table
 
 from pipelines.contracts import Figure, Table
 from pipelines.page import Chapter, Code, write_page
@@ -105,9 +103,7 @@ def made(options: argparse.Namespace, experiment: str, cell: str, seed: int) -> 
             ["mode=train", f"run={directory}"] if begun
             else [*arguments, f"hydra.run.dir={directory}"]
         )  # fmt: skip
-        progress(f"{experiment}, {cell}, seed {seed}")
-        subprocess.run([sys.executable, str(ROOT / "main.py"), *arguments], check=True,
-                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+        run_main(arguments, title=f"{experiment}, {cell}, seed {seed}")
     return json.loads(metrics.read_text())
 
 

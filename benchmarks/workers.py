@@ -15,25 +15,25 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
-from measuring import ROOT, machine, progress, ratio, table
+from measuring import machine, ratio, run_main, table
 
 STAGES = ["export.saved_model=false", "evaluate.diagnostics=false", "evaluate.resamples=100"]
 PLAIN = ["task.embedding.dropout=0", "task.embedding.word_dropout=0", "train.tensorboard=false"]
 
 
-def run(workers: int, overrides: list[str], updates: int, directory: Path) -> tuple[float, float]:
+def run(
+    workers: int, overrides: list[str], updates: int, directory: Path, title: str
+) -> tuple[float, float]:
     """Milliseconds an update, and the last validation loss."""
     third = updates // 3
     asked = [
         f"train.workers={workers}", f"train.max_steps={third * 3}", f"train.evaluate_every={third}",
         "train.patience=null", f"hydra.run.dir={directory}", *STAGES, *PLAIN, *overrides,
     ]  # fmt: skip
-    subprocess.run([sys.executable, str(ROOT / "main.py"), *asked], check=True, capture_output=True)
+    run_main(asked, title=title)
     lines = (directory / "history.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
     seconds = rows[-1]["seconds"] - rows[0]["seconds"]
@@ -53,9 +53,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for number in range(arguments.rounds):
             for count in counts if number % 2 == 0 else reversed(counts):
-                progress(f"round {number + 1} of {arguments.rounds}: {count} workers")
+                title = f"round {number + 1} of {arguments.rounds}: {count} workers"
                 directory = Path(folder) / f"{number}_{count}"
-                measured[count].append(run(count, overrides, arguments.updates, directory))
+                measured[count].append(run(count, overrides, arguments.updates, directory, title))
     times = {count: [ms for ms, _ in found] for count, found in measured.items()}
     rows = [
         (count, f"{min(ms):.1f}", f"{ratio(times[1], ms):.2f}", f"{measured[count][0][1]:.6f}")
