@@ -26,10 +26,10 @@ from measuring import Call, in_turns, machine, table
 from ten_million_rows import command, watch, write_rows
 from texts import Texts
 
-from pipelines.contracts import Figure, Table
 from pipelines.page import Chapter, Code, write_page
 from pipelines.plots import SERIES
 from pipelines.quiet import import_tensorflow
+from pipelines.sections import Figure, Table
 
 CELLS = ("simple_rnn", "lstm", "gru")
 BATCH, ROUNDS = 64, 7

@@ -18,9 +18,9 @@ from typing import Any
 
 from measuring import run_main, table
 
-from pipelines.contracts import Figure, Table
 from pipelines.page import Chapter, Code, write_page
 from pipelines.plots import INK, SERIES
+from pipelines.sections import Figure, Table
 
 CELLS = {
     "simple_rnn, tanh": ["model=simple_rnn"],

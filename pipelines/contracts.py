@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
     from models.settings import RecurrentSettings, SearchSettings
+    from pipelines.sections import Section
 
 Example = Mapping[str, Any]
 """One raw record, unbatched: column name to value (text, bytes or number)."""
@@ -293,45 +294,6 @@ class Score:
     signature: str
     higher_is_better: bool = True
     costly: bool = False
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A plot, drawn when it is needed: `draw(axes)` on a matplotlib Axes; `size` in inches."""
-
-    title: str
-    draw: Callable[[Any], None]
-    caption: str = ""
-    size: tuple[float, float] = (6.0, 3.6)
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of cells. Cells are text or numbers; `html` cells must be escaped by who makes them."""
-
-    title: str
-    header: Sequence[str]
-    rows: Sequence[Sequence[Any]]
-    caption: str = ""
-
-
-@dataclass(frozen=True)
-class Passage:
-    """Text whose parts carry a weight in [-1, 1] that is shown as colour, with a line about it."""
-
-    about: str
-    parts: Sequence[tuple[str, float]]
-
-
-@dataclass(frozen=True)
-class Passages:
-    title: str
-    items: Sequence[Passage]
-    caption: str = ""
-
-
-Section = Figure | Table | Passages
-"""What a task adds to the report."""
 
 
 class Signature(NamedTuple):

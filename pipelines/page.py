@@ -8,10 +8,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from pipelines.contracts import Figure, Passages, Section, Table
 from pipelines.plots import PALETTE
 from pipelines.report import Drawing, environment
 from pipelines.run import written_whole
+from pipelines.sections import Figure, Passages, Section, Table
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipelines.contracts import Figure
 from pipelines.metrics.wording import label, number
+from pipelines.sections import Figure
 
 INK = "#010203"
 PAPER = "#010205"

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines.contracts import Figure, Passages, Provenance, Section, Table
+from pipelines.contracts import Provenance
 from pipelines.metrics.wording import duration, label, number, probability, short
 from pipelines.plots import (
     PALETTE,
@@ -22,6 +22,7 @@ from pipelines.plots import (
     text_columns,
 )
 from pipelines.run import written_whole
+from pipelines.sections import Figure, Passages, Section, Table
 from pipelines.tables import evaluated, exports_table, score_columns, score_rows
 
 EXPANDED = 260

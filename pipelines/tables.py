@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pipelines.contracts import Table
 from pipelines.metrics.wording import label, number
+from pipelines.sections import Table
 
 _SPLITS = ("test", "validation", "train")
 

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipelines.contracts import Figure, Section, Table
 from pipelines.page import Chapter, Code, write_page
 from pipelines.plots import INK, SERIES
+from pipelines.sections import Figure, Section, Table
 
 COMMAND = "python -m pipelines.worked_examples"
 

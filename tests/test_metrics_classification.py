@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from sklearn import metrics as sklearn
 
-from pipelines.contracts import Figure, Table
 from pipelines.metrics.classification import classification_scores, confusion, reliability
 from pipelines.metrics.diagnostics import classification_sections
 from pipelines.plots import svg
+from pipelines.sections import Figure, Table
 
 PROBABILITIES = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.4, 0.6]])
 LABELS = np.array([0, 0, 1, 1])

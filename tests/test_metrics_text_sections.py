@@ -5,11 +5,11 @@ import re
 import numpy as np
 import pytest
 
-from pipelines.contracts import Figure, Table
 from pipelines.metrics import text_sections as module
 from pipelines.metrics.attention import MOST_TOKENS, attention_figures
 from pipelines.metrics.text_sections import mistakes, repeats, text_sections
 from pipelines.plots import svg
+from pipelines.sections import Figure, Table
 
 RIGHT = [f"the {colour} {animal} sits" for colour in ("red", "blue") for animal in ("cat", "dog")]
 WORDS = str.split

@@ -12,8 +12,9 @@ import tensorflow as tf
 from conftest import Command, Finished
 
 from pipelines.card import _markdown, read_signatures
-from pipelines.contracts import Table, UserError
+from pipelines.contracts import UserError
 from pipelines.run import Run
+from pipelines.sections import Table
 
 
 @pytest.fixture(scope="module")

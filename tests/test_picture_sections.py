@@ -7,7 +7,6 @@ import pytest
 import tensorflow as tf
 
 from pipelines.codecs.images import ImageCodec, ImageSettings
-from pipelines.contracts import Figure, Table
 from pipelines.metrics import picture_sections as module
 from pipelines.metrics.picture_sections import (
     Looked,
@@ -18,6 +17,7 @@ from pipelines.metrics.picture_sections import (
     scaled_down,
 )
 from pipelines.plots import svg, wrapped
+from pipelines.sections import Figure, Table
 
 RIGHT = [["a red cat", "the cat"], ["a blue dog"], ["two birds in a tree"], ["猫が寝ている"]]
 SAID = ["a red cat", "a blue cat", "", "犬"]

@@ -7,9 +7,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-from pipelines.contracts import Figure, Passage, Passages, Provenance, Table
+from pipelines.contracts import Provenance
 from pipelines.plots import by_length, learning_curves, shortened, svg, text_columns
 from pipelines.report import report
+from pipelines.sections import Figure, Passage, Passages, Table
 
 EVIL = "<script>alert('x')</script> & {{ 7 * 7 }} $x^2$ \"quoted\""
 SCRIPTS = ("日本語のテキスト", "هذا الفيلم رائع", "हिन्दी", "😀👍🏽", "中文")

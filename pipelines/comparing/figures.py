@@ -8,9 +8,9 @@ from typing import Any
 from pipelines.comparing.board import Board, Configuration, front, short_value
 from pipelines.comparing.importance import is_wide, quantity
 from pipelines.comparing.records import FINISHED, Record
-from pipelines.contracts import Figure
 from pipelines.metrics.wording import label, number, short
 from pipelines.plots import INK, SERIES, shortened
+from pipelines.sections import Figure
 
 MOST_RANKED = 20
 """Configurations in the figure of intervals."""

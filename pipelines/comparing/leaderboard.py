@@ -37,11 +37,12 @@ from pipelines.comparing.records import (
 )
 from pipelines.comparing.significance import Difference, SplitOf, differences
 from pipelines.comparing.winner import command, write_experiment
-from pipelines.contracts import Table, UserError
+from pipelines.contracts import UserError
 from pipelines.metrics.wording import duration, label, number, probability, short
 from pipelines.plots import PALETTE
 from pipelines.report import Drawing, environment
 from pipelines.run import written_whole
+from pipelines.sections import Table
 
 log = logging.getLogger(__name__)
 

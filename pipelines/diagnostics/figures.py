@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.contracts import Figure, Table
 from pipelines.diagnostics.advice import VANISHED, Moment, place_name, steps_until, typical
 from pipelines.diagnostics.horizon import WITHIN, Horizon, relative
 from pipelines.diagnostics.occlusion import Paths, Taken
 from pipelines.diagnostics.sample import OPEN, SHUT, Layer
 from pipelines.metrics.wording import number
 from pipelines.plots import INK, SERIES
+from pipelines.sections import Figure, Table
 
 SIZE = (5.0, 3.3)
 FAINTEST = 1e-8

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.contracts import Figure
 from pipelines.metrics.texts import as_texts
 from pipelines.plots import INK, SERIES, placed, shortened, text_columns
+from pipelines.sections import Figure
 
 MOST_TOKENS = 40
 COLUMNS = 16

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.contracts import Example, Figure, Section, Table
+from pipelines.contracts import Example
 from pipelines.metrics.classification import confusion, reliability
 from pipelines.metrics.wording import number
 from pipelines.plots import INK, PAPER, SERIES, shortened, text_columns
+from pipelines.sections import Figure, Section, Table
 
 MOST_CLASSES_DRAWN = 60
 MOST_CLASSES_WITH_COUNTS = 12

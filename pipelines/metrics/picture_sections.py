@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipelines.contracts import FieldCodec, Figure, Section, Split, Table
+from pipelines.contracts import FieldCodec, Split
 from pipelines.metrics.attention import Tokens, token_label, without_padding
 from pipelines.metrics.captioning import caption_words, cider
 from pipelines.metrics.text_sections import text_sections
@@ -16,6 +16,7 @@ from pipelines.metrics.texts import as_texts, matched
 from pipelines.metrics.translation import BleuTokenizer
 from pipelines.metrics.wording import label, number
 from pipelines.plots import INK, SERIES, placed, shortened, wrapped
+from pipelines.sections import Figure, Section, Table
 
 COLUMNS, ROWS = 5, 4
 """Pictures of a wall."""

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.contracts import Figure, Section, Table
 from pipelines.metrics.texts import as_texts
 from pipelines.metrics.translation import sentence_chrf
 from pipelines.metrics.wording import label, number
 from pipelines.plots import INK, SERIES
+from pipelines.sections import Figure, Section, Table
 
 SHOWN = 5
 """Examples a table."""

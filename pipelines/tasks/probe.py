@@ -21,11 +21,11 @@ from pipelines.contracts import (
     Inside,
     Reader,
     Score,
-    Section,
     Split,
     Task,
     UserError,
 )
+from pipelines.sections import Section
 
 if TYPE_CHECKING:
     import keras

@@ -28,17 +28,15 @@ from pipelines.contracts import (
     Core,
     FieldCodec,
     Inside,
-    Passage,
-    Passages,
     Reader,
     Score,
-    Section,
     Signature,
     Split,
     Task,
     UserError,
 )
 from pipelines.run import Run, load_model
+from pipelines.sections import Passage, Passages, Section
 from pipelines.vectors import check_vectors, vectors_for
 
 if TYPE_CHECKING:

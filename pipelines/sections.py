@@ -1,0 +1,46 @@
+"""What a report is made of, and a task adds to: figures, tables and coloured text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A plot, drawn when it is needed: `draw(axes)` on a matplotlib Axes; `size` in inches."""
+
+    title: str
+    draw: Callable[[Any], None]
+    caption: str = ""
+    size: tuple[float, float] = (6.0, 3.6)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells. Cells are text or numbers; `html` cells must be escaped by who makes them."""
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Passage:
+    """Text whose parts carry a weight in [-1, 1] that is shown as colour, with a line about it."""
+
+    about: str
+    parts: Sequence[tuple[str, float]]
+
+
+@dataclass(frozen=True)
+class Passages:
+    title: str
+    items: Sequence[Passage]
+    caption: str = ""
+
+
+Section = Figure | Table | Passages
+"""What a task adds to the report."""
