@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -87,7 +88,7 @@ def main() -> None:
         }
     for experiment, by_cell in found.items():
         made_table = results_table(experiment, by_cell)
-        table(made_table.title, made_table.header, made_table.rows)
+        table(TITLES[experiment], made_table.header, made_table.rows)
     print(page(options, found))
 
 
@@ -160,7 +161,7 @@ def results_table(experiment: str, by_cell: Mapping[str, Sequence[Mapping[str, A
     else:
         header = ("cell", "parameters", "accuracy", "loss", "horizon", "half")
     caption = f"A number a seed. Published: {SOURCE}" if probe else "A number a seed."
-    return Table(TITLES[experiment], header, rows, caption)
+    return Table("By cell", header, rows, caption)
 
 
 TITLES = {"adding": "Adding problem", "copy": "Copy memory", "imdb": "Film reviews"}
@@ -235,17 +236,19 @@ def page(
         overrides = command(experiment, "gru", 1, options)
         parts.append(Code(" \\\n    ".join(["python main.py", *map(quoted, overrides)])))
         chapters.append(Chapter(TITLES[experiment], parts))
-    probing = options.only != "imdb"
-    same = "budget of parameters, the same data and the same updates" if probing else "data"
-    about = (
-        f"The same {same} for every cell. A length is solved where the error is at most a tenth of "
-        "guessing's, and all shorter ones are too; the horizon is how many of the last steps hold "
-        "90% of the influence on an answer, and half how many hold half of it."
+    reaching = (
+        "The horizon is how many of the last steps hold 90% of the influence on an answer, and half "
+        "how many hold half of it."
+    )
+    probing = (
+        "The same budget of parameters, the same data and the same updates for every cell. A length "
+        "is solved where the error is at most a tenth of guessing's, and all shorter ones are too. "
     )
     title = "What gates buy" + (" (a quick try: the numbers say nothing)" if options.quick else "")
     return write_page(
-        options.directory / "page.html", title=title, about=about, chapters=chapters,
-        command="python benchmarks/what_gates_buy.py",
+        options.directory / "page.html", title=title, chapters=chapters,
+        about=reaching if options.only == "imdb" else probing + reaching,
+        command=" ".join(["python benchmarks/what_gates_buy.py", *sys.argv[1:]]),
     )  # fmt: skip
 
 
@@ -257,7 +260,7 @@ def words(experiment: str) -> str:
         "short ones come first, nothing is longer than the last length above, and training is a "
         "matter of a minute. That a cell does better here than the published one at 600 steps says "
         "that the sequences are shorter and begin short, not that the cell is better.",
-        "copy": "The delay is the length less twice the symbols. There are five symbols here, so 15 "
+        "copy": "The delay is the length less twice the symbols. There are five symbols here, 15 "
         "bits to keep, and ten in what was published. Published runs train at one delay each, for "
         "longer, without short sequences before; so the point to compare is the order of the cells "
         "and where each gives up, not the number of steps. No two delays here have a period in "
