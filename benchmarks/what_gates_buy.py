@@ -237,12 +237,13 @@ def page(
         parts.append(Code(" \\\n    ".join(["python main.py", *map(quoted, overrides)])))
         chapters.append(Chapter(TITLES[experiment], parts))
     reaching = (
-        "The horizon is how many of the last steps hold 90% of the influence on an answer, and half "
-        "how many hold half of it."
+        "The horizon is how many of the last steps hold 90% of the influence on an answer, and "
+        "half how many hold half of it."
     )
     probing = (
-        "The same budget of parameters, the same data and the same updates for every cell. A length "
-        "is solved where the error is at most a tenth of guessing's, and all shorter ones are too. "
+        "The same budget of parameters, the same data and the same updates for every cell. A "
+        "length is solved where the error is at most a tenth of guessing's, and all shorter ones "
+        "are too. "
     )
     title = "What gates buy" + (" (a quick try: the numbers say nothing)" if options.quick else "")
     return write_page(
