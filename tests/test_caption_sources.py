@@ -272,6 +272,15 @@ def test_a_list_of_names_says_what_is_held_out(tmp_path: Path) -> None:
     ]
 
 
+def test_a_name_that_is_held_out_and_has_no_caption_is_told(tmp_path: Path) -> None:
+    (tmp_path / "test.txt").write_text("2.png\n7.png\n")
+    made = source(**folder(tmp_path, CSV), test=str(tmp_path / "test.txt"))
+    issues = RowIssues()
+    assert [len(list(made.read(part, issues))) for part in made.parts()] == [3, 1]
+    assert issues.first == ["7.png: named in data.test, not in the captions"]
+    assert issues.tolerated == 1
+
+
 def test_splits_may_have_files_of_their_own(tmp_path: Path) -> None:
     (tmp_path / "val").mkdir()
     (tmp_path / "val" / "9.png").write_bytes(picture(9))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import importlib.metadata
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from models.vision import Backbone
 
+NETWORKS = Path(__file__).parents[2] / "models" / "vision.py"
 LARGEST = 65504.0
 """That float16 holds."""
 
@@ -34,8 +36,10 @@ class FeatureCodec(ImageCodec):
     def __init__(self, column: str, settings: ImageSettings, vision: VisionSettings):
         super().__init__(column, settings)
         self.vision = vision
-        # Data prepared with other weights in a file of the same name is other data.
+        # Data prepared with other weights in a file of the same name is other data, and so is what
+        # a network made otherwise sees.
         self.content = _digest(vision.weights)
+        self.made_by = [importlib.metadata.version("keras"), _digest(NETWORKS)]
         self._state: dict[str, Any] = {}
 
     def fit(self, batches: Iterable[Sequence[Any]]) -> None:
@@ -110,9 +114,9 @@ class FeatureCodec(ImageCodec):
         return {**super().summary(), "network": self.vision.network, "grid": self._state["grid"]}
 
 
-def _digest(weights: str | None) -> str | None:
+def _digest(path: str | Path | None) -> str | None:
     """Of a file's content; None if there is no such file."""
-    if weights is None or not Path(weights).is_file():
+    if path is None or not Path(path).is_file():
         return None
-    with open(weights, "rb") as file:
+    with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

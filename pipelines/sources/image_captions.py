@@ -164,6 +164,7 @@ class ImageCaptions(Pictures):
     def _divided(self, issues: RowIssues) -> dict[str, list[_Picture]]:
         """Pictures of each of `parts`."""
         rest = self._read("train", self.captions, issues)
+        known = {picture.name for picture in rest}
         parts: dict[str, list[_Picture]] = {}
         for part in ("test", "validation"):
             held_out = getattr(self, part)
@@ -171,6 +172,9 @@ class ImageCaptions(Pictures):
                 rest, parts[part] = rest[:-held_out], rest[-held_out:]
             elif isinstance(held_out, str):
                 names = _names(held_out, f"data.{part}")
+                for name in sorted(names - known):
+                    # Lists of well-known data name all of it, also where a part is there.
+                    issues.add(name, f"named in data.{part}, not in the captions", tolerated=True)
                 parts[part] = [picture for picture in rest if picture.name in names]
                 rest = [picture for picture in rest if picture.name not in names]
             elif (own := getattr(self, f"{part}_captions")) is not None:
