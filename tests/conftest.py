@@ -42,7 +42,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
 
 
+LONG = (
+    "test_captioning.py", "test_tasks.py", "test_sweeps.py", "test_translation.py", "test_runs.py",
+    "test_serving.py",
+)  # fmt: skip
+"""Modules that take minutes, longest first: begun late, one of them would run on alone."""
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    place = {name: number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path.name, len(LONG)))
     if not config.getoption("--slow"):
         for item in items:
             if "slow" in item.keywords:
