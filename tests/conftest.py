@@ -20,6 +20,8 @@ from typing import Any, NamedTuple
 import pytest
 from hydra._internal.hydra import Hydra
 
+from pipelines.schema import register_resolvers
+
 ROOT = Path(__file__).parent.parent
 
 QUICK = [
@@ -56,6 +58,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if "slow" in item.keywords:
                 item.add_marker(pytest.mark.skip(reason="slow: run with --slow"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def resolvers() -> None:
+    """What conf/ computes is known, as main.py makes it known."""
+    register_resolvers()
 
 
 @pytest.fixture(scope="session", autouse=True)

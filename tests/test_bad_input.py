@@ -13,7 +13,6 @@ from hydra import compose, initialize_config_dir
 
 from pipelines.contracts import UserError
 from pipelines.pipeline import run
-from pipelines.schema import register_resolvers
 
 ROWS = [(f"a {word} film number {n}", label) for n in range(12) for word, label in
         (("good", "positive"), ("bad", "negative"))]  # fmt: skip
@@ -21,7 +20,6 @@ ROWS = [(f"a {word} film number {n}", label) for n in range(12) for word, label 
 
 def train(directory: Path, *overrides: str) -> dict:
     """A quick run in this process; returns its metrics."""
-    register_resolvers()
     given = ["data=text_files", *QUICK, "train.epochs=1", "evaluate.diagnostics=false"]
     given += ["export.saved_model=false", "train.tensorboard=false", *overrides]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):

@@ -20,7 +20,7 @@ from pipelines.codecs.images import ImageCodec, ImageSettings
 from pipelines.contracts import Codec, UserError
 from pipelines.graphs import Predictor, padded
 from pipelines.optimization import Learner
-from pipelines.schema import Config, check, parse, register_resolvers
+from pipelines.schema import Config, check, parse
 from pipelines.tasks.captioning import captions_of
 
 COLOURS = {"red": (230, 20, 20), "green": (20, 180, 20), "blue": (30, 30, 230), "grey": (90,) * 3}
@@ -42,7 +42,6 @@ emoji = pytest.mark.skipif(
 
 
 def configured(*overrides: str) -> Config:
-    register_resolvers()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         composed = compose("config", [*SMALL, *overrides])
     return parse(OmegaConf.to_container(composed, resolve=True))  # type: ignore[arg-type]

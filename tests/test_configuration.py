@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 from pipelines.command_line import quoted
 from pipelines.contracts import UserError
 from pipelines.run import resolved
-from pipelines.schema import parse, register_resolvers
+from pipelines.schema import parse
 
 ROOT = Path(__file__).parent.parent
 CONF = ROOT / "conf"
@@ -31,7 +31,6 @@ OPTIONS = sorted(
 
 
 def composed(*overrides: str) -> dict:
-    register_resolvers()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return resolved(compose("config", list(overrides)))
 

@@ -15,7 +15,7 @@ from pipelines.diagnostics.occlusion import occlusion, paths
 from pipelines.diagnostics.sample import look, sample_of
 from pipelines.prepare import prepare
 from pipelines.run import resolved
-from pipelines.schema import parse, register_resolvers
+from pipelines.schema import parse
 
 SMALL = [
     "task=translation", "data=parallel_text", "task.text.tokens=word", "model.width=6",
@@ -39,7 +39,6 @@ class Writer:
     """An untrained translator and a sample of its test split."""
 
     def __init__(self, *overrides: str):
-        register_resolvers()
         with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
             config = parse(resolved(compose("config", [*SMALL, *overrides])))
         self.task = task = config.task

@@ -23,7 +23,6 @@ from pipelines.comparing.winner import changes, experiment
 from pipelines.contracts import Score, UserError
 from pipelines.predictions import keep
 from pipelines.run import Run, resolved
-from pipelines.schema import register_resolvers
 from pipelines.tracking import hyperparameters
 
 LONG = "とても長い日本語の名前がここに立つので折り返しが要る設定値"
@@ -330,7 +329,6 @@ def test_the_default_of_a_setting_is_its_value_where_others_change_it(tmp_path: 
 
 
 def test_options_of_conf_are_known() -> None:
-    register_resolvers()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         values = resolved(compose("config", []))
     assert values["sweep"]["sampler"] == "grid"

@@ -16,7 +16,7 @@ from pipelines.codecs.numbers import AnswerCodec, SequenceCodec
 from pipelines.contracts import RowIssues, UserError
 from pipelines.metrics.probing import guessing, probing_scores
 from pipelines.run import resolved
-from pipelines.schema import Config, check, parse, register_resolvers
+from pipelines.schema import Config, check, parse
 from pipelines.sources.generated import PROBLEMS, Generated
 
 SMALL = [
@@ -27,7 +27,6 @@ SMALL = [
 
 
 def config(*overrides: str) -> Config:
-    register_resolvers()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         return parse(resolved(compose("config", list(overrides))))
 

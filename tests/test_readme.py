@@ -16,7 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from main import _command_line
 from pipelines.contracts import UserError
 from pipelines.run import restored
-from pipelines.schema import check, parse, register_resolvers
+from pipelines.schema import check, parse
 
 START = "python main.py"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -107,7 +107,6 @@ def test_a_command_that_is_shown_can_be_given(
     command: str, finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    register_resolvers()
     run = str(finished.directory)
     given = [re.sub(r"\bDIR\b(?!/)", run, text) for text in arguments_of(command)]
     given = [text.replace("DIR/", "") for text in given]

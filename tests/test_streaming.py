@@ -16,14 +16,13 @@ from models.heads import POOLINGS
 from pipelines.contracts import Codec
 from pipelines.export import Served
 from pipelines.run import resolved
-from pipelines.schema import Config, parse, register_resolvers
+from pipelines.schema import Config, parse
 
 TEXTS = ["the film was a superb story", "dull dull unheard music , people and film"]
 
 
 def built(*overrides: str) -> tuple[Config, keras.Model, Codec]:
     """A model with random weights and a codec that knows a few words."""
-    register_resolvers()
     quick = ["model.width=6", "task.embedding.width=5", "task.text.minimum_count=1"]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         config = parse(resolved(compose("config", [*quick, "task.embedding.scale=2", *overrides])))

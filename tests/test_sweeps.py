@@ -25,7 +25,7 @@ from hydra import compose, initialize_config_dir
 
 from pipelines.contracts import UserError
 from pipelines.run import Run, resolved
-from pipelines.schema import parse, register_resolvers
+from pipelines.schema import parse
 from pipelines.sweeping.naming import sweep_name
 from pipelines.sweeping.objectives import LOWER_IS_BETTER, objectives_of, values_of
 from pipelines.sweeping.space import check_conditions, read_space
@@ -387,7 +387,6 @@ def test_sweep_settings_without_a_sweep_are_a_mistake(command_here) -> None:
 def test_every_space_composes_at_every_value(option: str, task: str) -> None:
     if option == "rotten_tomatoes" and task != "sentiment":
         pytest.skip("of sentences only")
-    register_resolvers()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         chosen = [f"task={task}", f"sweep={option}"]
         base = resolved(compose("config", chosen))
@@ -482,7 +481,6 @@ def test_errors_are_minimized_as_the_scores_say_themselves(finished) -> None:
     for name, entry in metrics["validation"].items():
         assert entry["higher_is_better"] == (name not in LOWER_IS_BETTER)
     run = Run(finished.directory)
-    register_resolvers()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         task = parse(resolved(compose("config", []))).task
     found = objectives_of(

@@ -10,7 +10,6 @@ from conftest import QUICK, ROOT
 from hydra import compose, initialize_config_dir
 
 from pipelines.pipeline import run
-from pipelines.schema import register_resolvers
 
 MODELS = sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml"))
 SOME_MODELS = [
@@ -22,7 +21,6 @@ SOME_MODELS = [
 
 def go(directory: Path, *overrides: str) -> tuple[dict, list[dict]]:
     """A run in this process; its metrics and history."""
-    register_resolvers()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         composed = compose("config", list(overrides))
     run(composed, list(overrides), str(directory))

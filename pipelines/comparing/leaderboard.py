@@ -168,7 +168,7 @@ def judged(board: Board, found: Sequence[Difference], note: str | None) -> tuple
             f"{sentence} It differs significantly from all the others that were tested.",
             "better",
         )
-    shown_level = "; ".join(level[:3]) + ("; …" if len(level) > 3 else "")
+    shown_level = "; ".join(level[:3]) + (f"; and {len(level) - 3} more" if len(level) > 3 else "")
     return (
         f"{sentence} Its difference from {len(level)} of {len(found)} others is not significant: "
         f"{shown_level}.",
