@@ -26,8 +26,15 @@ from pipelines.run import Run, load_model
 KILLS = 9
 """Of each task and cell: more than fifty in all."""
 
-LONGEST = 6.0
-"""Seconds from the start of training to a kill."""
+def longest(whole: Path) -> float:
+    """Seconds from the start of training to a kill, such that so many of them don't see its end.
+
+    Each start traces its graphs anew, before its first update.
+    """
+    seconds = [row["seconds"] for row in history(whole)]
+    updates = (seconds[-1] - seconds[0]) * len(seconds) / (len(seconds) - 1)
+    tracing = seconds[-1] - updates
+    return 1.5 * tracing + updates / KILLS
 
 
 class Trained:
@@ -72,7 +79,7 @@ def test_a_run_killed_at_random_moments_ends_with_the_weights_of_one_that_was_no
         "captioning": CAPTIONING,
     }[task]
     overrides = [
-        f"task={task}", f"model={model}", *data, "train.epochs=60", "train.patience=null",
+        f"task={task}", f"model={model}", *data, "train.epochs=90", "train.patience=null",
         "train.checkpoint_seconds=0.000001", "train.average_best=2", "evaluate.diagnostics=false",
         "export.saved_model=false",
     ]  # fmt: skip
@@ -83,12 +90,12 @@ def test_a_run_killed_at_random_moments_ends_with_the_weights_of_one_that_was_no
     hurt = Trained(tmp_path / "hurt", overrides)
     kills = 0
     for _ in range(KILLS):
-        if not hurt.killed_after(moments.uniform(0, LONGEST)):
+        if not hurt.killed_after(moments.uniform(0, longest(whole.directory))):
             break
         kills += 1
     hurt.finish()
     print(f"{kills} kills in training, seed {seed}")
-    assert kills > KILLS // 2, "it was too quick to be killed often"
+    assert kills >= KILLS - 1, "it was too quick to be killed often"
     assert same_weights(whole.directory, hurt.directory), seed
     assert history(whole.directory) == history(hurt.directory), seed
     assert read(whole.directory)["test"] == read(hurt.directory)["test"], seed
