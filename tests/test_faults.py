@@ -6,6 +6,7 @@ writing of checkpoints alike. Moments are drawn anew each time: what fails is to
 
 from __future__ import annotations
 
+import json
 import random
 import signal
 import subprocess
@@ -26,12 +27,14 @@ from pipelines.run import Run, load_model
 KILLS = 9
 """Of each task and cell: more than fifty in all."""
 
+
 def longest(whole: Path) -> float:
     """Seconds from the start of training to a kill, such that so many of them don't see its end.
 
     Each start traces its graphs anew, before its first update.
     """
-    seconds = [row["seconds"] for row in history(whole)]
+    rows = (whole / "history.jsonl").read_text().splitlines()
+    seconds = [json.loads(row)["seconds"] for row in rows]
     updates = (seconds[-1] - seconds[0]) * len(seconds) / (len(seconds) - 1)
     tracing = seconds[-1] - updates
     return 1.5 * tracing + updates / KILLS
