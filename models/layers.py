@@ -53,7 +53,10 @@ class Recurrent(keras.layers.Layer):
         super().__init__(**kwargs)
         self.units, self.reverse, self.portable = units, reverse, portable
         self.recurrent_dropout, self.seed = recurrent_dropout, seed
-        self.rnn = self.keras_layer(units, **self._weights(), dtype=self.dtype_policy, name="rnn")
+        # Keras' layer drops nothing, but keeps a seed, which would be another one each time.
+        self.rnn = self.keras_layer(
+            units, **self._weights(), seed=stream(seed, "rnn"), dtype=self.dtype_policy, name="rnn"
+        )
         self.drop = keras.layers.Dropout(
             recurrent_dropout, seed=stream(seed, "recurrent_dropout"), name="recurrent_dropout"
         )

@@ -6,11 +6,12 @@ stays text: the browser finds the fonts.
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from pipelines.metrics.wording import label, number
 from pipelines.sections import Figure
@@ -233,6 +234,31 @@ def placed(axes: Any, *, left: float, top: float, right: float, bottom: float) -
     # Otherwise the edges would be where matplotlib thinks that the labels end.
     whole = Rectangle((0, 0), 1, 1, transform=figure.transFigure, fill=False, lw=0, ec="none")
     figure.add_artist(whole)
+
+
+def logarithmic(axes: Any, name: Literal["x", "y"] = "y") -> None:
+    """An axis whose numbers are plain text: one a power of ten, or as they come within one.
+
+    What matplotlib writes itself is mathematics, which isn't parsed: a text may have dollar signs.
+    """
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    getattr(axes, f"set_{name}scale")("log")
+    low, high = getattr(axes, f"get_{name}lim")()
+    axis = axes.xaxis if name == "x" else axes.yaxis
+    few = high / low < 20
+    axis.set_major_formatter(FuncFormatter(lambda value, _: _power(value)))
+    minor = FuncFormatter(lambda value, _: f"{value:.3g}") if few else NullFormatter()
+    axis.set_minor_formatter(minor)
+    axis.set_tick_params(which="minor", labelsize=7)
+
+
+def _power(value: float) -> str:
+    """0.01 to 1000 as they are, else as a power of ten."""
+    if 0.009 < value < 1001:
+        return f"{value:g}"
+    exponent = f"{round(math.log10(value))}"
+    return "10" + exponent.translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
 def text_columns(text: str) -> int:

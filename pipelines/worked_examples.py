@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pipelines.page import Chapter, Code, write_page
-from pipelines.plots import INK, SERIES
+from pipelines.plots import INK, SERIES, logarithmic
 from pipelines.sections import Figure, Section, Table
 
 COMMAND = "python -m pipelines.worked_examples"
@@ -205,11 +205,7 @@ def slope_chapter() -> Chapter:
             axes.plot(steps, peak**steps, color=SERIES[place], ls=("-", "--")[place],
                       label=f"{name}: at most {peak:g} a step")  # fmt: skip
         axes.plot(steps, 0.8**steps, color=INK, ls=":", label="tanh at h = 0.45: 0.8 a step")
-        axes.set_yscale("log")
-        from matplotlib.ticker import FuncFormatter, NullFormatter
-
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.0e}"))
-        axes.yaxis.set_minor_formatter(NullFormatter())
+        logarithmic(axes)
         axes.set_xlabel("steps")
         axes.set_ylabel("what is left")
         axes.legend(fontsize=8)

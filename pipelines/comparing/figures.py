@@ -9,7 +9,7 @@ from pipelines.comparing.board import Board, Configuration, front, short_value
 from pipelines.comparing.importance import is_wide, quantity
 from pipelines.comparing.records import FINISHED, Record
 from pipelines.metrics.wording import label, number, short
-from pipelines.plots import INK, SERIES, shortened
+from pipelines.plots import INK, SERIES, logarithmic, shortened
 from pipelines.sections import Figure
 
 MOST_RANKED = 20
@@ -145,10 +145,10 @@ def _cost_figure(
                 color=SERIES[0],
             )
         if is_wide([value for value, _ in points]):
-            axes.set_xscale("log")
-            axes.minorticks_off()
+            logarithmic(axes, "x")
         if cost == "parameters":
             axes.xaxis.set_major_formatter(lambda value, _: short(value))
+            axes.minorticks_off()
         axes.margins(0.1)
         axes.set_xlabel(title)
         axes.set_ylabel(f"{board.ranked_on} {label(board.score)}")
@@ -215,7 +215,7 @@ def _slice(board: Board, key: str) -> Figure:
             axes.set_xticks(range(len(choices)), names, **turned)
             axes.set_xlim(-0.5, len(choices) - 0.5)
         elif is_wide(numbers):
-            axes.set_xscale("log")
+            logarithmic(axes, "x")
         axes.set_ylabel(label(board.score))
 
     return Figure(key, draw, size=(3.4, 2.5))

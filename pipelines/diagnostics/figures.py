@@ -14,7 +14,7 @@ from pipelines.diagnostics.horizon import WITHIN, Horizon, relative
 from pipelines.diagnostics.occlusion import Paths, Taken
 from pipelines.diagnostics.sample import OPEN, SHUT, Layer
 from pipelines.metrics.wording import number
-from pipelines.plots import INK, SERIES
+from pipelines.plots import INK, SERIES, logarithmic
 from pipelines.sections import Figure, Table
 
 SIZE = (5.0, 3.3)
@@ -34,7 +34,7 @@ def flow_figure(moments: Sequence[Moment], reader: str, index: int) -> Figure:
             colour = _style(len(moments) - 1, len(moments))["color"]
             axes.fill_between(np.arange(len(low)), low, high, color=colour, alpha=0.15, lw=0)
         axes.axhline(VANISHED, color=INK, linestyle=":", lw=1)
-        _logarithmic(axes)
+        logarithmic(axes)
         low, high = axes.get_ylim()
         axes.set_ylim(max(low, FAINTEST), max(high, 2))
         axes.annotate(
@@ -59,7 +59,7 @@ def told_figure(moments: Sequence[Moment], reader: str, index: int) -> Figure:
         _curves_back(axes, moments, [np.where(curve > 0, curve, np.nan) for curve in curves])
         top = max(np.fmax.reduce(curve, initial=0.0) for curve in curves)
         if top > 0:
-            _logarithmic(axes)
+            logarithmic(axes)
             low, high = axes.get_ylim()
             axes.set_ylim(max(low, FAINTEST * top), high)
         axes.set_ylabel("norm of ∂L / ∂h")
@@ -266,27 +266,6 @@ def layers_table(moments: Sequence[Moment]) -> Table:
 def _gates(layer: Layer) -> str:
     parts = [f"{name} {o:.0%} open, {s:.0%} shut" for name, (o, s) in layer.gates.items()]
     return "; ".join(parts) or "none"
-
-
-def _logarithmic(axes: Any) -> None:
-    """A y axis whose numbers are plain text: one a power of ten, or as they come within one."""
-    from matplotlib.ticker import FuncFormatter, NullFormatter
-
-    axes.set_yscale("log")
-    low, high = axes.get_ylim()
-    within = high / low < 20
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _power(value)))
-    minor = FuncFormatter(lambda value, _: f"{value:.3g}") if within else NullFormatter()
-    axes.yaxis.set_minor_formatter(minor)
-    axes.tick_params(axis="y", which="minor", labelsize=7)
-
-
-def _power(value: float) -> str:
-    """0.01 to 1000 as they are, else as a power of ten."""
-    if 0.009 < value < 1001:
-        return f"{value:g}"
-    exponent = f"{round(np.log10(value))}"
-    return "10" + exponent.translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
 def _style(place: int, count: int) -> dict[str, Any]:

@@ -193,6 +193,15 @@ def test_overflow_in_padding_stays_there() -> None:
     assert all(np.isfinite(g).all() for g in gradients)
 
 
+@cells
+def test_a_seed_decides_everything_that_is_random(cell, options: dict) -> None:
+    made = [cell(W, seed=7, recurrent_dropout=0.5, **options) for _ in range(2)]
+    for layer in made:
+        layer.build((None, None, D))
+    for one, other in zip(*(layer.variables for layer in made), strict=True):
+        np.testing.assert_array_equal(one, other, err_msg=one.path)
+
+
 def test_relu_starts_from_the_identity() -> None:
     layer = SimpleRNN(W, activation="relu")
     layer.build((None, None, D))
