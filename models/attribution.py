@@ -24,7 +24,8 @@ def gradient_times_input(
         embedded, logits = parts(tensors, training=False)
         largest = tf.reduce_max(logits, -1)
     gradient = tape.gradient(largest, embedded)
-    return logits, tf.reduce_sum(tf.cast(gradient * embedded, tf.float32), -1)
+    spoke = tf.reduce_sum(tf.cast(gradient * embedded, tf.float32), -1)
+    return logits, tf.transpose(spoke)
 
 
 def relative(weights: tf.Tensor) -> tf.Tensor:

@@ -14,6 +14,7 @@ import tensorflow as tf
 from models.attention import Memory
 from models.embedding import build_embedding
 from models.heads import Pooling
+from models.layers import swap
 from models.recurrent import Encoder
 from models.seeds import stream
 from models.settings import DecoderSettings, EmbeddingSettings, RecurrentSettings, VisionSettings
@@ -102,7 +103,7 @@ class Captioner(keras.Model):
         if self.reader is not None:
             values, _ = self.reader(values, training=training)
         mask = tf.ones(tf.shape(values)[:2], tf.bool)
-        pooled = self.pool(values, mask)
+        pooled = self.pool(swap(values), tf.transpose(mask))
         state = [[pooled] * self.parts] * self.depth
         return self.decoder.remember(values, mask), self.decoder.start(state)
 

@@ -14,11 +14,15 @@ from models.settings import EmbeddingSettings, RecurrentSettings
 
 
 @keras.saving.register_keras_serializable(package="recurrent")
-class LengthMask(keras.layers.Layer):
-    """Which positions are real: tokens (B, T), lengths (B,) int32 -> (B, T) bool."""
+class Steps(keras.layers.Layer):
+    """tokens (B, T), lengths (B,) int32 -> ids (T, B), and which of them are real, (T, B) bool.
 
-    def call(self, tokens: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
-        return tf.sequence_mask(lengths, tf.shape(tokens)[1])
+    Loops go from step to step: turning ids round costs less than turning their vectors.
+    """
+
+    def call(self, tokens: tf.Tensor, lengths: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        steps = tf.range(tf.shape(tokens)[1])
+        return tf.transpose(tokens), steps[:, tf.newaxis] < lengths
 
 
 def build_classifier(
@@ -41,7 +45,7 @@ def build_classifier(
     # == Inputs
     tokens = keras.Input((None,), dtype="int32", name="tokens")
     length = keras.Input((), dtype="int32", name="tokens_length")
-    mask = LengthMask(name="mask")(tokens, length)
+    ids, mask = Steps(name="steps")(tokens, length)
 
     # == Body
     embed = build_embedding(
@@ -51,7 +55,7 @@ def build_classifier(
     pool = Pooling(
         pooling, bidirectional=recurrent.bidirectional, seed=stream(seed, "pool"), name="pool"
     )
-    y, _ = encoder(embed(tokens, mask), mask=mask)
+    y, _ = encoder(embed(ids, mask), mask=mask, time_major=True)
     x = pool(y, mask)
 
     # == Head

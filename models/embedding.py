@@ -83,7 +83,10 @@ class Embedding(keras.layers.Layer):
         """Masks are explicit: none travels with a tensor."""
 
     def call(self, ids: tf.Tensor, mask: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        """Vectors of ids (B, T) int32, mask (B, T) bool -> (B, T, D), 0 where mask is False."""
+        """Vectors of ids (B, T) int32, mask (B, T) bool -> (B, T, D), 0 where mask is False.
+
+        Time-major, (T, B) -> (T, B, D), is as well.
+        """
         vectors = tf.cast(self._look_up(ids), self.compute_dtype)
         keep = tf.cast(mask, vectors.dtype)
         if training and self.settings.word_dropout:

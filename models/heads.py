@@ -1,15 +1,17 @@
 """From a sequence of vectors to one: pooling, and the dense layer on top.
 
 Masked positions never contribute. Sequences are padded at the end and have at least one real
-position.
+position. They are time-major, as the encoders' loops are: what is pooled needn't be turned round.
 """
 
+from collections.abc import Callable
 from typing import Any, get_args
 
 import keras
 import tensorflow as tf
 
 from models import settings
+from models.padding import at
 from models.seeds import stream
 
 POOLINGS = get_args(settings.Pooling)
@@ -20,29 +22,48 @@ Pooled = tuple[tf.Tensor, ...]
 _register = keras.saving.register_keras_serializable(package="recurrent")
 
 
-def last_state(y: tf.Tensor, mask: tf.Tensor, bidirectional: bool) -> tf.Tensor:
+def last_state(y: tf.Tensor, keep: tf.Tensor, bidirectional: bool) -> tf.Tensor:
     """Where each direction has read everything: forward last, backward first.
 
-    y (B, T, N), mask (B, T) bool -> (B, N).
+    y (T, B, N), keep (T, B, 1) bool -> (B, N).
     """
-    last = tf.reduce_sum(tf.cast(mask, tf.int32), axis=1) - 1
-    forward = tf.gather(y, tf.maximum(last, 0), axis=1, batch_dims=1)
+    last = tf.reduce_sum(tf.cast(keep[..., 0], tf.int32), axis=0) - 1
+    forward = at(y, tf.maximum(last, 0))
     if not bidirectional:
         return forward
     half = y.shape[-1] // 2
-    return tf.concat([forward[:, :half], y[:, 0, half:]], axis=-1)
+    return tf.concat([forward[:, :half], y[0, :, half:]], axis=-1)
 
 
-def masked_mean(y: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-    """Mean over real positions of y (B, T, N), mask (B, T) bool -> (B, N)."""
-    weights = tf.cast(mask, y.dtype)[..., tf.newaxis]
-    total = tf.reduce_sum(y * weights, axis=1)
-    return total / tf.maximum(tf.reduce_sum(weights, axis=1), 1)
+def mean_and_max(y: tf.Tensor, keep: tf.Tensor, how: str) -> tf.Tensor:
+    """Mean and maximum over real positions: y (T, B, N), keep (T, B, 1) bool -> (B, N or 2N).
 
+    how: mean, max or mean_max. The gradient by hand takes half the passes over y that automatic
+    differentiation does; equal maxima share theirs.
+    """
+    means, tops = how != "max", how != "mean"
 
-def masked_max(y: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-    """Maximum over real positions of y (B, T, N), mask (B, T) bool -> (B, N)."""
-    return tf.reduce_max(tf.where(mask[..., tf.newaxis], y, y.dtype.min), axis=1)
+    def run(y: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+        pooled = []
+        weights = tf.cast(keep, y.dtype)
+        count = tf.maximum(tf.reduce_sum(weights, axis=0), 1)
+        if means:
+            pooled.append(tf.reduce_sum(y * weights, axis=0) / count)
+        if tops:
+            real = tf.where(keep, y, y.dtype.min)
+            pooled.append(tf.reduce_max(real, axis=0))
+
+        def gradient(d: tf.Tensor) -> tf.Tensor:
+            parts = tf.split(d, len(pooled), axis=-1)
+            given = parts[0] / count * weights if means else 0
+            if tops:
+                highest = tf.cast(tf.equal(real, pooled[-1]), y.dtype)
+                given += highest * (parts[-1] / tf.reduce_sum(highest, axis=0))
+            return given
+
+        return tf.concat(pooled, axis=-1), gradient
+
+    return tf.custom_gradient(run)(y)
 
 
 @_register
@@ -77,12 +98,12 @@ class AttentionPooling(keras.layers.Layer):
             tf.tanh(tf.matmul(y, self.matrix) + self.bias), tf.cast(self.query, y.dtype)
         )
 
-    def call(self, y: tf.Tensor, mask: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Pools y (B, T, N), mask (B, T) bool -> (B, N), weights (B, T) that sum to 1."""
-        scores = self.scores(y)[..., 0]
+    def call(self, y: tf.Tensor, keep: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Pools y (T, B, N), keep (T, B, 1) bool -> (B, N), weights (T, B, 1) that sum to 1."""
+        scores = self.scores(y)
         # A finite floor: a row with no real position gives equal weights, not NaN.
-        weights = tf.nn.softmax(tf.where(mask, scores, scores.dtype.min))
-        return tf.einsum("bt,btn->bn", weights, y), weights
+        weights = tf.nn.softmax(tf.where(keep, scores, scores.dtype.min), axis=0)
+        return tf.reduce_sum(weights * y, axis=0), weights
 
     def step(self, y: tf.Tensor, state: Pooled, first: tf.Tensor) -> tuple[tf.Tensor, Pooled]:
         """One position: see Pooling.step. first (B, 1) bool, whether it is the first.
@@ -126,17 +147,13 @@ class Pooling(keras.layers.Layer):
         """Masks are explicit: none travels with a tensor."""
 
     def call(self, y: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-        """Pools y (B, T, N), mask (B, T) bool -> (B, N), or (B, 2N) for mean_max."""
+        """Pools y (T, B, N), mask (T, B) bool -> (B, N), or (B, 2N) for mean_max."""
+        keep = mask[..., tf.newaxis]
         if self.how == "last":
-            return last_state(y, mask, self.bidirectional)
+            return last_state(y, keep, self.bidirectional)
         if self.attention is not None:
-            return self.attention(y, mask)[0]
-        pools = {
-            "mean": [masked_mean],
-            "max": [masked_max],
-            "mean_max": [masked_mean, masked_max],
-        }[self.how]
-        return tf.concat([pool(y, mask) for pool in pools], axis=-1)
+            return self.attention(y, keep)[0]
+        return mean_and_max(y, keep, self.how)
 
     def unread(self, batch: tf.Tensor | int, width: int) -> Pooled:
         """State before the first position, for y as wide as that: zeros, whatever is pooled."""

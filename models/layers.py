@@ -89,7 +89,8 @@ class Recurrent(keras.layers.Layer):
     ) -> tuple[tf.Tensor, State]:
         """From x (B, T, D), mask (B, T) bool or None: y (B, T, W), 0 on padding; final state."""
         x = swap(tf.convert_to_tensor(x))
-        y, state = self.scan(x, padding_of(x, mask), initial_state, training=training)
+        padding = padding_of(x, None if mask is None else tf.transpose(mask))
+        y, state = self.scan(x, padding, initial_state, training=training)
         return swap(y), state
 
     def scan(

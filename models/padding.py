@@ -18,13 +18,13 @@ class Padding(NamedTuple):
 
 
 def padding_of(x: tf.Tensor, mask: tf.Tensor | None) -> Padding:
-    """Padding of x (T, B, ·) from mask (B, T) bool, or None for no padding."""
+    """Padding of x (T, B, ·) from mask (T, B) bool, or None for no padding."""
     length, batch = tf.shape(x)[0], tf.shape(x)[1]
     if mask is None:
         keep, last = None, tf.fill([batch], length - 1)
     else:
-        keep = tf.transpose(mask)[..., tf.newaxis]
-        last = tf.maximum(tf.reduce_sum(tf.cast(mask, tf.int32), axis=1) - 1, 0)
+        keep = mask[..., tf.newaxis]
+        last = tf.maximum(tf.reduce_sum(tf.cast(mask, tf.int32), axis=0) - 1, 0)
     t = tf.range(length)[:, tf.newaxis]
     mirrored = tf.where(t <= last, last - t, t)
     return Padding(keep, last, tf.reshape(mirrored * batch + tf.range(batch), [-1]))

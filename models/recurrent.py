@@ -130,15 +130,25 @@ class Encoder(_Stack):
         """Masks are explicit: none travels with a tensor."""
 
     def call(
-        self, x: tf.Tensor, mask: tf.Tensor | None = None, training: bool | None = None
+        self,
+        x: tf.Tensor,
+        mask: tf.Tensor | None = None,
+        training: bool | None = None,
+        *,
+        time_major: bool = False,
     ) -> tuple[tf.Tensor, States]:
         """From x (B, T, D), mask (B, T) bool or None for no padding: y (B, T, N), state.
 
         N is output_width: W, or 2W in both directions. y is 0 on padding. state is, for each
         layer, (h,) or for lstm (h, c), each (B, N): the forward direction after the last real
         position, and beside it the backward one after the first.
+
+        time_major: x (T, B, D), mask (T, B) and y (T, B, N), which saves turning them round.
         """
-        x = swap(x)
+        if not time_major:
+            turned = None if mask is None else tf.transpose(mask)
+            y, read = self.call(swap(x), turned, training, time_major=True)
+            return swap(y), read
         padding, states = padding_of(x, mask), []
 
         def apply(layers: list[Recurrent], x: tf.Tensor) -> tuple[tf.Tensor, State]:
@@ -151,7 +161,7 @@ class Encoder(_Stack):
         for index in range(len(self.layers)):
             x, state = self._through(index, x, apply, training)
             states.append(state)
-        return swap(x), tuple(states)
+        return x, tuple(states)
 
 
 @_register

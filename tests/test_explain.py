@@ -52,13 +52,13 @@ def test_weights_are_gradient_times_input(cell: str, bidirectional: bool, traina
     logits, weights = tf.function(gradient_times_input)(model, INPUTS)
     np.testing.assert_allclose(logits, model(INPUTS, training=False), atol=1e-6)
     best = np.argmax(logits, -1)
-    embedded = keras.Model(model.input, embedding.output)(INPUTS).numpy()
+    embedded = keras.Model(model.input, embedding.output)(INPUTS).numpy().swapaxes(0, 1)
     step, (batch, time) = 1e-2, INPUTS["tokens"].shape
 
     def scaled(factor: float) -> np.ndarray:
         """The logits (time, batch) if the vector at one of the times is scaled."""
         factors = 1 + (factor - 1) * np.eye(time, dtype=np.float32)
-        many = (factors[:, None, :, None] * embedded).reshape(time * batch, time, -1)
+        many = (factors[:, None, :, None] * embedded).reshape(time * batch, time, -1).swapaxes(0, 1)
         given = [np.tile(x, [time, *[1] * (x.ndim - 1)]) for x in INPUTS.values()]
         found = rest([many, *given], training=False).numpy().reshape(time, batch, -1)
         return found[:, np.arange(batch), best]
