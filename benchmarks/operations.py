@@ -31,7 +31,7 @@ TASKS = ("translation", "captioning")
 
 OUTSIDE = {
     "convolutions": ("Conv2D", "DepthwiseConv2d"),
-    "products outside": ("MatMul", "BatchMatMul", "_FusedMatMul"),
+    "products outside": ("MatMul", "BatchMatMul"),
     "optimizer, averages": ("ResourceApply", "Assign"),
     "embedding": ("ResourceGather", "UnsortedSegmentSum", "ResourceScatter"),
 }
@@ -132,8 +132,10 @@ def part_of(event: str) -> tuple[str, str] | None:
     name, _, kind = event.rpartition(":")
     if not name or "::" in event or not kind.lstrip("_").isalnum():
         return None
+    for rewritten in ("_", "Mkl", "Native", "Fused"):  # by TensorFlow, for the processor
+        kind = kind.removeprefix(rewritten)
     if "while" in name:
-        product = kind.endswith("MatMul") or kind.startswith("BatchMatMul")
+        product = kind.startswith(OUTSIDE["products outside"])
         return ("products in loops" if product else "the rest of loops"), kind
     for part, kinds in OUTSIDE.items():
         if kind.startswith(kinds):

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measuring import Call, in_turns, machine, table
+from measuring import Call, configured, in_turns, machine, table
 from ten_million_rows import command, watch, write_rows
 from texts import Texts
 
@@ -121,8 +121,6 @@ def repeated(call: Call, times: int) -> Call:
 
 def update(texts: Texts, overrides: Sequence[str], at: Mapping[str, int]) -> Call:
     """An update on one batch, after a first one."""
-    from measuring import configured
-
     config = configured([
         *texts.overrides, *overrides, f"model.width={at['width']}",
         f"model.layers={at['layers']}",

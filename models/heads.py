@@ -11,7 +11,7 @@ import keras
 import tensorflow as tf
 
 from models import settings
-from models.padding import at
+from models.padding import at, last_of
 from models.seeds import stream
 
 POOLINGS = get_args(settings.Pooling)
@@ -22,13 +22,12 @@ Pooled = tuple[tf.Tensor, ...]
 _register = keras.saving.register_keras_serializable(package="recurrent")
 
 
-def last_state(y: tf.Tensor, keep: tf.Tensor, bidirectional: bool) -> tf.Tensor:
+def last_state(y: tf.Tensor, mask: tf.Tensor, bidirectional: bool) -> tf.Tensor:
     """Where each direction has read everything: forward last, backward first.
 
-    y (T, B, N), keep (T, B, 1) bool -> (B, N).
+    y (T, B, N), mask (T, B) bool -> (B, N).
     """
-    last = tf.reduce_sum(tf.cast(keep[..., 0], tf.int32), axis=0) - 1
-    forward = at(y, tf.maximum(last, 0))
+    forward = at(y, last_of(mask))
     if not bidirectional:
         return forward
     half = y.shape[-1] // 2
@@ -148,9 +147,9 @@ class Pooling(keras.layers.Layer):
 
     def call(self, y: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
         """Pools y (T, B, N), mask (T, B) bool -> (B, N), or (B, 2N) for mean_max."""
-        keep = mask[..., tf.newaxis]
         if self.how == "last":
-            return last_state(y, keep, self.bidirectional)
+            return last_state(y, mask, self.bidirectional)
+        keep = mask[..., tf.newaxis]
         if self.attention is not None:
             return self.attention(y, keep)[0]
         return mean_and_max(y, keep, self.how)

@@ -17,6 +17,11 @@ class Padding(NamedTuple):
     backward: tf.Tensor
 
 
+def last_of(mask: tf.Tensor) -> tf.Tensor:
+    """The last real position of each sequence: (B,) of mask (T, B) bool; 0 where there is none."""
+    return tf.maximum(tf.reduce_sum(tf.cast(mask, tf.int32), axis=0) - 1, 0)
+
+
 def padding_of(x: tf.Tensor, mask: tf.Tensor | None) -> Padding:
     """Padding of x (T, B, ·) from mask (T, B) bool, or None for no padding."""
     length, batch = tf.shape(x)[0], tf.shape(x)[1]
@@ -24,7 +29,7 @@ def padding_of(x: tf.Tensor, mask: tf.Tensor | None) -> Padding:
         keep, last = None, tf.fill([batch], length - 1)
     else:
         keep = mask[..., tf.newaxis]
-        last = tf.maximum(tf.reduce_sum(tf.cast(mask, tf.int32), axis=0) - 1, 0)
+        last = last_of(mask)
     t = tf.range(length)[:, tf.newaxis]
     mirrored = tf.where(t <= last, last - t, t)
     return Padding(keep, last, tf.reshape(mirrored * batch + tf.range(batch), [-1]))

@@ -90,10 +90,10 @@ def test_a_run_killed_at_random_moments_ends_with_the_weights_of_one_that_was_no
     whole.finish()
     seed = time.time_ns()
     moments = random.Random(seed)
-    hurt = Trained(tmp_path / "hurt", overrides)
+    hurt, most = Trained(tmp_path / "hurt", overrides), longest(whole.directory)
     kills = 0
     for _ in range(KILLS):
-        if not hurt.killed_after(moments.uniform(0, longest(whole.directory))):
+        if not hurt.killed_after(moments.uniform(0, most)):
             break
         kills += 1
     hurt.finish()

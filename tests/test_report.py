@@ -3,12 +3,13 @@
 import datetime
 import re
 from html.parser import HTMLParser
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
 from pipelines.contracts import Provenance
-from pipelines.plots import by_length, learning_curves, shortened, svg, text_columns
+from pipelines.plots import by_length, learning_curves, logarithmic, shortened, svg, text_columns
 from pipelines.report import report
 from pipelines.sections import Figure, Passage, Passages, Table
 
@@ -334,3 +335,18 @@ def test_shortened_counts_wide_characters_twice():
     assert shortened("日本語", 6) == "日本語"
     assert shortened("日本語です", 6) == "日本…"
     assert text_columns(shortened("a日本語です", 6)) <= 6
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [((1e-4, 1e-1), ["10⁻⁴", "10⁻³", "0.01", "0.1"]), ((1, 1000), ["10", "100"])],
+)
+@pytest.mark.parametrize("name", ["x", "y"])
+def test_logarithmic_axes_have_plain_numbers(name: str, values: tuple, shown: list[str]) -> None:
+    def draw(axes: Any) -> None:
+        axes.plot(values, values)
+        logarithmic(axes, name)
+
+    drawn = svg(Figure("Growth", draw), "x")
+    assert "mathdefault" not in drawn
+    assert all(f">{text}</text>" in drawn for text in shown)
