@@ -1,5 +1,6 @@
 """Token vectors: learned, or given and kept, with dropout of words and of features."""
 
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, Self
 
@@ -36,6 +37,10 @@ class Embedding(keras.layers.Layer):
 
     Given vectors decide the width: D is theirs, not settings.width. build_embedding puts them
     in; a model read from a file gets them, with their width, from that file.
+
+    before_look_up  is told which rows of `matrix` are about to be looked up, each once or more:
+                    who updates rows only when they are needed sets it.
+    read_whole      all of `matrix` is read, too, so that no row can wait until it is looked up.
     """
 
     def __init__(
@@ -55,6 +60,8 @@ class Embedding(keras.layers.Layer):
         self.width = width or settings.width
         self.noise = keras.random.SeedGenerator(stream(seed, "word_dropout"))
         self.drop = keras.layers.Dropout(settings.dropout, seed=stream(seed, "dropout"))
+        self.before_look_up: Callable[[tf.Tensor], None] | None = None
+        self.read_whole = False
 
     def build(self, input_shape: Any) -> None:
         del input_shape
@@ -97,11 +104,17 @@ class Embedding(keras.layers.Layer):
 
     def _look_up(self, ids: tf.Tensor) -> tf.Tensor:
         if not self.frozen_rows:
-            return tf.gather(tf.convert_to_tensor(self.matrix), ids)
+            return self._learned(ids)
         rows = tf.gather(tf.convert_to_tensor(self.rows), ids)
-        learned = tf.gather(tf.convert_to_tensor(self.matrix), tf.maximum(rows, 0))
+        learned = self._learned(tf.maximum(rows, 0))
         frozen = tf.gather(tf.convert_to_tensor(self.frozen), tf.maximum(-1 - rows, 0))
         return tf.where((rows >= 0)[..., tf.newaxis], learned, frozen)
+
+    def _learned(self, rows: tf.Tensor) -> tf.Tensor:
+        if self.before_look_up is not None:
+            self.before_look_up(rows)
+        # Of the variable, not of its value: that may have to be copied whole to be read.
+        return tf.gather(self.matrix.value, rows)
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -69,6 +69,7 @@ class TokenDecoder(keras.layers.Layer):
         self.width = settings.width or memory_width
         self.embedding = embedding
         tied = embedding.width if settings.tied else None
+        embedding.read_whole |= settings.tied
         if tied and settings.readout not in (None, tied):
             raise ValueError(
                 f"a tied output layer reads vectors as wide as the embedding, {tied}; got "

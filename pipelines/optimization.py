@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -10,9 +12,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from pipelines.averages import Averages, Gradient, by_rows, is_table, scaled
 from pipelines.contracts import Batch, Codec, Task
 from pipelines.graphs import batch_signature
+from pipelines.row_adam import Gradient, RowAdam, looked_up, merged, native, scaled
 from pipelines.settings import TrainSettings
 from pipelines.workers import ALONE, Workers
 
@@ -46,9 +48,9 @@ class _FusedAdam:
         index = self._get_variable_index(variable)
         powers = self._powers()
         tf.raw_ops.ResourceApplyAdam(
-            var=_native(variable).handle,
-            m=_native(self._momentums[index]).handle,
-            v=_native(self._velocities[index]).handle,
+            var=native(variable).handle,
+            m=native(self._momentums[index]).handle,
+            v=native(self._velocities[index]).handle,
             beta1_power=powers[0],
             beta2_power=powers[1],
             lr=tf.cast(learning_rate, tf.float32),
@@ -57,6 +59,11 @@ class _FusedAdam:
             epsilon=self.epsilon,
             grad=gradient,
         )
+
+    def corrected(self: Any, learning_rate: Any) -> tf.Tensor:
+        """The rate of the next update, with the correction of Adam's bias."""
+        first, second = self._powers()
+        return tf.cast(learning_rate, tf.float32) * tf.sqrt(1 - second) / (1 - first)
 
     def _powers(self: Any) -> tuple[tf.Tensor, tf.Tensor]:
         step = tf.cast(self.iterations + 1, tf.float32)
@@ -71,31 +78,6 @@ class AdamW(_FusedAdam, keras.optimizers.AdamW):
     """As Keras' own: decay is decoupled (Loshchilov & Hutter 2019)."""
 
 
-class LazyAdam(Adam):
-    """Adam, except that a table's rows without gradient stay, and so do their moments.
-
-    As PyTorch's SparseAdam: an update of an embedding costs what the batch's words cost, not what
-    the vocabulary costs; rare words move less, since no momentum carries them on.
-    """
-
-    def update_step(self: Any, gradient: Gradient, variable: Any, learning_rate: Any) -> None:
-        if not isinstance(gradient, tf.IndexedSlices):
-            super().update_step(gradient, variable, learning_rate)
-            return
-        index = self._get_variable_index(variable)
-        m, v = _native(self._momentums[index]), _native(self._velocities[index])
-        rows, g = gradient.indices, gradient.values
-        means, squares = tf.gather(m, rows), tf.gather(v, rows)
-        means += (g - means) * (1 - self.beta_1)
-        squares += (g * g - squares) * (1 - self.beta_2)
-        first, second = self._powers()
-        rate = tf.cast(learning_rate, tf.float32) * tf.sqrt(1 - second) / (1 - first)
-        change = rate * means / (tf.sqrt(squares) + self.epsilon)
-        m.scatter_update(tf.IndexedSlices(means, rows))
-        v.scatter_update(tf.IndexedSlices(squares, rows))
-        _native(variable).scatter_sub(tf.IndexedSlices(change, rows))
-
-
 def make_optimizer(settings: TrainSettings, variables: Sequence[Any]) -> keras.optimizers.Optimizer:
     """For the variables; biases and embeddings do not decay.
 
@@ -105,8 +87,6 @@ def make_optimizer(settings: TrainSettings, variables: Sequence[Any]) -> keras.o
     match settings.optimizer:
         case "adam":
             return Adam(rate)
-        case "lazy_adam":
-            return LazyAdam(rate)
         case "adamw":
             optimizer = AdamW(rate, weight_decay=settings.weight_decay)
             lasting = [v for v in variables if "bias" in v.path or "embedding" in v.path]
@@ -140,12 +120,22 @@ class Learner:
         self.task, self.model, self.settings, self.total = task, model, settings, total_steps
         self.spec = codec.spec
         self.variables = model.trainable_variables
-        self.optimizer = make_optimizer(settings, self.variables)
-        self.optimizer.build(self.variables)
-        lazy = settings.optimizer == "lazy_adam"
-        self._tables = [lazy and is_table(v) for v in self.variables]
-        natives = [_native(v) for v in self.variables]
-        self.averages = Averages(natives, self._tables) if settings.average else None
+        # Gradients that are summed, over batches or workers, have all rows.
+        adam = settings.optimizer in ("adam", "adamw")
+        by_rows = adam and settings.accumulate == 1 and workers.number == 1
+        tables = {id(table.matrix): table for table in looked_up(model)} if by_rows else {}
+        self._waits = [id(variable) in tables for variable in self.variables]
+        self._whole = [v for v in self.variables if id(v) not in tables]
+        self.optimizer = make_optimizer(settings, self._whole)
+        self.optimizer.build(self._whole)
+        averaged = settings.average is not None
+        ordered = [tables[id(v)] for v in self.variables if id(v) in tables]
+        self.rows = RowAdam(ordered, self.optimizer, averaged=averaged) if ordered else None
+        self.averages = (
+            [tf.Variable(native(variable), trainable=False) for variable in self._whole]
+            if averaged
+            else []
+        )
         self.loss_sum = tf.Variable(0.0, dtype=tf.float64, trainable=False)
         self.weight_sum = tf.Variable(0.0, dtype=tf.float64, trainable=False)
         self.norm = tf.Variable(0.0, trainable=False)
@@ -172,7 +162,8 @@ class Learner:
         return {
             "model": self.model.variables,
             "optimizer": self.optimizer.variables,
-            "average": self.averages.state() if self.averages else [],
+            "average": self.averages,
+            "rows": self.rows.state() if self.rows else [],
             "sums": [self.loss_sum, self.weight_sum, self.norm],
         }
 
@@ -196,7 +187,20 @@ class Learner:
             for batch in batches:
                 self._function("accumulate", self._accumulate, batch)(batch, decay, at)
             self._apply_accumulated(decay)
+        if self.rows:
+            self.rows.settle(window=True)
         return rate
+
+    def settle(self) -> None:
+        """Makes the model's weights those of the last update, which rows may wait for."""
+        if self.rows:
+            self.rows.settle()
+
+    def averaged(self) -> list[tf.Tensor]:
+        """The moving average of each of the variables, which must be settled."""
+        whole = iter(self.averages)
+        by_rows = iter(self.rows.averages() if self.rows else [])
+        return [next(by_rows if waits else whole) for waits in self._waits]
 
     def mean_loss(self) -> float:
         """Mean training loss in nats a counted target since the last call of `reset`."""
@@ -219,7 +223,8 @@ class Learner:
 
     def _gradients(self, batch: Batch, step: tf.Tensor) -> tuple[list[Gradient], tf.Tensor]:
         """Gradients of the summed loss, and the sum of weights."""
-        with tf.GradientTape() as tape:
+        settling = self.rows.settling() if self.rows else contextlib.nullcontext()
+        with settling, tf.GradientTape() as tape:
             outputs = self.task.outputs(self.model, batch.inputs, step)
             losses = self.task.losses(outputs, batch.targets)
             total = tf.reduce_sum(losses * batch.weights)
@@ -227,7 +232,7 @@ class Learner:
             weight = tf.reduce_sum(batch.weights)
             objective = total + regular * weight
         self._count(total, weight, tf.shape(tf.nest.flatten(batch.inputs)[0])[0])
-        gradients = tape.gradient(objective, [_native(v) for v in self.variables])
+        gradients = tape.gradient(objective, [native(v) for v in self.variables])
         return gradients, weight
 
     def _count(self, total: tf.Tensor, weight: tf.Tensor, rows: tf.Tensor) -> None:
@@ -247,7 +252,7 @@ class Learner:
         gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
         rows = tf.convert_to_tensor(self._own[2])
         moves = [
-            rows * (_native(now) - before)
+            rows * (native(now) - before)
             for now, before in zip(self._moving, self._moved_from, strict=True)
         ]
         own = [tf.convert_to_tensor(one) for one in self._own]
@@ -259,7 +264,7 @@ class Learner:
         moved = zip(self._moving, self._moved_from, found[count:-3], strict=True)
         for variable, before, move in moved:
             before.assign_add(move / tf.maximum(rows, 1.0))
-            _native(variable).assign(before)
+            native(variable).assign(before)
         for one in self._own:
             one.assign(0.0)
         return found[:count], weight
@@ -283,29 +288,28 @@ class Learner:
 
     def _apply(self, gradients: list[Gradient], weight: Any, decay: tf.Tensor) -> None:
         gradients, weight = self._of_all(gradients, weight)
-        # Slices of the same row must be summed before a norm is taken; of few rows, for less.
-        gradients = [
-            by_rows(gradient)
-            if table or (isinstance(gradient, tf.IndexedSlices) and is_table(variable))
-            else tf.convert_to_tensor(gradient)
-            for gradient, variable, table in zip(
-                gradients, self.variables, self._tables, strict=True
-            )
-        ]
+        # Of a matrix of which few rows were looked up, only those, until something needs all.
+        gradients = [merged(gradient) for gradient in gradients]
         scale = 1.0 / tf.maximum(tf.convert_to_tensor(weight), 1e-9)
         norm = tf.linalg.global_norm(gradients) * scale
         self.norm.assign(norm)
         if self.settings.clip_norm is not None:
             scale *= tf.minimum(1.0, self.settings.clip_norm / tf.maximum(norm, 1e-12))
         gradients = [scaled(gradient, scale) for gradient in gradients]
-        gradients = [
-            gradient if table else tf.convert_to_tensor(gradient)
-            for gradient, table in zip(gradients, self._tables, strict=True)
+        if self.rows:
+            rate = self.optimizer.corrected(self.optimizer.learning_rate)
+            self.rows.update(list(itertools.compress(gradients, self._waits)), rate, decay)
+        whole = [
+            tf.convert_to_tensor(gradient)
+            for gradient, waits in zip(gradients, self._waits, strict=True)
+            if not waits
         ]
-        before = self.averages.rows_before(gradients) if self.averages else []
-        self.optimizer.apply(gradients, self.variables)
-        if self.averages:
-            self.averages.update(gradients, before, decay)
+        self.optimizer.apply(whole, self._whole)
+        for average, variable in zip(self.averages, self._whole, strict=False):
+            # One pass less than assign_sub((1 - d) * ...).
+            tf.raw_ops.ResourceApplyGradientDescent(
+                var=average.handle, alpha=1 - decay, delta=average - native(variable)
+            )
 
 
 class Averaged:
@@ -315,13 +319,14 @@ class Averaged:
         self.learner = learner
 
     def __enter__(self) -> None:
+        self.learner.settle()
         self.kept: list[np.ndarray] = []
-        if self.learner.averages:
+        if self.learner.settings.average:
             self.kept = [np.asarray(v) for v in self.learner.variables]
-            _assign(self.learner.variables, self.learner.averages.now())
+            _assign(self.learner.variables, self.learner.averaged())
 
     def __exit__(self, *error: object) -> None:
-        if self.learner.averages:
+        if self.kept:
             _assign(self.learner.variables, self.kept)
 
 
@@ -333,8 +338,3 @@ def _assign(variables: Iterable[Any], values: Iterable[Any]) -> None:
 def _moves(variable: Any) -> bool:
     """Whether it is a number that training changes, and no gradient."""
     return not variable.trainable and tf.as_dtype(variable.dtype).is_floating
-
-
-def _native(variable: Any) -> tf.Variable:
-    """The TensorFlow variable that a Keras variable may be around."""
-    return variable if isinstance(variable, tf.Variable) else variable.value

@@ -12,8 +12,11 @@ import tensorflow as tf
 import yaml
 from conftest import ROOT
 
+from models.embedding import build_embedding
+from models.settings import EmbeddingSettings
+from pipelines import row_adam
 from pipelines.contracts import Batch, Codec, Field, Spec
-from pipelines.optimization import Averaged, Learner, learning_rate, make_optimizer
+from pipelines.optimization import Adam, Averaged, Learner, learning_rate, make_optimizer
 from pipelines.settings import TrainSettings
 
 PLAIN = replace(
@@ -25,6 +28,11 @@ PLAIN = replace(
     final_rate=0.1,
     clip_norm=None,
     average=None,
+)
+
+
+EMBEDDING = EmbeddingSettings(
+    width=3, scale=0.5, vectors=None, trainable=True, word_dropout=0.0, dropout=0.0
 )
 
 
@@ -144,48 +152,41 @@ def test_averages_follow_the_weights_and_stand_in_for_them() -> None:
     made.update([batch([1], [0], [1])], 1)  # w: 0.9 -> 0.81, decay min(0.5, 2/11)
     first = 0.1 * 1 + 0.9 * 0.9
     expected = 2 / 11 * first + 9 / 11 * 0.81
-    assert float(made.averages.now()[0].numpy().item()) == pytest.approx(expected)
+    assert float(made.averaged()[0].numpy().item()) == pytest.approx(expected)
     with Averaged(made):
         assert weight(made) == pytest.approx(expected)
     assert weight(made) == pytest.approx(0.81)
 
 
-class Lookups:
-    """Half the squared distance between a row's number and a target: its gradient is the rest."""
-
-    def outputs(self, model: keras.Model, inputs: Any, step: tf.Tensor) -> tf.Tensor:
-        return model(inputs, training=True)
-
-    losses = Squares.losses
-
-
 class Ids(Codec):
-    """Examples that are a row's number each."""
+    """Examples that are two rows' numbers each."""
 
     @property
     def spec(self) -> Spec:
-        return Spec(fields={"x": Field((), "int32")}, sizes={})
+        return Spec(fields={"x": Field((2,), "int32")}, sizes={})
 
 
-class Table(keras.layers.Layer):
-    """Rows of one number: 1, 2, 3, 4."""
-
-    def build(self, _: Any) -> None:
-        self.matrix = self.add_weight((4, 1), "zeros", name="matrix")
-        self.matrix.assign([[1.0], [2.0], [3.0], [4.0]])
-
-    def call(self, ids: tf.Tensor) -> tf.Tensor:
-        return tf.gather(tf.convert_to_tensor(self.matrix), ids)
+ROWS, WIDTH = 7, 3
 
 
-def table(**changes: Any) -> Learner:
-    inputs = keras.Input((), dtype="int32", name="x")
-    model = keras.Model({"x": inputs}, Table(name="embedding")(inputs))
-    settings = replace(PLAIN, **{"optimizer": "lazy_adam", "learning_rate": 0.1, **changes})
-    return Learner(Lookups(), model, Ids({}), settings, 10)  # type: ignore[arg-type]
+def table(*, rows_pay: bool, total: int = 10, **changes: Any) -> Learner:
+    """Of a model that sums two rows of an embedding, and their numbers, by a kernel."""
+    inputs = keras.Input((2,), dtype="int32", name="x")
+    embedding = build_embedding(EMBEDDING, ROWS, seed=1)
+    vectors = embedding(inputs, tf.ones([1, 2], tf.bool))
+    start = keras.initializers.RandomNormal(seed=2)
+    dense = keras.layers.Dense(1, kernel_initializer=start, name="dense")
+    outputs = dense(keras.layers.Flatten()(vectors))
+    model = keras.Model({"x": inputs}, outputs)
+    settings = replace(PLAIN, **{"optimizer": "adam", "learning_rate": 0.05, **changes})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(row_adam, "ROWS_PAY", 1 if rows_pay else ROWS * WIDTH + 1)
+        made = Learner(Squares(), model, Ids({}), settings, total)  # type: ignore[arg-type]
+    assert (made.rows is not None) == rows_pay
+    return made
 
 
-def asked(ids: list[int], target: list[float]) -> Batch:
+def asked(ids: list[tuple[int, int]], target: list[float]) -> Batch:
     return Batch(
         {"x": np.asarray(ids, np.int32)},
         np.asarray(target, np.float32),
@@ -193,35 +194,122 @@ def asked(ids: list[int], target: list[float]) -> Batch:
     )
 
 
-def test_lazily_rows_that_a_batch_does_not_ask_for_stay_with_their_moments() -> None:
-    made = table()
-    made.update([asked([0, 2, 2], [0, 0, 0])], 0)
-    first = np.asarray(made.variables[0])[:, 0]
+def drawn(updates: int, seed: int = 0) -> list[Batch]:
+    """The higher a row's number, the rarer it is asked for."""
+    random = np.random.default_rng(seed)
+    chances = 0.35 ** np.arange(ROWS)
+    return [
+        asked(random.choice(ROWS, (3, 2), p=chances / chances.sum()), random.normal(size=3))
+        for _ in range(updates)
+    ]
+
+
+def settled(made: Learner) -> list[np.ndarray]:
+    made.settle()
+    averages = made.averaged() if made.settings.average else []
+    return [np.asarray(value) for value in [*made.variables, *averages]]
+
+
+def test_rows_that_wait_for_their_updates_end_where_adam_moves_them_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(row_adam, "WINDOW", 16)
+    monkeypatch.setattr(row_adam, "CHUNK", 3)
+    random = np.random.default_rng(5)
+    embedding = build_embedding(EMBEDDING, ROWS, seed=1)
+    ours = row_adam.RowAdam([embedding], Adam(0.1), averaged=True)
+    w = np.asarray(embedding.matrix, np.float64)
+    m, v, average = np.zeros_like(w), np.zeros_like(w), w.copy()
+    for t in range(1, 61):
+        ids = np.flatnonzero(random.random(ROWS) < 0.4 ** np.arange(ROWS))
+        gradient = random.normal(size=(ROWS, WIDTH)) * 10.0 ** random.integers(-3, 3)
+        gradient[np.setdiff1d(np.arange(ROWS), ids)] = 0
+        decay = min(0.95, t / (9 + t))
+        rate = 0.1 * np.cos(t / 50) * np.sqrt(1 - 0.999**t) / (1 - 0.9**t)
+        # Kingma & Ba 2015, the end of section 2.
+        m, v = 0.9 * m + 0.1 * gradient, 0.999 * v + 0.001 * gradient**2
+        w = w - rate * m / (np.sqrt(v) + 1e-7)
+        average = decay * average + (1 - decay) * w
+        with ours.settling():
+            np.testing.assert_array_equal(
+                embedding(ids, ids >= 0), np.asarray(embedding.matrix)[ids]
+            )
+        slices = tf.IndexedSlices(gradient[ids].astype(np.float32), tf.constant(ids, tf.int32))
+        ours.update([slices], tf.constant(rate, tf.float32), tf.constant(decay, tf.float32))
+        ours.settle(window=True)
+        if t in (1, 2, 29, 60):
+            ours.settle()
+            np.testing.assert_allclose(embedding.matrix, w, rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(ours.averages()[0], average, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"average": 0.9, "schedule": "cosine", "warmup": 0.1, "clip_norm": 0.3},
+        {"average": None, "optimizer": "adamw", "weight_decay": 0.1},
+    ],
+)
+def test_training_by_rows_is_training_of_the_whole(changes: dict[str, Any]) -> None:
+    waiting, whole = (table(rows_pay=pay, total=20, **changes) for pay in (True, False))
+    for step, batch in enumerate(drawn(20)):
+        assert waiting.update([batch], step) == whole.update([batch], step)
+        assert waiting.norm.numpy() == pytest.approx(whole.norm.numpy(), rel=1e-3)
+    assert waiting.mean_loss() == pytest.approx(whole.mean_loss(), rel=1e-4)
+    for one, other in zip(settled(waiting), settled(whole), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
+
+
+def test_a_row_goes_on_by_its_momentum_while_nothing_asks_for_it() -> None:
+    made = table(rows_pay=True, clip_norm=None)
+    before = np.asarray(made.variables[0])[5]
+    made.update([asked([(5, 5)], [9.0])], 0)
+    first = np.asarray(made.variables[0])[5] - before
     # Adam's first step is the learning rate, whatever the gradient.
-    np.testing.assert_allclose(first, [0.9, 2, 2.9, 4], rtol=1e-5)
-    # Gradients are 1, 3 and 3, each by three examples: the same row's are summed.
-    assert made.norm.numpy() == pytest.approx(np.hypot(1, 6) / 3)
-    made.update([asked([3], [0])], 1)
-    np.testing.assert_array_equal(np.asarray(made.variables[0])[:3, 0], first[:3])
+    np.testing.assert_allclose(np.abs(first), 0.05, rtol=1e-3)
+    made.update([asked([(1, 2)], [9.0])], 1)
+    np.testing.assert_array_equal(np.asarray(made.variables[0])[5], before + first)  # it waits
+    made.settle()
+    # m / sqrt(v), both with their bias: 0.9 * 0.1 / 0.19 by sqrt(0.999 * 0.001 / 0.001999).
+    second = 0.9 * 0.1 / 0.19 / np.sqrt(0.999 * 0.001 / 0.001999)
+    moved = np.asarray(made.variables[0])[5] - before
+    np.testing.assert_allclose(moved, first * (1 + second), rtol=1e-3)
 
 
-@pytest.mark.parametrize("optimizer", ["lazy_adam", "adam", "adamw", "sgd", "rmsprop"])
+def test_settling_changes_nothing_of_what_comes_after() -> None:
+    often, seldom = (table(rows_pay=True, average=0.8, total=20) for _ in range(2))
+    for step, batch in enumerate(drawn(20, seed=3)):
+        often.update([batch], step)
+        seldom.update([batch], step)
+        often.settle()
+    for one, other in zip(settled(often), settled(seldom), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=5e-5)
+
+
+def test_what_rows_wait_for_is_in_a_checkpoint() -> None:
+    batches = drawn(9, seed=4)
+    straight = table(rows_pay=True, average=0.8)
+    for step, batch in enumerate(batches):
+        straight.update([batch], step)
+    broken_off, resumed = (table(rows_pay=True, average=0.8) for _ in range(2))
+    for step, batch in enumerate(batches[:5]):
+        broken_off.update([batch], step)
+    kept = broken_off.state_variables()
+    for name, variables in resumed.state_variables().items():
+        for variable, value in zip(variables, kept[name], strict=True):
+            variable.assign(value)
+    for step, batch in enumerate(batches[5:], start=5):
+        resumed.update([batch], step)
+    for one, other in zip(settled(straight), settled(resumed), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd", "rmsprop"])
 def test_rows_asked_for_in_accumulated_batches_are_those_of_one_batch(optimizer: str) -> None:
-    whole, parts = table(optimizer=optimizer), table(optimizer=optimizer, accumulate=2)
-    for step, (ids, other) in enumerate([(0, 1), (2, 2), (1, 3)]):
+    whole = table(rows_pay=False, optimizer=optimizer)
+    parts = table(rows_pay=False, optimizer=optimizer, accumulate=2)
+    for step, (ids, other) in enumerate([((0, 1), (1, 1)), ((2, 2), (0, 4)), ((1, 3), (2, 5))]):
         whole.update([asked([ids, other], [0, 0])], step)
         parts.update([asked([ids], [0]), asked([other], [0])], step)
     for one, two in zip(whole.variables, parts.variables, strict=True):
         np.testing.assert_allclose(np.asarray(one), np.asarray(two), rtol=1e-6)
-
-
-@pytest.mark.parametrize("optimizer", ["lazy_adam", "adam"])
-def test_averages_of_rows_are_those_of_a_variable_that_is_averaged_whole(optimizer: str) -> None:
-    made = table(average=0.5, optimizer=optimizer)
-    expected = np.array([1.0, 2.0, 3.0, 4.0])
-    for step, ids in enumerate([[0, 1], [1], [3], [3], [0, 1, 2], [2]]):
-        made.update([asked(ids, [0.0] * len(ids))], step)
-        decay = min(0.5, (1 + step) / (10 + step))
-        expected = decay * expected + (1 - decay) * np.asarray(made.variables[0])[:, 0]
-        if step % 2:
-            np.testing.assert_allclose(made.averages.now()[0][:, 0], expected, rtol=1e-5)
