@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from models.dropout import Dropout
 from models.seeds import stream
 from models.settings import EmbeddingSettings
 
@@ -38,9 +39,9 @@ class Embedding(keras.layers.Layer):
     Given vectors decide the width: D is theirs, not settings.width. build_embedding puts them
     in; a model read from a file gets them, with their width, from that file.
 
-    before_look_up  is told which rows of `matrix` are about to be looked up, each once or more:
-                    who updates rows only when they are needed sets it.
-    read_whole      all of `matrix` is read, too, so that no row can wait until it is looked up.
+    look_up     gives the rows (...) of `matrix`, (..., D), in place of a plain look-up: who
+                updates rows only when they are needed sets it.
+    read_whole  all of `matrix` is read, too, so that no row can wait until it is looked up.
     """
 
     def __init__(
@@ -58,9 +59,9 @@ class Embedding(keras.layers.Layer):
         self.settings, self.vocabulary_size, self.seed = settings, vocabulary_size, seed
         self.frozen_rows = frozen_rows
         self.width = width or settings.width
-        self.noise = keras.random.SeedGenerator(stream(seed, "word_dropout"))
-        self.drop = keras.layers.Dropout(settings.dropout, seed=stream(seed, "dropout"))
-        self.before_look_up: Callable[[tf.Tensor], None] | None = None
+        self.words = Dropout(settings.word_dropout, seed=stream(seed, "word_dropout"))
+        self.drop = Dropout(settings.dropout, seed=stream(seed, "dropout"))
+        self.look_up: Callable[[tf.Tensor], tf.Tensor] | None = None
         self.read_whole = False
 
     def build(self, input_shape: Any) -> None:
@@ -95,12 +96,13 @@ class Embedding(keras.layers.Layer):
         Time-major, (T, B) -> (T, B, D), is as well.
         """
         vectors = tf.cast(self._look_up(ids), self.compute_dtype)
-        keep = tf.cast(mask, vectors.dtype)
+        keep = tf.cast(mask, tf.float32)
         if training and self.settings.word_dropout:
-            keep = keras.ops.cast(mask, "float32")
-            keep = keras.random.dropout(keep, self.settings.word_dropout, seed=self.noise)
-            keep = tf.cast(keep, vectors.dtype)
-        return self.drop(vectors * keep[..., tf.newaxis], training=training)
+            keep *= self.words.factors(tf.shape(mask))
+        keep = keep[..., tf.newaxis]
+        if training and self.settings.dropout:
+            keep *= self.drop.factors(tf.shape(vectors))
+        return vectors * tf.cast(keep, vectors.dtype)
 
     def _look_up(self, ids: tf.Tensor) -> tf.Tensor:
         if not self.frozen_rows:
@@ -111,8 +113,8 @@ class Embedding(keras.layers.Layer):
         return tf.where((rows >= 0)[..., tf.newaxis], learned, frozen)
 
     def _learned(self, rows: tf.Tensor) -> tf.Tensor:
-        if self.before_look_up is not None:
-            self.before_look_up(rows)
+        if self.look_up is not None:
+            return self.look_up(rows)
         # Of the variable, not of its value: that may have to be copied whole to be read.
         return tf.gather(self.matrix.value, rows)
 

@@ -11,6 +11,7 @@ import keras
 import tensorflow as tf
 
 from models import settings
+from models.dropout import Dropout
 from models.padding import at, last_of
 from models.seeds import stream
 
@@ -193,5 +194,5 @@ def dense_head(outputs: int, *, dropout: float, seed: int) -> list[keras.layers.
     """
     initial = keras.initializers.GlorotUniform(seed=stream(seed, "logits"))
     dense = keras.layers.Dense(outputs, kernel_initializer=initial, dtype="float32", name="logits")
-    drop = keras.layers.Dropout(dropout, seed=stream(seed, "head_dropout"), name="head_dropout")
+    drop = Dropout(dropout, seed=stream(seed, "head_dropout"), name="head_dropout")
     return [drop, dense] if dropout else [dense]

@@ -12,6 +12,7 @@ import keras
 import tensorflow as tf
 
 from models import recurrence
+from models.dropout import Dropout
 from models.padding import Padding, at, padding_of, reverse
 from models.seeds import stream
 
@@ -57,7 +58,7 @@ class Recurrent(keras.layers.Layer):
         self.rnn = self.keras_layer(
             units, **self._weights(), seed=stream(seed, "rnn"), dtype=self.dtype_policy, name="rnn"
         )
-        self.drop = keras.layers.Dropout(
+        self.drop = Dropout(
             recurrent_dropout, seed=stream(seed, "recurrent_dropout"), name="recurrent_dropout"
         )
 
@@ -115,8 +116,8 @@ class Recurrent(keras.layers.Layer):
         if gpu and not dropping:
             y, state = self._scan_fused(x, padding, initial_state)
         else:
-            mask = tf.ones_like(initial_state[0])
-            drop = self.drop(mask, training=True) if dropping else None
+            like = initial_state[0]
+            drop = tf.cast(self.drop.factors(tf.shape(like)), like.dtype) if dropping else None
             y, state = self._scan_loop(x, padding, initial_state, drop, training)
         if self.reverse:
             y = reverse(y, padding.backward, training=training)

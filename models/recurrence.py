@@ -84,21 +84,34 @@ def _dropped(states: tf.Tensor, drop: tf.Tensor | None) -> tf.Tensor:
     return states if drop is None else states * drop
 
 
-def _before(states: tf.Tensor, initial: tf.Tensor) -> tf.Tensor:
-    """The state each step starts from: (T, B, W) from states (T, B, W) and initial (B, W)."""
-    return tf.concat([initial[tf.newaxis], states[:-1]], 0)
+def _kernel_gradient(
+    states: tf.Tensor, initial: tf.Tensor, drop: tf.Tensor | None, gates: list[tf.Tensor]
+) -> tf.Tensor:
+    """Gradient of U (W, nW), which met the state before each step, from n gates' (T, B, W).
+
+    states (T, B, W), each after its step; initial (B, W). The two aren't put into one tensor, which
+    would cost as much as a product of it.
+    """
+    width = states.shape[-1]
+    first = _dropped(initial, drop)
+    later = tf.reshape(_dropped(states[:-1], drop), [-1, width])
+
+    def product(gate: tf.Tensor) -> tf.Tensor:
+        rows = tf.reshape(gate[1:], [-1, width])
+        return tf.matmul(later, rows, transpose_a=True) + tf.matmul(
+            first, gate[0], transpose_a=True
+        )
+
+    return tf.concat([product(gate) for gate in gates], -1)
 
 
-def _kernel_gradient(before: tf.Tensor, gates: list[tf.Tensor]) -> tf.Tensor:
-    """Gradient of U (W, nW): from states (T, B, W) that met U, and n gates' gradients (T, B, W)."""
-    rows = tf.reshape(before, [-1, before.shape[-1]])
-    return tf.concat(
-        [tf.matmul(rows, tf.reshape(g, tf.shape(rows)), transpose_a=True) for g in gates], -1
-    )
+def _transposed(kernel: tf.Tensor, count: int) -> list[tf.Tensor]:
+    """Uᵀ of each of so many gates: once is soon done, and loops then read it faster."""
+    return tf.split(tf.transpose(kernel), count)
 
 
 def _through(gates: list[tf.Tensor], transposed: list[tf.Tensor]) -> tf.Tensor:
-    """Sum over gates of dgate Uᵀ: (B, W). An explicitly transposed U is read faster."""
+    """Sum over gates of dgate Uᵀ: (B, W)."""
     pairs = zip(gates, transposed, strict=True)
     return tf.add_n([tf.matmul(gate, kernel) for gate, kernel in pairs])
 
@@ -137,17 +150,16 @@ def simple_rnn(
         y = _zero_padding(outputs.stack(), keep)
 
         def gradient(dy: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            (incoming,), transposed = _lists([_zero_padding(dy, keep)]), tf.transpose(kernel)
+            (incoming,), transposed = _lists([_zero_padding(dy, keep)]), _transposed(kernel, 1)
 
             def backward(step: tf.Tensor, dh: tf.Tensor) -> tuple[Any, ...]:
                 t = length - 1 - step
                 gate = derive(outputs.read(t), dh + incoming.read(t))
-                return _dropped(tf.matmul(gate, transposed), drop), (t, gate)
+                return _dropped(_through([gate], transposed), drop), (t, gate)
 
             (dstate,), gates = _loop(length, backward, [tf.zeros_like(state)], 1, like=kernel)
             gates = gates[0].stack()
-            before = _dropped(_before(y, state), drop)
-            return gates, dstate, _kernel_gradient(before, [gates])
+            return gates, dstate, _kernel_gradient(y, state, drop, [gates])
 
         return y, gradient
 
@@ -171,7 +183,7 @@ def gru(
     Projected inputs with bias x = (x_z, x_r, x_c), each (T, B, W); state (B, W); U (W, 3W);
     b (W,). Returns h (T, B, W).
     """
-    length, records = tf.shape(x[0])[0], 5 if training else 1
+    length, records = tf.shape(x[0])[0], 6 if training else 1
 
     def run(
         x_z: tf.Tensor,
@@ -189,24 +201,23 @@ def gru(
             z, r = tf.sigmoid(in_z.read(t) + u_z), tf.sigmoid(in_r.read(t) + u_r)
             q = tf.nn.bias_add(u_q, bias)
             c = tf.tanh(in_c.read(t) + r * q)
-            h = c + z * (h - c)
-            return h, *((t, record) for record in (h, z, r, q, c)[:records])
+            before, h = h, c + z * (h - c)
+            return h, *((t, record) for record in (h, z, r, q, c, before)[:records])
 
         _, saved = _loop(length, forward, [state], records, like=kernels[0])
         y = _zero_padding(saved[0].stack(), keep)
 
         def gradient(dy: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            before = _before(y, state)
-            incoming, states = _lists([_zero_padding(dy, keep), before])
-            transposed = [tf.transpose(u) for u in kernels]
+            (incoming,) = _lists([_zero_padding(dy, keep)])
+            transposed = _transposed(kernel, 3)
 
             def backward(step: tf.Tensor, dh: tf.Tensor) -> tuple[Any, ...]:
                 t = length - 1 - step
-                z, r, q, c = (values.read(t) for values in saved[1:])
+                z, r, q, c, before = (values.read(t) for values in saved[1:])
                 dh = dh + incoming.read(t)
                 kept = dh * z
                 dc = _d_tanh(c, dh - kept)
-                dz = _d_sigmoid(z, dh * (states.read(t) - c))
+                dz = _d_sigmoid(z, dh * (before - c))
                 dr, dq = _d_sigmoid(r, dc * q), dc * r
                 dh = _dropped(_through([dz, dr, dq], transposed), drop) + kept
                 return dh, *((t, record) for record in (dz, dr, dq, dc))
@@ -214,7 +225,7 @@ def gru(
             start = [tf.zeros_like(state)]
             (dstate,), gates = _loop(length, backward, start, 4, like=kernels[0])
             dz, dr, dq, dc = (gate.stack() for gate in gates)
-            dkernel = _kernel_gradient(_dropped(before, drop), [dz, dr, dq])
+            dkernel = _kernel_gradient(y, state, drop, [dz, dr, dq])
             return dz, dr, dc, dstate, dkernel, tf.reduce_sum(dq, [0, 1])
 
         return y, gradient
@@ -272,7 +283,7 @@ def lstm(
 
         def gradient(dy: tf.Tensor, dend: tf.Tensor) -> tuple[tf.Tensor, ...]:
             (incoming,) = _lists([_zero_padding(dy, keep)])
-            transposed = [tf.transpose(u) for u in kernels]
+            transposed = _transposed(kernel, 4)
 
             def backward(step: tf.Tensor, dh: tf.Tensor, dc: tf.Tensor) -> tuple[Any, ...]:
                 t = length - 1 - step
@@ -293,7 +304,7 @@ def lstm(
             start = [tf.zeros_like(state), dend if keep is None else tf.zeros_like(carry)]
             (dstate, dcarry), gates = _loop(length, backward, start, 4, like=kernels[0])
             gates = [gate.stack() for gate in gates]
-            dkernel = _kernel_gradient(_dropped(_before(y, state), drop), gates)
+            dkernel = _kernel_gradient(y, state, drop, gates)
             return *gates, dstate, dcarry, dkernel
 
         return (y, end), gradient

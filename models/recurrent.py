@@ -7,6 +7,7 @@ from typing import Any, Self
 import keras
 import tensorflow as tf
 
+from models.dropout import Dropout
 from models.layers import GRU, LSTM, Recurrent, SimpleRNN, State, swap
 from models.padding import padding_of
 from models.seeds import stream
@@ -55,7 +56,7 @@ class _Stack(keras.layers.Layer):
             for index in range(settings.layers)
         ]
         self.drops = [
-            keras.layers.Dropout(
+            Dropout(
                 settings.dropout, seed=stream(seed, f"{index}/dropout"), name=f"dropout_{index}"
             )
             for index in range(1, settings.layers)

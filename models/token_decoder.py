@@ -11,6 +11,7 @@ import keras
 import tensorflow as tf
 
 from models.attention import Attention, Memory
+from models.dropout import Dropout
 from models.embedding import Embedding
 from models.recurrent import Decoder, States
 from models.seeds import stream
@@ -96,7 +97,7 @@ class TokenDecoder(keras.layers.Layer):
             for part in range(len(widths))
         ]
         self.combine = self._dense("combine", "tanh", self.readout_width)
-        self.drop = keras.layers.Dropout(settings.dropout, seed=stream(seed, "drop"), name="drop")
+        self.drop = Dropout(settings.dropout, seed=stream(seed, "drop"), name="drop")
 
     def _dense(self, name: str, activation: str | None, width: int | None = None) -> Any:
         initial = keras.initializers.GlorotUniform(seed=stream(self.seed, name))

@@ -10,6 +10,7 @@ from typing import Any, Self
 import keras
 import tensorflow as tf
 
+from models.dropout import Dropout
 from models.seeds import stream
 from models.settings import VisionSettings
 
@@ -269,7 +270,7 @@ class PictureEncoder(keras.layers.Layer):
             width, kernel_initializer=initial, dtype=policy, name="project"
         )
         self.norm = keras.layers.LayerNormalization(dtype=policy, name="norm")
-        self.drop = keras.layers.Dropout(settings.dropout, seed=stream(seed, "drop"), name="drop")
+        self.drop = Dropout(settings.dropout, seed=stream(seed, "drop"), name="drop")
 
     def build(self, input_shape: Any = None) -> None:
         if self.network is not None and not self.network.built:

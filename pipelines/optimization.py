@@ -13,8 +13,8 @@ import numpy as np
 import tensorflow as tf
 
 from pipelines.contracts import Batch, Codec, Task
-from pipelines.graphs import batch_signature
-from pipelines.row_adam import Gradient, RowAdam, looked_up, merged, native, scaled
+from pipelines.graphs import batch_signature, traced
+from pipelines.row_adam import Gradient, RowAdam, merged, native, scaled, waiting
 from pipelines.settings import TrainSettings
 from pipelines.workers import ALONE, Workers
 
@@ -123,7 +123,7 @@ class Learner:
         # Gradients that are summed, over batches or workers, have all rows.
         adam = settings.optimizer in ("adam", "adamw")
         by_rows = adam and settings.accumulate == 1 and workers.number == 1
-        tables = {id(table.matrix): table for table in looked_up(model)} if by_rows else {}
+        tables = {id(table.matrix): table for table in waiting(model)} if by_rows else {}
         self._waits = [id(variable) in tables for variable in self.variables]
         self._whole = [v for v in self.variables if id(v) not in tables]
         self.optimizer = make_optimizer(settings, self._whole)
@@ -151,11 +151,18 @@ class Learner:
         self._moving = [v for v in model.variables if _moves(v)] if shared else []
         self._moved_from = [tf.Variable(v, trainable=False) for v in self._moving]
         self._functions: dict[str, Any] = {}
+        # After the last update: the three sums, and how many updates rows wait for. Of tensors,
+        # since a variable takes much longer to be read.
+        self._told: tf.Tensor | None = None
 
     def clipped(self) -> bool:
         """Whether the last update's gradient was longer than clip_norm."""
         bound = self.settings.clip_norm
-        return bound is not None and float(self.norm.numpy()) > bound
+        return bound is not None and self.gradient_norm() > bound
+
+    def gradient_norm(self) -> float:
+        """Of the last update's gradient, before clipping."""
+        return float(self._now()[2])
 
     def state_variables(self) -> dict[str, Sequence[Any]]:
         """All that must be saved between two updates for training to go on to the last bit."""
@@ -176,19 +183,18 @@ class Learner:
     def update(self, batches: Sequence[Batch], step: int) -> float:
         """One update from the batches; returns the learning rate it was made with."""
         rate = learning_rate(step, self.total, self.settings)
-        self.optimizer.learning_rate.assign(rate)
         decay = self.settings.average or 0.0
         # Early on, an average over few steps, as in TensorFlow's ExponentialMovingAverage.
-        decay = tf.constant(min(decay, (1 + step) / (10 + step)), tf.float32)
-        at = tf.constant(step, tf.int32)
+        decay = min(decay, (1 + step) / (10 + step))
         if self.settings.accumulate == 1:
-            self._function("train", self._train, batches[0])(batches[0], decay, at)
+            train = self._function("train", self._train, batches[0])
+            self._told = train(batches[0], step, rate, decay)
         else:
             for batch in batches:
-                self._function("accumulate", self._accumulate, batch)(batch, decay, at)
-            self._apply_accumulated(decay)
-        if self.rows:
-            self.rows.settle(window=True)
+                self._function("accumulate", self._accumulate, batch)(batch, step)
+            self._told = self._apply_accumulated(rate, decay)
+        if self.rows and int(self._told.numpy()[3]) == self.rows.window:
+            self.rows.settle()
         return rate
 
     def settle(self) -> None:
@@ -204,27 +210,35 @@ class Learner:
 
     def mean_loss(self) -> float:
         """Mean training loss in nats a counted target since the last call of `reset`."""
-        return float(self.loss_sum.numpy() / max(float(self.weight_sum.numpy()), 1e-9))
+        total, weight = self._now()[:2]
+        return float(total / max(weight, 1e-9))
 
     def reset(self) -> None:
         self.loss_sum.assign(0.0)
         self.weight_sum.assign(0.0)
+        self._told = None
+
+    def _now(self) -> np.ndarray:
+        return (self._sums() if self._told is None else self._told).numpy()
+
+    def _sums(self) -> tf.Tensor:
+        sums = [self.loss_sum, self.weight_sum, self.norm]
+        sums.append(self.rows.position if self.rows else tf.constant(0))
+        return tf.stack([tf.cast(one, tf.float64) for one in sums])
 
     def _function(self, name: str, method: Any, batch: Batch) -> Any:
         """Traced once for all lengths: every axis that may vary is left open."""
         if name not in self._functions:
-            signature = (
-                batch_signature(self.spec, batch),
-                tf.TensorSpec([], tf.float32),
-                tf.TensorSpec([], tf.int32),
-            )
-            self._functions[name] = tf.function(method, input_signature=signature, autograph=False)
+            numbers = [tf.TensorSpec([], tf.int32)]
+            if name == "train":
+                numbers += [tf.TensorSpec([], tf.float32)] * 2
+            self._functions[name] = traced(method, batch_signature(self.spec, batch), *numbers)
         return self._functions[name]
 
     def _gradients(self, batch: Batch, step: tf.Tensor) -> tuple[list[Gradient], tf.Tensor]:
         """Gradients of the summed loss, and the sum of weights."""
-        settling = self.rows.settling() if self.rows else contextlib.nullcontext()
-        with settling, tf.GradientTape() as tape:
+        looked_up = self.rows.looked_up() if self.rows else contextlib.nullcontext()
+        with looked_up, tf.GradientTape() as tape:
             outputs = self.task.outputs(self.model, batch.inputs, step)
             losses = self.task.losses(outputs, batch.targets)
             total = tf.reduce_sum(losses * batch.weights)
@@ -269,27 +283,37 @@ class Learner:
             one.assign(0.0)
         return found[:count], weight
 
-    def _train(self, batch: Batch, decay: tf.Tensor, step: tf.Tensor) -> None:
+    def _train(self, batch: Batch, step: tf.Tensor, rate: tf.Tensor, decay: tf.Tensor) -> tf.Tensor:
         gradients, weight = self._gradients(batch, step)
-        self._apply(gradients, weight, decay)
+        self._apply(gradients, weight, rate, decay)
+        return self._sums()
 
-    def _accumulate(self, batch: Batch, decay: tf.Tensor, step: tf.Tensor) -> None:
-        del decay
+    def _accumulate(self, batch: Batch, step: tf.Tensor) -> None:
         gradients, weight = self._gradients(batch, step)
         for total, gradient in zip(self._accumulated, gradients, strict=True):
             total.assign_add(tf.convert_to_tensor(gradient))
         self._pending_weight.assign_add(weight)
 
-    @tf.function(autograph=False)
-    def _apply_accumulated(self, decay: tf.Tensor) -> None:
-        self._apply([tf.identity(v) for v in self._accumulated], self._pending_weight, decay)
+    @tf.function(input_signature=[tf.TensorSpec([])] * 2, autograph=False)
+    def _apply_accumulated(self, rate: tf.Tensor, decay: tf.Tensor) -> tf.Tensor:
+        accumulated = [tf.identity(v) for v in self._accumulated]
+        self._apply(accumulated, self._pending_weight, rate, decay)
         for variable in [*self._accumulated, self._pending_weight]:
             variable.assign(tf.zeros_like(variable))
+        return self._sums()
 
-    def _apply(self, gradients: list[Gradient], weight: Any, decay: tf.Tensor) -> None:
+    def _apply(
+        self, gradients: list[Gradient], weight: Any, rate: tf.Tensor, decay: tf.Tensor
+    ) -> None:
+        self.optimizer.learning_rate.assign(rate)
         gradients, weight = self._of_all(gradients, weight)
         # Of a matrix of which few rows were looked up, only those, until something needs all.
-        gradients = [merged(gradient) for gradient in gradients]
+        if self.rows:
+            by_rows = iter(self.rows.merged(itertools.compress(gradients, self._waits)))
+        gradients = [
+            next(by_rows) if waits else merged(gradient)
+            for gradient, waits in zip(gradients, self._waits, strict=True)
+        ]
         scale = 1.0 / tf.maximum(tf.convert_to_tensor(weight), 1e-9)
         norm = tf.linalg.global_norm(gradients) * scale
         self.norm.assign(norm)
@@ -297,8 +321,8 @@ class Learner:
             scale *= tf.minimum(1.0, self.settings.clip_norm / tf.maximum(norm, 1e-12))
         gradients = [scaled(gradient, scale) for gradient in gradients]
         if self.rows:
-            rate = self.optimizer.corrected(self.optimizer.learning_rate)
-            self.rows.update(list(itertools.compress(gradients, self._waits)), rate, decay)
+            by_rows = itertools.compress(gradients, self._waits)
+            self.rows.update(by_rows, self.optimizer.corrected(rate), decay)
         whole = [
             tf.convert_to_tensor(gradient)
             for gradient, waits in zip(gradients, self._waits, strict=True)

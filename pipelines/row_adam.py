@@ -40,8 +40,8 @@ CHUNK = 65_536
 """Rows settled at a time, so that memory does not grow with the vocabulary once more."""
 
 
-def looked_up(model: keras.Model) -> list[Embedding]:
-    """The model's embeddings that are large, learn, and are read by nothing but their rows."""
+def waiting(model: keras.Model) -> list[Embedding]:
+    """Embeddings whose rows can wait: large ones that learn and are read row by row only."""
     return [
         layer
         for layer in model._flatten_layers()
@@ -53,15 +53,18 @@ def looked_up(model: keras.Model) -> list[Embedding]:
 
 
 class RowAdam:
-    """Of some embeddings. Who reads their weights outside of `settling` must settle() before."""
+    """Of some embeddings. Who reads their weights but by `looked_up` must settle() before."""
 
     def __init__(
         self, embeddings: Iterable[Embedding], optimizer: keras.optimizers.Adam, *, averaged: bool
     ):
         self.betas, self.epsilon = (optimizer.beta_1, optimizer.beta_2), optimizer.epsilon
-        # Updates since all rows were settled, and for each s of them S, Q and D.
+        self.window = WINDOW
+        # Updates since all rows were settled, and S, Q and D of each s of them.
         self.position = tf.Variable(0, dtype=tf.int64, trainable=False)
-        self._fresh = tf.constant([[0.0, 0.0, 1.0]] * (WINDOW + 1), tf.float64)
+        self._fresh = tf.constant([[0.0], [0.0], [1.0]], tf.float64) * tf.ones(
+            [self.window + 1], tf.float64
+        )
         self.missed = tf.Variable(self._fresh, trainable=False)
         self.tables = [_Table(embedding, self, averaged=averaged) for embedding in embeddings]
 
@@ -69,49 +72,54 @@ class RowAdam:
         return [
             self.position,
             self.missed,
-            *(variable for table in self.tables for variable in (*table.kept, table.seen)),
+            *(variable for table in self.tables for variable in table.state()),
         ]
 
     @contextlib.contextmanager
-    def settling(self) -> Iterator[None]:
-        """What is traced meanwhile settles rows before it looks them up."""
+    def looked_up(self) -> Iterator[None]:
+        """What is traced meanwhile, one update's gradients, looks up rows as they should be now."""
         for table in self.tables:
-            table.embedding.before_look_up = table.settle
+            table.begin()
+            table.embedding.look_up = table.look_up
         try:
             yield
         finally:
             for table in self.tables:
-                table.embedding.before_look_up = None
+                table.embedding.look_up = None
+
+    def merged(self, gradients: Iterable[Gradient]) -> list[Gradient]:
+        """The embeddings' gradients, where they are of rows with each row once."""
+        return [
+            gradient if table.once else merged(gradient)
+            for table, gradient in zip(self.tables, gradients, strict=True)
+        ]
 
     def update(self, gradients: Iterable[Gradient], rate: tf.Tensor, decay: tf.Tensor) -> None:
-        """One update; gradients have each row once. rate: with the correction of Adam's bias."""
+        """An update; gradients are as `merged` gave them. rate: with Adam's bias corrected."""
         for table, gradient in zip(self.tables, gradients, strict=True):
             table.update(gradient, rate, decay)
         self.position.assign_add(1)
-        lag = self.position - tf.range(WINDOW + 1, dtype=tf.int64)
-        passed = lag[:, tf.newaxis] > 0
+        lag = self.position - tf.range(self.window + 1, dtype=tf.int64)
         rate, decay = tf.cast(rate, tf.float64), tf.cast(decay, tf.float64)
-        missed, averaged, kept = tf.split(self.missed, 3, axis=1)
-        ratio = self.betas[0] / self.betas[1] ** 0.5
-        powers = tf.pow(tf.constant(ratio, tf.float64), tf.cast(lag, tf.float64))
-        missed += rate * powers[:, tf.newaxis]
+        ratio = tf.constant(self.betas[0] / self.betas[1] ** 0.5, tf.float64)
+        missed, averaged, kept = tf.unstack(self.missed)
+        missed += rate * tf.pow(ratio, tf.cast(lag, tf.float64))
         averaged = decay * averaged + (1 - decay) * missed
-        now = tf.concat([missed, averaged, decay * kept], axis=1)
-        self.missed.assign(tf.where(passed, now, self.missed))
+        now = tf.stack([missed, averaged, decay * kept])
+        self.missed.assign(tf.where(lag > 0, now, self.missed))
 
     def averages(self) -> list[tf.Tensor]:
         """Of each embedding, (V, D); all rows must be settled."""
         return [tf.convert_to_tensor(table.kept[2]) for table in self.tables]
 
-    def settle(self, *, window: bool = False) -> None:
-        """Brings all rows up to the last update; where `window`, only when a window is full."""
-        position = int(self.position.numpy())
-        if position == 0 or (window and position < WINDOW):
+    def settle(self) -> None:
+        """Brings all rows up to the last update, which must be done every `window` updates."""
+        if int(self.position.numpy()) == 0:
             return
         for table in self.tables:
             count = table.weights.shape[0]
             for first in range(0, count, CHUNK):
-                table.settle_some(tf.range(first, min(first + CHUNK, count)))
+                table.settle(tf.range(first, min(first + CHUNK, count)))
             table.seen.assign(tf.zeros_like(table.seen))
         self.missed.assign(self._fresh)
         self.position.assign(0)
@@ -132,36 +140,67 @@ class _Table:
         # Not int32, which a GPU's variables can't be.
         self.seen = tf.Variable(tf.zeros(self.weights.shape[:1], tf.int64), trainable=False)
         signature = [tf.TensorSpec([None], tf.int32)]
-        self.settle_some = tf.function(self._settle, input_signature=signature, autograph=False)
+        self.settle = tf.function(self._settle, input_signature=signature, autograph=False)
+        self.begin()
 
-    def settle(self, ids: tf.Tensor) -> None:
-        """Brings the rows of ids (...) up to the last update."""
-        self._settle(tf.unique(tf.reshape(ids, [-1]))[0])
+    def state(self) -> list[tf.Variable]:
+        return [*self.kept, self.seen]
 
-    def _settle(self, rows: tf.Tensor) -> None:
-        """Of rows (N,), each once."""
-        seen = tf.gather(self.seen, rows)
-        lag = tf.cast(self.whole.position - seen, tf.float32)[:, tf.newaxis]
-        missed, averaged, kept = tf.split(
-            tf.cast(tf.gather(self.whole.missed, seen), tf.float32), 3, axis=1
-        )
-        w, m, v, *a = self._of(rows)
-        direction = m / (tf.sqrt(v) + self.whole.epsilon)
-        a = [one + (1 - kept) * (w - one) - averaged * direction for one in a]
-        m, v = (x * tf.pow(beta, lag) for x, beta in zip((m, v), self.whole.betas, strict=True))
-        self._assign(rows, [w - missed * direction, m, v, *a], self.whole.position)
+    def begin(self) -> None:
+        """Nothing is looked up yet in the update that is traced."""
+        self._graph = tf.compat.v1.get_default_graph()
+        self._held: tuple[tf.Tensor, list[tf.Tensor]] | None = None
+        self.once = True
+
+    def look_up(self, ids: tf.Tensor) -> tf.Tensor:
+        """Vectors (..., D) of ids (...), as they are after the last update.
+
+        What is looked up once is written once: after the update. What is looked up again, or in a
+        branch or a loop, whose tensors nobody else sees, is written at once.
+        """
+        rows, places = tf.unique(tf.reshape(ids, [-1]))
+        values = self._settled(rows)
+        if self._held is None and tf.compat.v1.get_default_graph() is self._graph:
+            self._held = rows, values
+        else:
+            self.once = False
+            self._assign(rows, values, self.whole.position)
+        shape = tf.concat([tf.shape(ids), self.weights.shape[1:]], 0)
+        return tf.reshape(tf.gather(values[0], places), shape)
 
     def update(self, gradient: Gradient, rate: tf.Tensor, decay: tf.Tensor) -> None:
-        if not isinstance(gradient, tf.IndexedSlices):  # as from a branch of tf.cond
-            gradient = tf.IndexedSlices(gradient, tf.range(self.weights.shape[0]))
-            self._settle(gradient.indices)
-        rows, g = gradient.indices, gradient.values
-        w, m, v, *a = self._of(rows)
+        """Of all that was looked up."""
+        if self.once and self._held is not None and isinstance(gradient, tf.IndexedSlices):
+            (rows, values), g = self._held, gradient.values
+        else:
+            if self._held is not None:
+                self._assign(*self._held, self.whole.position)
+            if not isinstance(gradient, tf.IndexedSlices):  # as of a branch
+                gradient = tf.IndexedSlices(gradient, tf.range(self.weights.shape[0]))
+                self._settle(gradient.indices)
+            rows, g = gradient.indices, gradient.values
+            values = self._of(rows)
+        w, m, v, *a = values
         m += (g - m) * (1 - self.whole.betas[0])
         v += (g * g - v) * (1 - self.whole.betas[1])
         w -= rate * m / (tf.sqrt(v) + self.whole.epsilon)
         a = [one + (1 - decay) * (w - one) for one in a]
         self._assign(rows, [w, m, v, *a], self.whole.position + 1)
+
+    def _settle(self, rows: tf.Tensor) -> None:
+        self._assign(rows, self._settled(rows), self.whole.position)
+
+    def _settled(self, rows: tf.Tensor) -> list[tf.Tensor]:
+        """What rows (N,), each once, are after the last update."""
+        seen = tf.gather(self.seen, rows)
+        lag = tf.cast(self.whole.position - seen, tf.float32)[:, tf.newaxis]
+        sums = tf.cast(tf.gather(self.whole.missed, seen, axis=1), tf.float32)
+        missed, averaged, kept = tf.unstack(sums[..., tf.newaxis])
+        w, m, v, *a = self._of(rows)
+        direction = m / (tf.sqrt(v) + self.whole.epsilon)
+        a = [one + (1 - kept) * (w - one) - averaged * direction for one in a]
+        m, v = (x * tf.pow(beta, lag) for x, beta in zip((m, v), self.whole.betas, strict=True))
+        return [w - tf.stop_gradient(missed * direction), m, v, *a]
 
     def _of(self, rows: tf.Tensor) -> list[tf.Tensor]:
         return [tf.gather(variable, rows) for variable in (self.weights, *self.kept)]

@@ -271,7 +271,7 @@ class _Training:
                 if math.isfinite(value)
             },
             "learning_rate": rate,
-            "gradient_norm": float(self.learner.norm.numpy()),
+            "gradient_norm": self.learner.gradient_norm(),
             "clipped": state.clipped / max(1, state.counted),
             "seconds": round(state.seconds, 3),
         }

@@ -7,7 +7,7 @@ from pathlib import Path
 from pipelines.sweeping import processes, sweeper
 
 HERE = Path(__file__).parent
-processes.COMMAND = (sys.executable, "-S", str(HERE / "fake_run.py"))
+processes.SCRIPT, processes.IMPORTED = HERE / "fake_run.py", ()
 sweeper.compare_at_end = lambda directory: None
 sys.argv[0] = str(HERE.parent / "main.py")
 runpy.run_path(sys.argv[0], run_name="__main__")

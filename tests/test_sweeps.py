@@ -268,7 +268,7 @@ def test_asked_to_stop_it_ends_its_runs_and_the_same_command_goes_on(
     assert process.returncode == 128 + signal_number, told
     assert "The same command goes on." in told
     assert "Traceback" not in told
-    assert not [run for run in runs if run.is_running() and run.status() != "zombie"]
+    wait_for(lambda: not [run for run in runs if run.is_running() and run.status() != "zombie"])
     told, _ = sweep(*arguments, folder=tmp_path).communicate(timeout=60)
     assert states(tmp_path) == {"COMPLETE": 4}, told
 
@@ -330,6 +330,16 @@ def test_runs_that_are_killed_go_on_and_the_total_is_exact(tmp_path: Path) -> No
     trials = summary(tmp_path)["trials"]
     assert len(trials) == 6, told
     assert all(trial["state"] == "COMPLETE" or "killed" in trial["reason"] for trial in trials)
+
+
+def test_a_sweep_goes_on_without_the_server_that_starts_its_runs(tmp_path: Path) -> None:
+    process = sweep("seed=1,2", "train.epochs=4", folder=tmp_path, FAKE_SECONDS="0.2")
+    wait_for(lambda: starts(tmp_path))
+    (run,) = (one for one in children_of(process) if os.getpgid(one.pid) == one.pid)
+    run.parent().kill()
+    told, _ = process.communicate(timeout=120)
+    assert states(tmp_path) == {"COMPLETE": 2}, told
+    assert sum(starts(tmp_path)) == 3
 
 
 def test_another_question_under_the_same_name_is_refused(swept, tmp_path) -> None:

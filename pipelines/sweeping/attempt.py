@@ -15,7 +15,7 @@ from pipelines.metrics.wording import duration
 from pipelines.run import Run
 from pipelines.settings import SweepSettings
 from pipelines.sweeping.objectives import values_of
-from pipelines.sweeping.processes import GRACE, RunProcess
+from pipelines.sweeping.processes import GRACE, WITH_SERVER, RunProcess
 from pipelines.sweeping.stored import StoredStudy, Trial
 
 log = logging.getLogger(__name__)
@@ -23,7 +23,12 @@ log = logging.getLogger(__name__)
 MOST_ATTEMPTS = 2
 """A run that was killed goes on once: it may have been for want of memory that others took."""
 
-KILLED = (-signal.SIGKILL, *(-number for number in SIGNALS), *(128 + n for n in SIGNALS))
+KILLED = (
+    WITH_SERVER,
+    -signal.SIGKILL,
+    *(-number for number in SIGNALS),
+    *(128 + n for n in SIGNALS),
+)
 """Exit codes of a run that somebody else ended."""
 
 BETWEEN_LOOKS = 1.0
@@ -85,7 +90,7 @@ class Attempt:
             return False
         self._spent += process.seconds
         self._peak = max(self._peak, process.peak_bytes)
-        code = process.process.returncode
+        code = process.returncode
         killed = self.ended_by is None and code in KILLED
         if killed and self.number_of_attempts < MOST_ATTEMPTS:
             log.info("trial %d: %s; it goes on", self.trial.number, process.reason())
@@ -129,7 +134,7 @@ class Attempt:
         facts = {"seconds": round(self._spent, 2), "peak_mb": round(self._peak / 1e6, 1)}
         facts["attempts"] = self.number_of_attempts
         study, trial = self.study, self.trial
-        code = 0 if self.process is None else self.process.process.returncode
+        code = 0 if self.process is None else self.process.returncode
         try:
             values = values_of(self.run, study.objectives) if code == 0 else None
         except UserError as error:

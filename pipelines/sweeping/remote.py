@@ -51,14 +51,14 @@ class RemoteTrial:
     settings: dict[str, Any]
     epochs: int
     folder: str
-    command: tuple[str, ...]
+    script: Path
 
     def __call__(self, config: DictConfig) -> str:
         """Returns the trial's directory, whatever became of it: the study has that."""
         number = int(Path(HydraConfig.get().runtime.output_dir).name)
         if Path(self.folder).is_dir():
             os.chdir(self.folder)  # paths on the command line were given from there
-        processes.COMMAND = self.command
+        processes.SCRIPT = self.script
         settings = SweepSettings(**self.settings)
         directory = Path(self.directory)
         study = StoredStudy(self.name, directory, self.objectives, settings, epochs=self.epochs)
@@ -87,7 +87,7 @@ def remote_trial(study: Study) -> RemoteTrial:
         settings,
         study.epochs,
         os.getcwd(),
-        processes.COMMAND,
+        processes.SCRIPT,
     )
 
 

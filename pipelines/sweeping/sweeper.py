@@ -50,12 +50,13 @@ class Here(Launcher):
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         """For other sweepers than ours: one after the other."""
-        from pipelines.sweeping.processes import COMMAND
+        from pipelines.sweeping.processes import SCRIPT
 
         returns = []
         for place, overrides in enumerate(job_overrides, initial_job_idx):
             directory = Path(self.config.hydra.sweep.dir) / f"{place:04d}"
-            done = subprocess.run([*COMMAND, *overrides, f"hydra.run.dir={directory}"], check=False)
+            command = [sys.executable, str(SCRIPT), *overrides, f"hydra.run.dir={directory}"]
+            done = subprocess.run(command, check=False)
             result = JobReturn(overrides=overrides, working_dir=str(directory))
             result.status = JobStatus.FAILED if done.returncode else JobStatus.COMPLETED
             result.return_value = (
@@ -183,11 +184,10 @@ def _dotted(values: Any, prefix: str = "") -> Iterable[str]:
 
 def compare_at_end(directory: Path) -> None:
     """The leaderboard, by a process of its own: it needs TensorFlow, which keeps its memory."""
-    from pipelines.sweeping.processes import MAIN, environment
+    from pipelines.sweeping.processes import MAIN
 
     done = subprocess.run(
         [sys.executable, str(MAIN), "mode=compare", f"runs={directory}"],
-        env=environment(1),
         check=False,
     )
     if done.returncode:

@@ -1,0 +1,45 @@
+"""Dropout of features, whose random numbers cost half of Keras'."""
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+LEVELS = 2**16
+"""Random numbers have 16 bits, so that a share is right to 1 / 131,072."""
+
+
+@keras.saving.register_keras_serializable(package="recurrent")
+class Dropout(keras.layers.Layer):
+    """In training, zeroes a share `rate` of the numbers, and divides the others by the rest.
+
+    Srivastava et al. 2014, with the scale at training.
+    """
+
+    def __init__(self, rate: float, *, seed: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.rate, self.seed = rate, seed
+        self.noise = keras.random.SeedGenerator(seed) if rate else None
+        self.built = True
+
+    def call(self, x: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        if not training or not self.rate:
+            return x
+        return x * tf.cast(self.factors(tf.shape(x)), x.dtype)
+
+    def factors(self, shape: tf.Tensor) -> tf.Tensor:
+        """What numbers of that shape are multiplied by, drawn anew; ones without a rate."""
+        if self.noise is None:
+            return tf.ones(shape)
+        count = tf.reduce_prod(shape)
+        seed = tf.cast(self.noise.next(), tf.int32)
+        pairs = tf.random.stateless_uniform(
+            [(count + 1) // 2], seed, minval=None, maxval=None, dtype=tf.int32
+        )
+        numbers = tf.reshape(tf.bitcast(pairs, tf.uint16), [-1])[:count]
+        stays = numbers >= np.uint16(min(round(self.rate * LEVELS), LEVELS - 1))
+        return tf.reshape(tf.cast(stays, tf.float32) / (1 - self.rate), shape)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "rate": self.rate, "seed": self.seed}

@@ -1,0 +1,15 @@
+"""All that a run imports: importing this is what a run needn't wait for any more."""
+
+import importlib
+import os
+
+from pipelines.quiet import native_messages_dropped
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+with native_messages_dropped():
+    for name in (
+        "tensorflow", "keras", "pipelines.devices", "pipelines.pipeline", "pipelines.prepare",
+        "pipelines.train", "pipelines.graphs", "pipelines.evaluate", "pipelines.export",
+        "pipelines.report", "pipelines.tracking", "pipelines.comparison",
+    ):  # fmt: skip
+        importlib.import_module(name)
