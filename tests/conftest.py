@@ -254,14 +254,17 @@ def finished(tmp_path_factory: pytest.TempPathFactory, quick: list[str]) -> Fini
     return Finished(directory, done.stderr)
 
 
-def word_by_word(signatures: dict[str, Any], **given: Any) -> bytes:
-    """What a client writes greedily for one input with the signatures encode, step and text."""
+def word_by_word(signatures: dict[str, Any], longest: int, **given: Any) -> bytes:
+    """What a client writes greedily for one input with the signatures encode, step and text.
+
+    longest  tokens after which it stops, though the model may not have learnt to.
+    """
     import numpy as np
     import tensorflow as tf
 
     tensors = dict(signatures["encode"](**given))
     ids = [2]
-    while ids[-1] != 3 and len(ids) < 30:
+    while ids[-1] != 3 and len(ids) <= longest:
         said = signatures["step"](ids=tf.constant([[ids[-1]]]), **tensors)
         allowed = said.pop("log_probabilities").numpy()[0, 0]
         said.pop("attention")
@@ -270,4 +273,5 @@ def word_by_word(signatures: dict[str, Any], **given: Any) -> bytes:
             allowed[3] = -np.inf  # decode.minimum_length=1
         ids.append(int(allowed.argmax()))
         tensors |= said
-    return signatures["text"](ids=tf.constant([ids[1:-1]]))["text"].numpy()[0]
+    words = [number for number in ids[1:] if number != 3]
+    return signatures["text"](ids=tf.constant([words]))["text"].numpy()[0]

@@ -435,7 +435,8 @@ class TestSavedModel:
         """A client's own loop with encode, step and text."""
         whole = signatures["greedy"](image=self.IMAGES)
         for row in range(3):
-            text = word_by_word(signatures, image=self.IMAGES[row : row + 1])
+            longest = whole["tokens"].shape[1]
+            text = word_by_word(signatures, longest, image=self.IMAGES[row : row + 1])
             assert text == whole["caption"].numpy()[row]
 
 

@@ -137,7 +137,7 @@ class TestSavedModel:
         """A client's own loop with encode, step and text, as the README shows it."""
         whole = signatures["greedy"](source=tf.constant(self.SENTENCES))
         for row, sentence in enumerate(self.SENTENCES):
-            text = word_by_word(signatures, source=tf.constant([sentence]))
+            text = word_by_word(signatures, 30, source=tf.constant([sentence]))
             assert text == whole["translation"].numpy()[row]
 
     def test_predict_answers_in_the_order_of_the_lines(self, run: Path, tmp_path: Path) -> None:
