@@ -36,7 +36,7 @@ ROWS_PAY = 100_000
 WINDOW = 512
 """Updates after which all rows are settled, so that S, Q and D are needed for so many s only."""
 
-CHUNK = 65_536
+CHUNK = 16_384
 """Rows settled at a time, so that memory does not grow with the vocabulary once more."""
 
 

@@ -44,7 +44,6 @@ class TrainSettings:
                       padding is cheap and examples of one length are too much alike.
     curriculum        epochs until all examples take part: the shortest first (Platanios et al.
                       2019, section 3, with length as difficulty and linear competence).
-    optimizer         lazy_adam moves those rows of an embedding that the batch has words of.
     warmup            share of all updates (below 1) or a number of updates.
     final_rate        the last learning rate as a share of the highest.
     clip_norm         bound on the global norm of the gradients.
@@ -69,7 +68,7 @@ class TrainSettings:
     batch_examples: Count | None
     by_length: bool
     curriculum: Annotated[int, Field(ge=0)]
-    optimizer: Literal["adam", "adamw", "lazy_adam", "sgd", "rmsprop"]
+    optimizer: Literal["adam", "adamw", "sgd", "rmsprop"]
     learning_rate: Positive
     weight_decay: NotNegative
     momentum: Rate

@@ -65,7 +65,7 @@ def test_a_task_brings_its_data_and_an_explicit_choice_wins() -> None:
         ("model.dropout=1.0", "model.dropout: must be less than 1; received 1.0"),
         (
             "train.optimizer=adm",
-            "train.optimizer: must be one of adam, adamw, lazy_adam, sgd",
+            "train.optimizer: must be one of adam, adamw, sgd",
         ),
         ("task.text.tokens=wrd", "did you mean 'word'?"),
         ("+train.epoch=3", "train.epoch: there is no such setting; did you mean 'epochs'?"),
