@@ -1,9 +1,7 @@
-"""One update of a model's weights: gradients, clipping, the optimizer and the moving average."""
+"""One update: batches, gradients, their norm; and the schedule of the rate."""
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -14,8 +12,9 @@ import tensorflow as tf
 
 from pipelines.contracts import Batch, Codec, Task
 from pipelines.graphs import batch_signature, traced
-from pipelines.row_adam import Gradient, RowAdam, merged, native, scaled, waiting
+from pipelines.row_adam import Gradient, native, scaled
 from pipelines.settings import TrainSettings
+from pipelines.weights import Weights
 from pipelines.workers import ALONE, Workers
 
 
@@ -36,66 +35,6 @@ def learning_rate(step: int, total: int, settings: TrainSettings) -> float:
         "exponential": lambda: max(final, 1e-6) ** done,
     }[settings.schedule]()
     return settings.learning_rate * share
-
-
-class _FusedAdam:
-    """Adam's update (Kingma & Ba 2015) in one operation a variable.
-
-    Keras makes some ten passes over each variable; for an embedding that is much of an update.
-    """
-
-    def update_step(self: Any, gradient: tf.Tensor, variable: Any, learning_rate: Any) -> None:
-        index = self._get_variable_index(variable)
-        powers = self._powers()
-        tf.raw_ops.ResourceApplyAdam(
-            var=native(variable).handle,
-            m=native(self._momentums[index]).handle,
-            v=native(self._velocities[index]).handle,
-            beta1_power=powers[0],
-            beta2_power=powers[1],
-            lr=tf.cast(learning_rate, tf.float32),
-            beta1=self.beta_1,
-            beta2=self.beta_2,
-            epsilon=self.epsilon,
-            grad=gradient,
-        )
-
-    def corrected(self: Any, learning_rate: Any) -> tf.Tensor:
-        """The rate of the next update, with the correction of Adam's bias."""
-        first, second = self._powers()
-        return tf.cast(learning_rate, tf.float32) * tf.sqrt(1 - second) / (1 - first)
-
-    def _powers(self: Any) -> tuple[tf.Tensor, tf.Tensor]:
-        step = tf.cast(self.iterations + 1, tf.float32)
-        return tf.pow(self.beta_1, step), tf.pow(self.beta_2, step)
-
-
-class Adam(_FusedAdam, keras.optimizers.Adam):
-    """As Keras' own."""
-
-
-class AdamW(_FusedAdam, keras.optimizers.AdamW):
-    """As Keras' own: decay is decoupled (Loshchilov & Hutter 2019)."""
-
-
-def make_optimizer(settings: TrainSettings, variables: Sequence[Any]) -> keras.optimizers.Optimizer:
-    """For the variables; biases and embeddings do not decay.
-
-    Clipping and averaging are not the optimizer's: the norm before clipping is measured here.
-    """
-    rate = settings.learning_rate
-    match settings.optimizer:
-        case "adam":
-            return Adam(rate)
-        case "adamw":
-            optimizer = AdamW(rate, weight_decay=settings.weight_decay)
-            lasting = [v for v in variables if "bias" in v.path or "embedding" in v.path]
-            optimizer.exclude_from_weight_decay(var_list=lasting)
-            return optimizer
-        case "sgd":
-            return keras.optimizers.SGD(rate, momentum=settings.momentum)
-        case "rmsprop":
-            return keras.optimizers.RMSprop(rate, momentum=settings.momentum)
 
 
 class Learner:
@@ -119,23 +58,10 @@ class Learner:
         self.workers = workers
         self.task, self.model, self.settings, self.total = task, model, settings, total_steps
         self.spec = codec.spec
-        self.variables = model.trainable_variables
         # Gradients that are summed, over batches or workers, have all rows.
-        adam = settings.optimizer in ("adam", "adamw")
-        by_rows = adam and settings.accumulate == 1 and workers.number == 1
-        tables = {id(table.matrix): table for table in waiting(model)} if by_rows else {}
-        self._waits = [id(variable) in tables for variable in self.variables]
-        self._whole = [v for v in self.variables if id(v) not in tables]
-        self.optimizer = make_optimizer(settings, self._whole)
-        self.optimizer.build(self._whole)
-        averaged = settings.average is not None
-        ordered = [tables[id(v)] for v in self.variables if id(v) in tables]
-        self.rows = RowAdam(ordered, self.optimizer, averaged=averaged) if ordered else None
-        self.averages = (
-            [tf.Variable(native(variable), trainable=False) for variable in self._whole]
-            if averaged
-            else []
-        )
+        alone = settings.accumulate == 1 and workers.number == 1
+        self.weights = Weights(model, settings, by_rows=alone)
+        self.variables = self.weights.variables
         self.loss_sum = tf.Variable(0.0, dtype=tf.float64, trainable=False)
         self.weight_sum = tf.Variable(0.0, dtype=tf.float64, trainable=False)
         self.norm = tf.Variable(0.0, trainable=False)
@@ -168,9 +94,7 @@ class Learner:
         """All that must be saved between two updates for training to go on to the last bit."""
         return {
             "model": self.model.variables,
-            "optimizer": self.optimizer.variables,
-            "average": self.averages,
-            "rows": self.rows.state() if self.rows else [],
+            **self.weights.state(),
             "sums": [self.loss_sum, self.weight_sum, self.norm],
         }
 
@@ -193,20 +117,9 @@ class Learner:
             for batch in batches:
                 self._function("accumulate", self._accumulate, batch)(batch, step)
             self._told = self._apply_accumulated(rate, decay)
-        if self.rows and int(self._told.numpy()[3]) == self.rows.window:
-            self.rows.settle()
+        if int(self._told.numpy()[3]) == self.weights.longest_wait:
+            self.weights.settle()
         return rate
-
-    def settle(self) -> None:
-        """Makes the model's weights those of the last update, which rows may wait for."""
-        if self.rows:
-            self.rows.settle()
-
-    def averaged(self) -> list[tf.Tensor]:
-        """The moving average of each of the variables, which must be settled."""
-        whole = iter(self.averages)
-        by_rows = iter(self.rows.averages() if self.rows else [])
-        return [next(by_rows if waits else whole) for waits in self._waits]
 
     def mean_loss(self) -> float:
         """Mean training loss in nats a counted target since the last call of `reset`."""
@@ -222,8 +135,7 @@ class Learner:
         return (self._sums() if self._told is None else self._told).numpy()
 
     def _sums(self) -> tf.Tensor:
-        sums = [self.loss_sum, self.weight_sum, self.norm]
-        sums.append(self.rows.position if self.rows else tf.constant(0))
+        sums = [self.loss_sum, self.weight_sum, self.norm, self.weights.updates_waited()]
         return tf.stack([tf.cast(one, tf.float64) for one in sums])
 
     def _function(self, name: str, method: Any, batch: Batch) -> Any:
@@ -237,8 +149,7 @@ class Learner:
 
     def _gradients(self, batch: Batch, step: tf.Tensor) -> tuple[list[Gradient], tf.Tensor]:
         """Gradients of the summed loss, and the sum of weights."""
-        looked_up = self.rows.looked_up() if self.rows else contextlib.nullcontext()
-        with looked_up, tf.GradientTape() as tape:
+        with self.weights.looked_up(), tf.GradientTape() as tape:
             outputs = self.task.outputs(self.model, batch.inputs, step)
             losses = self.task.losses(outputs, batch.targets)
             total = tf.reduce_sum(losses * batch.weights)
@@ -305,35 +216,14 @@ class Learner:
     def _apply(
         self, gradients: list[Gradient], weight: Any, rate: tf.Tensor, decay: tf.Tensor
     ) -> None:
-        self.optimizer.learning_rate.assign(rate)
         gradients, weight = self._of_all(gradients, weight)
-        # Of a matrix of which few rows were looked up, only those, until something needs all.
-        if self.rows:
-            by_rows = iter(self.rows.merged(itertools.compress(gradients, self._waits)))
-        gradients = [
-            next(by_rows) if waits else merged(gradient)
-            for gradient, waits in zip(gradients, self._waits, strict=True)
-        ]
+        gradients = self.weights.merged(gradients)
         scale = 1.0 / tf.maximum(tf.convert_to_tensor(weight), 1e-9)
         norm = tf.linalg.global_norm(gradients) * scale
         self.norm.assign(norm)
         if self.settings.clip_norm is not None:
             scale *= tf.minimum(1.0, self.settings.clip_norm / tf.maximum(norm, 1e-12))
-        gradients = [scaled(gradient, scale) for gradient in gradients]
-        if self.rows:
-            by_rows = itertools.compress(gradients, self._waits)
-            self.rows.update(by_rows, self.optimizer.corrected(rate), decay)
-        whole = [
-            tf.convert_to_tensor(gradient)
-            for gradient, waits in zip(gradients, self._waits, strict=True)
-            if not waits
-        ]
-        self.optimizer.apply(whole, self._whole)
-        for average, variable in zip(self.averages, self._whole, strict=False):
-            # One pass less than assign_sub((1 - d) * ...).
-            tf.raw_ops.ResourceApplyGradientDescent(
-                var=average.handle, alpha=1 - decay, delta=average - native(variable)
-            )
+        self.weights.move([scaled(gradient, scale) for gradient in gradients], rate, decay)
 
 
 class Averaged:
@@ -343,11 +233,11 @@ class Averaged:
         self.learner = learner
 
     def __enter__(self) -> None:
-        self.learner.settle()
+        self.learner.weights.settle()
         self.kept: list[np.ndarray] = []
         if self.learner.settings.average:
             self.kept = [np.asarray(v) for v in self.learner.variables]
-            _assign(self.learner.variables, self.learner.averaged())
+            _assign(self.learner.variables, self.learner.weights.averaged())
 
     def __exit__(self, *error: object) -> None:
         if self.kept:

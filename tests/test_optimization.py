@@ -16,8 +16,9 @@ from models.embedding import build_embedding
 from models.settings import EmbeddingSettings
 from pipelines import row_adam
 from pipelines.contracts import Batch, Codec, Field, Spec
-from pipelines.optimization import Adam, Averaged, Learner, learning_rate, make_optimizer
+from pipelines.optimization import Averaged, Learner, learning_rate
 from pipelines.settings import TrainSettings
+from pipelines.weights import Adam, make_optimizer
 
 PLAIN = replace(
     TrainSettings(**yaml.safe_load((ROOT / "conf/train/default.yaml").read_text())),
@@ -152,7 +153,7 @@ def test_averages_follow_the_weights_and_stand_in_for_them() -> None:
     made.update([batch([1], [0], [1])], 1)  # w: 0.9 -> 0.81, decay min(0.5, 2/11)
     first = 0.1 * 1 + 0.9 * 0.9
     expected = 2 / 11 * first + 9 / 11 * 0.81
-    assert float(made.averaged()[0].numpy().item()) == pytest.approx(expected)
+    assert float(made.weights.averaged()[0].numpy().item()) == pytest.approx(expected)
     with Averaged(made):
         assert weight(made) == pytest.approx(expected)
     assert weight(made) == pytest.approx(0.81)
@@ -209,7 +210,7 @@ def table(*, rows_pay: bool, total: int = 10, how: str = "once", **changes: Any)
         patch.setattr(row_adam, "ROWS_PAY", 1 if rows_pay else ROWS * WIDTH + 1)
         patch.setattr(row_adam, "WINDOW", 8)
         made = Learner(Squares(), model, Ids({}), settings, total)  # type: ignore[arg-type]
-    assert (made.rows is not None) == rows_pay
+    assert (made.weights.rows is not None) == rows_pay
     return made
 
 
@@ -232,8 +233,8 @@ def drawn(updates: int, seed: int = 0) -> list[Batch]:
 
 
 def settled(made: Learner) -> list[np.ndarray]:
-    made.settle()
-    averages = made.averaged() if made.settings.average else []
+    made.weights.settle()
+    averages = made.weights.averaged() if made.settings.average else []
     return [np.asarray(value) for value in [*made.variables, *averages]]
 
 
@@ -295,7 +296,7 @@ def test_a_row_goes_on_by_its_momentum_while_nothing_asks_for_it() -> None:
     np.testing.assert_allclose(np.abs(first), 0.05, rtol=1e-3)
     made.update([asked([(1, 2)], [9.0])], 1)
     np.testing.assert_array_equal(np.asarray(made.variables[0])[5], before + first)  # it waits
-    made.settle()
+    made.weights.settle()
     # m / sqrt(v), both with their bias: 0.9 * 0.1 / 0.19 by sqrt(0.999 * 0.001 / 0.001999).
     second = 0.9 * 0.1 / 0.19 / np.sqrt(0.999 * 0.001 / 0.001999)
     moved = np.asarray(made.variables[0])[5] - before
@@ -307,7 +308,7 @@ def test_settling_changes_nothing_of_what_comes_after() -> None:
     for step, batch in enumerate(drawn(20, seed=3)):
         often.update([batch], step)
         seldom.update([batch], step)
-        often.settle()
+        often.weights.settle()
     for one, other in zip(settled(often), settled(seldom), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=5e-5)
 
