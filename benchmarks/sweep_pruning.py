@@ -5,7 +5,8 @@
 
 A row a way and repeat: the best validation accuracy and the seconds of all trials, on Rotten
 Tomatoes. The ways take turns, the order rotating. Both draw from the same space, and each repeat
-has a seed of its own. Memory is the sweep's own, and with its run, at the first and the last trial.
+has a seed of its own. Memory is the sweep's own, and with its run and the server that starts them,
+which share some, at the first and the last trial.
 Sweeps lie in --output and are not run again: delete it after a change of the code.
 """
 
@@ -89,7 +90,7 @@ def run_sweep(way: str, repeat: int, given: argparse.Namespace) -> dict[str, Any
         "wall": time.monotonic() - begun,
         "complete": len(complete),
         "pruned": sum(trial["state"] == "PRUNED" for trial in trials),
-        "own": [watch.own.get(1, 0.0), watch.own.get(max(watch.own, default=0), 0.0)],
+        "own": [watch.own.get(1, 0.0), watch.own.get(given.trials - 1, 0.0)],
         "largest": [watch.largest.get(0, 0.0), watch.largest.get(given.trials - 1, 0.0)],
     }
     kept.write_text(json.dumps(measured), encoding="utf-8")
@@ -112,7 +113,7 @@ def main() -> None:
     table(
         f"Pruning, {given.trials} trials each · {machine()}",
         ("way", "repeat", "best validation accuracy", "seconds in trials", "complete", "pruned",
-         "sweep's own MB, first and last", "with its run, first and last"),
+         "sweep's own MB, first and last", "with its processes, first and last"),
         [
             (
                 row["way"], row["repeat"], f"{row['best']:.4f}", f"{row['seconds']:.0f}",
