@@ -60,7 +60,7 @@ class Learner:
         self.spec = codec.spec
         # Gradients that are summed, over batches or workers, have all rows.
         alone = settings.accumulate == 1 and workers.number == 1
-        self.weights = Weights(model, settings, by_rows=alone)
+        self.weights = Weights(model, settings, rows_wait=alone)
         self.variables = self.weights.variables
         self.loss_sum = tf.Variable(0.0, dtype=tf.float64, trainable=False)
         self.weight_sum = tf.Variable(0.0, dtype=tf.float64, trainable=False)

@@ -40,7 +40,7 @@ CHUNK = 16_384
 """Rows settled at a time, so that memory does not grow with the vocabulary once more."""
 
 
-def waiting(model: keras.Model) -> list[Embedding]:
+def tables_of(model: keras.Model) -> list[Embedding]:
     """Embeddings whose rows can wait: large ones that learn and are read row by row only."""
     return [
         layer
@@ -53,11 +53,21 @@ def waiting(model: keras.Model) -> list[Embedding]:
 
 
 class RowAdam:
-    """Of some embeddings. Who reads their weights but by `looked_up` must settle() before."""
+    """Of some embeddings. Who reads their weights but by `looked_up` must settle() before.
+
+    waits  False: gradients are of all rows, which are moved at once. The state is the same, so that
+           one can go on where the other stopped: with other rows than all settled, by settle().
+    """
 
     def __init__(
-        self, embeddings: Iterable[Embedding], optimizer: keras.optimizers.Adam, *, averaged: bool
+        self,
+        embeddings: Iterable[Embedding],
+        optimizer: keras.optimizers.Adam,
+        *,
+        averaged: bool,
+        waits: bool = True,
     ):
+        self.waits = waits
         self.betas, self.epsilon = (optimizer.beta_1, optimizer.beta_2), optimizer.epsilon
         self.window = WINDOW
         # Updates since all rows were settled, and S, Q and D of each s of them.
@@ -78,7 +88,7 @@ class RowAdam:
     @contextlib.contextmanager
     def looked_up(self) -> Iterator[None]:
         """What is traced meanwhile, one update's gradients, looks up rows as they should be now."""
-        for table in self.tables:
+        for table in self.tables if self.waits else ():
             table.begin()
             table.embedding.look_up = table.look_up
         try:
@@ -90,14 +100,16 @@ class RowAdam:
     def merged(self, gradients: Iterable[Gradient]) -> list[Gradient]:
         """The embeddings' gradients, where they are of rows with each row once."""
         return [
-            gradient if table.once else merged(gradient)
+            gradient if self.waits and table.once else merged(gradient)
             for table, gradient in zip(self.tables, gradients, strict=True)
         ]
 
     def update(self, gradients: Iterable[Gradient], rate: tf.Tensor, decay: tf.Tensor) -> None:
         """An update; gradients are as `merged` gave them. rate: with Adam's bias corrected."""
         for table, gradient in zip(self.tables, gradients, strict=True):
-            table.update(gradient, rate, decay)
+            (table.update if self.waits else table.update_whole)(gradient, rate, decay)
+        if not self.waits:
+            return
         self.position.assign_add(1)
         lag = self.position - tf.range(self.window + 1, dtype=tf.int64)
         rate, decay = tf.cast(rate, tf.float64), tf.cast(decay, tf.float64)
@@ -187,6 +199,25 @@ class _Table:
         a = [one + (1 - decay) * (w - one) for one in a]
         self._assign(rows, [w, m, v, *a], self.whole.position + 1)
 
+    def update_whole(self, gradient: Gradient, rate: tf.Tensor, decay: tf.Tensor) -> None:
+        """Of all rows, which are settled."""
+        m, v, *a = self.kept
+        tf.raw_ops.ResourceApplyAdam(
+            var=self.weights.handle,
+            m=m.handle,
+            v=v.handle,
+            # Of the bias that the rate already is without.
+            beta1_power=0.0,
+            beta2_power=0.0,
+            lr=rate,
+            beta1=self.whole.betas[0],
+            beta2=self.whole.betas[1],
+            epsilon=self.whole.epsilon,
+            grad=tf.convert_to_tensor(gradient),
+        )
+        for average in a:
+            follow(average, self.weights, decay)
+
     def _settle(self, rows: tf.Tensor) -> None:
         self._assign(rows, self._settled(rows), self.whole.position)
 
@@ -209,6 +240,14 @@ class _Table:
         for variable, value in zip((self.weights, *self.kept), values, strict=True):
             variable.scatter_update(tf.IndexedSlices(value, rows))
         self.seen.scatter_update(tf.IndexedSlices(tf.fill(tf.shape(rows), seen), rows))
+
+
+def follow(average: tf.Variable, variable: tf.Variable, decay: tf.Tensor) -> None:
+    """An exponential moving average: decay average + (1 - decay) variable."""
+    # One pass less than assign_sub((1 - decay) * ...).
+    tf.raw_ops.ResourceApplyGradientDescent(
+        var=average.handle, alpha=1 - decay, delta=average - variable
+    )
 
 
 # Gradients

@@ -152,6 +152,7 @@ class _Training:
         """Goes on from the newest checkpoint that is whole, if there is any."""
         saved = self.workers.told(self._saved() if self.workers.is_chief else None)
         self.learner.share()
+        self.learner.weights.restored()
         if saved is None:
             return
         self.state = State(**saved)

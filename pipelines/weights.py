@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from pipelines.row_adam import Gradient, RowAdam, merged, native, waiting
+from pipelines.row_adam import Gradient, RowAdam, follow, merged, native, tables_of
 from pipelines.settings import TrainSettings
 
 
@@ -78,22 +78,26 @@ def make_optimizer(settings: TrainSettings, variables: Sequence[Any]) -> keras.o
 class Weights:
     """A model's trainable variables, with all that moves them from one update to the next.
 
-    Where `by_rows`, Adam moves the rows of large embeddings when they are next looked up: gradients
-    must then be those of one update, traced within `looked_up`, and `settle` comes before anybody
-    else reads the weights.
+    Where rows wait, Adam moves those of large embeddings when they are next looked up: gradients
+    must then be traced within `looked_up`, each for an update, and `settle` comes before anybody
+    else reads the weights. The state is the same where they don't.
     """
 
-    def __init__(self, model: keras.Model, settings: TrainSettings, *, by_rows: bool):
+    def __init__(self, model: keras.Model, settings: TrainSettings, *, rows_wait: bool):
         self.variables = model.trainable_variables
-        by_rows = by_rows and settings.optimizer in ("adam", "adamw")
-        tables = {id(table.matrix): table for table in waiting(model)} if by_rows else {}
-        self._waits = [id(variable) in tables for variable in self.variables]
+        adam = settings.optimizer in ("adam", "adamw")
+        tables = {id(table.matrix): table for table in tables_of(model)} if adam else {}
+        self._is_table = [id(variable) in tables for variable in self.variables]
         self._whole = [v for v in self.variables if id(v) not in tables]
         self.optimizer = make_optimizer(settings, self._whole)
         self.optimizer.build(self._whole)
         averaged = settings.average is not None
         ordered = [tables[id(v)] for v in self.variables if id(v) in tables]
-        self.rows = RowAdam(ordered, self.optimizer, averaged=averaged) if ordered else None
+        self.rows = (
+            RowAdam(ordered, self.optimizer, averaged=averaged, waits=rows_wait)
+            if ordered
+            else None
+        )
         natives = [native(variable) for variable in self._whole] if averaged else []
         self._averages = [(tf.Variable(v, trainable=False), v) for v in natives]
 
@@ -104,6 +108,11 @@ class Weights:
             "rows": self.rows.state() if self.rows else [],
         }
 
+    def restored(self) -> None:
+        """To be called once the state was assigned: it may be of weights whose rows waited."""
+        if self.rows and not self.rows.waits:
+            self.rows.settle()
+
     def looked_up(self) -> AbstractContextManager[None]:
         return self.rows.looked_up() if self.rows else contextlib.nullcontext()
 
@@ -112,8 +121,8 @@ class Weights:
         gradients = list(gradients)
         by_rows = iter(self.rows.merged(self._of_rows(gradients)) if self.rows else [])
         return [
-            next(by_rows) if waits else merged(gradient)
-            for gradient, waits in zip(gradients, self._waits, strict=True)
+            next(by_rows) if is_table else merged(gradient)
+            for gradient, is_table in zip(gradients, self._is_table, strict=True)
         ]
 
     def move(self, gradients: Sequence[Gradient], rate: tf.Tensor, decay: tf.Tensor) -> None:
@@ -121,16 +130,13 @@ class Weights:
         self.optimizer.learning_rate.assign(rate)
         if self.rows:
             self.rows.update(self._of_rows(gradients), self.optimizer.corrected(rate), decay)
-        whole = itertools.compress(gradients, (not waits for waits in self._waits))
+        whole = itertools.compress(gradients, (not is_table for is_table in self._is_table))
         self.optimizer.apply([tf.convert_to_tensor(gradient) for gradient in whole], self._whole)
         for average, variable in self._averages:
-            # One pass less than assign_sub((1 - d) * ...).
-            tf.raw_ops.ResourceApplyGradientDescent(
-                var=average.handle, alpha=1 - decay, delta=average - variable
-            )
+            follow(average, variable, decay)
 
     def _of_rows(self, gradients: Sequence[Gradient]) -> Iterable[Gradient]:
-        return itertools.compress(gradients, self._waits)
+        return itertools.compress(gradients, self._is_table)
 
     def updates_waited(self) -> tf.Tensor:
         """For how many updates rows may have waited; must not exceed `longest_wait`."""
@@ -149,4 +155,4 @@ class Weights:
         """The moving average of each of the variables, which must be settled."""
         whole = (tf.convert_to_tensor(average) for average, _ in self._averages)
         by_rows = iter(self.rows.averages() if self.rows else [])
-        return [next(by_rows if waits else whole) for waits in self._waits]
+        return [next(by_rows if is_table else whole) for is_table in self._is_table]

@@ -331,6 +331,28 @@ def test_what_rows_wait_for_is_in_a_checkpoint() -> None:
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.parametrize("average", [0.8, None])
+def test_what_waits_and_what_does_not_go_on_from_each_other(average: float | None) -> None:
+    batches = drawn(12, seed=6)
+    straight = table(rows_pay=True, average=average)
+    first = table(rows_pay=True, average=average)
+    second = table(rows_pay=True, average=average, accumulate=2)  # moves all rows in each update
+    third = table(rows_pay=True, average=average)
+    taking_turns = {0: first, 4: second, 8: third}
+    now = first
+    for step, batch in enumerate(batches):
+        straight.update([batch], step)
+        if step in (4, 8):
+            kept, now = now.state_variables(), taking_turns[step]
+            for name, variables in now.state_variables().items():
+                for variable, value in zip(variables, kept[name], strict=True):
+                    variable.assign(value)
+            now.weights.restored()
+        now.update([batch], step)
+    for one, other in zip(settled(straight), settled(now), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=5e-5)
+
+
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd", "rmsprop"])
 def test_rows_asked_for_in_accumulated_batches_are_those_of_one_batch(optimizer: str) -> None:
     whole = table(rows_pay=False, optimizer=optimizer)
