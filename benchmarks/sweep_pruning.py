@@ -3,10 +3,10 @@
     python benchmarks/sweep_pruning.py                     30 trials each, three repeats: hours
     python benchmarks/sweep_pruning.py --trials 4 --repeats 1 --set prepare.limit=600 train.epochs=2
 
-A row a way and repeat: the best validation accuracy and the seconds of all trials, on Rotten
-Tomatoes. The ways take turns, the order rotating. Both draw from the same space, and each repeat
-has a seed of its own. Memory is the sweep's own, and with its run and the server that starts them,
-which share some, at the first and the last trial.
+A row a way and repeat: the best area under the ROC curve on validation and the seconds of all
+trials, on Rotten Tomatoes. The ways take turns, the order rotating. Both draw from the same space,
+and each repeat has a seed of its own. Memory is the sweep's own, and with its run and the server
+that starts them, which share some, at the first and the last trial.
 Sweeps lie in --output and are not run again: delete it after a change of the code.
 """
 
@@ -112,7 +112,7 @@ def main() -> None:
     rows.sort(key=lambda row: (row["repeat"], row["way"]))
     table(
         f"Pruning, {given.trials} trials each · {machine()}",
-        ("way", "repeat", "best validation accuracy", "seconds in trials", "complete", "pruned",
+        ("way", "repeat", "best area", "seconds in trials", "complete", "pruned",
          "sweep's own MB, first and last", "with its processes, first and last"),
         [
             (
@@ -131,7 +131,7 @@ def main() -> None:
         )
         ratio = search["seconds"] / other["seconds"]
         better = search["best"] - other["best"]
-        print(f"repeat {repeat}: {ratio:.2f} of the time, {better:+.4f} accuracy")
+        print(f"repeat {repeat}: {ratio:.2f} of the time, {better:+.4f} area")
 
 
 if __name__ == "__main__":

@@ -141,6 +141,7 @@ class SweepSettings:
     trials      of the study, whatever commands made them.
     objectives  the first decides where there has to be one; see sweeping/objectives.py.
     prune_after, prune_from  trials before the first is pruned; evaluations that each may make.
+    prune_share  of finished trials, the best so many: who isn't as good at their time is pruned.
     parallel    runs at a time, each with its share of the cores.
     seconds     after which this command starts no more runs.
     run_seconds, run_gigabytes  bounds on a run.
@@ -157,6 +158,7 @@ class SweepSettings:
     pruner: Literal["none", "median", "hyperband"]
     prune_after: Annotated[int, Field(ge=0)]
     prune_from: Annotated[int, Field(ge=0)]
+    prune_share: Annotated[float, Field(gt=0, lt=1)]
     parallel: Count
     seconds: Positive | None
     run_seconds: Positive | None

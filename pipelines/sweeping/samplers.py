@@ -74,7 +74,9 @@ def pruner_of(settings: SweepSettings, epochs: int) -> BasePruner:
     import optuna.pruners
 
     if settings.pruner == "median":
-        return optuna.pruners.MedianPruner(n_startup_trials=settings.prune_after)
+        return optuna.pruners.PercentilePruner(
+            100 * settings.prune_share, n_startup_trials=settings.prune_after
+        )
     if settings.pruner == "hyperband":
         return optuna.pruners.HyperbandPruner(
             min_resource=max(1, settings.prune_from),
