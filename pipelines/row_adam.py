@@ -7,13 +7,14 @@ update's work. But what a row has missed has a closed form: it can wait until it
 Of a row that was settled at update s, with weights w, moments m and v, and average a, at update t:
 
     m' = β1^(t-s) m                         S = Σ r_i ρ^(i-s),  ρ = β1 / √β2
-    v' = β2^(t-s) v                         D = Π d_i
-    w' = w - S u,  u = m / (√v + ε)         Q = Σ (1 - d_i) S(s, i) Π d_j,  j > i
-    a' = a + (1 - D) (w - a) - Q u
+    v' = β2^(t-s) v                         E = Σ r_i ρ^(i-s) (β2^(-(i-s)/2) - 1)
+    w' = w - u (S - e E)                    D = Π d_i
+    a' = a + (1 - D) (w - a) - u (Q - e R)  Q, R = Σ (1 - d_i) (S, E)(s, i) Π d_j,  j > i
 
-with i from s + 1 to t, r_i the rate of update i with the correction of Adam's bias, and d_i its
-decay of the average. It is what Adam does but for rounding, and for ε, which should grow beside √v:
-while a momentum lasts, by 0.5%, which shows where √v is not far above ε, 1e-7.
+with u = m / (√v + ε), e = ε / (√v + ε), i from s + 1 to t, r_i the rate of update i with the
+correction of Adam's bias, and d_i its decay of the average. Adam divides by √v' + ε: that ε doesn't
+shrink as √v' does is what e E is for, to first order. While a momentum lasts, the rest is less than
+a ten-thousandth of what it does, and only where √v is as small as ε.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ ROWS_PAY = 100_000
 """Numbers in a matrix from which on updating rows is faster than passing over all of it."""
 
 WINDOW = 512
-"""Updates after which all rows are settled, so that S, Q and D are needed for so many s only."""
+"""Updates after which all rows are settled, so that sums are needed for so many s only."""
 
 CHUNK = 16_384
 """Rows settled at a time, so that memory does not grow with the vocabulary once more."""
@@ -70,9 +71,9 @@ class RowAdam:
         self.waits = waits
         self.betas, self.epsilon = (optimizer.beta_1, optimizer.beta_2), optimizer.epsilon
         self.window = WINDOW
-        # Updates since all rows were settled, and S, Q and D of each s of them.
+        # Updates since all rows were settled, and S, E, Q, R and D of each s of them.
         self.position = tf.Variable(0, dtype=tf.int64, trainable=False)
-        self._fresh = tf.constant([[0.0], [0.0], [1.0]], tf.float64) * tf.ones(
+        self._fresh = tf.constant([[0.0]] * 4 + [[1.0]], tf.float64) * tf.ones(
             [self.window + 1], tf.float64
         )
         self.missed = tf.Variable(self._fresh, trainable=False)
@@ -113,11 +114,14 @@ class RowAdam:
         self.position.assign_add(1)
         lag = self.position - tf.range(self.window + 1, dtype=tf.int64)
         rate, decay = tf.cast(rate, tf.float64), tf.cast(decay, tf.float64)
-        ratio = tf.constant(self.betas[0] / self.betas[1] ** 0.5, tf.float64)
-        missed, averaged, kept = tf.unstack(self.missed)
-        missed += rate * tf.pow(ratio, tf.cast(lag, tf.float64))
-        averaged = decay * averaged + (1 - decay) * missed
-        now = tf.stack([missed, averaged, decay * kept])
+        first, second = (tf.constant(beta, tf.float64) for beta in self.betas)
+        lag = tf.cast(lag, tf.float64)
+        growth = tf.pow(second, -lag / 2)  # of ε beside √v
+        step = rate * tf.pow(first, lag) * growth
+        sums, averaged, kept = tf.split(self.missed, [2, 2, 1])
+        sums += tf.stack([step, step * (growth - 1)])
+        averaged = decay * averaged + (1 - decay) * sums
+        now = tf.concat([sums, averaged, decay * kept], 0)
         self.missed.assign(tf.where(lag > 0, now, self.missed))
 
     def averages(self) -> list[tf.Tensor]:
@@ -226,9 +230,12 @@ class _Table:
         seen = tf.gather(self.seen, rows)
         lag = tf.cast(self.whole.position - seen, tf.float32)[:, tf.newaxis]
         sums = tf.cast(tf.gather(self.whole.missed, seen, axis=1), tf.float32)
-        missed, averaged, kept = tf.unstack(sums[..., tf.newaxis])
+        missed, growth, averaged, averaged_growth, kept = tf.unstack(sums[..., tf.newaxis])
         w, m, v, *a = self._of(rows)
-        direction = m / (tf.sqrt(v) + self.whole.epsilon)
+        scale = 1 / (tf.sqrt(v) + self.whole.epsilon)
+        direction, small = m * scale, self.whole.epsilon * scale
+        missed -= small * growth
+        averaged -= small * averaged_growth
         a = [one + (1 - kept) * (w - one) - averaged * direction for one in a]
         m, v = (x * tf.pow(beta, lag) for x, beta in zip((m, v), self.whole.betas, strict=True))
         return [w - tf.stop_gradient(missed * direction), m, v, *a]
