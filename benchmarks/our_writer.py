@@ -39,6 +39,7 @@ class OurWriter:
         from pipelines.graphs import given_inputs
 
         if beams not in self._searches:
+            self.learner.weights.settle()
             self._searches[beams] = self._traced(beams)
         given = given_inputs(self.config.task, self.codec, batch.inputs)
         return self._searches[beams](given).numpy()

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 LEVELS = 2**16
-"""Random numbers have 16 bits, so that a share is right to 1 / 131,072."""
+"""Random numbers have 16 bits: a rate is rounded to so many parts."""
 
 
 @keras.saving.register_keras_serializable(package="recurrent")
@@ -38,8 +38,9 @@ class Dropout(keras.layers.Layer):
             [(count + 1) // 2], seed, minval=None, maxval=None, dtype=tf.int32
         )
         numbers = tf.reshape(tf.bitcast(pairs, tf.uint16), [-1])[:count]
-        stays = numbers >= np.uint16(min(round(self.rate * LEVELS), LEVELS - 1))
-        return tf.reshape(tf.cast(stays, tf.float32) / (1 - self.rate), shape)
+        least = min(round(self.rate * LEVELS), LEVELS - 1)
+        stays = tf.cast(numbers >= np.uint16(least), tf.float32)
+        return tf.reshape(stays / (1 - least / LEVELS), shape)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "rate": self.rate, "seed": self.seed}

@@ -48,6 +48,7 @@ def traced(function: Callable[..., Any], *signature: Any) -> Callable[..., Any]:
     types = [spec.dtype for spec in tf.nest.flatten(signature)]
 
     def call(*values: Any) -> Any:
+        tf.nest.assert_same_structure(signature, values)
         leaves = [
             tf.convert_to_tensor(value, dtype)
             for value, dtype in zip(tf.nest.flatten(values), types, strict=True)

@@ -1,5 +1,6 @@
 """main.py whose sweeps start fake_run.py, and which writes no leaderboard."""
 
+import os
 import runpy
 import sys
 from pathlib import Path
@@ -7,7 +8,8 @@ from pathlib import Path
 from pipelines.sweeping import processes, sweeper
 
 HERE = Path(__file__).parent
-processes.SCRIPT, processes.IMPORTED = HERE / "fake_run.py", ()
+processes.SCRIPT = HERE / "fake_run.py"
+processes.IMPORTED = ("tests.slow_import",) if "SLOW_IMPORT" in os.environ else ()
 sweeper.compare_at_end = lambda directory: None
 sys.argv[0] = str(HERE.parent / "main.py")
 runpy.run_path(sys.argv[0], run_name="__main__")

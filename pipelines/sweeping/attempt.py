@@ -76,6 +76,10 @@ class Attempt:
         if self.process is not None:
             self.process.end()
 
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+
     def look(self) -> bool:
         """Reports what is new; True once the trial has ended, and its outcome is stored."""
         process = self.process

@@ -8,6 +8,7 @@ from pipelines.quiet import native_messages_dropped
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 with native_messages_dropped():
     for name in (
+        "hydra._internal.hydra", "pipelines.sweeping.sweeper",
         "tensorflow", "keras", "pipelines.devices", "pipelines.pipeline", "pipelines.prepare",
         "pipelines.train", "pipelines.graphs", "pipelines.evaluate", "pipelines.export",
         "pipelines.report", "pipelines.tracking", "pipelines.comparison",

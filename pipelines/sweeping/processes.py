@@ -1,6 +1,6 @@
 """One process a run: started, watched and ended, so that all of its memory goes back.
 
-Runs are forked from a server of the standard library's, which has imported TensorFlow and the rest,
+Runs are forked from a server, the standard library's, which has imported TensorFlow and the rest,
 but has not started TensorFlow's runtime: importing takes seconds, and so is done once a sweep.
 """
 
@@ -14,12 +14,15 @@ import re
 import runpy
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import cast
 
 import psutil
 
+from pipelines.interruption import SIGNALS
 from pipelines.parallel import CORES
 from pipelines.run import Run
 
@@ -41,7 +44,7 @@ LONGEST_REASON = 300
 
 
 class RunProcess:
-    """A run under way. What it says goes to `log`; its process ends with ours."""
+    """A run under way. What it says goes to `log`; its process is asked to end when ours ends."""
 
     def __init__(self, overrides: Sequence[str], directory: Path, log: Path, *, parallel: int):
         self.run = Run(directory)
@@ -54,12 +57,12 @@ class RunProcess:
             output.write(b"\n")
             self.start_of_log = output.tell()
         context = multiprocessing.get_context("forkserver")
-        # The main module is imported there too, or each run would import it.
-        context.set_forkserver_preload(["__main__", *IMPORTED])
-        arguments = arguments_for(overrides, self.run)
-        self.process = context.Process(target=_do, args=(SCRIPT, arguments, log, os.getcwd()))
-        with _sharing_cores(parallel):
+        context.set_forkserver_preload(list(IMPORTED))
+        given = arguments_for(overrides, self.run), log, environment(parallel)
+        self.process = context.Process(target=_do, args=(SCRIPT, *given))
+        with _signals_held_back():  # the server inherits that, and so isn't ended before its runs
             self.process.start()
+        self.pid = cast(int, self.process.pid)
 
     @property
     def seconds(self) -> float:
@@ -73,7 +76,9 @@ class RunProcess:
     @property
     def returncode(self) -> int | None:
         """As subprocess has it: None until it has ended, and - number if a signal ended it."""
-        return self.process.exitcode
+        code = self.process.exitcode
+        # Without its server nobody knows what became of it but that it is still there.
+        return None if code == WITH_SERVER and psutil.pid_exists(self.pid) else code
 
     def end(self) -> None:
         """Asks it to save where it stands and end."""
@@ -83,15 +88,17 @@ class RunProcess:
 
     def kill(self) -> None:
         """With all processes that it started."""
+        if self.returncode is not None:
+            return
         try:
-            os.killpg(self.process.pid or 0, signal.SIGKILL)
-        except ProcessLookupError:  # it has ended, or not yet a group of its own
+            os.killpg(self.pid, signal.SIGKILL)
+        except ProcessLookupError:  # it isn't a group of its own yet
             self.process.kill()
 
     def resident_bytes(self) -> int:
         """Of the process and all that it started; 0 once it has ended."""
         try:
-            process = psutil.Process(self.process.pid)
+            process = psutil.Process(self.pid)
             family = [process, *process.children(recursive=True)]
             now = sum(one.memory_info().rss for one in family)
         except psutil.Error:
@@ -102,7 +109,9 @@ class RunProcess:
     def reason(self) -> str:
         """Why it ended otherwise than well, in a line."""
         code = self.returncode
-        if code in (-signal.SIGKILL, WITH_SERVER):
+        if code == WITH_SERVER:
+            return "it was ended, since the process that had started it was killed"
+        if code == -signal.SIGKILL:
             return "it was killed, most likely since the machine ran out of memory"
         if code is not None and code < 0:
             return f"it was ended by {signal.Signals(-code).name}"
@@ -121,39 +130,56 @@ def arguments_for(overrides: Sequence[str], run: Run) -> list[str]:
     return [*overrides, f"hydra.run.dir={run.directory}"]
 
 
+def environment(parallel: int) -> dict[str, str]:
+    """Ours, with threads for a share of the cores, unless somebody has said how many."""
+    names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
+    threads = str(max(1, CORES // parallel))
+    shared = dict.fromkeys(names, threads) if parallel > 1 else {}
+    return {**shared, **os.environ}
+
+
+HELD_BACK = (*SIGNALS, signal.SIGHUP)
+
+
 @contextlib.contextmanager
-def _sharing_cores(parallel: int) -> Iterator[None]:
-    """Who starts meanwhile has threads for a share of the cores, unless somebody said how many."""
-    names = {"TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"}
-    ours = names - set(os.environ) if parallel > 1 else set()
-    os.environ.update(dict.fromkeys(ours, str(max(1, CORES // parallel))))
+def _signals_held_back() -> Iterator[None]:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, HELD_BACK)
     try:
         yield
     finally:
-        for name in ours:
-            del os.environ[name]
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _do(script: Path, arguments: list[str], log: Path, folder: str) -> None:
+def _do(script: Path, arguments: list[str], log: Path, environment: dict[str, str]) -> None:
     """In the new process: the script, as if it had been started by itself."""
     # Ctrl-C is for the sweep to hand on, when what it means is known.
     os.setsid()
-    if sys.platform == "linux":
-        _end_with_parent()
+    _end_with_sweep()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_BACK)
     nothing = os.open(os.devnull, os.O_RDONLY)
     output = os.open(log, os.O_WRONLY | os.O_APPEND)
     for number, file in enumerate((nothing, output, output)):
         os.dup2(file, number)
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    os.chdir(folder)
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        setattr(sys, name, os.fdopen(number, "w", buffering=1, closefd=False))
+    os.environ.clear()
+    os.environ.update(environment)
     sys.argv = [str(script), *arguments]
     runpy.run_path(str(script), run_name="__main__")
 
 
-def _end_with_parent() -> None:
-    """However the server ends, which it does with the sweep, the run is asked to end (prctl)."""
-    set_parent_death_signal = 1
-    ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
-    if os.getppid() == 1:
-        signal.raise_signal(signal.SIGTERM)  # it had ended before
+def _end_with_sweep() -> None:
+    """However the sweep ends, or the server, this process is asked to end too."""
+
+    def wait() -> None:
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, daemon=True).start()
+    if sys.platform == "linux":
+        set_parent_death_signal = 1
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
+        if os.getppid() == 1:
+            signal.raise_signal(signal.SIGTERM)  # the server had ended before

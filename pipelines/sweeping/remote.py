@@ -65,10 +65,14 @@ class RemoteTrial:
         trial = study.held(number)
         attempt = Attempt(study, trial, settings)
         with Interruption() as interruption:
-            while not attempt.look():
-                if interruption.requested is not None:
-                    attempt.stop(STOPPED)
-                time.sleep(0.2)
+            try:
+                while not attempt.look():
+                    if interruption.requested is not None:
+                        attempt.stop(STOPPED)
+                    time.sleep(0.2)
+            except KeyboardInterrupt:  # asked twice
+                attempt.kill()
+                raise
         return str(trial.directory)
 
 

@@ -90,11 +90,16 @@ class Sweep:
 
     def _stop(self) -> None:
         """Ends what is under way; it goes on from where it stands another time."""
-        for attempt in self.attempts:
-            attempt.stop(STOPPED)
-        while self.attempts:
-            self.attempts = [one for one in self.attempts if not one.look()]
-            time.sleep(BETWEEN_ROUNDS)
+        try:
+            for attempt in self.attempts:
+                attempt.stop(STOPPED)
+            while self.attempts:
+                self.attempts = [one for one in self.attempts if not one.look()]
+                time.sleep(BETWEEN_ROUNDS)
+        except KeyboardInterrupt:  # asked twice
+            for attempt in self.attempts:
+                attempt.kill()
+            raise
 
 
 def check_failures(study: Study, settings: SweepSettings) -> None:
