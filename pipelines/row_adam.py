@@ -56,8 +56,8 @@ def tables_of(model: keras.Model) -> list[Embedding]:
 class RowAdam:
     """Of some embeddings. Who reads their weights but by `looked_up` must settle() before.
 
-    waits  False: gradients are of all rows, which are moved at once. The state is the same, so that
-           one can go on where the other stopped: with other rows than all settled, by settle().
+    waits  False: gradients are of all rows, which are moved at once. The state is the same, and may
+           be of one whose rows waited: settle() comes first then.
     """
 
     def __init__(
@@ -147,8 +147,8 @@ class _Table:
     seen (V,): after how many of RowAdam's updates each row was settled.
     """
 
-    def __init__(self, embedding: Embedding, whole: RowAdam, *, averaged: bool):
-        self.embedding, self.whole = embedding, whole
+    def __init__(self, embedding: Embedding, adam: RowAdam, *, averaged: bool):
+        self.embedding, self.adam = embedding, adam
         self.weights = native(embedding.matrix)
         zeros = tf.zeros_like(self.weights)
         kept = [zeros, zeros, tf.convert_to_tensor(self.weights)][: 3 if averaged else 2]
@@ -180,7 +180,7 @@ class _Table:
             self._held = rows, values
         else:
             self.once = False
-            self._assign(rows, values, self.whole.position)
+            self._assign(rows, values, self.adam.position)
         shape = tf.concat([tf.shape(ids), self.weights.shape[1:]], 0)
         return tf.reshape(tf.gather(values[0], places), shape)
 
@@ -190,18 +190,18 @@ class _Table:
             (rows, values), g = self._held, gradient.values
         else:
             if self._held is not None:
-                self._assign(*self._held, self.whole.position)
+                self._assign(*self._held, self.adam.position)
             if not isinstance(gradient, tf.IndexedSlices):  # as of a branch
                 gradient = tf.IndexedSlices(gradient, tf.range(self.weights.shape[0]))
                 self._settle(gradient.indices)
             rows, g = gradient.indices, gradient.values
             values = self._of(rows)
         w, m, v, *a = values
-        m += (g - m) * (1 - self.whole.betas[0])
-        v += (g * g - v) * (1 - self.whole.betas[1])
-        w -= rate * m / (tf.sqrt(v) + self.whole.epsilon)
+        m += (g - m) * (1 - self.adam.betas[0])
+        v += (g * g - v) * (1 - self.adam.betas[1])
+        w -= rate * m / (tf.sqrt(v) + self.adam.epsilon)
         a = [one + (1 - decay) * (w - one) for one in a]
-        self._assign(rows, [w, m, v, *a], self.whole.position + 1)
+        self._assign(rows, [w, m, v, *a], self.adam.position + 1)
 
     def update_whole(self, gradient: Gradient, rate: tf.Tensor, decay: tf.Tensor) -> None:
         """Of all rows, which are settled."""
@@ -214,30 +214,30 @@ class _Table:
             beta1_power=0.0,
             beta2_power=0.0,
             lr=rate,
-            beta1=self.whole.betas[0],
-            beta2=self.whole.betas[1],
-            epsilon=self.whole.epsilon,
+            beta1=self.adam.betas[0],
+            beta2=self.adam.betas[1],
+            epsilon=self.adam.epsilon,
             grad=tf.convert_to_tensor(gradient),
         )
         for average in a:
             follow(average, self.weights, decay)
 
     def _settle(self, rows: tf.Tensor) -> None:
-        self._assign(rows, self._settled(rows), self.whole.position)
+        self._assign(rows, self._settled(rows), self.adam.position)
 
     def _settled(self, rows: tf.Tensor) -> list[tf.Tensor]:
         """What rows (N,), each once, are after the last update."""
         seen = tf.gather(self.seen, rows)
-        lag = tf.cast(self.whole.position - seen, tf.float32)[:, tf.newaxis]
-        sums = tf.cast(tf.gather(self.whole.missed, seen, axis=1), tf.float32)
+        lag = tf.cast(self.adam.position - seen, tf.float32)[:, tf.newaxis]
+        sums = tf.cast(tf.gather(self.adam.missed, seen, axis=1), tf.float32)
         missed, growth, averaged, averaged_growth, kept = tf.unstack(sums[..., tf.newaxis])
         w, m, v, *a = self._of(rows)
-        scale = 1 / (tf.sqrt(v) + self.whole.epsilon)
-        direction, small = m * scale, self.whole.epsilon * scale
+        scale = 1 / (tf.sqrt(v) + self.adam.epsilon)
+        direction, small = m * scale, self.adam.epsilon * scale
         missed -= small * growth
         averaged -= small * averaged_growth
         a = [one + (1 - kept) * (w - one) - averaged * direction for one in a]
-        m, v = (x * tf.pow(beta, lag) for x, beta in zip((m, v), self.whole.betas, strict=True))
+        m, v = (x * tf.pow(beta, lag) for x, beta in zip((m, v), self.adam.betas, strict=True))
         return [w - tf.stop_gradient(missed * direction), m, v, *a]
 
     def _of(self, rows: tf.Tensor) -> list[tf.Tensor]:

@@ -88,9 +88,9 @@ class Weights:
         adam = settings.optimizer in ("adam", "adamw")
         tables = {id(table.matrix): table for table in tables_of(model)} if adam else {}
         self._is_table = [id(variable) in tables for variable in self.variables]
-        self._whole = [v for v in self.variables if id(v) not in tables]
-        self.optimizer = make_optimizer(settings, self._whole)
-        self.optimizer.build(self._whole)
+        self._others = [v for v in self.variables if id(v) not in tables]
+        self.optimizer = make_optimizer(settings, self._others)
+        self.optimizer.build(self._others)
         averaged = settings.average is not None
         ordered = [tables[id(v)] for v in self.variables if id(v) in tables]
         self.rows = (
@@ -98,7 +98,7 @@ class Weights:
             if ordered
             else None
         )
-        natives = [native(variable) for variable in self._whole] if averaged else []
+        natives = [native(variable) for variable in self._others] if averaged else []
         self._averages = [(tf.Variable(v, trainable=False), v) for v in natives]
 
     def state(self) -> dict[str, Sequence[Any]]:
@@ -131,7 +131,7 @@ class Weights:
         if self.rows:
             self.rows.update(self._of_rows(gradients), self.optimizer.corrected(rate), decay)
         whole = itertools.compress(gradients, (not is_table for is_table in self._is_table))
-        self.optimizer.apply([tf.convert_to_tensor(gradient) for gradient in whole], self._whole)
+        self.optimizer.apply([tf.convert_to_tensor(gradient) for gradient in whole], self._others)
         for average, variable in self._averages:
             follow(average, variable, decay)
 

@@ -250,7 +250,7 @@ def test_rows_that_wait_for_their_updates_end_where_adam_moves_them_at_once(
     m, v, average = np.zeros_like(w), np.zeros_like(w), w.copy()
     for t in range(1, 61):
         ids = np.flatnonzero(random.random(ROWS) < 0.4 ** np.arange(ROWS))
-        gradient = random.normal(size=(ROWS, WIDTH)) * 10.0 ** random.integers(-3, 3)
+        gradient = random.normal(size=(ROWS, WIDTH)) * 10.0 ** random.integers(-8, 3, (ROWS, 1))
         gradient[np.setdiff1d(np.arange(ROWS), ids)] = 0
         decay = min(0.95, t / (9 + t))
         rate = 0.1 * np.cos(t / 50) * np.sqrt(1 - 0.999**t) / (1 - 0.9**t)
