@@ -16,7 +16,7 @@ ONES = tf.ones([30, 31, 7])  # an odd number of them: random numbers are drawn i
 def test_a_share_is_taken_and_the_mean_stays(rate: float) -> None:
     y = Dropout(rate, seed=1)(ONES, training=True).numpy()
     kept = y[y != 0]
-    np.testing.assert_allclose(kept, 1 / (1 - rate), rtol=1e-6)
+    np.testing.assert_allclose(kept, 1 / (1 - rate), rtol=1e-4)  # the rate is in 65,536ths
     # Within four standard deviations of a share of 6,510 numbers.
     assert abs(len(kept) / y.size - (1 - rate)) < 4 * np.sqrt(rate * (1 - rate) / y.size)
 
@@ -43,8 +43,9 @@ def test_nothing_is_dropped_without_training_or_a_rate() -> None:
 
 @pytest.mark.parametrize("rate", [1e-9, 1 - 1e-9])
 def test_rates_near_the_ends_are_rates(rate: float) -> None:
-    taken = np.mean(Dropout(rate, seed=1)(ONES, training=True).numpy() == 0)
-    assert taken == pytest.approx(rate, abs=1e-3)
+    y = Dropout(rate, seed=1)(ONES, training=True).numpy()
+    assert np.mean(y == 0) == pytest.approx(rate, abs=1e-3)
+    assert y.max() <= 2**16  # the rate that there is, not the one that was asked for
 
 
 def test_gradients_go_where_numbers_stayed() -> None:
