@@ -9,7 +9,9 @@ from pipelines.sweeping import processes, sweeper
 
 HERE = Path(__file__).parent
 processes.SCRIPT = HERE / "fake_run.py"
-processes.IMPORTED = ("tests.slow_import",) if "SLOW_IMPORT" in os.environ else ()
+# What main.py imports before it knows that it stands aside for the stand-in.
+slow = ("tests.slow_import",) if "SLOW_IMPORT" in os.environ else ()
+processes.IMPORTED = ("hydra._internal.hydra", "pipelines.sweeping.sweeper", *slow)
 sweeper.compare_at_end = lambda directory: None
 sys.argv[0] = str(HERE.parent / "main.py")
 runpy.run_path(sys.argv[0], run_name="__main__")

@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import cast
 
@@ -60,6 +61,7 @@ class RunProcess:
         context.set_forkserver_preload(list(IMPORTED))
         given = arguments_for(overrides, self.run), log, environment(parallel)
         self.process = context.Process(target=_do, args=(SCRIPT, *given))
+        resource_tracker.ensure_running()  # which would let signals through again
         with _signals_held_back():  # the server inherits that, and so isn't ended before its runs
             self.process.start()
         self.pid = cast(int, self.process.pid)
