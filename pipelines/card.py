@@ -16,12 +16,13 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow.core.framework.types_pb2 import DataType
 
-from pipelines.contracts import Codec, Task, UserError
+from pipelines.contracts import Codec, UserError
 from pipelines.metrics.wording import label, number
 from pipelines.run import Run, written_whole
 from pipelines.saved_models import signature_definitions
 from pipelines.sections import Table
 from pipelines.tables import evaluated, exports_table, score_columns, score_rows
+from pipelines.tasks import Task
 
 
 def write_card(run: Run, task: Task, codec: Codec, title: str) -> None:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from pipelines.contracts import Codec, Split, Task, UserError
+from pipelines.contracts import Codec, Split, UserError
+from pipelines.tasks import Task
 
 if TYPE_CHECKING:
     from pipelines.metrics.bootstrap import Measurement

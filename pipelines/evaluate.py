@@ -12,12 +12,13 @@ import numpy as np
 
 from pipelines.batches import assemble, plan
 from pipelines.comparison import beside_run
-from pipelines.contracts import Batch, Codec, Example, Score, Split, Task
+from pipelines.contracts import Batch, Codec, Example, Split
 from pipelines.metrics.bootstrap import Measurement, measure_all
 from pipelines.metrics.wording import verdict
 from pipelines.predictions import Arrays, keep, write_predictions
 from pipelines.progress import Bar
 from pipelines.settings import EvaluateSettings
+from pipelines.tasks import Score, Task
 
 log = logging.getLogger(__name__)
 

@@ -19,12 +19,13 @@ import tensorflow as tf
 
 from models.recurrent import make_portable
 from models.settings import SearchSettings
-from pipelines.contracts import Codec, Example, Task, UserError
+from pipelines.contracts import Codec, Example, UserError
 from pipelines.evaluate import raw_columns
 from pipelines.graphs import answerer, given_inputs
 from pipelines.prepare import Prepared
 from pipelines.run import Run, put_in_place
 from pipelines.settings import ExportSettings
+from pipelines.tasks import Task
 
 log = logging.getLogger(__name__)
 

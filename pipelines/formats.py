@@ -22,13 +22,13 @@ import tensorflow as tf
 
 from models.recurrent import make_portable
 from models.settings import SearchSettings
-from pipelines.contracts import Core, Task
 from pipelines.export import ExportError
 from pipelines.graphs import batch_signature
 from pipelines.prepare import Prepared
 from pipelines.quiet import native_messages_dropped
 from pipelines.run import Run, put_in_place
 from pipelines.settings import ExportSettings
+from pipelines.tasks import Core, Task
 
 log = logging.getLogger(__name__)
 

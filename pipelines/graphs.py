@@ -10,7 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 from models.settings import SearchSettings
-from pipelines.contracts import Batch, Codec, Spec, Task
+from pipelines.contracts import Batch, Codec, Spec
+from pipelines.tasks import Task
 
 Graph = Callable[[Mapping[str, Any]], dict[str, tf.Tensor]]
 

@@ -10,10 +10,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from pipelines.contracts import Batch, Codec, Task
+from pipelines.contracts import Batch, Codec
+from pipelines.gradients import Gradient, native, scaled
 from pipelines.graphs import batch_signature, traced
-from pipelines.row_adam import Gradient, native, scaled
 from pipelines.settings import TrainSettings
+from pipelines.tasks import Task
 from pipelines.weights import Weights
 from pipelines.workers import ALONE, Workers
 

@@ -14,12 +14,13 @@ from omegaconf import DictConfig
 
 from models.seeds import stream
 from pipelines.cluster import Cluster, cluster, is_other, others_started
-from pipelines.contracts import Codec, Split, Task, UserError
+from pipelines.contracts import Codec, Split, UserError
 from pipelines.interruption import terminate_like_ctrl_c
 from pipelines.measurements import Stopwatch, environment, peak_memory
 from pipelines.quiet import import_tensorflow
 from pipelines.run import Run, load_model, restored, save_config, settings_of_run
 from pipelines.schema import Config, check, parse
+from pipelines.tasks import Task
 from pipelines.tracking import tracked
 
 if TYPE_CHECKING:

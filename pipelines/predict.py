@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipelines.answers import check_output, opened
-from pipelines.contracts import Example, RowIssues, Source, Task, UserError
+from pipelines.contracts import Example, RowIssues, Source, UserError
 from pipelines.predictions import shown
 from pipelines.progress import Bar
 from pipelines.run import Run
 from pipelines.sources._named import digest
 from pipelines.sources.rows import COMPRESSIONS, EXTENSIONS, FaultError, extension, usable_text
+from pipelines.tasks import Task
 from pipelines.windows import BATCH_ROWS, ROWS, Fault, Row, answered
 
 FILES = (*EXTENSIONS, *COMPRESSIONS)

@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.contracts import Codec, FileBytes, Split, Task, UserError
+from pipelines.contracts import Codec, FileBytes, Split, UserError
 from pipelines.run import written_whole
+from pipelines.tasks import Task
 
 log = logging.getLogger(__name__)
 

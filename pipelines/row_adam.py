@@ -21,15 +21,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import keras
 import tensorflow as tf
 
 from models.embedding import Embedding
-
-Gradient = Any
-"""tf.Tensor, or tf.IndexedSlices: some rows of one."""
+from pipelines.gradients import Gradient, adam, follow, merged, native
 
 ROWS_PAY = 100_000
 """Numbers in a matrix from which on updating rows is faster than passing over all of it."""
@@ -206,19 +203,8 @@ class _Table:
     def update_whole(self, gradient: Gradient, rate: tf.Tensor, decay: tf.Tensor) -> None:
         """Of all rows, which are settled."""
         m, v, *a = self.kept
-        tf.raw_ops.ResourceApplyAdam(
-            var=self.weights.handle,
-            m=m.handle,
-            v=v.handle,
-            # Of the bias that the rate already is without.
-            beta1_power=0.0,
-            beta2_power=0.0,
-            lr=rate,
-            beta1=self.adam.betas[0],
-            beta2=self.adam.betas[1],
-            epsilon=self.adam.epsilon,
-            grad=tf.convert_to_tensor(gradient),
-        )
+        whole = tf.convert_to_tensor(gradient)
+        adam(self.weights, (m, v), whole, rate, self.adam.betas, self.adam.epsilon)
         for average in a:
             follow(average, self.weights, decay)
 
@@ -247,34 +233,3 @@ class _Table:
         for variable, value in zip((self.weights, *self.kept), values, strict=True):
             variable.scatter_update(tf.IndexedSlices(value, rows))
         self.seen.scatter_update(tf.IndexedSlices(tf.fill(tf.shape(rows), seen), rows))
-
-
-def follow(average: tf.Variable, variable: tf.Variable, decay: tf.Tensor) -> None:
-    """An exponential moving average: decay average + (1 - decay) variable."""
-    # One pass less than assign_sub((1 - decay) * ...).
-    tf.raw_ops.ResourceApplyGradientDescent(
-        var=average.handle, alpha=1 - decay, delta=average - variable
-    )
-
-
-# Gradients
-
-
-def merged(gradient: Gradient) -> Gradient:
-    """With each row once, if it is of rows."""
-    if not isinstance(gradient, tf.IndexedSlices):
-        return gradient
-    rows, places = tf.unique(gradient.indices)
-    values = tf.math.unsorted_segment_sum(gradient.values, places, tf.size(rows))
-    return tf.IndexedSlices(values, rows, gradient.dense_shape)
-
-
-def scaled(gradient: Gradient, scale: tf.Tensor) -> Gradient:
-    if isinstance(gradient, tf.IndexedSlices):
-        return tf.IndexedSlices(gradient.values * scale, gradient.indices, gradient.dense_shape)
-    return gradient * scale
-
-
-def native(variable: Any) -> tf.Variable:
-    """The TensorFlow variable that a Keras variable may be around."""
-    return variable if isinstance(variable, tf.Variable) else variable.value

@@ -24,7 +24,7 @@ from pydantic import ValidationError
 from models.settings import ModelSettings, SearchSettings
 from pipelines.cluster import check_ray, check_workers, is_other
 from pipelines.comparison import check_against
-from pipelines.contracts import Source, Task, UserError
+from pipelines.contracts import Source, UserError
 from pipelines.devices import check_device
 from pipelines.errors import from_validation, suggest
 from pipelines.serving.checks import check_serving
@@ -37,6 +37,7 @@ from pipelines.settings import (
     TrainSettings,
 )
 from pipelines.sweeping.naming import sweep_name
+from pipelines.tasks import Task
 
 Mode = Literal["train", "evaluate", "export", "predict", "serve", "compare"]
 

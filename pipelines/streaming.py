@@ -7,8 +7,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from pipelines.contracts import Signature
 from pipelines.graphs import named, nested
+from pipelines.tasks import Signature
 
 Step = Callable[[tf.Tensor, Any], tuple[dict[str, tf.Tensor], Any]]
 """Graph code: token (B,) int32 and a state -> predictions by name, and the new state."""

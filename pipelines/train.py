@@ -25,7 +25,7 @@ import numpy as np
 from models.seeds import stream
 from pipelines import checkpoint
 from pipelines.batches import Plan, admitted, assemble, padding_share, plan
-from pipelines.contracts import Batch, Codec, Split, Task, UserError
+from pipelines.contracts import Batch, Codec, Split, UserError
 from pipelines.curves import Curves
 from pipelines.evaluate import predict_split
 from pipelines.interruption import Interruption, Stopped
@@ -33,6 +33,7 @@ from pipelines.optimization import Averaged, Learner
 from pipelines.progress import Bar
 from pipelines.run import Run, written_whole
 from pipelines.settings import MOST_KEPT, TrainSettings
+from pipelines.tasks import Task
 from pipelines.workers import ALONE, Workers, uncounted
 
 log = logging.getLogger(__name__)

@@ -11,40 +11,28 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from pipelines.row_adam import Gradient, RowAdam, follow, merged, native, tables_of
+from pipelines.gradients import Gradient, adam, follow, merged, native
+from pipelines.row_adam import RowAdam, tables_of
 from pipelines.settings import TrainSettings
 
 
 class _FusedAdam:
-    """Adam's update (Kingma & Ba 2015) in one operation a variable.
+    """Moves a variable in one operation, at a rate that is corrected once for all of them."""
 
-    Keras makes some ten passes over each variable; for an embedding that is much of an update.
-    """
+    def _backend_update_step(self: Any, gradients: Any, variables: Any, learning_rate: Any) -> None:
+        super()._backend_update_step(gradients, variables, self.corrected(learning_rate))  # type: ignore[misc]
 
     def update_step(self: Any, gradient: tf.Tensor, variable: Any, learning_rate: Any) -> None:
         index = self._get_variable_index(variable)
-        powers = self._powers()
-        tf.raw_ops.ResourceApplyAdam(
-            var=native(variable).handle,
-            m=native(self._momentums[index]).handle,
-            v=native(self._velocities[index]).handle,
-            beta1_power=powers[0],
-            beta2_power=powers[1],
-            lr=tf.cast(learning_rate, tf.float32),
-            beta1=self.beta_1,
-            beta2=self.beta_2,
-            epsilon=self.epsilon,
-            grad=gradient,
-        )
+        moments = self._momentums[index], self._velocities[index]
+        betas = self.beta_1, self.beta_2
+        adam(variable, moments, gradient, learning_rate, betas, self.epsilon)
 
     def corrected(self: Any, learning_rate: Any) -> tf.Tensor:
         """The rate of the next update, with the correction of Adam's bias."""
-        first, second = self._powers()
-        return tf.cast(learning_rate, tf.float32) * tf.sqrt(1 - second) / (1 - first)
-
-    def _powers(self: Any) -> tuple[tf.Tensor, tf.Tensor]:
         step = tf.cast(self.iterations + 1, tf.float32)
-        return tf.pow(self.beta_1, step), tf.pow(self.beta_2, step)
+        first, second = tf.pow(self.beta_1, step), tf.pow(self.beta_2, step)
+        return tf.cast(learning_rate, tf.float32) * tf.sqrt(1 - second) / (1 - first)
 
 
 class Adam(_FusedAdam, keras.optimizers.Adam):
@@ -85,8 +73,8 @@ class Weights:
 
     def __init__(self, model: keras.Model, settings: TrainSettings, *, rows_wait: bool):
         self.variables = model.trainable_variables
-        adam = settings.optimizer in ("adam", "adamw")
-        tables = {id(table.matrix): table for table in tables_of(model)} if adam else {}
+        rowwise = settings.optimizer in ("adam", "adamw")
+        tables = {id(table.matrix): table for table in tables_of(model)} if rowwise else {}
         self._is_table = [id(variable) in tables for variable in self.variables]
         self._others = [v for v in self.variables if id(v) not in tables]
         self.optimizer = make_optimizer(settings, self._others)

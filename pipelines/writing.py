@@ -15,8 +15,8 @@ from models.decoding import Hypotheses, search
 from models.settings import SearchSettings
 from models.token_decoder import TokenDecoder, Written
 from pipelines.codecs.text import BEGIN, END, PAD, UNKNOWN, TextCodec
-from pipelines.contracts import Signature
 from pipelines.graphs import named, nested
+from pipelines.tasks import Signature
 
 Read = Callable[[Mapping[str, Any]], tuple[Memory, Written]]
 """From a task's inputs to what is decoded from them: memory and state at the start."""

@@ -8,6 +8,7 @@ import logging
 import os
 import random
 import runpy
+import shutil
 import signal
 import subprocess
 import sys
@@ -45,8 +46,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 LONG = (
-    "test_captioning.py", "test_tasks.py", "test_sweeps.py", "test_translation.py", "test_runs.py",
-    "test_serving.py",
+    "test_captioning.py", "test_tasks.py", "test_translation.py", "test_sweeps.py",
+    "test_sweeps_killed.py", "test_runs_killed.py", "test_runs.py", "test_serving.py",
 )  # fmt: skip
 """Modules that take minutes, longest first: begun late, one of them would run on alone."""
 
@@ -252,6 +253,17 @@ def finished(tmp_path_factory: pytest.TempPathFactory, quick: list[str]) -> Fini
     assert done.returncode == 0, done.stderr
     (directory,) = (folder / "outputs" / "sentiment" / "gru").iterdir()
     return Finished(directory, done.stderr)
+
+
+@pytest.fixture(scope="module")
+def run(finished: Finished) -> Path:
+    return finished.directory
+
+
+@pytest.fixture
+def copy(run: Path, tmp_path: Path) -> Path:
+    """A copy of the finished run, to be spoilt."""
+    return Path(shutil.copytree(run, tmp_path / "copy"))
 
 
 def word_by_word(signatures: dict[str, Any], longest: int, **given: Any) -> bytes:

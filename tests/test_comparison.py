@@ -10,9 +10,10 @@ from conftest import Command, Finished
 
 from pipelines import predictions
 from pipelines.comparison import beside_run, check_against, check_same_examples
-from pipelines.contracts import Codec, Score, UserError
+from pipelines.contracts import Codec, UserError
 from pipelines.metrics.bootstrap import measure_all
 from pipelines.predictions import keep, kept, write_predictions
+from pipelines.tasks import Score
 
 
 class Split:

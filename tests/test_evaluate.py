@@ -6,9 +6,10 @@ import json
 import numpy as np
 import pytest
 
-from pipelines.contracts import Batch, Codec, Score
+from pipelines.contracts import Batch, Codec
 from pipelines.evaluate import by_length, evaluate, judge, predict_split
 from pipelines.settings import EvaluateSettings
+from pipelines.tasks import Score
 
 SETTINGS = EvaluateSettings(
     splits=["validation", "test"],

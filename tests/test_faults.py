@@ -20,8 +20,8 @@ import pytest
 from conftest import QUICK as SENTIMENT
 from conftest import ROOT
 from test_captioning import QUICK as CAPTIONING
-from test_runs import half_written, history, read, same_weights
 from test_translation import QUICK as TRANSLATION
+from whole_runs import half_written, history, read, same_weights
 
 from pipelines.run import Run, load_model
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Command, Done, Finished
-from test_runs import FEW_STAGES, half_written, history, read, same_weights
+from whole_runs import FEW_STAGES, half_written, history, read, same_weights
 
 PLENTY = 1 << 16
 

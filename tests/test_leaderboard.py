@@ -20,9 +20,10 @@ from pipelines.comparing.leaderboard import leaderboard
 from pipelines.comparing.records import find_records
 from pipelines.comparing.significance import Difference, difference, holm
 from pipelines.comparing.winner import changes, experiment
-from pipelines.contracts import Score, UserError
+from pipelines.contracts import UserError
 from pipelines.predictions import keep
 from pipelines.run import Run, resolved
+from pipelines.tasks import Score
 from pipelines.tracking import hyperparameters
 
 LONG = "とても長い日本語の名前がここに立つので折り返しが要る設定値"

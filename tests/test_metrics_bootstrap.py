@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from pipelines.contracts import Score
 from pipelines.metrics import bootstrap
 from pipelines.metrics.bootstrap import (
     Comparison,
@@ -13,6 +12,7 @@ from pipelines.metrics.bootstrap import (
     resample,
 )
 from pipelines.metrics.wording import duration, label, number, probability, relation, short, verdict
+from pipelines.tasks import Score
 
 
 def mean_of(values, *, higher=True):

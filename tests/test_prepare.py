@@ -20,15 +20,7 @@ from pipelines import arrow as arrow_module
 from pipelines import prepare as prepare_module
 from pipelines.codecs.labels import LabelCodec
 from pipelines.codecs.text import TextCodec, TextSettings
-from pipelines.contracts import (
-    Example,
-    Field,
-    FieldCodec,
-    Provenance,
-    RowIssues,
-    Source,
-    UserError,
-)
+from pipelines.contracts import Example, Field, FieldCodec, Provenance, RowIssues, Source, UserError
 from pipelines.prepare import Prepared, prepare
 from pipelines.settings import PrepareSettings
 

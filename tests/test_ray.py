@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 from conftest import Command, refused
-from test_runs import FEW_STAGES, history, read, started
 from test_workers import MANY, NO_CHANCE, close, evaluations, tf_config
+from whole_runs import FEW_STAGES, history, read, started
 
 INSTALLED = importlib.util.find_spec("ray") is not None
 

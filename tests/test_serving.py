@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import io
 import json
@@ -11,12 +10,9 @@ import re
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,123 +20,16 @@ import httpx
 import psutil
 import pytest
 import tensorflow as tf
-import yaml
-from conftest import ROOT, Command, Finished
+from conftest import ROOT, Finished
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from serving_process import Load, Server, serving, write_arithmetic
 
 from pipelines.run import put_in_place
-from pipelines.serving.application import REFUSALS, application
-from pipelines.serving.checks import token_of
-from pipelines.serving.models import Models
-from pipelines.serving.versions import newest
-from pipelines.settings import ServeSettings
+from pipelines.serving.application import REFUSALS
 
 TEXTS = ["great film", "a dull story of people", "", "映画 \U0001f600", "x " * 3000]
-
-
-class Arithmetic(tf.Module):
-    """Signatures of several kinds, without a network."""
-
-    def __init__(self, factor: float):
-        super().__init__()
-        self.factor = tf.Variable(factor)
-
-    @tf.function(input_signature=[tf.TensorSpec([None, 2], name="x")])
-    def scaled(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
-        tf.debugging.assert_less(x, 1000.0, message="x must be below 1000")
-        return {"y": self.factor * x}
-
-    @tf.function(
-        input_signature=[
-            tf.TensorSpec([None], tf.string, name="image_bytes"),
-            tf.TensorSpec([None, None], tf.int32, name="n"),
-            tf.TensorSpec([None], tf.bool, name="flag"),
-        ]
-    )
-    def kinds(self, image_bytes: tf.Tensor, n: tf.Tensor, flag: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"back_bytes": image_bytes, "n": n, "flag": tf.logical_not(flag)}
-
-    @tf.function(input_signature=[tf.TensorSpec([None], name="seconds")])
-    def slow(self, seconds: tf.Tensor) -> dict[str, tf.Tensor]:
-        end = tf.timestamp() + tf.cast(tf.reduce_max(seconds), tf.float64)
-        wait = tf.while_loop(lambda _: tf.timestamp() < end, lambda s: [s + 0], [seconds])
-        return {"over": wait[0]}
-
-    @tf.function(input_signature=[tf.TensorSpec([None], name="x")])
-    def total(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"mean": tf.reduce_mean(x), "rows": x}
-
-
-def write_arithmetic(directory: Path, factor: float = 2.0) -> Path:
-    module = Arithmetic(factor)
-    signatures = {
-        "serving_default": module.scaled,
-        "kinds": module.kinds,
-        "slow": module.slow,
-        "total": module.total,
-    }
-    tf.saved_model.save(module, str(directory), signatures)
-    (directory / "assets.extra").mkdir()
-    (directory / "assets.extra" / "imports.txt").write_text("")
-    return directory
-
-
-class Server:
-    """mode=serve in a process of its own."""
-
-    def __init__(self, process: subprocess.Popen[bytes], log: Path):
-        self.process = process
-        self.log = log
-        self.wait_for(lambda: re.search(r"http://[\d.]+:\d+", self.told()))
-        found = re.search(r"http://[\d.]+:\d+", self.told())
-        assert found
-        self.client = httpx.Client(base_url=found[0], timeout=120)
-        self.wait_for(lambda: self.client.get("/readyz").status_code == 200)
-
-    def told(self) -> str:
-        return self.log.read_text()
-
-    def wait_for(self, condition: Any) -> None:
-        for _ in range(1500):
-            if condition():
-                return
-            assert self.process.poll() is None, self.told()
-            time.sleep(0.1)
-        raise AssertionError(self.told())
-
-    def predict(self, name: str, **content: Any) -> Any:
-        answer = self.client.post(f"/v1/models/{name}:predict", json=content)
-        assert answer.status_code == 200, answer.text
-        return answer.json()
-
-    def refused(self, path: str, content: bytes | Any) -> str:
-        body = content if isinstance(content, bytes) else json.dumps(content).encode()
-        answer = self.client.post(path, content=body)
-        assert 400 <= answer.status_code < 500, answer.text
-        return f"{answer.status_code}: {answer.json()['error']}"
-
-    def workers(self) -> dict[str, int]:
-        """Process ids by the SavedModel's directory."""
-        children = psutil.Process(self.process.pid).children()
-        return {child.cmdline()[-1]: child.pid for child in children}
-
-
-@contextmanager
-def serving(log: Path, *arguments: str) -> Iterator[Server]:
-    command = [sys.executable, str(ROOT / "main.py"), "mode=serve", "serve.port=0", *arguments]
-    with log.open("wb") as error:
-        process = subprocess.Popen(command, stderr=error, cwd=log.parent)
-    try:
-        yield Server(process, log)
-    finally:
-        process.terminate()
-        try:
-            process.wait(30)
-        finally:
-            process.kill()
-            process.wait()
 
 
 @pytest.fixture(scope="module")
@@ -409,34 +298,6 @@ def test_nobody_is_spoilt_by_a_bad_row_of_another(server: Server) -> None:
     assert "serving_batch_rows_bucket" in counted
 
 
-class Load:
-    """Clients that ask again and again, and what they were told."""
-
-    def __init__(self, server: Server, name: str, content: Any, clients: int = 8):
-        self.answers: list[tuple[int, Any]] = []
-        self._stop = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._ask, args=[server, name, content]) for _ in range(clients)
-        ]
-
-    def __enter__(self) -> Load:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _ask(self, server: Server, name: str, content: Any) -> None:
-        with httpx.Client(base_url=server.client.base_url, timeout=120) as client:
-            while not self._stop.is_set():
-                answer = client.post(f"/v1/models/{name}:predict", json=content)
-                self.answers.append((answer.status_code, answer.json()))
-                time.sleep(0.01)  # the server under test needs a processor, too
-
-
 def test_a_worker_that_is_killed_under_load_is_replaced(server: Server) -> None:
     before = server.workers()
     path = next(path for path in before if path.endswith("saved_model"))
@@ -555,109 +416,3 @@ def test_new_versions_are_taken_up_without_losing_a_request(tmp_path: Path) -> N
             told = server.client.get(f"/v1/models/{name}").json()["model_version_status"]
             assert [(v["version"], v["state"]) for v in told] == [(version, "AVAILABLE")]
         assert not any(psutil.pid_exists(worker) for worker in before.values())
-
-
-MISTAKES = [
-    ([], "mode=serve needs run=DIRECTORY"),
-    (["run=no/such"], "run=no/such must be a run, a SavedModel, or a directory of versions"),
-    (["run={empty}"], "it holds no SavedModel"),
-    (["run={untold}"], "holds no saved_model: make one with mode=export run="),
-    (["run={run},{run}"], "a name of its own, and sentiment would be that of 2"),
-    (["run={run}", "serve.name=a,b"], "a name for each of 1 runs; received a,b"),
-    (["run={run}", "serve.name=a/b"], "must be letters, digits, _ . or -; received 'a/b'"),
-    (["run={run}", "serve.host=0.0.0.0"], "lets others in, so a token is needed"),
-    (["run={run}", "serve.host=example.org"], "lets others in, so a token is needed"),
-    (["run={run}", "serve.token=NO_SUCH"], "names neither"),
-    (["run={run}", "serve.token=SHORT"], "8 or more printable ASCII characters"),
-    (["run={run}", "serve.port=70000"], "serve.port: must be less than or equal to 65535"),
-    (
-        ["run={run}", "serve.prot=1"],
-        "serve.prot: there is no such setting; did you mean serve.port",
-    ),
-    (["run={run}", "train.epochs=3"], "train.epochs can't be set with mode=serve"),
-    (["run={run}", "serve.port={taken}"], "must be free to listen on (Address already in use)"),
-]
-
-
-@pytest.mark.parametrize(("arguments", "told"), MISTAKES, ids=lambda value: str(value)[:40])
-def test_a_mistake_is_told_in_one_line(
-    finished: Finished, command_here: Command, tmp_path: Path, arguments: list[str], told: str
-) -> None:
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "untold").mkdir()
-    shutil.copy(finished.directory / "config.yaml", tmp_path / "untold")
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
-        known = {
-            "run": finished.directory,
-            "empty": tmp_path / "empty",
-            "untold": tmp_path / "untold",
-            "taken": listener.getsockname()[1],
-        }
-        given = [argument.format(**known) for argument in arguments]
-        done = command_here("mode=serve", *given, SHORT="abc")
-    assert done.returncode == 1
-    assert told in done.stderr
-    assert len(done.stderr.splitlines()) == 1
-    assert not list(tmp_path.glob("*.log"))
-
-
-def test_a_saved_model_that_is_damaged_is_told_in_one_line(
-    tmp_path: Path, command: Command
-) -> None:
-    place = write_arithmetic(tmp_path / "arithmetic")
-    (place / "saved_model.pb").write_bytes(b"no graph")
-    done = command("mode=serve", f"run={place}", "serve.port=0")
-    assert done.returncode == 1
-    assert "its SavedModel can't be loaded" in done.stderr.splitlines()[-1]
-    assert "Traceback" not in done.stderr
-
-
-def test_only_who_has_the_token_is_let_in(tmp_path: Path) -> None:
-    values = {**yaml.safe_load((ROOT / "conf/serve/default.yaml").read_text()), "token": "unused"}
-    app = application(Models({"one": tmp_path}, ServeSettings(**values)), "secret-token")
-
-    async def ask(path: str, **headers: Any) -> httpx.Response:
-        transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
-            return await client.get(path, headers=headers)
-
-    for path in ("/v1/models/one", "/metrics", "/openapi.json", "/nothing"):
-        for headers in ({}, {"Authorization": "secret-token"}, {"Authorization": b"Bearer \xff"}):
-            answer = asyncio.run(ask(path, **headers))
-            assert answer.status_code == 401
-            assert "Authorization: Bearer" in answer.json()["error"]
-    right = {"Authorization": "Bearer secret-token"}
-    assert asyncio.run(ask("/v1/models/one", **right)).json() == {"error": "one has no version yet"}
-    assert "/v1/models/{name}:predict" in asyncio.run(ask("/openapi.json", **right)).text
-    assert asyncio.run(ask("/healthz")).status_code == 200
-    assert asyncio.run(ask("/readyz")).status_code == 503
-
-
-def test_the_token_comes_from_a_variable_or_a_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    values = yaml.safe_load((ROOT / "conf/serve/default.yaml").read_text())
-    monkeypatch.setenv("SERVING_TOKEN", "from-the-environment")
-    (tmp_path / "token").write_text("from-a-file\n")
-    known = {"SERVING_TOKEN": "from-the-environment", tmp_path / "token": "from-a-file"}
-    for place, token in known.items():
-        assert token_of(ServeSettings(**{**values, "token": str(place)})) == token
-
-
-def test_what_is_newest_is_served(tmp_path: Path) -> None:
-    assert newest(tmp_path / "nothing") is None
-    assert newest(tmp_path) is None
-    for name in ("1", "2", "10", "x", "011", "-3", "12"):
-        (tmp_path / name).mkdir()
-        if name != "12":
-            (tmp_path / name / "saved_model.pb").touch()
-    found = newest(tmp_path)
-    assert found
-    assert (found.directory, found.number) == (tmp_path / "10", 10)
-    (tmp_path / "saved_model").mkdir()
-    (tmp_path / "saved_model" / "saved_model.pb").touch()
-    found = newest(tmp_path)
-    assert found
-    assert (found.directory, found.number) == (tmp_path / "saved_model", None)

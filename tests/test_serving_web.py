@@ -22,7 +22,7 @@ import uvicorn
 import yaml
 from conftest import ROOT, Finished
 from PIL import Image
-from test_serving import serving
+from serving_process import serving
 
 from pipelines.serving.application import application
 from pipelines.serving.errors import RequestError

@@ -1,4 +1,4 @@
-"""Sweeps: what they cover, that they end with exactly what was asked for, however they are killed.
+"""Sweeps: what they cover, and that they end with exactly what was asked for.
 
 Runs are stand-ins (fake_run.py), so that a trial takes tenths of a second; the whole of a sweep,
 from the command line to the study, is real.
@@ -8,43 +8,20 @@ from __future__ import annotations
 
 import json
 import os
-import random
-import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import psutil
 import pytest
 from conftest import ROOT, Command
 from hydra import compose, initialize_config_dir
+from sweep_process import starts, states, summary, sweep, wait_for
 
-from pipelines.contracts import UserError
 from pipelines.run import Run, resolved
 from pipelines.schema import parse
-from pipelines.sweeping.naming import sweep_name
 from pipelines.sweeping.objectives import LOWER_IS_BETTER, objectives_of, values_of
-from pipelines.sweeping.space import check_conditions, read_space
-from pipelines.sweeping.storage import FileLock
-
-SPACES = sorted(path.stem for path in (ROOT / "conf" / "sweep").glob("*.yaml"))
-
-
-def sweep(*arguments: str, folder: Path, **environment: str) -> subprocess.Popen[str]:
-    """`python main.py -m` with runs that are stand-ins."""
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / "tests" / "fake_sweep.py"), "-m", *arguments],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
 
 
 @pytest.fixture
@@ -57,21 +34,6 @@ def swept(tmp_path: Path) -> Callable[..., tuple[int, str]]:
         return process.returncode, told
 
     return run
-
-
-def summary(folder: Path) -> dict[str, Any]:
-    (path,) = folder.glob("outputs/sentiment/sweep/*/sweep.json")
-    return json.loads(path.read_text())
-
-
-def states(folder: Path) -> Counter[str]:
-    return Counter(trial["state"] for trial in summary(folder)["trials"])
-
-
-def starts(folder: Path) -> list[int]:
-    """By trial, how often its run was started."""
-    paths = sorted(folder.glob("outputs/sentiment/sweep/*/[0-9]*/starts.txt"))
-    return [len(path.read_text().splitlines()) for path in paths]
 
 
 def test_a_grid_covers_every_combination_once_and_repeats_nothing(swept, tmp_path) -> None:
@@ -249,171 +211,6 @@ def test_a_password_is_not_told(command_here: Command, tmp_path: Path) -> None:
     assert "secret" not in done.stderr
 
 
-def children_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    try:
-        return psutil.Process(process.pid).children(recursive=True)
-    except psutil.NoSuchProcess:
-        return []
-
-
-def runs_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """Those of its processes that lead a group of their own: runs do, their server does not."""
-    return [one for one in children_of(process) if os.getpgid(one.pid) == one.pid]
-
-
-def alive(runs: list[psutil.Process]) -> list[psutil.Process]:
-    return [run for run in runs if run.is_running() and run.status() != "zombie"]
-
-
-def test_runs_end_with_a_sweep_that_is_killed(tmp_path: Path) -> None:
-    process = sweep("seed=15", "model.width=8,16", "sweep.parallel=2", folder=tmp_path)
-    wait_for(lambda: len(starts(tmp_path)) == 2)
-    runs = runs_of(process)
-    process.kill()
-    assert len(runs) == 2
-    wait_for(lambda: not alive(runs))
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_to_all_processes_while_the_server_starts_is_a_line(
-    tmp_path: Path, number: int
-) -> None:
-    process = sweep("seed=1,2", folder=tmp_path, SLOW_IMPORT="2")
-    wait_for(lambda: children_of(process))
-    time.sleep(0.5)
-    os.killpg(process.pid, number)
-    told, _ = process.communicate(timeout=60)
-    assert process.returncode == 128 + number, told
-    assert "Traceback" not in told
-
-
-def test_asked_twice_runs_are_not_waited_for(tmp_path: Path) -> None:
-    process = sweep("seed=17", folder=tmp_path)  # takes its time to end
-    wait_for(lambda: starts(tmp_path))
-    runs = runs_of(process)
-    process.send_signal(signal.SIGINT)
-    time.sleep(0.5)
-    assert alive(runs)
-    process.send_signal(signal.SIGINT)
-    told, _ = process.communicate(timeout=10)
-    assert process.returncode == 128 + signal.SIGINT, told
-    wait_for(lambda: not alive(runs))
-
-
-def test_runs_find_imported_what_takes_long(tmp_path: Path) -> None:
-    script, found = tmp_path / "script.py", tmp_path / "found.json"
-    script.write_text(
-        "import json, pathlib, sys\n"
-        f"pathlib.Path({str(found)!r}).write_text(json.dumps(sorted(sys.modules)))\n"
-    )
-    starter = tmp_path / "starter.py"
-    starter.write_text(
-        "import time\n"
-        "from pathlib import Path\n"
-        "from pipelines.sweeping import processes\n"
-        "if __name__ == '__main__':\n"
-        f"    processes.SCRIPT, folder = Path({str(script)!r}), Path({str(tmp_path)!r})\n"
-        "    run = processes.RunProcess([], folder / 'run', folder / 'log', parallel=1)\n"
-        "    while not run.ended():\n"
-        "        time.sleep(0.1)\n"
-        "    assert run.returncode == 0, (folder / 'log').read_text()\n"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    subprocess.run([sys.executable, str(starter)], check=True, env=environment, timeout=120)
-    modules = set(json.loads(found.read_text()))
-    assert {"tensorflow", "keras", "hydra", "pipelines.train", "pipelines.comparison"} <= modules
-
-
-@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
-def test_asked_to_stop_it_ends_its_runs_and_the_same_command_goes_on(
-    tmp_path: Path, signal_number: int
-) -> None:
-    arguments = ["model.width=8,16", "seed=1,2", "sweep.parallel=2"]
-    process = sweep(*arguments, folder=tmp_path, FAKE_SECONDS="0.5")
-    wait_for(lambda: starts(tmp_path))
-    runs = runs_of(process)
-    process.send_signal(signal_number)
-    told, _ = process.communicate(timeout=60)
-    assert process.returncode == 128 + signal_number, told
-    assert "The same command goes on." in told
-    assert "Traceback" not in told
-    assert runs
-    assert not alive(runs)
-    told, _ = sweep(*arguments, folder=tmp_path).communicate(timeout=60)
-    assert states(tmp_path) == {"COMPLETE": 4}, told
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    for _ in range(3000):
-        if condition():
-            return
-        time.sleep(0.01)
-    raise AssertionError("it never got so far")
-
-
-@pytest.mark.parametrize(
-    "way",
-    [
-        ["model.width=4,8,16,32", "seed=1,2"],
-        ["sweep=optuna", "sweep.trials=8", "sweep.pruner=none"],
-    ],
-)
-def test_killed_at_random_moments_nothing_is_lost_and_nothing_repeated(
-    tmp_path: Path, way: list[str]
-) -> None:
-    moments = random.Random(len(way))
-    arguments = [*way, "sweep.parallel=2", "train.epochs=4"]
-    for _ in range(3):
-        process = sweep(*arguments, folder=tmp_path, FAKE_SECONDS="0.15")
-        before = len(starts(tmp_path))
-        more = lambda b=before, p=process: len(starts(tmp_path)) > b or p.poll() is not None  # noqa: E731
-        wait_for(more)
-        time.sleep(moments.uniform(0.0, 1.0))
-        runs = runs_of(process)
-        process.kill()
-        process.communicate()
-        wait_for(lambda these=runs: not alive(these))
-    told, _ = sweep(*arguments, folder=tmp_path).communicate(timeout=120)
-    trials = summary(tmp_path)["trials"]
-    assert [trial["state"] for trial in trials] == ["COMPLETE"] * 8, told
-    assert [trial["number"] for trial in trials] == list(range(8))
-    assert len({json.dumps(trial["parameters"]) for trial in trials}) == 8
-    for path in tmp_path.glob("outputs/sentiment/sweep/*/[0-9]*/history.jsonl"):
-        epochs = [json.loads(line)["epoch"] for line in path.read_text().splitlines()]
-        assert epochs == [1, 2, 3, 4]  # gone on with, not begun again
-    # A run is started once, and once more for each time that the sweep was killed under it.
-    assert sum(starts(tmp_path)) <= 8 + 2 * 3
-
-
-def test_runs_that_are_killed_go_on_and_the_total_is_exact(tmp_path: Path) -> None:
-    arguments = ["sweep=optuna", "sweep.trials=6", "sweep.pruner=none", "train.epochs=4"]
-    process = sweep(*arguments, folder=tmp_path, FAKE_SECONDS="0.2")
-    killed = set()
-    while process.poll() is None and len(killed) < 3:
-        for run in runs_of(process):
-            if run.pid not in killed:
-                time.sleep(0.3)
-                run.send_signal(signal.SIGKILL) if run.is_running() else None
-                killed.add(run.pid)
-        time.sleep(0.05)
-    told, _ = process.communicate(timeout=120)
-    trials = summary(tmp_path)["trials"]
-    assert len(trials) == 6, told
-    assert all(trial["state"] == "COMPLETE" or "killed" in trial["reason"] for trial in trials)
-
-
-def test_a_sweep_goes_on_without_the_server_that_starts_its_runs(tmp_path: Path) -> None:
-    process = sweep("seed=1,2", "train.epochs=4", folder=tmp_path, FAKE_SECONDS="0.2")
-    wait_for(lambda: starts(tmp_path))
-    (run,) = runs_of(process)
-    server = run.parent()
-    assert server is not None
-    server.kill()
-    told, _ = process.communicate(timeout=120)
-    assert states(tmp_path) == {"COMPLETE": 2}, told
-    assert sum(starts(tmp_path)) == 3
-
-
 def test_another_question_under_the_same_name_is_refused(swept, tmp_path) -> None:
     code, told = swept("sweep.name=one", "model.width=8,16")
     assert code == 0, told
@@ -464,100 +261,6 @@ def test_sweep_settings_without_a_sweep_are_a_mistake(command_here) -> None:
     assert done.stderr == "error: sweep goes with several runs: python main.py -m ...\n"
 
 
-@pytest.mark.parametrize("option", SPACES)
-@pytest.mark.parametrize("task", ["sentiment", "translation", "captioning"])
-def test_every_space_composes_at_every_value(option: str, task: str) -> None:
-    if option == "rotten_tomatoes" and task != "sentiment":
-        pytest.skip("of sentences only")
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        chosen = [f"task={task}", f"sweep={option}"]
-        base = resolved(compose("config", chosen))
-        settings = parse(base).sweep
-        space = read_space(settings.space or {}, [f"task={task}"], settings.each)
-
-        def setting(key: str) -> str:
-            return "gru" if key == "model" else str(value_at(base, key)).lower()
-
-        check_conditions(space, ["model", "model.layers"])
-        for point in space.samples(setting):
-            parse(resolved(compose("config", [*chosen, *space.overrides(point)])))
-    objectives_of(settings.objectives, parse(base).task, None)
-
-
-def value_at(values: Any, key: str) -> Any:
-    for part in key.split("."):
-        values = values[part]
-    return values
-
-
-def space_of(listed: dict[str, Any], *arguments: str):
-    return read_space(listed, arguments, [])
-
-
-def test_the_command_line_adds_to_a_space_replaces_and_fixes() -> None:
-    listed = {"model.width": "choice(8, 16)", "seed": "range(1, 4)", "train.epochs": "choice(1, 2)"}
-    space = space_of(listed, "model.width=tag(log, int(interval(4, 64)))", "seed=7", "+x=1,2")
-    assert [parameter.key for parameter in space.parameters] == ["train.epochs", "model.width", "x"]
-    width = space.parameters[1]
-    assert (width.low, width.high, width.log, width.whole) == (4, 64, True, True)
-    assert space.fixed == ("seed=7",)
-    assert space.overrides({"x": "1", "model.width": 5}) == ["seed=7", "+x=1", "model.width=5"]
-
-
-def test_ranges_end_where_hydra_ends_them_and_numbers_are_round() -> None:
-    space = space_of({}, "a=range(0.1,0.5,0.1)", "b=range(1,9,3)")
-    points = space.points(lambda key: "")
-    assert sorted({point["a"] for point in points}) == [0.1, 0.2, 0.3, 0.4]
-    assert sorted({point["b"] for point in points}) == [1, 4, 7]
-
-
-def test_conditions_may_be_on_what_is_fixed_and_on_each_other() -> None:
-    listed = {
-        "c": {"values": "choice(1, 2)", "when": {"b": True}},
-        "b": {"values": "choice(true, false)", "when": {"model": ["gru", "lstm"]}},
-    }
-    space = space_of(listed)
-    assert [parameter.key for parameter in space.parameters] == ["b", "c"]
-    assert space.points(lambda key: "simple_rnn") == [{}]
-    assert space.points(lambda key: "lstm") == [
-        {"b": "true", "c": "1"}, {"b": "true", "c": "2"}, {"b": "false"},
-    ]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("listed", "told"),
-    [
-        ({"a": "3"}, "values to choose from are needed"),
-        ({"a": "choice("}, "can't be read"),
-        ({"a": {"values": "choice(1,2)", "when": {"b": 1}}}, "there is no such setting"),
-        (
-            {"b": "choice(x, y)", "a": {"values": "choice(1,2)", "when": {"b": "z"}}},
-            "'z' is no value; choices: x, y",
-        ),
-        (
-            {
-                "a": {"values": "choice(1,2)", "when": {"b": 1}},
-                "b": {"values": "choice(1,2)", "when": {"a": 1}},
-            },
-            "go round in a circle",
-        ),
-    ],
-)
-def test_a_space_that_cannot_be_is_told(listed: dict[str, Any], told: str) -> None:
-    with pytest.raises(UserError) as error:
-        check_conditions(space_of(listed), ["model"])
-    assert told in str(error.value)
-    assert "\n" not in str(error.value)
-
-
-def test_a_sweeps_name_goes_by_what_is_asked_not_by_how() -> None:
-    asked = ["model=gru,lstm", "seed=1,2"]
-    name = sweep_name(None, "grid", asked)
-    assert name == sweep_name(None, "grid", [*asked[::-1], "sweep.parallel=2", "sweep.trials=9"])
-    assert name != sweep_name(None, "grid", ["model=gru,lstm", "seed=1,3"])
-    assert sweep_name("mine", "grid", asked) == "mine"
-
-
 def test_errors_are_minimized_as_the_scores_say_themselves(finished) -> None:
     metrics = json.loads((finished.directory / "metrics.json").read_text())
     for name, entry in metrics["validation"].items():
@@ -573,15 +276,6 @@ def test_errors_are_minimized_as_the_scores_say_themselves(finished) -> None:
     assert values[0] == metrics["validation"]["accuracy"]["value"]
     assert values[1] == metrics["parameters"]["total"]
     assert values[2] == metrics["latency"]["milliseconds"] > 0
-
-
-def test_half_a_line_at_the_end_of_a_journal_is_removed(tmp_path: Path) -> None:
-    journal = tmp_path / "study.journal"
-    journal.write_bytes(b'{"a": 1}\n{"b": 2}\n{"c"')
-    lock = FileLock(journal)
-    lock.acquire()
-    lock.release()
-    assert journal.read_bytes() == b'{"a": 1}\n{"b": 2}\n'
 
 
 @pytest.mark.slow

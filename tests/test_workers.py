@@ -20,8 +20,8 @@ import pytest
 from conftest import Command, refused
 from test_captioning import QUICK as CAPTIONING
 from test_captioning import emoji
-from test_runs import FEW_STAGES, half_written, history, read, same_weights, started, wait_for
 from test_translation import QUICK as TRANSLATION
+from whole_runs import FEW_STAGES, half_written, history, read, same_weights, started, wait_for
 
 from pipelines import cluster
 from pipelines.cluster import LOST, Cluster, given_rank

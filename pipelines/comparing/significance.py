@@ -18,9 +18,10 @@ import numpy as np
 from models.seeds import stream
 from pipelines.comparing.board import Board, Configuration
 from pipelines.comparing.records import Record
-from pipelines.contracts import Split, Task, UserError
+from pipelines.contracts import Split, UserError
 from pipelines.metrics.bootstrap import interval
 from pipelines.run import Run
+from pipelines.tasks import Task
 
 log = logging.getLogger(__name__)
 

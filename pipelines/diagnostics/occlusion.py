@@ -13,9 +13,10 @@ import numpy as np
 import tensorflow as tf
 
 from models.inspection import watching
-from pipelines.contracts import Batch, Change, Codec, Reader, Task
+from pipelines.contracts import Batch, Codec
 from pipelines.diagnostics.sample import Sample, tensors
 from pipelines.graphs import batch_signature
+from pipelines.tasks import Change, Reader, Task
 
 DISTANCES = (0, 1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233, 377, 610, 987)
 """Steps back at which one is taken away."""

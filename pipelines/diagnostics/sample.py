@@ -21,7 +21,8 @@ from models.inspection import (
     through_time,
     watching,
 )
-from pipelines.contracts import Batch, Codec, Split, Task
+from pipelines.contracts import Batch, Codec, Split
+from pipelines.tasks import Task
 
 FEWEST, MOST = 8, 64
 """Examples that are looked into."""

@@ -17,7 +17,7 @@ import numpy as np
 
 from models.settings import RecurrentSettings
 from pipelines import checkpoint
-from pipelines.contracts import Codec, Split, Task
+from pipelines.contracts import Codec, Split
 from pipelines.diagnostics import figures
 from pipelines.diagnostics.advice import Moment, advice, steps_until, typical
 from pipelines.diagnostics.horizon import Horizon, entry, horizon
@@ -26,6 +26,7 @@ from pipelines.diagnostics.sample import Influence, look, sample_of
 from pipelines.run import Run
 from pipelines.sections import Section
 from pipelines.settings import MOST_KEPT
+from pipelines.tasks import Task
 
 log = logging.getLogger(__name__)
 

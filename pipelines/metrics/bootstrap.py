@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.contracts import Score
+from pipelines.tasks import Score
 
 CHUNK = 8_000_000
 """Weights held at once: 32 MB of float32."""

@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from pipelines.contracts import Score
 from pipelines.metrics.cider import Cider
 from pipelines.metrics.meteor import SIGNATURE, meteor_of, meteor_statistics, stemming
 from pipelines.metrics.texts import Of, as_texts, exact_match, likelihoods, ratio, weighted
 from pipelines.metrics.translation import BleuTokenizer, bleu_of, bleu_statistics
+from pipelines.tasks import Score
 
 CAPTION_SCORES = (
     "cider",

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipelines.contracts import Score
+from pipelines.tasks import Score
 
 BINS = 15
 """Guo et al. 2017 report calibration with 15 bins."""

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.contracts import Score
 from pipelines.plots import INK, SERIES
 from pipelines.sections import Figure
+from pipelines.tasks import Score
 
 SOLVED = 0.1
 """A length is solved where the error is at most this share of what guessing makes."""

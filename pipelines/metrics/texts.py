@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from pipelines.contracts import Score
+from pipelines.tasks import Score
 
 Of = Callable[[np.ndarray], np.ndarray]
 Statistics = Callable[[], np.ndarray]

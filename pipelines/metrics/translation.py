@@ -17,9 +17,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pipelines.contracts import Score, UserError
+from pipelines.contracts import UserError
 from pipelines.metrics.edit_rate import edits
 from pipelines.metrics.texts import Statistics, as_texts, exact_match, likelihoods, weighted
+from pipelines.tasks import Score
 
 log = logging.getLogger(__name__)
 

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.contracts import Task, UserError
+from pipelines.contracts import UserError
 from pipelines.errors import suggest
 from pipelines.run import Run
+from pipelines.tasks import Task
 
 LOWER_IS_BETTER = ("loss", "ece", "brier", "perplexity", "ter")
 """Scores that are errors."""

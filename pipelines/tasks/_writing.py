@@ -17,19 +17,9 @@ from models.settings import (
     settings,
 )
 from pipelines.codecs.text import BEGIN, UNKNOWN, TextCodec
-from pipelines.contracts import (
-    Batch,
-    Change,
-    Codec,
-    Core,
-    Inside,
-    Reader,
-    Signature,
-    Split,
-    Task,
-    UserError,
-)
+from pipelines.contracts import Batch, Codec, Split, UserError
 from pipelines.metrics.translation import BleuTokenizer, check_tokenizer
+from pipelines.tasks import Change, Core, Inside, Reader, Signature, Task
 
 if TYPE_CHECKING:
     import keras

@@ -25,10 +25,11 @@ from pipelines.codecs.captions import CaptionsCodec, caption_lines
 from pipelines.codecs.features import FeatureCodec
 from pipelines.codecs.images import ImageCodec, ImageSettings
 from pipelines.codecs.text import BEGIN, PAD, TextCodec, TextSettings
-from pipelines.contracts import Batch, Codec, FieldCodec, Score, Split, Task, UserError
+from pipelines.contracts import Batch, Codec, FieldCodec, Split, UserError
 from pipelines.metrics.captioning import CAPTION_SCORES, caption_scores
 from pipelines.metrics.meteor import check_stemmer
 from pipelines.sections import Figure, Section
+from pipelines.tasks import Score, Task
 from pipelines.tasks._writing import EXPLAINED, WritingTask
 
 if TYPE_CHECKING:

@@ -12,20 +12,9 @@ import numpy as np
 
 from models.settings import RecurrentSettings, SearchSettings, settings
 from pipelines.codecs.numbers import AnswerCodec, SequenceCodec
-from pipelines.contracts import (
-    Batch,
-    Change,
-    Codec,
-    Core,
-    FieldCodec,
-    Inside,
-    Reader,
-    Score,
-    Split,
-    Task,
-    UserError,
-)
+from pipelines.contracts import Batch, Codec, FieldCodec, Split, UserError
 from pipelines.sections import Section
+from pipelines.tasks import Change, Core, Inside, Reader, Score, Task
 
 if TYPE_CHECKING:
     import keras

@@ -21,22 +21,10 @@ from models.settings import (
 )
 from pipelines.codecs.labels import LabelCodec
 from pipelines.codecs.text import UNKNOWN, TextCodec, TextSettings
-from pipelines.contracts import (
-    Batch,
-    Change,
-    Codec,
-    Core,
-    FieldCodec,
-    Inside,
-    Reader,
-    Score,
-    Signature,
-    Split,
-    Task,
-    UserError,
-)
+from pipelines.contracts import Batch, Codec, FieldCodec, Split, UserError
 from pipelines.run import Run, load_model
 from pipelines.sections import Passage, Passages, Section
+from pipelines.tasks import Change, Core, Inside, Reader, Score, Signature, Task
 from pipelines.vectors import check_vectors, vectors_for
 
 if TYPE_CHECKING:

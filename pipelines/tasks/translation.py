@@ -19,9 +19,10 @@ from models.settings import (
 )
 from pipelines.cleaning import PairCleaning
 from pipelines.codecs.text import PAD, SPACE, SPECIAL, UNKNOWN, TextCodec, TextSettings
-from pipelines.contracts import Batch, Codec, FieldCodec, Reader, Score, Split, UserError
+from pipelines.contracts import Batch, Codec, FieldCodec, Split, UserError
 from pipelines.metrics.translation import TRANSLATION_SCORES
 from pipelines.sections import Figure, Section
+from pipelines.tasks import Reader, Score
 from pipelines.tasks._writing import EXPLAINED, WritingTask
 
 if TYPE_CHECKING:

@@ -1,13 +1,7 @@
-"""Searches against brute force and by hand, alone and in a batch, in graphs and SavedModels."""
+"""Searches against brute force and by hand, alone and in a batch."""
 
 from __future__ import annotations
 
-import itertools
-import subprocess
-import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,160 +10,32 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import settings as checking
 from hypothesis import strategies as st
-from scipy.stats import chisquare
+from toy_language import (
+    BEGIN,
+    END,
+    PAD,
+    A,
+    B,
+    C,
+    S,
+    V,
+    always,
+    answers,
+    beam,
+    beam_by_lists,
+    every_sequence,
+    following,
+    greedy,
+    judged,
+    same,
+    sampling,
+    toy,
+    toy_step,
+)
 
-from models import decoding, selection
-from models.decoding import Hypotheses, search
-from models.settings import Beam, Greedy, NoSearch, Sample
-
-PAD, BEGIN, END, A, B, C = range(6)
-V, S, CODES = 6, 3, 61
-LIMITS = {
-    "maximum_ratio": 0.0,
-    "maximum_extra": 3,
-    "minimum_length": 0,
-    "no_repeat_ngram": None,
-    "replace_unknown": False,
-}
-MARKERS = {"begin": BEGIN, "end": END, "forbidden": (PAD, BEGIN)}
-
-
-def greedy(**changes) -> Greedy:
-    return Greedy(strategy="greedy", **LIMITS | changes)
-
-
-def beam(width: int, **changes) -> Beam:
-    penalties = {"length_penalty": 0.0, "coverage_penalty": 0.0, "answers": 1}
-    return Beam(strategy="beam", beam=width, **LIMITS | penalties | changes)
-
-
-def sampling(**changes) -> Sample:
-    how = {"temperature": 1.0, "top_k": None, "top_p": None, "seed": 3, "answers": 1}
-    return Sample(strategy="sample", **LIMITS | how | changes)
-
-
-@dataclass
-class Toy:
-    """A language in which what comes next depends on all tokens before, by a table a row.
-
-    logits (B, CODES, V), looks (B, CODES, S), the attention; source_length (B,).
-    """
-
-    logits: np.ndarray
-    looks: np.ndarray
-    source_length: np.ndarray
-
-    def rows(self, *rows: int) -> Toy:
-        which = list(rows)
-        return Toy(self.logits[which], self.looks[which], self.source_length[which])
-
-    def search(self, settings: Any, **more) -> Hypotheses:
-        memory = {name: tf.constant(getattr(self, name)) for name in ("logits", "looks")}
-        state = {"code": tf.zeros([len(self.logits)], tf.int32)}
-        lengths = tf.constant(self.source_length, tf.int32)
-        step = more.pop("step", toy_step)
-        arguments = {"settings": settings, "source_length": lengths, **MARKERS, **more}
-        return search(step, state, memory, **arguments)
-
-
-def following(code, token):
-    """The table's entry after one more token: different tokens, in any order, lead elsewhere."""
-    return (code * 7 + token + 1) % CODES
-
-
-def toy_step(ids: tf.Tensor, state: Any, memory: Any) -> tuple[tf.Tensor, Any, tf.Tensor]:
-    code = following(state["code"], ids)
-    logits, looks = (tf.gather(memory[name], code, batch_dims=1) for name in ("logits", "looks"))
-    return logits, {"code": code}, looks
-
-
-def toy(seed: int, rows: int = 1, scale: float = 2.0) -> Toy:
-    rng = np.random.default_rng(seed)
-    lengths = rng.integers(1, S + 1, rows)
-    looks = np.exp(rng.normal(size=(rows, CODES, S))) * (np.arange(S) < lengths[:, None, None])
-    return Toy(
-        rng.normal(scale=scale, size=(rows, CODES, V)).astype("f"),
-        (looks / looks.sum(-1, keepdims=True)).astype("f"),
-        lengths,
-    )
-
-
-def always(*tables: dict[int, float], last: dict[int, float] | None = None) -> Any:
-    """A step whose next-token probabilities go by the position alone, for one row."""
-    rows = np.full([len(tables), V], 1e-9)
-    for row, table in zip(rows, tables, strict=True):
-        row[list(table)] = list(table.values())
-    logits = tf.constant(np.log(rows), tf.float32)
-
-    def step(ids: tf.Tensor, state: Any, memory: Any) -> tuple[tf.Tensor, Any, tf.Tensor]:
-        step.shapes.append(tuple(ids.shape))
-        found = tf.gather(logits, tf.minimum(state["code"], len(tables) - 1))
-        return found, {"code": state["code"] + 1}, found[..., :0]
-
-    step.shapes = []
-    return step
-
-
-def answers(found: Hypotheses, row: int = 0) -> list[list[int]]:
-    ids, length = found.ids.numpy()[row], found.length.numpy()[row]
-    assert not any(ids[answer, length[answer] :].any() for answer in range(len(ids)))
-    return [ids[answer, : length[answer]].tolist() for answer in range(len(ids))]
-
-
-def same(one: Hypotheses, other: Hypotheses) -> None:
-    np.testing.assert_array_equal(one.ids, other.ids)
-    np.testing.assert_array_equal(one.length, other.length)
-    for a, b in zip(one[2:], other[2:], strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
-
-
-# By another way: plain Python, a hypothesis at a time
-
-
-def log_softmax(logits: np.ndarray) -> np.ndarray:
-    logits = logits.astype(np.float64)
-    return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
-
-
-def judged(toy: Toy, tokens: tuple[int, ...], alpha: float, beta: float) -> tuple[float, float]:
-    """Score and log-probability of tokens and end marker, for a toy of one row."""
-    code, total, coverage = 0, 0.0, np.zeros(S)
-    for before, token in itertools.pairwise([BEGIN, *tokens, END]):
-        code = following(code, before)
-        total += log_softmax(toy.logits[0, code])[token]
-        coverage += toy.looks[0, code]
-    real = coverage[: toy.source_length[0]]
-    penalty = beta * np.log(np.minimum(real, 1)).sum()
-    return total / ((5 + len(tokens) + 1) / 6) ** alpha + penalty, total
-
-
-def every_sequence(longest: int) -> Iterator[tuple[int, ...]]:
-    for length in range(longest + 1):
-        yield from itertools.product([A, B, C], repeat=length)
-
-
-def beam_by_lists(toy: Toy, settings: Beam) -> list[tuple[float, tuple[int, ...]]]:
-    """Beam search of a toy of one row up to its maximum, without any short cut."""
-    going, finished = [((), 0.0)], []
-    for t in range(settings.maximum_extra + 1):
-        ended, longer = [], []
-        for tokens, total in going:
-            code = 0
-            for token in (BEGIN, *tokens):
-                code = following(code, token)
-            gain = log_softmax(toy.logits[0, code])
-            ended.append((total + gain[END], tokens, None))
-            if t < settings.maximum_extra:
-                longer += [(total + gain[token], tokens, token) for token in (A, B, C)]
-        for _, tokens, token in sorted(ended + longer, key=lambda x: -x[0])[: settings.beam]:
-            if token is None:
-                finished.append((judged(toy, tokens, settings.length_penalty, 0)[0], tokens))
-        best = sorted(longer, key=lambda x: -x[0])[: settings.beam]
-        going = [((*tokens, token), total) for total, tokens, token in best]
-        if len(finished) >= settings.beam:
-            break
-    return sorted(finished, key=lambda x: -x[0])[: settings.answers]
-
+from models import decoding
+from models.decoding import Hypotheses
+from models.settings import NoSearch
 
 # What is found
 
@@ -473,194 +339,6 @@ def test_an_empty_batch_has_no_answers() -> None:
     for settings in (greedy(), beam(3, answers=2), sampling(answers=2)):
         found = toy(1, rows=3).rows().search(settings, want_attention=True)
         assert found.ids.shape[0] == found.attention.shape[0] == 0
-
-
-# Sampling
-
-
-@pytest.mark.parametrize("changes", [{"top_k": 1}, {"top_p": 1e-6}, {"temperature": 1e-3}])
-def test_sampling_from_the_most_likely_alone_is_greedy(changes: dict[str, Any]) -> None:
-    language = toy(8, rows=20)
-    found = language.search(sampling(maximum_extra=6, answers=2, **changes))
-    expected = language.search(greedy(maximum_extra=6))
-    for place in range(2):
-        assert [answers(found, row)[place] for row in range(20)] == [
-            answers(expected, row)[0] for row in range(20)
-        ]
-        np.testing.assert_allclose(
-            found.log_probability[:, place], expected.log_probability[:, 0], rtol=1e-5
-        )
-
-
-def test_frequencies_follow_the_softmax_at_the_temperature() -> None:
-    table = {A: 0.4, B: 0.3, C: 0.2, END: 0.1}
-    for temperature in (1.0, 0.5, 2.0):
-        step = always(table, {END: 1.0})
-        found = toy(0).search(sampling(temperature=temperature, answers=4000), step=step)
-        first = found.ids.numpy()[0, :, 0]
-        counts = [(first == token).sum() for token in (A, B, C, 0)]
-        share = np.array(list(table.values())) ** (1 / temperature)
-        assert chisquare(counts, 4000 * share / share.sum()).pvalue > 1e-3
-        # Of the model as it is, at whatever temperature.
-        expected = np.log(np.array(list(table.values()))[[0, 1, 2, 3]])
-        values = found.log_probability.numpy()[0]
-        for token, value in zip((A, B, C, 0), expected, strict=True):
-            np.testing.assert_allclose(values[first == token], value, rtol=1e-4)
-
-
-def test_the_same_seed_and_number_draw_the_same_and_others_do_not() -> None:
-    one = toy(9, rows=1, scale=0.3)
-    language = Toy(*(np.repeat(x, 12, 0) for x in (one.logits, one.looks, one.source_length)))
-    settings = sampling(maximum_extra=8)
-    found = language.search(settings)
-    same(found, language.search(settings))
-    assert len({tuple(row) for row in found.ids.numpy()[:, 0].tolist()}) > 6
-    numbers = tf.constant([5] * 12)
-    assert len(np.unique(language.search(settings, numbers=numbers).ids[:, 0], axis=0)) == 1
-    other = language.search(sampling(maximum_extra=8, seed=4))
-    assert answers(found, 5) == answers(language.search(settings, numbers=numbers), 0)
-    assert [answers(found, row) for row in range(12)] != [answers(other, row) for row in range(12)]
-
-
-@pytest.mark.parametrize("size", [5, 300, 997, 2000])
-@pytest.mark.parametrize(
-    ("top_k", "top_p", "temperature"),
-    [(None, None, 0.7), (7, None, 1.0), (None, 0.6, 1.0), (None, 0.999, 1.3), (20, 0.8, 0.9)],
-)
-def test_a_draw_is_the_inverse_of_the_distribution_function(
-    size: int, top_k: int | None, top_p: float | None, temperature: float
-) -> None:
-    """Evenly spread numbers draw each token as often as its probability says."""
-    logits = np.random.default_rng(size).normal(scale=3, size=size).astype("f")
-    logits[::4] = -np.inf
-    draws = 4096
-    uniform = ((np.arange(draws) + 0.5) / draws).astype("f")
-    tokens = selection.sample(
-        tf.constant(np.tile(logits, [draws, 1])),
-        tf.constant(uniform),
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-    )
-    order = np.argsort(-logits)[:top_k]
-    expected = np.exp(logits[order].astype("d") / temperature)
-    expected /= expected.sum()
-    if top_p is not None:
-        expected[np.cumsum(expected) - expected >= top_p] = 0
-        expected /= expected.sum()
-    share = np.bincount(tokens, minlength=size)[order] / draws
-    np.testing.assert_allclose(share, expected, atol=1.5 / draws)
-    assert np.isfinite(logits[tokens]).all()
-
-
-# Choosing among a vocabulary
-
-
-@checking(deadline=None, max_examples=60)
-@given(
-    size=st.sampled_from([4, 50, 599, 600, 2003, 8000]),
-    k=st.integers(1, 12),
-    forbidden=st.sets(st.integers(0, 599), max_size=4),
-    seed=st.integers(0, 1000),
-)
-def test_the_largest_are_those_of_a_sort(size: int, k: int, forbidden: set[int], seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    scores = rng.normal(size=(3, size)).astype("f")
-    bias = np.zeros(size, "f")
-    bias[[token % size for token in forbidden]] = -np.inf
-    scores[:, np.isinf(bias)] += rng.choice([-9, 9])
-    values, places = selection.largest(tf.constant(scores), k, bias)
-    expected = -np.sort(-(scores + bias), -1)[:, :k]
-    np.testing.assert_array_equal(values, expected)
-    taken = np.take_along_axis(scores + bias, places.numpy(), -1)
-    np.testing.assert_array_equal(taken[np.isfinite(expected)], expected[np.isfinite(expected)])
-
-
-def test_a_log_probability_is_that_of_the_softmax_however_large_the_logits() -> None:
-    logits = np.random.default_rng(1).normal(scale=30, size=(9, 700)).astype("f") + 200
-    expected = log_softmax(logits - 200)
-    for token in (logits.argmax(-1), np.arange(9)):
-        found = selection.log_probability(tf.constant(logits), tf.constant(token, tf.int32))
-        values = expected[np.arange(9), token]
-        np.testing.assert_allclose(found, np.maximum(values, np.log(1e-37)), rtol=1e-4, atol=1e-6)
-
-
-# Graphs
-
-SIGNATURE = [
-    tf.TensorSpec([None, CODES, V]),
-    tf.TensorSpec([None, CODES, None]),
-    tf.TensorSpec([None], tf.int32),
-]
-
-
-def graph(settings: Any, signature: Any = SIGNATURE) -> Any:
-    def run(logits: tf.Tensor, looks: tf.Tensor, lengths: tf.Tensor) -> dict[str, tf.Tensor]:
-        state = {"code": tf.zeros([tf.shape(logits)[0]], tf.int32)}
-        memory = {"logits": logits, "looks": looks}
-        found = search(
-            toy_step,
-            state,
-            memory,
-            settings=settings,
-            source_length=lengths,
-            want_attention=True,
-            **MARKERS,
-        )
-        return found._asdict()
-
-    return tf.function(run, input_signature=signature)
-
-
-HOW = {
-    "greedy": greedy(maximum_ratio=2.0),
-    "beam": beam(3, answers=2, length_penalty=0.6, coverage_penalty=0.2, no_repeat_ngram=2),
-    "sample": sampling(answers=2, top_p=0.9),
-}
-
-
-@pytest.mark.parametrize("how", HOW)
-def test_one_graph_serves_every_batch(how: str) -> None:
-    run = graph(HOW[how])
-    for rows, padding in ((1, 0), (5, 2), (9, 1)):
-        language = toy(rows, rows=rows)
-        language.looks = np.pad(language.looks, [(0, 0), (0, 0), (0, padding)])
-        made = run(language.logits, language.looks, tf.constant(language.source_length, tf.int32))
-        same(Hypotheses(**made), language.search(HOW[how], want_attention=True))
-    assert run.experimental_get_tracing_count() == 1
-
-
-@pytest.mark.parametrize("how", HOW)
-def test_a_graph_of_a_known_number_of_rows_gives_the_same(how: str) -> None:
-    """TensorFlow takes known sizes for constants; rows that are done leave all the same."""
-    language = toy(3, rows=8)
-    made = graph(HOW[how], signature=None)(
-        tf.constant(language.logits, tf.float32),
-        tf.constant(language.looks, tf.float32),
-        tf.constant(language.source_length, tf.int32),
-    )
-    same(Hypotheses(**made), language.search(HOW[how], want_attention=True))
-
-
-def test_a_saved_model_in_a_fresh_process_gives_the_same(tmp_path: Path) -> None:
-    language = toy(2, rows=6)
-    lengths = language.source_length.astype("i")
-    module = tf.Module()
-    for name, settings in HOW.items():
-        setattr(module, name, graph(settings))
-    tf.saved_model.save(module, str(tmp_path / "saved"))
-    np.savez(tmp_path / "given.npz", logits=language.logits, looks=language.looks, lengths=lengths)
-    code = (
-        "import sys, numpy as np, tensorflow as tf\n"
-        "saved, given = tf.saved_model.load('saved'), np.load('given.npz')\n"
-        "given = [tf.constant(given[name]) for name in ('logits', 'looks', 'lengths')]\n"
-        "for name in ('greedy', 'beam', 'sample'):\n"
-        "    np.savez(name, **{k: v.numpy() for k, v in getattr(saved, name)(*given).items()})\n"
-    )
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, timeout=300)
-    for name, settings in HOW.items():
-        with np.load(tmp_path / f"{name}.npz") as made:
-            same(Hypotheses(**made), language.search(settings, want_attention=True))
 
 
 # Settings

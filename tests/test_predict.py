@@ -1,0 +1,123 @@
+"""mode=predict by the command line: from any text, file or folder, also when it is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, Command
+from whole_runs import kill, started, wait_for
+
+
+@pytest.mark.parametrize(
+    "text", ["a superb film", "it's \"dull\", isn't it? ${x} \\", "日本語 👍", "  "]
+)
+def test_predict_answers_any_text_on_the_command_line(
+    run: Path, command_here: Command, text: str
+) -> None:
+    done = command_here("mode=predict", f"run={run}", f"input={text}")
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.splitlines()
+    answer = json.loads(line)
+    assert answer["text"] == text
+    assert answer["label"] in ("negative", "positive")
+    assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+
+
+def test_predict_reads_files_and_standard_input_alike(
+    run: Path, command_here: Command, tmp_path: Path
+) -> None:
+    texts = ["a superb film", "an awful film, really", "people in town"]
+    (tmp_path / "texts.txt").write_text("\n".join(texts) + "\n")
+    (tmp_path / "texts.csv").write_text(
+        "id,text\n" + "".join(f'{i},"{t}"\n' for i, t in enumerate(texts))
+    )
+    (tmp_path / "texts.jsonl").write_text("".join(json.dumps({"text": t}) + "\n" for t in texts))
+    outputs = [
+        command_here("mode=predict", f"run={run}", f"input={name}").stdout
+        for name in ("texts.txt", "texts.csv", "texts.jsonl")
+    ]
+    outputs.append(command_here("mode=predict", f"run={run}", stdin="\n".join(texts)).stdout)
+    command_here("mode=predict", f"run={run}", "input=texts.txt", "output=answers.jsonl")
+    outputs.append((tmp_path / "answers.jsonl").read_text())
+    assert [json.loads(line)["text"] for line in outputs[0].splitlines()] == texts
+    assert len(set(outputs)) == 1
+
+
+def test_predict_says_of_each_line_why_it_has_no_answer(run: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "main.py"), "mode=predict", f"run={run}"],
+        input=b"a superb film\n\xff\xfe\x00\n\ncaf\xc3\xa9\n",
+        capture_output=True,
+        check=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line.get("text") for line in lines] == ["a superb film", None, None, "café"]
+    assert lines[1] == {"error": "standard input:2: is not valid UTF-8"}
+    assert lines[2] == {"error": "standard input:3: is empty"}
+    assert b"2 of 4 rows have no answer" in done.stderr
+
+
+def test_predict_answers_each_file_of_a_folder(
+    run: Path, command_here: Command, tmp_path: Path
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "b.jsonl").write_text('{"text": "a superb film"}\n{"texts": 1}\n')
+    (folder / "a.csv").write_text("text,id\nan awful film,7\n")
+    (folder / "notes.md").write_text("of no interest")
+    done = command_here("mode=predict", f"run={run}", "input=folder")
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line.get("file") for line in lines] == ["a.csv", "b.jsonl", None]
+    assert lines[2] == {"error": "b.jsonl:2: column 'text' has no value"}
+    (folder / "a.csv").unlink()
+    (folder / "b.jsonl").unlink()
+    done = command_here("mode=predict", f"run={run}", "input=folder")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: input=folder: the folder must hold .csv")
+
+
+def test_predict_killed_at_any_moment_goes_on_to_the_same_answers(
+    run: Path, command_here: Command, tmp_path: Path
+) -> None:
+    rng = random.Random(5)
+    texts = [" ".join(rng.choices(["superb", "awful", "film"], k=k % 9 + 1)) for k in range(60_000)]
+    (tmp_path / "texts.txt").write_text("\n".join([*texts[:30_000], "", *texts[30_000:]]))
+    whole = tmp_path / "whole.jsonl"
+    asked = ["mode=predict", f"run={run}", f"input={tmp_path}/texts.txt"]
+    assert not command_here(*asked, f"output={whole}").returncode
+    answers = [json.loads(line) for line in whole.read_text().splitlines()]
+    assert [answer.get("text", "") for answer in answers] == [
+        *texts[:30_000],
+        "",
+        *texts[30_000:],
+    ]
+
+    output, log = tmp_path / "answers.jsonl", tmp_path / "log"
+    note = tmp_path / "answers.jsonl.partial.json"
+    process = started(*asked, f"output={output}", log=log)
+    wait_for(note.exists, process)
+    kill(process)
+    assert not output.exists(), "it was killed too late to show anything"
+    done = command_here(*asked, f"output={output}")
+    assert "going on after the" in done.stderr
+    assert output.read_bytes() == whole.read_bytes()
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "texts.txt", "whole.jsonl", "answers.jsonl", "log",
+    }  # fmt: skip
+
+
+def test_predict_reads_a_file_of_another_form(
+    run: Path, command_here: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "other.csv").write_text("id;review\n1;a superb film\n")
+    options = ["data.delimiter=semicolon", "data.text_column=review"]
+    done = command_here("mode=predict", f"run={run}", "input=other.csv", *options)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["text"] == "a superb film"
