@@ -8,7 +8,8 @@ Speed: texts of about 20, 100 and 400 words, whose lengths vary as those of revi
 the logarithms' standard deviation is 0.6, that of IMDB's is 0.58). Every system embeds the same
 20,000 words in 64 numbers and has one layer of 64 units, in one or both directions.
 
-* ours: the default classifier and its update, batches of similar length, as `main.py` trains it;
+* ours: the default classifier and its update, batches of similar length, as `main.py` trains it,
+  but always of 64 texts, as Keras' are (the default's 16,384 tokens are 41 texts of 400 words);
 * Keras: what tutorials write, `Embedding(mask_zero=True)`, `keras.layers`, `Dense`, Adam and
   `fit`'s own step; 64 texts a batch, of any length, padded to the batch's longest;
 * PyTorch: our classifier and its update over packed sequences, in our batches.
@@ -79,6 +80,7 @@ def texts_of(folder: Path, length: int) -> Texts:
         "data=text_files", f"data.path={path}", f"task.text.max_tokens={3 * length}",
         f"task.text.vocabulary_size={WORDS}", "task.text.minimum_count=1",
         f"model.width={WIDTH}", f"task.embedding.width={WIDTH}",
+        f"train.batch_tokens={BATCH * 3 * length}",
         "prepare.validation=0.01", "prepare.test=0.01",
     ])  # fmt: skip
 

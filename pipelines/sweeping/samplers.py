@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from optuna.pruners import BasePruner
     from optuna.samplers import BaseSampler
 
-FIRST = 10
+FIRST = 8
 """Points that are drawn at random before a sampler has anything to learn from."""
 
 REDUCTION = 3
@@ -52,6 +52,8 @@ def sampler_of(settings: SweepSettings, seed: int, maximize: Sequence[bool]) -> 
     """
     import optuna.samplers
 
+    from pipelines.sweeping.foreseen import Foreseeing
+
     if settings.sampler == "tpe":
         return optuna.samplers.TPESampler(
             seed=seed,
@@ -61,8 +63,10 @@ def sampler_of(settings: SweepSettings, seed: int, maximize: Sequence[bool]) -> 
             constant_liar=settings.parallel > 1 or settings.storage is not None,
         )
     if settings.sampler == "gp":
-        return optuna.samplers.GPSampler(
-            seed=seed, n_startup_trials=FIRST, deterministic_objective=False
+        return Foreseeing(
+            optuna.samplers.GPSampler(
+                seed=seed, n_startup_trials=FIRST, deterministic_objective=False
+            )
         )
     if settings.sampler == "cmaes":
         return optuna.samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False)
