@@ -6,9 +6,10 @@
 A row a way and repeat: the best area under the ROC curve on validation and the seconds of all
 trials, on Rotten Tomatoes. The ways take turns, the order rotating. Both draw from the same space,
 and each repeat has a seed of its own. The search is by a Gaussian process (pip install '.[gp]').
-Below: what part of the random runs' time all of the search takes, and after what part it is better
-than the best of them. Memory is the sweep's own, and with its run and the server
-that starts them, which share some, at the first and the last trial.
+Below: what part of the random runs' time all of the search takes, in trials and by the clock, and
+after what part of their time in trials it is better than the best of them. Memory is the sweep's
+own, and with its run and the server that starts them, which share some, at the first and the last
+trial; a Gaussian process brings PyTorch into it.
 Sweeps lie in --output and are not run again: delete it after a change of the code.
 """
 
@@ -150,11 +151,14 @@ def main() -> None:
             next(row for row in rows if row["repeat"] == repeat and row["way"] == way)
             for way in WAYS
         )
-        ratio = search["seconds"] / other["seconds"]
+        ratio, wall = (search[name] / other[name] for name in ("seconds", "wall"))
         better = search["best"] - other["best"]
         until = seconds_until(search, other["best"])
         when = f", better after {until / other['seconds']:.2f} of it" if until else ""
-        print(f"repeat {repeat}: {ratio:.2f} of the time, {better:+.4f} area{when}")
+        print(
+            f"repeat {repeat}: {ratio:.2f} of the time in trials, {wall:.2f} of all of it, "
+            f"{better:+.4f} area{when}"
+        )
 
 
 if __name__ == "__main__":

@@ -144,8 +144,8 @@ class _Table:
     seen (V,): after how many of RowAdam's updates each row was settled.
     """
 
-    def __init__(self, embedding: Embedding, adam: RowAdam, *, averaged: bool):
-        self.embedding, self.adam = embedding, adam
+    def __init__(self, embedding: Embedding, owner: RowAdam, *, averaged: bool):
+        self.embedding, self.owner = embedding, owner
         self.weights = native(embedding.matrix)
         zeros = tf.zeros_like(self.weights)
         kept = [zeros, zeros, tf.convert_to_tensor(self.weights)][: 3 if averaged else 2]
@@ -177,7 +177,7 @@ class _Table:
             self._held = rows, values
         else:
             self.once = False
-            self._assign(rows, values, self.adam.position)
+            self._assign(rows, values, self.owner.position)
         shape = tf.concat([tf.shape(ids), self.weights.shape[1:]], 0)
         return tf.reshape(tf.gather(values[0], places), shape)
 
@@ -187,43 +187,43 @@ class _Table:
             (rows, values), g = self._held, gradient.values
         else:
             if self._held is not None:
-                self._assign(*self._held, self.adam.position)
+                self._assign(*self._held, self.owner.position)
             if not isinstance(gradient, tf.IndexedSlices):  # as of a branch
                 gradient = tf.IndexedSlices(gradient, tf.range(self.weights.shape[0]))
                 self._settle(gradient.indices)
             rows, g = gradient.indices, gradient.values
             values = self._of(rows)
         w, m, v, *a = values
-        m += (g - m) * (1 - self.adam.betas[0])
-        v += (g * g - v) * (1 - self.adam.betas[1])
-        w -= rate * m / (tf.sqrt(v) + self.adam.epsilon)
+        m += (g - m) * (1 - self.owner.betas[0])
+        v += (g * g - v) * (1 - self.owner.betas[1])
+        w -= rate * m / (tf.sqrt(v) + self.owner.epsilon)
         a = [one + (1 - decay) * (w - one) for one in a]
-        self._assign(rows, [w, m, v, *a], self.adam.position + 1)
+        self._assign(rows, [w, m, v, *a], self.owner.position + 1)
 
     def update_whole(self, gradient: Gradient, rate: tf.Tensor, decay: tf.Tensor) -> None:
         """Of all rows, which are settled."""
         m, v, *a = self.kept
         whole = tf.convert_to_tensor(gradient)
-        adam(self.weights, (m, v), whole, rate, self.adam.betas, self.adam.epsilon)
+        adam(self.weights, (m, v), whole, rate, self.owner.betas, self.owner.epsilon)
         for average in a:
             follow(average, self.weights, decay)
 
     def _settle(self, rows: tf.Tensor) -> None:
-        self._assign(rows, self._settled(rows), self.adam.position)
+        self._assign(rows, self._settled(rows), self.owner.position)
 
     def _settled(self, rows: tf.Tensor) -> list[tf.Tensor]:
         """What rows (N,), each once, are after the last update."""
         seen = tf.gather(self.seen, rows)
-        lag = tf.cast(self.adam.position - seen, tf.float32)[:, tf.newaxis]
-        sums = tf.cast(tf.gather(self.adam.missed, seen, axis=1), tf.float32)
+        lag = tf.cast(self.owner.position - seen, tf.float32)[:, tf.newaxis]
+        sums = tf.cast(tf.gather(self.owner.missed, seen, axis=1), tf.float32)
         missed, growth, averaged, averaged_growth, kept = tf.unstack(sums[..., tf.newaxis])
         w, m, v, *a = self._of(rows)
-        scale = 1 / (tf.sqrt(v) + self.adam.epsilon)
-        direction, small = m * scale, self.adam.epsilon * scale
+        scale = 1 / (tf.sqrt(v) + self.owner.epsilon)
+        direction, small = m * scale, self.owner.epsilon * scale
         missed -= small * growth
         averaged -= small * averaged_growth
         a = [one + (1 - kept) * (w - one) - averaged * direction for one in a]
-        m, v = (x * tf.pow(beta, lag) for x, beta in zip((m, v), self.adam.betas, strict=True))
+        m, v = (x * tf.pow(beta, lag) for x, beta in zip((m, v), self.owner.betas, strict=True))
         return [w - tf.stop_gradient(missed * direction), m, v, *a]
 
     def _of(self, rows: tf.Tensor) -> list[tf.Tensor]:

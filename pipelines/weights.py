@@ -20,9 +20,11 @@ class _FusedAdam:
     """Moves a variable in one operation, at a rate that is corrected once for all of them."""
 
     def _backend_update_step(self: Any, gradients: Any, variables: Any, learning_rate: Any) -> None:
-        super()._backend_update_step(gradients, variables, self.corrected(learning_rate))  # type: ignore[misc]
+        rate = self.corrected(learning_rate)
+        super()._backend_update_step(gradients, variables, rate)  # type: ignore[misc]
 
     def update_step(self: Any, gradient: tf.Tensor, variable: Any, learning_rate: Any) -> None:
+        """learning_rate: with the correction of Adam's bias."""
         index = self._get_variable_index(variable)
         moments = self._momentums[index], self._velocities[index]
         betas = self.beta_1, self.beta_2

@@ -1,4 +1,4 @@
-"""Pictures and captions in folders, as sources read them."""
+"""Pictures and captions for sources to read, and what sources say of mistakes."""
 
 from __future__ import annotations
 
@@ -62,3 +62,10 @@ def read(made: ImageCaptions, part: str = "all") -> tuple[dict[str, str], list[s
 
 CSV = 'image,caption\n1.png,"one, first"\n0.png,zero\n1.png,one again\n3.png,three\n2.png,two\n'
 ROWS = {"0.png": "zero", "1.png": "one, first\none again", "2.png": "two", "3.png": "three"}
+
+
+def coco(**more) -> dict:
+    images = [{"id": 7 + number, "file_name": f"{number}.png"} for number in range(4)]
+    captions = [(8, "one, first"), (7, "zero"), (8, "one\nagain"), (10, "three"), (9, "two")]
+    notes = [{"image_id": image, "id": 0, "caption": caption} for image, caption in captions]
+    return {"info": {}, "images": images, "annotations": notes, **more}

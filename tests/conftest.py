@@ -23,6 +23,9 @@ from hydra._internal.hydra import Hydra
 
 from pipelines.schema import register_resolvers
 
+for helpers in ("caption_files", "serving_process", "sweep_process", "toy_language", "whole_runs"):
+    pytest.register_assert_rewrite(helpers)
+
 ROOT = Path(__file__).parent.parent
 
 QUICK = [
@@ -255,7 +258,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, quick: list[str]) -> Fini
     return Finished(directory, done.stderr)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def run(finished: Finished) -> Path:
     return finished.directory
 

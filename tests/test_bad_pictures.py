@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from caption_files import CSV, ROWS, folder, picture, read, source
+from caption_files import CSV, ROWS, coco, folder, picture, read, source
 from PIL import Image
-from test_caption_sources import coco
 
 from pipelines.arrow import ArrowWriter, RawFile, RawWriter
 from pipelines.codecs.images import ImageCodec, ImageSettings

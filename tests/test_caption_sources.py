@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
-from caption_files import CSV, ROOT, ROWS, folder, picture, read, source, told
+from caption_files import CSV, ROOT, ROWS, coco, folder, picture, read, source, told
 
 from pipelines.contracts import RowIssues
 
@@ -32,13 +32,6 @@ def test_flickrs_other_form_is_read(tmp_path: Path) -> None:
     made = source(**folder(tmp_path, lines, "Flickr8k.token.txt"))
     made.check()
     assert read(made) == (ROWS, [])
-
-
-def coco(**more) -> dict:
-    images = [{"id": 7 + number, "file_name": f"{number}.png"} for number in range(4)]
-    captions = [(8, "one, first"), (7, "zero"), (8, "one\nagain"), (10, "three"), (9, "two")]
-    notes = [{"image_id": image, "id": 0, "caption": caption} for image, caption in captions]
-    return {"info": {}, "images": images, "annotations": notes, **more}
 
 
 def test_cocos_form_is_read(tmp_path: Path) -> None:

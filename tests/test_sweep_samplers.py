@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
 from optuna.distributions import FloatDistribution
+from optuna.pruners import BasePruner, HyperbandPruner, NopPruner
 from optuna.samplers import RandomSampler
 from optuna.trial import TrialState, create_trial
 
-from pipelines.sweeping.foreseen import Foreseeing, foreseen
+from pipelines.sweeping.foreseen import Foreseeing, GaussianProcess, foreseen
 
 
 def study_of(direction: str, *curves: tuple[str, list[float]]) -> optuna.Study:
@@ -50,11 +52,20 @@ def test_errors_are_foreseen_to_fall() -> None:
     assert values(study) == pytest.approx([3, 3.5, 8 - 1.25])
 
 
+def test_nothing_is_foreseen_to_be_better_than_the_best() -> None:
+    study = study_of("maximize", ("COMPLETE", [0.1, 0.6]), ("PRUNED", [0.5]))
+    assert values(study) == pytest.approx([0.6, 0.6])
+    study = study_of("minimize", ("COMPLETE", [9, 2]), ("PRUNED", [3]))
+    assert values(study) == pytest.approx([2, 2])
+
+
 def test_a_run_that_goes_on_or_failed_has_no_value() -> None:
     others = [("RUNNING", [0.3]), ("FAIL", []), ("PRUNED", [])]
     study = study_of("maximize", ("COMPLETE", [0.5, 0.6]), *others, ("PRUNED", [0.2]))
-    assert values(study) == pytest.approx([0.6, None, None, None, 0.3])
-    assert [trial.params["x"] for trial in foreseen(study).trials] == [0, 1, 2, 3, 4]
+    seen = foreseen(study).trials
+    assert [trial.value for trial in seen if trial.state.name == "COMPLETE"] == [0.6, 0.3]
+    assert [trial.state for trial in seen[1:4]] == [trial.state for trial in study.trials[1:4]]
+    assert [trial.params["x"] for trial in seen] == [0, 1, 2, 3, 4]
 
 
 def test_a_study_of_which_nothing_is_pruned_or_finished_is_seen_as_it_is() -> None:
@@ -63,15 +74,46 @@ def test_a_study_of_which_nothing_is_pruned_or_finished_is_seen_as_it_is() -> No
         assert foreseen(study) is study
 
 
-def test_the_sampler_learns_from_the_foreseen_values() -> None:
-    class Recording(RandomSampler):
-        def sample_relative(self, study: optuna.Study, trial: Any, search_space: Any) -> Any:
-            self.values = [one.value for one in study.trials]
-            return super().sample_relative(study, trial, search_space)
+class Remembering(RandomSampler):
+    """Notes what it is shown, and in the storage that it was asked, as Optuna's own samplers do."""
 
-    study = study_of("maximize", ("COMPLETE", [0.5, 0.6]), ("PRUNED", [0.2]))
-    recording = Recording(seed=1)
-    study.sampler = Foreseeing(recording)
+    def sample_relative(self, study: optuna.Study, trial: Any, search_space: Any) -> Any:
+        complete = study._get_trials(states=(TrialState.COMPLETE,), use_cache=True)
+        study._storage.set_trial_system_attr(
+            trial._trial_id, "shown", [one.value for one in complete]
+        )
+        return super().sample_relative(study, trial, search_space)
+
+
+class Both(Foreseeing, Remembering):
+    pass
+
+
+@pytest.mark.parametrize("pruner", [NopPruner(), HyperbandPruner(1, 9, 3)], ids=["none", "bracket"])
+def test_a_sampler_is_shown_foreseen_values_in_the_studys_own_storage(
+    tmp_path: Path, pruner: BasePruner
+) -> None:
+    storage = f"sqlite:///{tmp_path / 'study.db'}"  # which doesn't count from 0
+    optuna.create_study(storage=storage).ask()
+    made = study_of("maximize", ("COMPLETE", [0.5, 0.6]), ("PRUNED", [0.2]))
+    study = optuna.create_study(storage=storage, direction="maximize", pruner=pruner)
+    study.add_trials(made.trials)
+    study.sampler = Both(seed=1)
+    for number in (2, 3):
+        asked = study.ask()
+        assert asked.number == number
+        assert 0 <= asked.suggest_float("x", 0, 9) <= 9
+        asked.report(0.1, 1)
+        asked.should_prune()  # brackets are there from now on
+        assert study.trials[number].system_attrs["shown"] == pytest.approx([0.6, 0.3])
+
+
+def test_the_gaussian_process_knows_of_pruned_runs() -> None:
+    pytest.importorskip("torch", reason="needs the extra gp")
+    finished = [("COMPLETE", [0.1 * number, 0.1 * number + 0.2]) for number in range(2)]
+    study = study_of("maximize", *finished, *[("PRUNED", [0.1])] * 7)
+    study.sampler = GaussianProcess(seed=1, n_startup_trials=8)
     asked = study.ask()
+    # With two it would draw at random.
+    assert "x" in asked.relative_params
     assert 0 <= asked.suggest_float("x", 0, 9) <= 9
-    assert recording.values[:2] == pytest.approx([0.6, 0.3])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Container, Sequence
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import optuna
-from optuna.samplers import BaseSampler
+from optuna.samplers import BaseSampler, GPSampler
 from optuna.trial import TrialState
 
 if TYPE_CHECKING:
@@ -15,63 +17,69 @@ if TYPE_CHECKING:
 
 
 class Foreseeing(BaseSampler):
-    """A sampler that sees pruned trials as finished ones, with a foreseen value.
+    """Before a sampler among a class's bases: it sees pruned trials as finished ones.
 
     Optuna's Gaussian process leaves pruned trials out, and would know little where most are.
     """
 
-    def __init__(self, sampler: BaseSampler):
-        self.sampler = sampler
-
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
-        self._seen = foreseen(study)
-        return self.sampler.infer_relative_search_space(self._seen, trial)
+        return super().infer_relative_search_space(foreseen(study), trial)
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        return self.sampler.sample_relative(self._seen, trial, search_space)
+        return super().sample_relative(foreseen(study), trial, search_space)
 
-    def sample_independent(
+
+class GaussianProcess(Foreseeing, GPSampler):
+    """Optuna's, that learns from pruned trials too."""
+
+
+class _Seen(optuna.Study):
+    """A study in its own storage, with other trials than are there."""
+
+    def __init__(self, study: optuna.Study, trials: Sequence[FrozenTrial]):
+        super().__init__(study.study_name, study._storage, study.sampler, study.pruner)
+        self._seen = trials
+
+    def _get_trials(
         self,
-        study: optuna.Study,
-        trial: FrozenTrial,
-        param_name: str,
-        param_distribution: BaseDistribution,
-    ) -> Any:
-        return self.sampler.sample_independent(self._seen, trial, param_name, param_distribution)
+        deepcopy: bool = True,
+        states: Container[TrialState] | None = None,
+        use_cache: bool = False,
+    ) -> list[FrozenTrial]:
+        found = [trial for trial in self._seen if states is None or trial.state in states]
+        return copy.deepcopy(found) if deepcopy else found
 
 
 def foreseen(study: optuna.Study) -> optuna.Study:
-    """The study with its pruned trials finished; itself if there are none.
+    """The study with its pruned trials finished; itself if none is pruned or none finished.
 
     To what a trial had reached is added the median of what finished ones gained from there on,
-    after as many evaluations.
+    after as many evaluations; but it is never foreseen to be better than the best of them.
     """
-    trials = study.get_trials(deepcopy=False)
+    trials = study._get_trials(deepcopy=False)
     finished = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     if not finished or all(trial.state != TrialState.PRUNED for trial in trials):
         return study
-    best = max if study.direction == optuna.study.StudyDirection.MAXIMIZE else min
+    rising = study.direction == optuna.study.StudyDirection.MAXIMIZE
+    better, worse = (max, min) if rising else (min, max)
 
     def reached(trial: FrozenTrial, steps: int) -> float:
-        return float(best(v for step, v in trial.intermediate_values.items() if step <= steps))
+        return float(better(v for step, v in trial.intermediate_values.items() if step <= steps))
 
-    seen = optuna.create_study(direction=study.direction)
-    for trial in trials:
-        if trial.state == TrialState.PRUNED and trial.intermediate_values:
-            last = max(trial.intermediate_values)
-            gains = [
-                float(one.value) - reached(one, last)
-                for one in finished
-                if one.value is not None and min(one.intermediate_values, default=last + 1) <= last
-            ]
-            trial = optuna.trial.create_trial(
-                params=trial.params,
-                distributions=trial.distributions,
-                value=reached(trial, last) + (median(gains) if gains else 0.0),
-            )
-        seen.add_trial(trial)
-    return seen
+    def end(trial: FrozenTrial) -> FrozenTrial:
+        if trial.state != TrialState.PRUNED or not trial.intermediate_values:
+            return trial
+        last = max(trial.intermediate_values)
+        alike = [one for one in finished if min(one.intermediate_values, default=last + 1) <= last]
+        gains = [float(one.values[0]) - reached(one, last) for one in alike]
+        ended = copy.copy(trial)
+        ended.state = TrialState.COMPLETE
+        value = reached(trial, last) + (median(gains) if gains else 0.0)
+        ended.values = [worse(value, better(float(one.values[0]) for one in finished))]
+        return ended
+
+    return _Seen(study, [end(trial) for trial in trials])

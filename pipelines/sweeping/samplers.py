@@ -52,8 +52,6 @@ def sampler_of(settings: SweepSettings, seed: int, maximize: Sequence[bool]) -> 
     """
     import optuna.samplers
 
-    from pipelines.sweeping.foreseen import Foreseeing
-
     if settings.sampler == "tpe":
         return optuna.samplers.TPESampler(
             seed=seed,
@@ -63,11 +61,9 @@ def sampler_of(settings: SweepSettings, seed: int, maximize: Sequence[bool]) -> 
             constant_liar=settings.parallel > 1 or settings.storage is not None,
         )
     if settings.sampler == "gp":
-        return Foreseeing(
-            optuna.samplers.GPSampler(
-                seed=seed, n_startup_trials=FIRST, deterministic_objective=False
-            )
-        )
+        from pipelines.sweeping.foreseen import GaussianProcess
+
+        return GaussianProcess(seed=seed, n_startup_trials=FIRST, deterministic_objective=False)
     if settings.sampler == "cmaes":
         return optuna.samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False)
     return optuna.samplers.RandomSampler(seed=seed)

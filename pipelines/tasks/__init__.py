@@ -1,4 +1,6 @@
-"""What a task is: what to learn from examples, and how to measure it. Each module here has one.
+"""What a task is: what to learn from examples, and how to measure it.
+
+Each module here has one, but for those whose names begin with an underscore.
 
 Free of TensorFlow, as pipelines/contracts.py is, whose types are those of the data.
 """
