@@ -25,12 +25,12 @@ class Foreseeing(BaseSampler):
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
-        return super().infer_relative_search_space(foreseen(study), trial)
+        return super().infer_relative_search_space(foreseen(study), trial)  # type: ignore[safe-super]
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        return super().sample_relative(foreseen(study), trial, search_space)
+        return super().sample_relative(foreseen(study), trial, search_space)  # type: ignore[safe-super]
 
 
 class GaussianProcess(Foreseeing, GPSampler):
