@@ -1,6 +1,6 @@
 """Training of a classifier: tokens a second beside Keras' fit and PyTorch; memory; the first step.
 
-    python benchmarks/training.py                      about ten minutes
+    python benchmarks/training.py                      about twenty minutes
     python benchmarks/training.py --cells gru --lengths 100
     python benchmarks/training.py --only speed         memory and start are the other two
 
@@ -9,7 +9,7 @@ the logarithms' standard deviation is 0.6, that of IMDB's is 0.58). Every system
 20,000 words in 64 numbers and has one layer of 64 units, in one or both directions.
 
 * ours: the default classifier and its update, batches of similar length, as `main.py` trains it,
-  but always of 64 texts, as Keras' are (the default's 16,384 tokens are 41 texts of 400 words);
+  but of 64 texts, as Keras' are (main.py's `--batch-tokens 16384` are 41 texts of 400 words);
 * Keras: what tutorials write, `Embedding(mask_zero=True)`, `keras.layers`, `Dense`, Adam and
   `fit`'s own step; 64 texts a batch, of any length, padded to the batch's longest;
 * PyTorch: our classifier and its update over packed sequences, in our batches.
@@ -46,7 +46,7 @@ from peer_models import PlainKeras
 from texts import Texts, our_turns, torch_turns
 
 CELLS = ("simple_rnn", "lstm", "gru", "bi_simple_rnn", "bi_lstm", "bi_gru")
-TURNS = {20: 40, 100: 12, 400: 4}
+TURNS = {20: 40, 100: 12, 400: 2}
 """Updates a turn, by words a text: about as long as each other."""
 
 ROUNDS, BATCH = 8, 64
@@ -71,8 +71,8 @@ def write_texts(path: Path, length: int, seed: int = 1) -> None:
             file.write(" ".join(f"w{i}" for i in ids) + f",{['no', 'yes'][number % 2]}\n")
 
 
-def texts_of(folder: Path, length: int) -> Texts:
-    """Prepared once; what comes later finds it in the cache."""
+def texts_of(folder: Path, length: int, batch_tokens: int | None = None) -> Texts:
+    """Prepared once; what comes later finds it in the cache. batch_tokens: None is 64 texts."""
     path = folder / f"{length}.csv"
     if not path.exists():
         write_texts(path, length)
@@ -80,7 +80,7 @@ def texts_of(folder: Path, length: int) -> Texts:
         "data=text_files", f"data.path={path}", f"task.text.max_tokens={3 * length}",
         f"task.text.vocabulary_size={WORDS}", "task.text.minimum_count=1",
         f"model.width={WIDTH}", f"task.embedding.width={WIDTH}",
-        f"train.batch_tokens={BATCH * 3 * length}",
+        f"train.batch_tokens={batch_tokens or BATCH * 3 * length}",
         "prepare.validation=0.01", "prepare.test=0.01",
     ])  # fmt: skip
 
@@ -99,12 +99,12 @@ def systems(
     return calls, plain
 
 
-def speed(folder: Path, cells: list[str], lengths: list[int]) -> None:
+def speed(folder: Path, cells: list[str], lengths: list[int], batch_tokens: int | None) -> None:
     torch, peak, rows = has_torch(), matrix_peak(), []
     for length in lengths:
         turn = TURNS[length]
         progress(f"{length} words: preparing")
-        texts = texts_of(folder, length)
+        texts = texts_of(folder, length, batch_tokens)
         order = texts.plan(0)
         for cell in cells:
             progress(f"{cell}, {length} words: tracing")
@@ -229,6 +229,7 @@ def main() -> None:
     parser.add_argument("--only", choices=["speed", "memory", "start"])
     parser.add_argument("--cells", default=",".join(CELLS), help="some of %(default)s")
     parser.add_argument("--lengths", default=",".join(map(str, TURNS)), help="some of %(default)s")
+    parser.add_argument("--batch-tokens", type=int, help="of our batches; without it, 64 texts")
     parser.add_argument("--alone", choices=["ours", "Keras", "PyTorch"], help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -244,7 +245,7 @@ def main() -> None:
         folder = Path(name)
         os.environ["RECURRENT_CACHE"] = str(folder / "cache")
         if options.only in (None, "speed"):
-            speed(folder, options.cells.split(","), lengths)
+            speed(folder, options.cells.split(","), lengths, options.batch_tokens)
         if options.only in (None, "memory"):
             memory(folder, lengths)
         if options.only in (None, "start"):
