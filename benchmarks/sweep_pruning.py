@@ -17,11 +17,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +91,10 @@ def run_sweep(way: str, repeat: int, given: argparse.Namespace) -> dict[str, Any
         "best": max(trial["values"][0] for trial in complete),
         "seconds": sum(trial["seconds"] for trial in trials),
         "wall": time.monotonic() - begun,
-        "after": [[trial["seconds"], best_until(trials, trial)] for trial in trials],
+        "trials": [
+            [trial["seconds"], *(trial["values"] if trial["state"] == "COMPLETE" else [])]
+            for trial in trials
+        ],
         "complete": len(complete),
         "pruned": sum(trial["state"] == "PRUNED" for trial in trials),
         "own": [watch.own.get(1, 0.0), watch.own.get(given.trials - 1, 0.0)],
@@ -103,18 +104,12 @@ def run_sweep(way: str, repeat: int, given: argparse.Namespace) -> dict[str, Any
     return measured
 
 
-def best_until(trials: Sequence[dict[str, Any]], last: dict[str, Any]) -> float:
-    """The best value of the complete trials up to the last, -inf if there is none."""
-    until = [one for one in trials if one["number"] <= last["number"]]
-    return max((one["values"][0] for one in until if one["state"] == "COMPLETE"), default=-math.inf)
-
-
 def seconds_until(measured: dict[str, Any], value: float) -> float | None:
     """Seconds in trials until one was better than the value; None if none was."""
     spent = 0.0
-    for seconds, best in measured["after"]:
+    for seconds, *reached in measured["trials"]:
         spent += seconds
-        if best > value:
+        if reached and reached[0] > value:
             return spent
     return None
 

@@ -68,6 +68,15 @@ def test_a_run_that_goes_on_or_failed_has_no_value() -> None:
     assert [trial.params["x"] for trial in seen] == [0, 1, 2, 3, 4]
 
 
+def test_what_diverged_is_not_learnt_from() -> None:
+    nan = float("nan")
+    finished = [("COMPLETE", [5.0, 3.0]), ("COMPLETE", [4.0, 4.0])]
+    study = study_of("minimize", *finished, ("PRUNED", [6.0, nan]), ("PRUNED", [nan]))
+    seen = foreseen(study).trials
+    assert seen[2].value == pytest.approx(6)  # after two evaluations nobody gained anything
+    assert seen[3].state == TrialState.PRUNED
+
+
 def test_a_study_of_which_nothing_is_pruned_or_finished_is_seen_as_it_is() -> None:
     for curves in ([("COMPLETE", [0.5])], [("PRUNED", [0.5])]):
         study = study_of("maximize", *curves)

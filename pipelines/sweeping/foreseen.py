@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Container, Sequence
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -67,19 +68,22 @@ def foreseen(study: optuna.Study) -> optuna.Study:
     rising = study.direction == optuna.study.StudyDirection.MAXIMIZE
     better, worse = (max, min) if rising else (min, max)
 
-    def reached(trial: FrozenTrial, steps: int) -> float:
-        return float(better(v for step, v in trial.intermediate_values.items() if step <= steps))
+    def reached(trial: FrozenTrial, last: float) -> float | None:
+        """The best until then; None if there was nothing but what diverged."""
+        values = [value for step, value in trial.intermediate_values.items() if step <= last]
+        return better(filter(math.isfinite, values), default=None)
 
     def end(trial: FrozenTrial) -> FrozenTrial:
-        if trial.state != TrialState.PRUNED or not trial.intermediate_values:
+        last = max(trial.intermediate_values, default=0)
+        so_far = reached(trial, last)
+        if trial.state != TrialState.PRUNED or so_far is None:
             return trial
-        last = max(trial.intermediate_values)
-        alike = [one for one in finished if min(one.intermediate_values, default=last + 1) <= last]
-        gains = [float(one.values[0]) - reached(one, last) for one in alike]
+        then = [(one.values[0], reached(one, last)) for one in finished]
+        gains = [value - before for value, before in then if before is not None]
         ended = copy.copy(trial)
         ended.state = TrialState.COMPLETE
-        value = reached(trial, last) + (median(gains) if gains else 0.0)
-        ended.values = [worse(value, better(float(one.values[0]) for one in finished))]
+        value = so_far + (median(gains) if gains else 0.0)
+        ended.values = [worse(value, better(value for value, _ in then))]
         return ended
 
     return _Seen(study, [end(trial) for trial in trials])
