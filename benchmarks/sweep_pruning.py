@@ -5,11 +5,12 @@
 
 A row a way and repeat: the best area under the ROC curve on validation and the seconds of all
 trials, on Rotten Tomatoes. The ways take turns, the order rotating. Both draw from the same space,
-and each repeat has a seed of its own. The search is by a Gaussian process (pip install '.[gp]').
+and each repeat has a seed of its own. The search is by a Gaussian process (pip install '.[gp]') and
+begins, as all searches do, with the settings as they are; the random runs are all random.
 Below: what part of the random runs' time all of the search takes, in trials and by the clock, and
-after what part of their time in trials it is better than the best of them. Memory is the sweep's
-own, and with its run and the server that starts them, which share some, at the first and the last
-trial; a Gaussian process brings PyTorch into it.
+after what part of their time, in trials and by the clock, it is better than the best of them and
+than what it began with. Memory is the sweep's own, and with its run and the server that starts
+them, which share some, at the first and the last trial; a Gaussian process brings PyTorch into it.
 Sweeps lie in --output and are not run again: delete it after a change of the code.
 """
 
@@ -28,22 +29,28 @@ from measuring import ROOT, machine, run_main, table
 
 WAYS = {
     "search with pruning": ["sweep.sampler=gp", "sweep.pruner=median"],
-    "random without": ["sweep.sampler=random", "sweep.pruner=none"],
+    "random without": ["sweep.sampler=random", "sweep.pruner=none", "sweep.first=drawn"],
 }
 
 TASK = ["experiment=rotten_tomatoes", "sweep=rotten_tomatoes"]
 
 
-class MemoryWatch:
-    """The sweep's own memory, and of all of its processes, by the number of trials done, in MB."""
+class Watch:
+    """By the number of trials done: memory in MB, and seconds from the start until it was so many.
+
+    own      of the sweep itself.
+    largest  of all of its processes together.
+    """
 
     def __init__(self, summary: Path):
         self.summary = summary
         self.own: dict[int, float] = {}
         self.largest: dict[int, float] = {}
+        self.until: dict[int, float] = {}
 
     def start(self, process: subprocess.Popen[str]) -> None:
         watched = psutil.Process(process.pid)
+        self.begun = time.monotonic()
         threading.Thread(target=self._watch, args=[watched], daemon=True).start()
 
     def _watch(self, process: psutil.Process) -> None:
@@ -57,6 +64,7 @@ class MemoryWatch:
                     return
                 continue
             done = trials_done(self.summary)
+            self.until.setdefault(done, time.monotonic() - self.begun)
             self.own[done] = own
             self.largest[done] = max(total, self.largest.get(done, 0.0))
             time.sleep(0.5)
@@ -80,9 +88,10 @@ def run_sweep(way: str, repeat: int, given: argparse.Namespace) -> dict[str, Any
         "-m", *TASK, *WAYS[way], *given.set, f"sweep.trials={given.trials}", f"seed={repeat}",
         f"hydra.sweep.dir={folder}",
     ]  # fmt: skip
-    watch = MemoryWatch(folder / "sweep.json")
+    watch = Watch(folder / "sweep.json")
     begun = time.monotonic()
     run_main(asked, title=f"{way}, repeat {repeat} of {given.repeats}", started=watch.start)
+    wall = time.monotonic() - begun
     trials = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))["trials"]
     complete = [trial for trial in trials if trial["state"] == "COMPLETE"]
     measured = {
@@ -90,11 +99,12 @@ def run_sweep(way: str, repeat: int, given: argparse.Namespace) -> dict[str, Any
         "repeat": repeat,
         "best": max(trial["values"][0] for trial in complete),
         "seconds": sum(trial["seconds"] for trial in trials),
-        "wall": time.monotonic() - begun,
+        "wall": wall,
         "trials": [
             [trial["seconds"], *(trial["values"] if trial["state"] == "COMPLETE" else [])]
             for trial in trials
         ],
+        "until": [watch.until.get(done, wall) for done in range(1, len(trials) + 1)],
         "complete": len(complete),
         "pruned": sum(trial["state"] == "PRUNED" for trial in trials),
         "own": [watch.own.get(1, 0.0), watch.own.get(given.trials - 1, 0.0)],
@@ -104,14 +114,29 @@ def run_sweep(way: str, repeat: int, given: argparse.Namespace) -> dict[str, Any
     return measured
 
 
-def seconds_until(measured: dict[str, Any], value: float) -> float | None:
-    """Seconds in trials until one was better than the value; None if none was."""
-    spent = 0.0
-    for seconds, *reached in measured["trials"]:
-        spent += seconds
-        if reached and reached[0] > value:
-            return spent
-    return None
+def trials_until(measured: dict[str, Any], value: float) -> int | None:
+    """Trials until one was better than the value; None if none was."""
+    reached = (one[1] if len(one) > 1 else None for one in measured["trials"])
+    return next((done for done, one in enumerate(reached, 1) if one and one > value), None)
+
+
+def compared(search: dict[str, Any], other: dict[str, Any]) -> str:
+    """What the search costs and brings, by what the random runs do."""
+    ratio, wall = (search[name] / other[name] for name in ("seconds", "wall"))
+    begun = search["trials"][0][1:]  # its value, if it has any
+    told = (
+        f"{ratio:.2f} of the time in trials, {wall:.2f} of all of it, "
+        f"{search['best'] - other['best']:+.4f} area"
+    )
+    done = trials_until(search, max(other["best"], *begun))
+    if done is not None:
+        spent = sum(one[0] for one in search["trials"][:done]) / other["seconds"]
+        by_clock = search["until"][done - 1] / other["wall"]
+        told += (
+            f"; better than those and than what it began with after {done} trials, "
+            f"{spent:.2f} of the time in trials, {by_clock:.2f} of all of it"
+        )
+    return told
 
 
 def main() -> None:
@@ -146,14 +171,7 @@ def main() -> None:
             next(row for row in rows if row["repeat"] == repeat and row["way"] == way)
             for way in WAYS
         )
-        ratio, wall = (search[name] / other[name] for name in ("seconds", "wall"))
-        better = search["best"] - other["best"]
-        until = seconds_until(search, other["best"])
-        when = f", better after {until / other['seconds']:.2f} of it" if until else ""
-        print(
-            f"repeat {repeat}: {ratio:.2f} of the time in trials, {wall:.2f} of all of it, "
-            f"{better:+.4f} area{when}"
-        )
+        print(f"repeat {repeat}: {compared(search, other)}")
 
 
 if __name__ == "__main__":

@@ -140,6 +140,7 @@ class SweepSettings:
     each        settings of each run, as on the command line.
     trials      of the study, whatever commands made them.
     objectives  the first decides where there has to be one; see sweeping/objectives.py.
+    first       trial of a search: the settings as they are, where the space has them, or drawn.
     prune_after, prune_from  trials before the first is pruned; evaluations that each may make.
     prune_share  of finished trials, the best so many: who isn't as good at their time is pruned.
     parallel    runs at a time, each with its share of the cores.
@@ -155,6 +156,7 @@ class SweepSettings:
     each: list[str]
     trials: Count | None
     objectives: Annotated[list[str], Field(min_length=1)]
+    first: Literal["given", "drawn"]
     pruner: Literal["none", "median", "hyperband"]
     prune_after: Annotated[int, Field(ge=0)]
     prune_from: Annotated[int, Field(ge=0)]

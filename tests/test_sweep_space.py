@@ -79,6 +79,34 @@ def test_conditions_may_be_on_what_is_fixed_and_on_each_other() -> None:
 
 
 @pytest.mark.parametrize(
+    ("values", "setting", "value"),
+    [
+        ("choice(8, 16)", "16", "16"),
+        ("choice(8, 16)", "12", None),
+        ("choice(gru, lstm)", "lstm", "lstm"),
+        ("choice(0.01, 0.001)", "1e-3", "0.001"),
+        ("null, 3", "null", "null"),
+        ("interval(0.0, 0.5)", "0.5", 0.5),
+        ("interval(0.0, 0.5)", "0.6", None),
+        ("interval(0.0, 0.5)", "null", None),
+        ("tag(log, int(interval(8, 128)))", "64", 64),
+        ("int(interval(8, 128))", "7", None),
+        ("range(0.1, 0.5, 0.1)", "0.3", 0.3),
+        ("range(0.1, 0.5, 0.1)", "0.35", None),
+        ("range(1, 9, 3)", "4", 4),
+        ("range(1, 9, 3)", "5", None),
+    ],
+)
+def test_what_is_set_is_a_point_of_the_space_where_it_has_that_value(
+    values: str, setting: str, value: Any
+) -> None:
+    space = space_of({"a": values, "b": "choice(x, y)"})
+    given = space.given({"a": setting, "b": "y"}.__getitem__)
+    assert given == ({"b": "y"} if value is None else {"a": value, "b": "y"})
+    assert type(given.get("a")) is type(value)
+
+
+@pytest.mark.parametrize(
     ("listed", "told"),
     [
         ({"a": "3"}, "values to choose from are needed"),

@@ -61,6 +61,25 @@ def test_a_search_ends_with_its_total_and_goes_on_to_a_larger_one(swept, tmp_pat
     assert len(points) == 9
 
 
+def test_a_search_begins_with_the_settings_as_they_are_where_the_space_has_them(
+    swept, tmp_path
+) -> None:
+    space = ["model.width=choice(16,32)", "train.learning_rate=interval(0.001,0.002)"]
+    search = ["sweep=optuna", "sweep.trials=2", "sweep.sampler=random"]
+    # A width of 64, which is the model's own, is none of the two, and is drawn.
+    for first, begins in (("given", True), ("drawn", False)):
+        code, told = swept(*search, *space, f"sweep.first={first}", f"sweep.name={first}")
+        assert code == 0, told
+        (path,) = tmp_path.glob(f"outputs/sentiment/sweep/{first}/sweep.json")
+        trials = [trial["parameters"] for trial in json.loads(path.read_text())["trials"]]
+        assert [trial["train.learning_rate"] == 0.002 for trial in trials] == [begins, False]
+        assert [trial["task.embedding.dropout"] == 0.2 for trial in trials] == [begins, False]
+        assert {trial["model.width"] for trial in trials} <= {"16", "32"}
+        # The same command goes on, and doesn't begin again.
+        code, told = swept(*search, *space, f"sweep.first={first}", f"sweep.name={first}")
+        assert len(json.loads(path.read_text())["trials"]) == 2
+
+
 def test_a_search_of_few_points_visits_each_once_and_then_ends(swept, tmp_path) -> None:
     few = ["sweep.space=null", "model.width=8,16", "seed=1,2", "sweep.sampler=random"]
     code, told = swept("sweep=optuna", *few, "sweep.trials=30")

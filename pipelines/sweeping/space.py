@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -55,6 +56,23 @@ class Parameter:
         """All choices, or both ends."""
         return self.choices or (self.low, self.high)
 
+    def value(self, text: str) -> Value | None:
+        """What a setting has, as a value of this parameter; None if it isn't one of them."""
+        if text in self.choices:
+            return text
+        try:
+            number = int(text) if self.whole and not self.choices else float(text)
+        except ValueError:
+            return None
+        if self.choices:
+            return next((one for one in self.choices if _number(one) == number), None)
+        if not self.low <= number <= self.high:
+            return None
+        on_grid = self.step is None or math.isclose(
+            (number - self.low) / self.step, round((number - self.low) / self.step), abs_tol=1e-9
+        )
+        return number if on_grid else None
+
     def values(self) -> tuple[Value, ...]:
         """All that a grid visits. UserError if there is no end of them."""
         if self.choices:
@@ -97,6 +115,11 @@ class Space:
                 )
             ]
         return points
+
+    def given(self, setting: Setting) -> dict[str, Value]:
+        """What the settings are, of the parameters that have that value."""
+        found = {one.key: one.value(setting(one.key)) for one in self.parameters}
+        return {key: value for key, value in found.items() if value is not None}
 
     def few_points(self, setting: Setting) -> list[dict[str, Value]] | None:
         """As `points`; None if there are many, or no end of them."""
@@ -188,6 +211,13 @@ def _listed(parser: OverridesParser, key: str, values: str, when: Mapping[str, A
         for name, value in when.items()
     }
     return _parameter(one, texts)
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def _plain(value: Any) -> str:

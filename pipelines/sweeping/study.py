@@ -138,6 +138,7 @@ class Study(StoredStudy):
         return time.time() - max(beat, begun) < DEAD
 
     def _new(self) -> Trial | None:
+        self._begin()
         for attempt in range(MOST_REPEATED):
             counted = self.trials()
             if not self.grid and len(counted) >= self.total:
@@ -155,6 +156,14 @@ class Study(StoredStudy):
                 return taken
         log.warning("%d draws in a row were there before: the space is exhausted.", MOST_REPEATED)
         return None
+
+    def _begin(self) -> None:
+        """A search begins with the settings as they are, so that it ends with nothing worse."""
+        if self.grid or self.settings.first != "given" or self._all():
+            return
+        given = self.space.given(self.setting)
+        if given:
+            self.study.enqueue_trial(given)
 
     def _missing(self, counted: Sequence[FrozenTrial]) -> list[dict[str, Value]] | None:
         """Points that no trial has; none if one already waits for its turn, None if all are had."""

@@ -172,6 +172,8 @@ class Trials(Sweeper):
         value: Any = self._values
         for part in key.split("."):
             value = value[part]
+        if value is None:
+            return "null"
         return str(value).lower() if isinstance(value, bool) else str(value)
 
 
