@@ -167,6 +167,6 @@ def configured(overrides: Sequence[str]) -> Any:
 
 def prepared(config: Any) -> Any:
     """The encoded data (pipelines.prepare.Prepared) of a configuration, as a run has it."""
-    from pipelines.pipeline import encoded
+    from pipelines.stages import encoded
 
     return encoded(config)

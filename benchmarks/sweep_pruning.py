@@ -128,7 +128,7 @@ def compared(search: dict[str, Any], other: dict[str, Any]) -> str:
         f"{ratio:.2f} of the time in trials, {wall:.2f} of all of it, "
         f"{search['best'] - other['best']:+.4f} area"
     )
-    done = trials_until(search, max(other["best"], *begun))
+    done = trials_until(search, max([other["best"], *begun]))
     if done is not None:
         spent = sum(one[0] for one in search["trials"][:done]) / other["seconds"]
         by_clock = search["until"][done - 1] / other["wall"]

@@ -53,7 +53,10 @@ def explain_hydra(error: Exception, arguments: list[str]) -> str:
         return f"{group}={option}: no such option; {suggest(option, options)}"
     key = re.search(r"Could not (?:override|delete|append)[^']*'([^'=]+)", text)
     if key and ("not in struct" in text or "No match in the defaults list" in text):
-        return f"{key[1]}: there is no such setting; {_nearest_key(key[1], _valid_keys(arguments))}"
+        valid = _valid_keys(arguments)
+        if key[1] in valid:
+            return f"{key[1]}: what it hasn't yet is added with a plus: +{key[1]}=..."
+        return f"{key[1]}: there is no such setting; {_nearest_key(key[1], valid)}"
     return " ".join(next(filter(None, map(str, _chain(error))), type(error).__name__).split())
 
 

@@ -125,18 +125,11 @@ class ExportSettings:
 
 
 @settings
-class Conditional:
-    """Values that are searched only where other settings have one of the values given."""
-
-    values: str
-    when: dict[str, Scalar | list[Scalar]]
-
-
-@settings
 class SweepSettings:
     """How several runs are made of one command; see pipelines/sweeping/.
 
-    space       by setting, values in Hydra's grammar: choice, range, interval, tag(log, ...).
+    space       by setting, values in Hydra's grammar: choice, range, interval, tag(log, ...); or
+                {values: ..., when: {SETTING: VALUE or [VALUE, ...]}}, searched only there.
     each        settings of each run, as on the command line.
     trials      of the study, whatever commands made them.
     objectives  the first decides where there has to be one; see sweeping/objectives.py.

@@ -25,6 +25,7 @@ import numpy as np
 from models.seeds import stream
 from pipelines import checkpoint
 from pipelines.batches import Plan, admitted, assemble, padding_share, plan
+from pipelines.best_weights import BestWeights
 from pipelines.contracts import Batch, Codec, Split, UserError
 from pipelines.curves import Curves
 from pipelines.evaluate import predict_split
@@ -92,7 +93,7 @@ def train(
         while not training.state.finished:
             training.epoch(interruption)
     if workers.is_chief:
-        training.keep_best()
+        training.best.leave(training.state, training.scores)
     return training.state, training.facts()
 
 
@@ -127,6 +128,7 @@ class _Training:
         expected = whole + sum(self._steps(epoch) for epoch in begun)
         total = min(expected, settings.max_steps or expected)
         self.learner = Learner(self.task, model, codec, settings, total, workers)
+        self.best = BestWeights(model, settings, run)
         self.curves = Curves(run.tensorboard) if settings.tensorboard and workers.is_chief else None
         self.clock = time.perf_counter()
         self.saved_at = self.clock
@@ -253,16 +255,8 @@ class _Training:
         trained_seconds = time.perf_counter() - self.clock
         state.seconds += trained_seconds
         with Averaged(self.learner):
-            scores = self._validation_scores()
-            name, value, higher = self._judged_by(scores)
-            if self._is_better(value, higher):
-                state.best, state.best_step, state.stale = value, state.step, 0
-                checkpoint.save(
-                    self.run.best, {"model": self.model.variables}, {"step": state.step}
-                )
-            else:
-                state.stale += 1
-            self._keep(value, higher)
+            scores = self.scores()
+            name = self.best.offer(scores, state)
         row = {
             "epoch": round(state.epoch + state.batch / len(order), 4),
             "step": state.step,
@@ -291,39 +285,14 @@ class _Training:
         if not self.workers.is_chief:
             self.learner.reset()
 
-    def _judged_by(self, scores: Mapping[str, tuple[float, bool]]) -> tuple[str, float, bool]:
-        """The score that says which weights are the best: name, value, and if higher is better."""
-        name = self.settings.monitor or next(iter(scores))
-        # A score may be undefined on a small split.
-        return name, *scores.get(name, (math.nan, True))
-
-    def _is_better(self, value: float, higher: bool) -> bool:
-        best = self.state.best
-        # Anything is better than an undefined score.
-        return best is None or math.isnan(best) or (value > best if higher else value < best)
-
-    def _keep(self, value: float, higher: bool) -> None:
-        """Keeps the weights if they are among those to be averaged."""
-        state, most = self.state, self.settings.average_best
-        if most == 1 or math.isnan(value):
-            return
-        # asdict makes lists of tuples
-        rest = [(float(score), int(step)) for score, step in state.kept]
-        ranked = sorted([*rest, (value, state.step)], key=lambda one: one[0], reverse=higher)
-        if (value, state.step) in ranked[:most]:
-            variables = {"model": self.model.variables}
-            checkpoint.save(self.run.kept(state.step), variables, {"step": state.step})
-        state.kept = ranked[:most]
-        for _, step in ranked[most:]:
-            self.run.kept(step).unlink(missing_ok=True)
-
     def _is_finished(self) -> bool:
         state, settings = self.state, self.settings
         impatient = settings.patience is not None and state.stale >= settings.patience
         enough = settings.max_steps is not None and state.step >= settings.max_steps
         return impatient or enough or state.epoch >= settings.epochs
 
-    def _validation_scores(self) -> dict[str, tuple[float, bool]]:
+    def scores(self) -> dict[str, tuple[float, bool]]:
+        """Of the model as it is, on validation: values, and whether higher ones are better."""
         split = self.splits["validation"]
         predictions = predict_split(
             self.predict, split, self.task, self.codec, tokens=self.evaluation_tokens
@@ -385,29 +354,3 @@ class _Training:
                 "train.tokens_per_second": float(self.lengths.sum()) * epochs / seconds,
             },
         }
-
-    def keep_best(self) -> None:
-        """Leaves the model with its best weights, or the mean of the best if that scores better."""
-        variables = {"model": self.model.variables}
-        if len(self.state.kept) > 1:
-            steps = [step for _, step in self.state.kept]
-            checkpoint.restore_mean([self.run.kept(step) for step in steps], variables)
-            scores = self._validation_scores()
-            name, value, higher = self._judged_by(scores)
-            better = self._is_better(value, higher)
-            log.info(
-                "The mean of the weights of updates %s has validation %s %.4f: %s.",
-                ", ".join(map(str, steps)),
-                name,
-                value,
-                "kept" if better else "the best alone is kept",
-            )
-            if better:
-                self._save_model()
-                return
-        checkpoint.restore(self.run.best, variables)
-        self._save_model()
-
-    def _save_model(self) -> None:
-        with written_whole(self.run.model) as temporary:
-            self.model.save(temporary)

@@ -21,8 +21,8 @@ from pipelines.schema import parse
 
 def work(cluster: Cluster, device: str) -> None:
     """From the cluster's forming to the end of training, with what the chief was asked for."""
-    from pipelines.pipeline import prepared, trained
     from pipelines.quiet import import_tensorflow
+    from pipelines.stages import prepared, trained
 
     import_tensorflow(device, cluster)
     from pipelines.workers import Workers

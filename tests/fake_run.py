@@ -1,8 +1,8 @@
 """Stands in for main.py in tests of sweeps: a run in tenths of a second, with outcomes to choose.
 
 Its accuracy is 1 - |log10(train.learning_rate) + 3| / 4 - 1 / model.width, reached over the epochs.
-seed=13 fails, seed=14 is killed, seed=15 never ends, seed=16 is killed the first time only, and
-seed=17 never ends and takes long to do so when it is asked to.
+seed=13 fails without LUCK in the environment, seed=14 is killed, seed=15 never ends, seed=16 is
+killed the first time only, and seed=17 never ends and takes long to do so when it is asked to.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def main() -> None:
 
 def train(directory: Path, given: dict[str, str]) -> float:
     seed = int(given.get("seed", 1))
-    if seed == 13:
+    if seed == 13 and "LUCK" not in os.environ:
         sys.exit("error: this seed brings no luck")
     if seed == 14 or (seed == 16 and len((directory / "starts.txt").read_text().split()) == 1):
         os.kill(os.getpid(), signal.SIGKILL)

@@ -18,8 +18,8 @@ from pipelines.comparing.board import board_of, front, interval
 from pipelines.comparing.importance import importances
 from pipelines.comparing.leaderboard import leaderboard
 from pipelines.comparing.records import find_records
-from pipelines.comparing.significance import Difference, difference, holm
-from pipelines.comparing.winner import changes, experiment
+from pipelines.comparing.significance import Difference, difference, differences, holm
+from pipelines.comparing.winner import changes, command, experiment
 from pipelines.contracts import UserError
 from pipelines.predictions import keep
 from pipelines.run import Run, resolved
@@ -57,10 +57,17 @@ def made_up(
     (directory / ".hydra" / "hydra.yaml").write_text(
         yaml.safe_dump({"hydra": {"runtime": {"choices": choices}}})
     )
-    config = {
+    config: dict[str, Any] = {
         "task": {"name": "sentiment"}, "data": {"name": "rotten_tomatoes"}, "seed": seed,
         "prepare": {"limit": None}, "train": {"monitor": None, "epochs": 3, "learning_rate": 0.1},
     }  # fmt: skip
+    for key, text in given.items():
+        *groups, name = key.split(".")
+        part = config
+        for group in groups:
+            part = part.setdefault(group, {})
+        if key not in choices:
+            part[name] = yaml.safe_load(text) if text[0] not in "<" else text
     (directory / "config.yaml").write_text(yaml.safe_dump(config))
     rows = [{"epoch": e, "validation.accuracy": accuracy * e / 3} for e in (1, 2, 3)]
     (directory / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -173,13 +180,80 @@ def test_a_sweeps_own_objective_ranks_and_errors_are_small_at_best(grid: Path) -
     assert board.best_run().run.directory.name == "gru-3"
 
 
-def test_other_data_is_another_leaderboard(grid: Path) -> None:
-    other = made_up(grid / "other", ["model=gru"], accuracy=0.99)
-    config = yaml.safe_load((other / "config.yaml").read_text())
-    config["prepare"]["limit"] = 100
-    (other / "config.yaml").write_text(yaml.safe_dump(config))
+def test_other_data_is_another_leaderboard_with_another_winner(grid: Path) -> None:
+    made_up(grid / "other", ["model=simple_rnn", "prepare.limit=100"], accuracy=0.99)
     pages = leaderboard(str(grid), None, no_split)
     assert [page.name for page in pages] == ["leaderboard-1.html", "leaderboard-2.html"]
+    winners = [yaml.safe_load((grid / f"experiment/winner-{n}.yaml").read_text()) for n in (1, 2)]
+    models = [
+        option["override /model"] for one in winners for option in one["defaults"] if
+        "override /model" in option
+    ]  # fmt: skip
+    assert models == ["gru", "simple_rnn"]
+    for number in (1, 2):
+        page = json.loads((grid / f"leaderboard-{number}.json").read_text())
+        assert page["train"].endswith(f"experiment=winner-{number}")
+
+
+def test_a_seed_that_was_run_twice_is_one_seed(tmp_path: Path) -> None:
+    for place in range(2):
+        made_up(tmp_path / "r" / str(place), ["model=gru"], accuracy=0.8, right=[1] * 30 + [0] * 10)
+        made_up(tmp_path / "r" / f"x{place}", ["model=lstm"], accuracy=0.7, right=[1] * 40)
+    board = board_of(find_records(str(tmp_path / "r"))[0], None)
+    found = board.winner.score("validation", "accuracy")
+    assert found is not None
+    # Over examples, as of one run: over runs it would be no interval at all.
+    assert (found.low, found.high, found.count) == (pytest.approx(0.78), pytest.approx(0.83), 1)
+    beside, _ = differences(board, lambda run, name: (Task(), Split(40)))  # type: ignore[arg-type, return-value]
+    assert beside[0].high - beside[0].low > 0.1
+
+
+def test_a_run_without_the_score_is_told_and_the_others_are_ranked(tmp_path: Path) -> None:
+    without = made_up(tmp_path / "r" / "a", ["model=gru"], accuracy=0.9, seed=1)
+    made_up(tmp_path / "r" / "b", ["model=gru"], accuracy=0.8, seed=2)
+    for place in range(6):
+        made_up(tmp_path / "r" / f"c{place}", ["model=lstm"], accuracy=0.7 + place / 90, seed=place)
+    metrics = json.loads((without / "metrics.json").read_text())
+    del metrics["validation"]
+    (without / "metrics.json").write_text(json.dumps(metrics))
+    leaderboard(str(tmp_path / "r"), None, no_split)
+    found = json.loads((tmp_path / "r" / "leaderboard.json").read_text())
+    assert found["ranked_on"] == "validation"
+    assert found["again"] == "python main.py model=gru seed=2"
+    assert set(found["importances"]) == {"model", "seed"}
+    why = "it has no validation accuracy: measure it by mode=evaluate"
+    assert f"| a | finished | model gru | {why} |" in (tmp_path / "r/leaderboard.md").read_text()
+
+
+def test_a_value_is_the_same_however_it_is_typed(tmp_path: Path) -> None:
+    for place, text in enumerate(("train.learning_rate=0.001", "train.learning_rate=1.0e-3")):
+        made_up(tmp_path / "r" / str(place), [text, "task.x=null"], seed=place)
+    board = board_of(find_records(str(tmp_path / "r"))[0], None)
+    assert board.varied == []
+    assert len(board.configurations) == 1
+
+
+def test_trials_on_other_machines_are_told(grid: Path) -> None:
+    trials = [
+        {"number": 7, "state": "COMPLETE", "overrides": ["model=bi_gru"], "host": "other"},
+        {"number": 8, "state": "PRUNED", "overrides": ["model=bi_lstm"], "host": "other"},
+        {"number": 9, "state": "RUNNING", "overrides": ["model=lstm"], "host": "third"},
+    ]
+    (grid / "sweep.json").write_text(json.dumps({"trials": trials}))
+    leaderboard(str(grid), None, no_split)
+    markdown = (grid / "leaderboard.md").read_text()
+    assert "2 trials of the study, which lie elsewhere, are not in it." in markdown
+    why = "finished, and its directory is not here but on other"
+    assert f"| 0007 | elsewhere | model bi_gru | {why} |" in markdown
+    assert "| 0009 | unfinished | model lstm | begins on third |" in markdown
+
+
+def test_the_command_of_the_best_run_is_as_it_was_typed(tmp_path: Path) -> None:
+    made_up(tmp_path / "r" / "a", [])
+    given = ["+task.extra=1", "~train.z", "model=gru", "export.saved_model=false"]
+    (tmp_path / "r/a/.hydra/overrides.yaml").write_text(yaml.safe_dump(given))
+    (record,) = find_records(str(tmp_path / "r"))[0]
+    assert command(record) == "python main.py +task.extra=1 '~train.z' model=gru"
 
 
 def test_nothing_to_compare_is_told_in_one_line(tmp_path: Path, command_here: Command) -> None:
@@ -326,6 +400,7 @@ def test_the_default_of_a_setting_is_its_value_where_others_change_it(tmp_path: 
     made_up(tmp_path / "r" / "a", [], accuracy=0.6)
     made_up(tmp_path / "r" / "b", ["train.learning_rate=0.5", "model=lstm"], accuracy=0.7)
     board = board_of(find_records(str(tmp_path / "r"))[0], None)
+    assert board.configurations[0].settings == {"train.learning_rate": "0.5", "model": "lstm"}
     assert board.configurations[1].settings == {"train.learning_rate": "0.1", "model": "gru"}
 
 

@@ -13,7 +13,7 @@ from pipelines.run import resolved
 from pipelines.schema import parse
 from pipelines.sweeping.naming import sweep_name
 from pipelines.sweeping.objectives import objectives_of
-from pipelines.sweeping.space import check_conditions, read_space
+from pipelines.sweeping.space import as_typed, check_conditions, read_space, settings_in
 
 SPACES = sorted(path.stem for path in (ROOT / "conf" / "sweep").glob("*.yaml"))
 
@@ -28,20 +28,11 @@ def test_every_space_composes_at_every_value(option: str, task: str) -> None:
         base = resolved(compose("config", chosen))
         settings = parse(base).sweep
         space = read_space(settings.space or {}, [f"task={task}"], settings.each)
-
-        def setting(key: str) -> str:
-            return "gru" if key == "model" else str(value_at(base, key)).lower()
-
+        setting = settings_in(base, {"model": "gru"})
         check_conditions(space, ["model", "model.layers"])
         for point in space.samples(setting):
             parse(resolved(compose("config", [*chosen, *space.overrides(point)])))
     objectives_of(settings.objectives, parse(base).task, None)
-
-
-def value_at(values: Any, key: str) -> Any:
-    for part in key.split("."):
-        values = values[part]
-    return values
 
 
 def space_of(listed: dict[str, Any], *arguments: str):
@@ -89,6 +80,8 @@ def test_conditions_may_be_on_what_is_fixed_and_on_each_other() -> None:
         ("interval(0.0, 0.5)", "0.5", 0.5),
         ("interval(0.0, 0.5)", "0.6", None),
         ("interval(0.0, 0.5)", "null", None),
+        ("choice([32,64], [8])", "[32, 64]", "[32,64]"),
+        ("choice('a b', c)", "a b", r"a\ b"),
         ("tag(log, int(interval(8, 128)))", "64", 64),
         ("int(interval(8, 128))", "7", None),
         ("range(0.1, 0.5, 0.1)", "0.3", 0.3),
@@ -101,14 +94,41 @@ def test_what_is_set_is_a_point_of_the_space_where_it_has_that_value(
     values: str, setting: str, value: Any
 ) -> None:
     space = space_of({"a": values, "b": "choice(x, y)"})
-    given = space.given({"a": setting, "b": "y"}.__getitem__)
+    given = space.given(settings_in({"a": setting}, {"b": "y"}))
     assert given == ({"b": "y"} if value is None else {"a": value, "b": "y"})
     assert type(given.get("a")) is type(value)
+
+
+def test_what_is_set_is_looked_up_only_where_it_has_an_effect() -> None:
+    listed = {
+        "decode": "choice(greedy, sample)",
+        "decode.top_p": {"values": "choice(0.9, 0.95)", "when": {"decode": "sample"}},
+        "decode.beam": {"values": "choice(1, 5)", "when": {"decode": "greedy"}},
+    }
+    values = {"decode": {"beam": 5}}
+    assert space_of(listed).given(settings_in(values, {"decode": "greedy"})) == {
+        "decode": "greedy", "decode.beam": "5",
+    }  # fmt: skip
+    # Where a value is none of the space's, what stands below it is that of the settings.
+    assert space_of(listed).given(settings_in(values, {"decode": "none"})) == {}
+
+
+def test_conditions_may_be_that_nothing_is_set() -> None:
+    values = {"a": {"b": None, "c": [1, True], "d": False}}
+    setting = settings_in(values, {"experiment": None})
+    assert [setting(key) for key in ("a.b", "a.c", "a.d", "experiment", "a.x", "x", "a.b.x")] == [
+        "null", "[1,true]", "false", "null", "", "", "",
+    ]  # fmt: skip
+    space = space_of({"e": {"values": "choice(1, 2)", "when": {"a.b": None}}})
+    assert space.points(setting) == [{"e": "1"}, {"e": "2"}]
+    assert as_typed(["x", None]) == "[x,null]"
 
 
 @pytest.mark.parametrize(
     ("listed", "told"),
     [
+        ({"a": {"values": "choice(1, 2)"}}, "a: values with a condition are {values: ..., when:"),
+        ({"a": {"value": "choice(1, 2)", "when": {"b": 1}}}, "received {value: choice(1, 2), when"),
         ({"a": "3"}, "values to choose from are needed"),
         ({"a": "choice("}, "can't be read"),
         ({"a": {"values": "choice(1,2)", "when": {"b": 1}}}, "there is no such setting"),

@@ -14,9 +14,12 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import optuna
 import pytest
 from conftest import ROOT, Command
 from hydra import compose, initialize_config_dir
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from sweep_process import starts, states, summary, sweep, wait_for
 
 from pipelines.run import Run, resolved
@@ -78,6 +81,63 @@ def test_a_search_begins_with_the_settings_as_they_are_where_the_space_has_them(
         # The same command goes on, and doesn't begin again.
         code, told = swept(*search, *space, f"sweep.first={first}", f"sweep.name={first}")
         assert len(json.loads(path.read_text())["trials"]) == 2
+
+
+def test_a_search_of_one_trial_runs_it(swept, tmp_path) -> None:
+    for _ in range(2):
+        code, told = swept("sweep=optuna", "sweep.trials=1")
+        assert code == 0, told
+        assert states(tmp_path) == {"COMPLETE": 1}
+    assert starts(tmp_path) == [1]
+
+
+def test_a_trial_that_was_asked_for_and_not_begun_is_run_within_the_total(swept, tmp_path) -> None:
+    """As a kill leaves it, at the moment between the two."""
+    few = ["sweep=optuna", "sweep.space=null", "model.width=8,16", "seed=1,2", "sweep.name=few"]
+    code, told = swept(*few, "sweep.trials=3")
+    assert code == 0, told
+    had = [trial["parameters"] for trial in summary(tmp_path)["trials"]]
+    points = [{"model.width": width, "seed": seed} for width in ("8", "16") for seed in "12"]
+    (missing,) = [one for one in points if one not in had]
+    (journal,) = tmp_path.glob("outputs/sentiment/sweep/few/study.journal")
+    storage = JournalStorage(JournalFileBackend(str(journal)))
+    study = optuna.load_study(study_name="sentiment/few", storage=storage)
+    study.enqueue_trial(missing, user_attrs={"point": missing})
+    code, told = swept(*few, "sweep.trials=3")
+    assert states(tmp_path) == {"COMPLETE": 3}
+    code, told = swept(*few, "sweep.trials=4")
+    assert code == 0, told
+    assert states(tmp_path) == {"COMPLETE": 4}
+    assert starts(tmp_path) == [1] * 4
+
+
+def test_failed_trials_of_a_search_are_tried_anew_at_their_own_points(swept, tmp_path) -> None:
+    search = ["sweep=optuna", "sweep.trials=3", "seed=13", "sweep.failures=1.0"]
+    code, told = swept(*search)
+    assert code == 0, told
+    failed = summary(tmp_path)["trials"]
+    code, told = swept(*search, "sweep.retry=true", LUCK="1")
+    assert "3 failed trials are tried anew" in told
+    trials = summary(tmp_path)["trials"]
+    assert [trial["state"] for trial in trials] == ["COMPLETE"] * 3
+    assert [t["parameters"] for t in trials] == [t["parameters"] for t in failed]
+    assert trials[0]["parameters"]["train.learning_rate"] == 0.002  # the settings as they are
+
+
+def test_a_space_may_have_what_only_another_option_has(swept, tmp_path) -> None:
+    space = (
+        "++sweep.space={decode:'choice(greedy,sample)',"
+        "decode.top_p:{values:'choice(0.9,0.95)',when:{decode:sample}}}"
+    )
+    search = ["task=translation", "sweep=optuna", "sweep.trials=3", "sweep.objectives=[parameters]"]
+    process = sweep(*search, space, "sweep.pruner=none", folder=tmp_path)
+    told, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, told
+    (path,) = tmp_path.glob("outputs/translation/sweep/*/sweep.json")
+    trials = [trial["parameters"] for trial in json.loads(path.read_text())["trials"]]
+    assert len(trials) == 3
+    for drawn in trials:
+        assert ("decode.top_p" in drawn) == (drawn["decode"] == "sample")
 
 
 def test_a_search_of_few_points_visits_each_once_and_then_ends(swept, tmp_path) -> None:
@@ -183,7 +243,9 @@ def test_two_sweeps_at_once_work_on_one_study(swept, tmp_path) -> None:
     for process in both:
         told, _ = process.communicate(timeout=120)
         assert process.returncode == 0, told
-    assert len(summary(tmp_path)["trials"]) == 8
+    trials = summary(tmp_path)["trials"]
+    assert len(trials) == 8
+    assert len({json.dumps(trial["parameters"]) for trial in trials}) == 8
     assert set(starts(tmp_path)) == {1}
 
 
@@ -262,6 +324,11 @@ def test_another_question_under_the_same_name_is_refused(swept, tmp_path) -> Non
         (["sweep=optuna", "sweep.objectives=[quality,seconds]"], "use sweep.pruner=none"),
         (["sweep=optuna", "sweep.trials=null"], "sweep.sampler=tpe needs their number"),
         (["sweep=optuna", "sweep.storage=nosuch://x"], "sweep.storage=nosuch://x can't be used"),
+        (
+            ["+sweep.space={model:{values:'choice(gru,lstm)'}}"],
+            "sweep.space.model: values with a condition are",
+        ),
+        (["sweep.space={model:'choice(gru,lstm)'}"], "added with a plus: +sweep.space=..."),
         (["run=somewhere"], "a sweep is of new runs: leave out mode and run"),
     ],
 )

@@ -66,7 +66,7 @@ def test_runs_find_imported_what_takes_long(tmp_path: Path) -> None:
         "from pipelines.sweeping import processes\n"
         "if __name__ == '__main__':\n"
         f"    processes.SCRIPT, folder = Path({str(script)!r}), Path({str(tmp_path)!r})\n"
-        "    run = processes.RunProcess([], folder / 'run', folder / 'log', parallel=1)\n"
+        "    run = processes.RunProcess([], folder / 'run', folder / 'log', threads=None)\n"
         "    while not run.ended():\n"
         "        time.sleep(0.1)\n"
         "    assert run.returncode == 0, (folder / 'log').read_text()\n"

@@ -20,7 +20,7 @@ SEED = "seed"
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with its 95% interval: over `count` runs or, of one run, over its examples."""
+    """A mean with its 95% interval: over `count` seeds or, of one, over its examples."""
 
     mean: float
     low: float
@@ -46,10 +46,17 @@ class Configuration:
         ]
         return ", ".join(shown) or "the only configuration"
 
+    @property
+    def by_seed(self) -> list[list[Record]]:
+        """Its runs: those with one seed are no more than one, made again."""
+        seeds = dict.fromkeys(record.seed for record in self.records)
+        return [[one for one in self.records if one.seed == seed] for seed in seeds]
+
     def score(self, split: str, name: str) -> Interval | None:
         """None where no run has it."""
-        entries = [record.metrics.get(split, {}).get(name) for record in self.records]
-        return interval([entry for entry in entries if entry])
+        entries = [[one.entry(split, name) for one in runs] for runs in self.by_seed]
+        known = [[entry for entry in of_seed if entry] for of_seed in entries]
+        return interval([_mean(of_seed) for of_seed in known if of_seed])
 
     def cost(self, name: str) -> float | None:
         """The mean over the runs that measured it."""
@@ -91,13 +98,15 @@ class Board:
     def winner(self) -> Configuration:
         return self.configurations[0]
 
+    def values(self, configuration: Configuration) -> list[tuple[Record, float]]:
+        """The runs that have the score they are ranked by, and that."""
+        entries = [(one, one.entry(self.ranked_on, self.score)) for one in configuration.records]
+        return [(one, float(entry["value"])) for one, entry in entries if entry]
+
     def best_run(self) -> Record:
         """Of the winner's runs, the best."""
         sign = 1 if self.maximize else -1
-        return max(
-            self.winner.records,
-            key=lambda one: sign * float(one.metrics[self.ranked_on][self.score]["value"]),
-        )
+        return max(self.values(self.winner), key=lambda pair: sign * pair[1])[0]
 
 
 def board_of(records: Sequence[Record], objective: str | None) -> Board:
@@ -133,18 +142,30 @@ def board_of(records: Sequence[Record], objective: str | None) -> Board:
 
 def _ranked_by(finished: Sequence[Record], objective: str | None) -> tuple[str, str]:
     """A score and a split: the sweep's own, what training keeps its weights by, or the first."""
-    measured = finished[0].metrics
-    splits = [name for name in ("validation", "test", "train") if measured.get(name)]
+    splits = [
+        name
+        for name in ("validation", "test", "train")
+        if any(record.metrics.get(name) for record in finished)
+    ]
     if not splits:
         raise UserError(f"{finished[0].run.directory} has no scores: measure it by mode=evaluate")
-    scores = measured[splits[0]]
+    first = next(record for record in finished if record.metrics.get(splits[0]))
+    scores = first.metrics[splits[0]]
     wanted = objective.partition(".")[2] if objective and "." in objective else None
-    wanted = wanted or (finished[0].config.get("train") or {}).get("monitor")
+    wanted = wanted or (first.config.get("train") or {}).get("monitor")
     return (str(wanted) if wanted in scores else str(next(iter(scores)))), splits[0]
 
 
+def _mean(entries: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Of runs with one seed, which differ, if at all, by what machines they were made on."""
+    return {
+        name: sum(float(entry[name]) for entry in entries) / len(entries)
+        for name in ("value", "low", "high")
+    }
+
+
 def interval(entries: Sequence[Mapping[str, Any]]) -> Interval | None:
-    """Student's t over several runs; of one run the bootstrap over examples that it has itself."""
+    """Student's t over several seeds; of one the bootstrap over examples that it has itself."""
     if not entries:
         return None
     values = [float(entry["value"]) for entry in entries]

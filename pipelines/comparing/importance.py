@@ -22,11 +22,11 @@ SEVERAL = 5
 
 def importances(board: Board) -> dict[str, float]:
     """Shares that sum to 1, the largest first; empty where the runs are too few or all alike."""
-    runs = [record for one in board.scored for record in one.records]
+    pairs = [pair for one in board.scored for pair in board.values(one)]
+    runs, values = [record for record, _ in pairs], [value for _, value in pairs]
     keys = [*board.varied]
     if len({record.seed for record in runs}) > 1:
         keys.append(SEED)
-    values = [float(record.metrics[board.ranked_on][board.score]["value"]) for record in runs]
     if len(runs) < FEWEST or not keys or len(set(values)) == 1:
         return {}
     import optuna

@@ -6,6 +6,7 @@ import glob
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,22 @@ import yaml
 from pipelines.contracts import UserError
 from pipelines.run import Run, overridden, recorded_overrides
 from pipelines.sweeping.running import SUMMARY
+from pipelines.sweeping.space import as_typed, settings_in
 
 FINISHED, PRUNED, FAILED, UNFINISHED = "finished", "pruned", "failed", "unfinished"
 
+ELSEWHERE = "elsewhere"
+"""A trial of the same study whose directory is on another machine, or gone."""
+
 _STATES = {"COMPLETE": FINISHED, "PRUNED": PRUNED, "FAIL": FAILED}
+
+_STATES_WITHOUT = {
+    "FAIL": (FAILED, ""),
+    "RUNNING": (UNFINISHED, "begins on"),
+    "COMPLETE": (ELSEWHERE, "finished, and its directory is not here but on"),
+    "PRUNED": (ELSEWHERE, "pruned, and its directory is not here but on"),
+}
+"""What trials are of which no run is here, and why, to be followed by a machine's name."""
 
 ASIDE = ("hydra", "mode", "run", "runs", "input", "output", "sweep", "export", "evaluate", "serve")
 """First parts of settings that make no other model."""
@@ -25,17 +38,18 @@ ASIDE = ("hydra", "mode", "run", "runs", "input", "output", "sweep", "export", "
 
 @dataclass(frozen=True)
 class Record:
-    """A run. `settings` by the keys that the command line gave, as they were typed there.
+    """A run.
 
-    choices  the option of each group: {"model": "gru"}.
-    trial    of sweep.json, if the run is of a sweep.
+    choices    the option of each group: {"model": "gru"}.
+    overrides  what the command line said of the model, its data and its training.
+    trial      of sweep.json, if the run is of a sweep.
     """
 
     run: Run
     state: str
     config: Mapping[str, Any]
     choices: Mapping[str, str]
-    settings: Mapping[str, str]
+    overrides: Sequence[str]
     metrics: Mapping[str, Any]
     history: Sequence[Mapping[str, Any]]
     trial: Mapping[str, Any]
@@ -43,6 +57,11 @@ class Record:
     @property
     def seed(self) -> int:
         return int(self.config.get("seed", 1))
+
+    def entry(self, split: str, name: str) -> Mapping[str, Any] | None:
+        """A score with its interval; None where it wasn't measured."""
+        found: Mapping[str, Any] | None = self.metrics.get(split, {}).get(name)
+        return found
 
     @property
     def problem(self) -> str:
@@ -52,16 +71,17 @@ class Record:
         task = self.config.get("task", {}).get("name")
         return json.dumps([task, self.config.get("data"), division], sort_keys=True, default=str)
 
+    @cached_property
+    def settings(self) -> dict[str, str]:
+        """What the command line said, by key."""
+        return {
+            key: text.partition("=")[2] for text in self.overrides for key in overridden([text])
+        }
+
     def setting(self, key: str) -> str:
-        """As it was typed, or what stood there instead."""
-        if key in self.settings:
-            return self.settings[key]
-        if key in self.choices:
-            return self.choices[key]
-        value: Any = self.config
-        for part in key.split("."):
-            value = value.get(part) if isinstance(value, Mapping) else None
-        return str(value).lower() if isinstance(value, bool) else str(value)
+        """What it was, whoever said so and however it was typed: 0.001 is 1e-3."""
+        found = settings_in(self.config, self.choices)(key)
+        return found or self.settings.get(key, as_typed(None))
 
 
 def find_records(pattern: str) -> tuple[list[Record], Path]:
@@ -121,27 +141,34 @@ def _record(directory: Path, summary: Mapping[str, Any]) -> Record:
     shown = {key: value for key, value in choices.items() if value and "/" not in key}
     config = _yaml(run.config)
     return Record(
-        run, state, config, shown, settings_of(overrides), metrics, run.read_history(), trial
+        run, state, config, shown, _telling(overrides), metrics, run.read_history(), trial
     )
 
 
 def _lost(summaries: Mapping[Path, Mapping[str, Any]], known: Sequence[Path]) -> list[Record]:
-    """Trials of which nothing is left but what became of them."""
+    """Trials of which nothing is here but what became of them."""
     lost = []
     for place, summary in summaries.items():
         for trial in summary.get("trials", []):
             directory = place / f"{trial['number']:04d}"
-            state = _STATES.get(trial["state"], UNFINISHED)
-            if directory not in known and state == FAILED:
-                settings = settings_of(trial.get("overrides", []))
-                lost.append(Record(Run(directory), state, {}, {}, settings, {}, [], trial))
+            if directory in known:
+                continue
+            state, why = _STATES_WITHOUT[trial["state"]]
+            if why:
+                trial = {**trial, "reason": f"{why} {trial.get('host', 'another machine')}"}
+            overrides = _telling(trial.get("overrides", []))
+            lost.append(Record(Run(directory), state, {}, {}, overrides, {}, [], trial))
     return lost
 
 
-def settings_of(overrides: Sequence[str]) -> dict[str, str]:
-    """By key what overrides say of the model, its data and its training."""
-    pairs = [(key, text.partition("=")[2]) for text in overrides for key in overridden([text])]
-    return {key: value for key, value in pairs if key.partition(".")[0] not in ASIDE}
+def _telling(overrides: Sequence[str]) -> list[str]:
+    """Those that say something of the model, its data and its training."""
+    return [
+        text
+        for text in overrides
+        for key in overridden([text])
+        if key.partition(".")[0] not in ASIDE
+    ]
 
 
 def _yaml(path: Path) -> dict[str, Any]:

@@ -103,14 +103,16 @@ def holm(found: Sequence[Difference]) -> list[Difference]:
 def _samples(
     board: Board, configuration: Configuration, examples: str, split_of: SplitOf
 ) -> tuple[float, np.ndarray]:
-    """The mean score of the runs, and of each its score on every resample (runs, R)."""
+    """The mean score over the seeds, and of each its score on every resample (seeds, R)."""
     values, rows = [], []
-    for record in configuration.records:
-        if _examples(record, board.reported) != examples:
-            raise UserError(f"{record.run.directory} was measured on other examples")
-        measured = _measured(record, board.reported, board.score, split_of)
-        values.append(measured[0])
-        rows.append(measured[1])
+    for runs in configuration.by_seed:
+        of_seed = []
+        for record in runs:
+            if _examples(record, board.reported) != examples:
+                raise UserError(f"{record.run.directory} was measured on other examples")
+            of_seed.append(_measured(record, board.reported, board.score, split_of))
+        values.append(np.mean([value for value, _ in of_seed]))
+        rows.append(np.mean([samples for _, samples in of_seed], axis=0))
     return float(np.mean(values)), np.stack(rows)
 
 

@@ -17,29 +17,26 @@ from pipelines.run import resolved, written_whole
 
 CONF = Path(__file__).parent.parent.parent / "conf"
 
-NAME = "winner"
-
 ENTRY = ("task", "model", "data", "decode", "train")
 """Groups whose options make a model; what follows from them is not repeated."""
 
 
 def command(record: Record) -> str:
     """The command line that makes the run again, scores and all."""
-    given = [f"{key}={value}" for key, value in record.settings.items()]
-    return shlex.join(["python", "main.py", *given])
+    return shlex.join(["python", "main.py", *record.overrides])
 
 
-def write_experiment(record: Record, directory: Path) -> str:
-    """Writes experiment/winner.yaml into the directory; returns the command that trains it."""
+def write_experiment(record: Record, directory: Path, name: str) -> str:
+    """Writes experiment/NAME.yaml into the directory; returns the command that trains it."""
     values, choices = experiment(record)
     lines = [
         "# @package _global_",
         f"# The best of a comparison, {record.run.directory}.",
     ]
-    train = f"python main.py --config-dir {shlex.quote(str(directory))} experiment={NAME}"
+    train = f"python main.py --config-dir {shlex.quote(str(directory))} experiment={name}"
     defaults = [{f"override /{group}": option} for group, option in choices.items()]
     body = yaml.safe_dump({"defaults": defaults, **values}, sort_keys=False, allow_unicode=True)
-    path = directory / "experiment" / f"{NAME}.yaml"
+    path = directory / "experiment" / f"{name}.yaml"
     with written_whole(path) as temporary:
         temporary.write_text("\n".join([*lines, f"#   {train}", body]), encoding="utf-8")
     return train

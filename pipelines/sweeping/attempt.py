@@ -40,8 +40,10 @@ PRUNED, TOO_LONG, TOO_LARGE, STOPPED = "pruned", "too long", "too large", "stopp
 class Attempt:
     """A trial's process from its start to its outcome, which is stored in the study."""
 
-    def __init__(self, study: StoredStudy, trial: Trial, settings: SweepSettings):
-        self.study, self.trial, self.settings = study, trial, settings
+    def __init__(
+        self, study: StoredStudy, trial: Trial, settings: SweepSettings, threads: int | None
+    ):
+        self.study, self.trial, self.settings, self.threads = study, trial, settings, threads
         self.run = Run(trial.directory)
         self.ended_by: str | None = None
         self.number_of_attempts = 0
@@ -59,7 +61,7 @@ class Attempt:
             _empty(self.trial.directory)  # it was cut off before it began
         logs = self.trial.directory.parent / "logs" / f"{self.trial.number:04d}.log"
         self.process = RunProcess(
-            self.trial.overrides, self.trial.directory, logs, parallel=self.settings.parallel
+            self.trial.overrides, self.trial.directory, logs, threads=self.threads
         )
 
     def _values(self) -> list[float] | None:

@@ -7,8 +7,8 @@ import json
 from collections.abc import Sequence
 
 HOW = (
-    "trials", "prune_after", "prune_share", "parallel", "seconds", "run_seconds", "run_gigabytes",
-    "failures", "retry", "storage",
+    "trials", "prune_after", "prune_from", "prune_share", "parallel", "seconds", "run_seconds",
+    "run_gigabytes", "failures", "retry", "storage",
 )  # fmt: skip
 """Settings of a sweep that say how it is done, not what is asked."""
 

@@ -45,9 +45,14 @@ LONGEST_REASON = 300
 
 
 class RunProcess:
-    """A run under way. What it says goes to `log`; its process is asked to end when ours ends."""
+    """A run under way. What it says goes to `log`; its process is asked to end when ours ends.
 
-    def __init__(self, overrides: Sequence[str], directory: Path, log: Path, *, parallel: int):
+    threads  that it computes with; None for all cores.
+    """
+
+    def __init__(
+        self, overrides: Sequence[str], directory: Path, log: Path, *, threads: int | None
+    ):
         self.run = Run(directory)
         self.log = log
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -59,7 +64,7 @@ class RunProcess:
             self.start_of_log = output.tell()
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(list(IMPORTED))
-        given = arguments_for(overrides, self.run), log, environment(parallel)
+        given = arguments_for(overrides, self.run), log, environment(threads)
         self.process = context.Process(target=_do, args=(SCRIPT, *given))
         resource_tracker.ensure_running()  # which would let signals through again
         with _signals_held_back():  # the server inherits that, and so isn't ended before its runs
@@ -132,12 +137,16 @@ def arguments_for(overrides: Sequence[str], run: Run) -> list[str]:
     return [*overrides, f"hydra.run.dir={run.directory}"]
 
 
-def environment(parallel: int) -> dict[str, str]:
-    """Ours, with threads for a share of the cores, unless somebody has said how many."""
+def share_of_cores(parallel: int) -> int | None:
+    """Threads of each of so many runs at a time; None where one has all cores."""
+    return max(1, CORES // parallel) if parallel > 1 else None
+
+
+def environment(threads: int | None) -> dict[str, str]:
+    """Ours, with so many threads, unless somebody has said how many."""
     names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
-    threads = str(max(1, CORES // parallel))
-    shared = dict.fromkeys(names, threads) if parallel > 1 else {}
-    return {**shared, **os.environ}
+    given = {} if threads is None else dict.fromkeys(names, str(threads))
+    return {**given, **os.environ}
 
 
 HELD_BACK = (*SIGNALS, signal.SIGHUP)

@@ -7,11 +7,13 @@ must be where all machines see it, and so must the storage, or be a database.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import os
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +29,7 @@ from pipelines.sweeping import processes
 from pipelines.sweeping.attempt import STOPPED, Attempt
 from pipelines.sweeping.objectives import Objective
 from pipelines.sweeping.running import check_failures, outcome, write_summary
-from pipelines.sweeping.stored import StoredStudy
+from pipelines.sweeping.stored import HEARTBEAT, JOBS, StoredStudy, hold
 
 if TYPE_CHECKING:
     from hydra.plugins.launcher import Launcher
@@ -36,9 +38,6 @@ if TYPE_CHECKING:
     from pipelines.sweeping.study import Study
 
 log = logging.getLogger(__name__)
-
-JOBS = "jobs"
-"""Directory of what the launcher itself leaves of a trial."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +49,7 @@ class RemoteTrial:
     objectives: list[Objective]
     settings: dict[str, Any]
     epochs: int
+    threads: int | None
     folder: str
     script: Path
 
@@ -63,7 +63,7 @@ class RemoteTrial:
         directory = Path(self.directory)
         study = StoredStudy(self.name, directory, self.objectives, settings, epochs=self.epochs)
         trial = study.held(number)
-        attempt = Attempt(study, trial, settings)
+        attempt = Attempt(study, trial, settings, self.threads)
         with Interruption() as interruption:
             try:
                 while not attempt.look():
@@ -76,23 +76,31 @@ class RemoteTrial:
         return str(trial.directory)
 
 
-def remote_trial(study: Study) -> RemoteTrial:
-    """Of a study's trials; a trial has its job's machine, or its share of it, for itself."""
+def remote_trial(study: Study, launcher: Mapping[str, Any]) -> RemoteTrial:
+    """Of a study's trials. A trial has the cores that the launcher asks for, if it says so."""
     known = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(
         [str(processes.MAIN.parent), *([known] if known else [])]
     )
-    settings = {**dataclasses.asdict(study.settings), "parallel": 1}
     directory = str(study.directory.resolve())
     return RemoteTrial(
         study.name,
         directory,
         study.objectives,
-        settings,
+        dataclasses.asdict(study.settings),
         study.epochs,
+        cores_asked(launcher),
         os.getcwd(),
         processes.SCRIPT,
     )
+
+
+def cores_asked(launcher: Mapping[str, Any]) -> int | None:
+    """Of a job, by the launcher's settings, Submitit's or Ray's; None where they don't say."""
+    of_ray = "ray" in launcher
+    asked: Any = launcher["ray"].get("remote", {}) if of_ray else launcher
+    cores = asked.get("num_cpus" if of_ray else "cpus_per_task")
+    return max(1, int(cores)) if cores else None
 
 
 class RemoteSweep:
@@ -126,7 +134,7 @@ class RemoteSweep:
             raise Stopped("Stopped. The same command goes on.", interruption.requested)
 
     def _batch(self) -> list[Trial]:
-        """Trials to hand over. Who gets one holds its directory, so that we let go of it."""
+        """Trials to hand over."""
         batch: list[Trial] = []
         while len(batch) < self.settings.parallel:
             trial = self.study.next()
@@ -134,6 +142,34 @@ class RemoteSweep:
                 break
             batch.append(trial)
         return batch
+
+    @contextlib.contextmanager
+    def _handed_over(self, batch: Sequence[Trial]) -> Iterator[None]:
+        """Who gets a trial holds its directory, so that we let go of it, but hold its job's.
+
+        So nobody takes it up who finds that it waits in the launcher's queue.
+        """
+        over = threading.Event()
+
+        def beat() -> None:
+            while not over.wait(HEARTBEAT):
+                for trial in batch:
+                    with contextlib.suppress(RuntimeError):  # it has ended
+                        self.study.beat(trial)
+
+        jobs = [hold(self.study.job(trial.number)) for trial in batch]
+        for trial in batch:
+            trial.release()
+        beats = threading.Thread(target=beat, daemon=True)
+        beats.start()
+        try:
+            yield
+        finally:
+            over.set()
+            beats.join()
+            for job in jobs:
+                if job is not None:
+                    os.close(job)
 
     def _launch(self, batch: Sequence[Trial]) -> None:
         jobs = [
@@ -144,11 +180,10 @@ class RemoteSweep:
             ]
             for trial in batch
         ]
-        for trial in batch:
-            trial.release()
         reasons: dict[int, str] = {}
         try:
-            returns = self.launcher.launch(jobs, initial_job_idx=batch[0].number)
+            with self._handed_over(batch):
+                returns = self.launcher.launch(jobs, initial_job_idx=batch[0].number)
             for trial, returned in zip(batch, returns, strict=False):
                 try:
                     returned.return_value  # noqa: B018 - raises what the job raised

@@ -18,6 +18,7 @@ from pipelines.progress import Bar
 from pipelines.run import written_whole
 from pipelines.settings import SweepSettings
 from pipelines.sweeping.attempt import STOPPED, Attempt
+from pipelines.sweeping.processes import share_of_cores
 from pipelines.sweeping.study import Study
 
 log = logging.getLogger(__name__)
@@ -70,7 +71,8 @@ class Sweep:
             trial = self.study.next()
             if trial is None:
                 return
-            self.attempts.append(Attempt(self.study, trial, self.settings))
+            threads = share_of_cores(self.settings.parallel)
+            self.attempts.append(Attempt(self.study, trial, self.settings, threads))
             if not self.bar.live:
                 log.info("trial %d: %s", trial.number, varied(self.study, trial.overrides))
 

@@ -27,7 +27,7 @@ FEW = 5000
 
 Value = str | int | float
 Setting = Callable[[str], str]
-"""The text of a setting that is not varied, by its name."""
+"""The text of a setting that is not varied, by its name; "" where there is none."""
 
 
 @dataclass(frozen=True)
@@ -58,14 +58,12 @@ class Parameter:
 
     def value(self, text: str) -> Value | None:
         """What a setting has, as a value of this parameter; None if it isn't one of them."""
-        if text in self.choices:
-            return text
+        if self.choices:
+            return next((one for one in self.choices if meant(one) == meant(text)), None)
         try:
-            number = int(text) if self.whole and not self.choices else float(text)
+            number = int(text) if self.whole else float(text)
         except ValueError:
             return None
-        if self.choices:
-            return next((one for one in self.choices if _number(one) == number), None)
         if not self.low <= number <= self.high:
             return None
         on_grid = self.step is None or math.isclose(
@@ -117,9 +115,14 @@ class Space:
         return points
 
     def given(self, setting: Setting) -> dict[str, Value]:
-        """What the settings are, of the parameters that have that value."""
-        found = {one.key: one.value(setting(one.key)) for one in self.parameters}
-        return {key: value for key, value in found.items() if value is not None}
+        """What the settings are, of the parameters that have an effect and that value."""
+        found: dict[str, Value] = {}
+        for parameter in self.parameters:
+            if self.active(parameter, found, setting):
+                value = parameter.value(setting(parameter.key))
+                if value is not None:
+                    found[parameter.key] = value
+        return found
 
     def few_points(self, setting: Setting) -> list[dict[str, Value]] | None:
         """As `points`; None if there are many, or no end of them."""
@@ -182,9 +185,7 @@ def read_space(listed: Mapping[str, Any], arguments: Sequence[str], each: Sequen
     asked = {_name(one) for one in given}
     parameters: dict[str, Parameter] = {}
     for key, value in listed.items():
-        values, when = (
-            (value, {}) if not isinstance(value, dict) else (value["values"], value["when"])
-        )
+        values, when = _condition(key, value) if isinstance(value, dict) else (value, {})
         if key not in asked:
             parameters[key] = _listed(parser, key, str(values), when)
     for one in given:
@@ -193,6 +194,16 @@ def read_space(listed: Mapping[str, Any], arguments: Sequence[str], each: Sequen
     shared = [one for one in map(parser.parse_override, each) if _name(one) not in asked]
     fixed = [_text(one) for one in (*shared, *given) if not one.is_sweep_override()]
     return Space(_ordered(parameters), tuple(fixed))
+
+
+def _condition(key: str, value: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any]]:
+    """Values, and where they have an effect."""
+    if set(value) != {"values", "when"} or not isinstance(value["when"], dict):
+        raise UserError(
+            f"sweep.space.{key}: values with a condition are {{values: ..., when: {{SETTING: "
+            f"VALUE}}}}; received {{{', '.join(f'{name}: {one}' for name, one in value.items())}}}"
+        )
+    return value["values"], value["when"]
 
 
 def _listed(parser: OverridesParser, key: str, values: str, when: Mapping[str, Any]) -> Parameter:
@@ -207,22 +218,43 @@ def _listed(parser: OverridesParser, key: str, values: str, when: Mapping[str, A
             f"interval(0.0, 0.5); received {values!r}"
         )
     texts = {
-        name: tuple(map(_plain, value if isinstance(value, list) else [value]))
+        name: tuple(map(as_typed, value if isinstance(value, list) else [value]))
         for name, value in when.items()
     }
     return _parameter(one, texts)
 
 
-def _number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
-
-
-def _plain(value: Any) -> str:
+def as_typed(value: Any) -> str:
     """A YAML value as it is typed on the command line."""
+    if value is None:
+        return "null"
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(as_typed, value))}]"
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def settings_in(values: Mapping[str, Any], choices: Mapping[str, Any]) -> Setting:
+    """Of a composed configuration: its values, and the option of each group."""
+
+    def setting(key: str) -> str:
+        if key in choices:
+            return as_typed(choices[key])
+        value: Any = values
+        for part in key.split("."):
+            if not isinstance(value, Mapping) or part not in value:
+                return ""
+            value = value[part]
+        return as_typed(value)
+
+    return setting
+
+
+def meant(text: str) -> Any:
+    """The value that a text on the command line stands for: 0.001 for "1e-3", None for "null"."""
+    try:
+        return OverridesParser.create().parse_override(f"key={text}").value()
+    except HydraException:
+        return text
 
 
 def _parameter(one: Override, when: Mapping[str, tuple[str, ...]]) -> Parameter:

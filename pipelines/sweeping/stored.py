@@ -28,6 +28,9 @@ SURPLUS = "surplus"
 REPLACED = "replaced"
 """The study's list of failed trials that others took the place of."""
 
+JOBS = "jobs"
+"""Directory of what a launcher of Hydra's leaves of each trial; the trial's is held meanwhile."""
+
 HEARTBEAT, DEAD = 60.0, 300.0
 """Seconds between two signs of life of a trial, and until other machines give it up."""
 
@@ -76,7 +79,11 @@ class StoredStudy:
         )
 
     def trials(self) -> list[FrozenTrial]:
-        """Those that count, by number."""
+        """Those that count and have begun, by number."""
+        return [trial for trial in self.counted() if trial.state.name != "WAITING"]
+
+    def counted(self) -> list[FrozenTrial]:
+        """Those that count, by number, also those that somebody has asked for and nobody begun."""
         replaced = self.study.user_attrs.get(REPLACED, [])
         return [
             trial
@@ -110,6 +117,10 @@ class StoredStudy:
 
     def _directory(self, number: int) -> Path:
         return self.directory / f"{number:04d}"
+
+    def job(self, number: int) -> Path:
+        """Where a launcher leaves what is its own of a trial; held while it has the trial."""
+        return self.directory / JOBS / f"{number:04d}"
 
     def beat(self, trial: Trial) -> None:
         """Says from time to time that somebody is at work."""

@@ -6,6 +6,8 @@ in the storage and that nobody holds was cut off, and is taken up again.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import logging
@@ -91,10 +93,13 @@ class Study(StoredStudy):
                 )
 
     def retry_failed(self) -> int:
-        """Failed trials no longer count, so that others take their place. Returns how many."""
-        failed = [trial.number for trial in self.failed()]
+        """Failed trials no longer count, and their points are tried anew. Returns how many."""
+        failed = self.failed()
         replaced = self.study.user_attrs.get(REPLACED, [])
-        self.study.set_user_attr(REPLACED, [*replaced, *failed])
+        self.study.set_user_attr(REPLACED, [*replaced, *(trial.number for trial in failed)])
+        for trial in failed:
+            if trial.params and not self.grid:  # a grid finds what it lacks by itself
+                self.study.enqueue_trial(trial.params)
         return len(failed)
 
     def next(self) -> Trial | None:
@@ -111,6 +116,8 @@ class Study(StoredStudy):
         import optuna
 
         if self._alive_elsewhere(trial):
+            return None
+        if self._has_launcher(trial.number):
             return None
         directory = self._directory(trial.number)
         if trial.user_attrs.get("host") == host():
@@ -129,6 +136,15 @@ class Study(StoredStudy):
             taken.reported = len(current.intermediate_values)
         return taken
 
+    def _has_launcher(self, number: int) -> bool:
+        """Whether it was handed to a launcher, which will start it or has."""
+        if not self.job(number).is_dir():
+            return False
+        held = hold(self.job(number))
+        if held is not None:
+            os.close(held)
+        return held is None
+
     def _alive_elsewhere(self, trial: FrozenTrial) -> bool:
         """Whether another machine, whose locks we can't see, works on it."""
         owner, beat = trial.user_attrs.get("host"), trial.user_attrs.get("beat", 0.0)
@@ -138,39 +154,45 @@ class Study(StoredStudy):
         return time.time() - max(beat, begun) < DEAD
 
     def _new(self) -> Trial | None:
-        self._begin()
         for attempt in range(MOST_REPEATED):
-            counted = self.trials()
-            if not self.grid and len(counted) >= self.total:
-                return None
-            if self.points is not None and (self.grid or attempt >= FREE_DRAWS):
-                missing = self._missing(counted)
-                if missing is None:
+            with self._alone():
+                if not self.grid and len(self.trials()) >= self.total:
                     return None
-                if missing:
-                    place = 0 if self.grid else self._sampling_seed(len(counted)) % len(missing)
-                    point = missing[place]
-                    self.study.enqueue_trial(point, user_attrs={"point": point})
-            taken = self._asked()
+                if not self._enqueue(attempt):
+                    return None
+                taken = self._asked()
             if taken is not None:
                 return taken
         log.warning("%d draws in a row were there before: the space is exhausted.", MOST_REPEATED)
         return None
 
-    def _begin(self) -> None:
-        """A search begins with the settings as they are, so that it ends with nothing worse."""
-        if self.grid or self.settings.first != "given" or self._all():
-            return
-        given = self.space.given(self.setting)
-        if given:
-            self.study.enqueue_trial(given)
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """No other process that sees the directory draws meanwhile: it would draw the same."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        directory = os.open(self.directory, os.O_RDONLY)
+        try:
+            fcntl.flock(directory, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(directory)
 
-    def _missing(self, counted: Sequence[FrozenTrial]) -> list[dict[str, Value]] | None:
-        """Points that no trial has; none if one already waits for its turn, None if all are had."""
+    def _enqueue(self, attempt: int) -> bool:
+        """Decides the next point, where it isn't left to the sampler. False if none is left."""
+        counted = self.counted()
         if any(trial.state.name == "WAITING" for trial in counted):
-            return []
-        known = {_key(self._drawn(trial)) for trial in counted}
-        return [point for point in self.points or [] if _key(point) not in known] or None
+            return True
+        if not self.grid and not self._all() and self.settings.first == "given":
+            # So that a search ends with nothing worse than what there was.
+            self.study.enqueue_trial(self.space.given(self.setting))
+        elif self.points is not None and (self.grid or attempt >= FREE_DRAWS):
+            known = {_key(self._drawn(trial)) for trial in counted}
+            missing = [point for point in self.points if _key(point) not in known]
+            if not missing:
+                return False
+            place = 0 if self.grid else self._sampling_seed(len(counted)) % len(missing)
+            self.study.enqueue_trial(missing[place], user_attrs={"point": missing[place]})
+        return True
 
     def _asked(self) -> Trial | None:
         """A new trial, unless it turns out to be one too many or one that was there before."""
@@ -208,11 +230,11 @@ class Study(StoredStudy):
 
     def _surplus(self, number: int, point: Mapping[str, Value]) -> str | None:
         """Why the trial doesn't count, by what those before it are; all processes agree on it."""
-        before = [trial for trial in self.trials() if trial.number < number]
+        before = [trial for trial in self.counted() if trial.number < number]
         if not self.grid and len(before) >= self.total:
             return "there are enough"
         for trial in before:
-            if trial.params and _key(self._drawn(trial)) == _key(point):
+            if (drawn := self._drawn(trial)) and _key(drawn) == _key(point):
                 return f"the same as trial {trial.number}"
         return None
 

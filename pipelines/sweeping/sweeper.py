@@ -30,7 +30,7 @@ from pipelines.schema import Config, check, parse, sweep_settings
 from pipelines.settings import SweepSettings
 from pipelines.sweeping.objectives import objectives_of
 from pipelines.sweeping.samplers import check_sampling
-from pipelines.sweeping.space import Space, Value, check_conditions, read_space
+from pipelines.sweeping.space import Space, Value, check_conditions, read_space, settings_in
 
 log = logging.getLogger(__name__)
 
@@ -105,14 +105,16 @@ class Trials(Sweeper):
     def _run(self, study: Any, settings: SweepSettings) -> None:
         from pipelines.sweeping.running import Sweep
 
-        launcher = OmegaConf.to_container(self.composed.hydra.launcher)
-        if isinstance(launcher, dict) and launcher.get("_target_") == TARGETS["Here"]:
+        launcher: Any = OmegaConf.to_container(self.composed.hydra.launcher)
+        if launcher["_target_"] == TARGETS["Here"]:
             Sweep(study, settings).run()
             return
         from pipelines.sweeping.remote import RemoteSweep, remote_trial
 
         remote = Plugins.instance().instantiate_launcher(
-            hydra_context=self.context, task_function=remote_trial(study), config=self.composed
+            hydra_context=self.context,
+            task_function=remote_trial(study, launcher),
+            config=self.composed,
         )
         RemoteSweep(study, settings, remote).run()
 
@@ -121,9 +123,10 @@ class Trials(Sweeper):
         settings = sweep_settings(OmegaConf.to_container(self.composed.sweep, resolve=True))
         check_sampling(settings)
         space = read_space(settings.space or {}, arguments, settings.each)
-        self._values = resolved(self._composed(list(space.fixed)))
-        self._choices = dict(self._last.hydra.runtime.choices)
-        check_conditions(space, [*_dotted(self._values), *map(str, self._choices)])
+        values = resolved(self._composed(list(space.fixed)))
+        choices = {str(key): one for key, one in self._last.hydra.runtime.choices.items()}
+        self._setting = settings_in(values, choices)
+        check_conditions(space, [*_dotted(values), *choices])
         config = self._check_points(space, settings)
         objectives_of(settings.objectives, config.task, config.train.monitor)
         return settings, space, config
@@ -165,16 +168,6 @@ class Trials(Sweeper):
         typed = [*sweeps, *map(quoted, overrides)]
         self._last = self.context.config_loader.load_sweep_config(self.composed, typed)
         return self._last
-
-    def _setting(self, key: str) -> str:
-        if key in self._choices:
-            return str(self._choices[key])
-        value: Any = self._values
-        for part in key.split("."):
-            value = value[part]
-        if value is None:
-            return "null"
-        return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _dotted(values: Any, prefix: str = "") -> Iterable[str]:

@@ -1,0 +1,98 @@
+"""Trials that a launcher of Hydra's brings elsewhere: here, its basic one, which runs them itself.
+
+As in test_sweeps.py, runs are stand-ins, and all else is real.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sweep_process import starts, states, summary, sweep, wait_for
+
+from pipelines.sweeping.remote import cores_asked
+
+ELSEWHERE = "hydra/launcher=basic"
+
+
+@pytest.fixture
+def swept(tmp_path: Path) -> Callable[..., tuple[int, str]]:
+    """Exit code and all that is told."""
+
+    def run(*arguments: str, **environment: str) -> tuple[int, str]:
+        process = sweep(ELSEWHERE, *arguments, folder=tmp_path, **environment)
+        told, _ = process.communicate(timeout=120)
+        return process.returncode, told
+
+    return run
+
+
+def test_failures_elsewhere_are_recorded_and_the_sweep_goes_on(swept, tmp_path) -> None:
+    grid = ["seed=1,13,2", "sweep.parallel=2", "sweep.name=grid"]
+    code, told = swept(*grid)
+    assert code == 0, told
+    trials = summary(tmp_path)["trials"]
+    assert [trial["state"] for trial in trials] == ["COMPLETE", "FAIL", "COMPLETE"]
+    assert trials[1]["reason"] == "this seed brings no luck"
+    code, told = swept(*grid)
+    assert "of which 3 are done" in told
+    assert starts(tmp_path) == [1] * 3
+
+
+def test_what_is_worse_than_the_median_is_pruned_elsewhere_too(swept, tmp_path) -> None:
+    rates = "train.learning_rate=0.001,0.0011,0.1"
+    code, told = swept(
+        rates, "sweep.pruner=median", "sweep.prune_after=2", "train.epochs=8", FAKE_SECONDS="0.3"
+    )
+    assert code == 0, told
+    assert [trial["state"] for trial in summary(tmp_path)["trials"]] == [
+        "COMPLETE", "COMPLETE", "PRUNED",
+    ]  # fmt: skip
+
+
+def test_nobody_takes_up_what_waits_for_a_launcher(tmp_path: Path) -> None:
+    """Of two trials that are handed over at once, the second waits; another command comes by."""
+    grid = [ELSEWHERE, "seed=1,2,3,4", "sweep.parallel=2", "sweep.name=grid"]
+    first = sweep(*grid, folder=tmp_path, FAKE_SECONDS="0.5")
+    wait_for(lambda: starts(tmp_path))
+    second = sweep(*grid, folder=tmp_path, FAKE_SECONDS="0.5")
+    for process in (first, second):
+        told, _ = process.communicate(timeout=120)
+        assert process.returncode == 0, told
+    assert states(tmp_path) == {"COMPLETE": 4}
+    assert starts(tmp_path) == [1] * 4
+
+
+def test_what_waited_for_a_launcher_that_was_killed_is_taken_up(swept, tmp_path) -> None:
+    grid = ["seed=1,2", "sweep.parallel=2", "sweep.name=grid"]
+    process = sweep(ELSEWHERE, *grid, folder=tmp_path, FAKE_SECONDS="1")
+    wait_for(lambda: starts(tmp_path))
+    process.kill()
+    process.communicate()
+    begun = time.monotonic()
+    code, told = swept(*grid)
+    assert code == 0, told
+    assert states(tmp_path) == {"COMPLETE": 2}
+    assert time.monotonic() - begun < 60
+
+
+def test_a_trial_has_the_threads_that_its_launcher_asks_for(tmp_path: Path, swept) -> None:
+    ray = {"ray": {"init": {}, "remote": {"num_cpus": 2}}}
+    asked: list[tuple[dict[str, Any], int | None]] = [
+        (ray, 2),
+        ({"ray": {"remote": {"num_cpus": 0.5}}}, 1),
+        ({"ray": {"remote": {}}}, None),
+        ({"cpus_per_task": 3}, 3),
+        ({"cpus_per_task": None}, None),
+        ({}, None),
+    ]
+    for launcher, cores in asked:
+        assert cores_asked(launcher) == cores
+    code, told = swept("seed=1", "sweep.parallel=2")
+    assert code == 0, told
+    (metrics,) = tmp_path.glob("outputs/sentiment/sweep/*/0000/metrics.json")
+    assert json.loads(metrics.read_text())["threads"] is None
