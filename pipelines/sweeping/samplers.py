@@ -13,9 +13,8 @@ if TYPE_CHECKING:
     from optuna.pruners import BasePruner
     from optuna.samplers import BaseSampler
 
-FIRST = {"tpe": 8, "gp": 4}
-"""Trials before a sampler has enough to learn from: the one as given, and drawn ones. A Gaussian
-process, which starts with an idea of how smooth scores are, needs fewer."""
+FIRST = 5
+"""Trials before a sampler has anything to learn from: the settings as they are, and random ones."""
 
 REDUCTION = 3
 """Of hyperband: one in so many goes on to so many times as many evaluations."""
@@ -56,7 +55,7 @@ def sampler_of(settings: SweepSettings, seed: int, maximize: Sequence[bool]) -> 
     if settings.sampler == "tpe":
         return optuna.samplers.TPESampler(
             seed=seed,
-            n_startup_trials=FIRST["tpe"],
+            n_startup_trials=FIRST,
             multivariate=True,
             group=True,
             constant_liar=settings.parallel > 1 or settings.storage is not None,
@@ -64,9 +63,7 @@ def sampler_of(settings: SweepSettings, seed: int, maximize: Sequence[bool]) -> 
     if settings.sampler == "gp":
         from pipelines.sweeping.foreseen import GaussianProcess
 
-        return GaussianProcess(
-            seed=seed, n_startup_trials=FIRST["gp"], deterministic_objective=False
-        )
+        return GaussianProcess(seed=seed, n_startup_trials=FIRST, deterministic_objective=False)
     if settings.sampler == "cmaes":
         return optuna.samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False)
     return optuna.samplers.RandomSampler(seed=seed)
