@@ -32,7 +32,7 @@ RANDOM = "random without"
 
 WAYS = {
     "search with pruning": [],
-    "search, begun at random": ["sweep.first=drawn"],
+    "search begun at random": ["sweep.first=drawn"],
     RANDOM: ["sweep.sampler=random", "sweep.pruner=none", "sweep.first=drawn"],
 }
 
