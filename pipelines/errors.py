@@ -11,6 +11,9 @@ from typing import Any
 
 from pipelines.contracts import UserError
 
+OPEN = ("sweep.space",)
+"""Settings that take any key."""
+
 
 def suggest(received: str, choices: Iterable[str]) -> str:
     """Asks "did you mean 'x'?" or, where nothing is near, lists the choices, if any."""
@@ -53,10 +56,12 @@ def explain_hydra(error: Exception, arguments: list[str]) -> str:
         return f"{group}={option}: no such option; {suggest(option, options)}"
     key = re.search(r"Could not (?:override|delete|append)[^']*'([^'=]+)", text)
     if key and ("not in struct" in text or "No match in the defaults list" in text):
-        valid = _valid_keys(arguments)
-        if key[1] in valid:
+        if key[1] in OPEN:
             return f"{key[1]}: what it hasn't yet is added with a plus: +{key[1]}=..."
-        return f"{key[1]}: there is no such setting; {_nearest_key(key[1], valid)}"
+        # Of task.embedding={widht:3} it is task.embedding.widht that isn't there.
+        inner = re.search(r"full_key: (\S+)", text)
+        wrong = inner[1] if inner and inner[1].startswith(f"{key[1]}.") else key[1]
+        return f"{wrong}: there is no such setting; {_nearest_key(wrong, _valid_keys(arguments))}"
     return " ".join(next(filter(None, map(str, _chain(error))), type(error).__name__).split())
 
 
@@ -75,7 +80,7 @@ def _valid_keys(arguments: list[str]) -> set[str]:
     from omegaconf import OmegaConf
 
     conf = Path(__file__).parent.parent / "conf"
-    groups = [a for a in arguments if (conf / a.partition("=")[0]).is_dir()]
+    groups = [a.partition(",")[0] for a in arguments if (conf / a.partition("=")[0]).is_dir()]
     with initialize_config_dir(str(conf), version_base="1.3"):
         try:
             config = compose("config", groups)

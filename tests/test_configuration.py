@@ -110,6 +110,7 @@ def run_main(*arguments: str) -> tuple[int, str, bool]:
     [
         (["modl=gru"], "modl: there is no such setting; did you mean model"),
         (["model=grux"], "model=grux: no such option; did you mean 'gru'"),
+        (["task.embedding={widht:3}"], "task.embedding.widht: there is no such setting; did you"),
         (["train.epoch=3"], "train.epoch: there is no such setting; did you mean train.epochs?"),
         (["epochs=3"], "did you mean train.epochs?"),
         (["data=nothing"], "data=nothing: no such option; choices: "),

@@ -23,6 +23,7 @@ from pipelines.comparing.winner import changes, command, experiment
 from pipelines.contracts import UserError
 from pipelines.predictions import keep
 from pipelines.run import Run, resolved
+from pipelines.sweeping.stored import host
 from pipelines.tasks import Score
 from pipelines.tracking import hyperparameters
 
@@ -242,10 +243,69 @@ def test_trials_on_other_machines_are_told(grid: Path) -> None:
     (grid / "sweep.json").write_text(json.dumps({"trials": trials}))
     leaderboard(str(grid), None, no_split)
     markdown = (grid / "leaderboard.md").read_text()
-    assert "2 trials of the study, which lie elsewhere, are not in it." in markdown
-    why = "finished, and its directory is not here but on other"
+    assert "Not in it: 2 trials of the study without a directory here." in markdown
+    why = "finished; its directory is on other"
     assert f"| 0007 | elsewhere | model bi_gru | {why} |" in markdown
-    assert "| 0009 | unfinished | model lstm | begins on third |" in markdown
+    why = "not finished; its directory is on third"
+    assert f"| 0009 | unfinished | model lstm | {why} |" in markdown
+
+
+def test_of_a_sweep_the_runs_that_are_asked_for_are_compared(tmp_path: Path) -> None:
+    for number in range(4):
+        made_up(tmp_path / "s" / f"000{number}", ["model=gru"], seed=number)
+    states = ["COMPLETE"] * 5
+    trials = [
+        {"number": number, "state": state, "overrides": [], "host": host()}
+        for number, state in enumerate(states)
+    ]
+    (tmp_path / "s" / "sweep.json").write_text(json.dumps({"trials": trials}))
+    records, _ = find_records(f"{tmp_path}/s/0000,{tmp_path}/s/0001")
+    assert [record.state for record in records] == ["finished"] * 2
+    for pattern in (tmp_path / "s", tmp_path):
+        records, _ = find_records(str(pattern))
+        assert [record.state for record in records] == ["finished"] * 4 + ["elsewhere"]
+        assert records[4].trial["reason"] == "finished; its directory is gone"
+
+
+def test_trials_without_a_directory_are_told_where_their_sweep_is(tmp_path: Path) -> None:
+    made_up(tmp_path / "a" / "0000", ["model=gru"])
+    made_up(tmp_path / "b" / "0000", ["model=gru", "prepare.limit=100"])
+    lost = {"number": 1, "state": "COMPLETE", "overrides": [], "host": "other"}
+    (tmp_path / "b" / "sweep.json").write_text(json.dumps({"trials": [lost]}))
+    first, second = leaderboard(str(tmp_path), None, no_split)
+    assert "without a directory here" not in first.read_text()
+    assert "Not in it: one trial of the study without a directory here." in second.read_text()
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "sweep.json").write_text(json.dumps({"trials": [lost]}))
+    with pytest.raises(UserError, match="but 1 trials whose directories are not here"):
+        leaderboard(str(tmp_path / "c"), None, no_split)
+
+
+def test_a_score_that_some_run_has_decides_if_it_was_asked_for(grid: Path) -> None:
+    for model in ("gru", "lstm"):
+        path = grid / f"{model}-1" / "metrics.json"
+        metrics = json.loads(path.read_text())
+        del metrics["validation"]["loss"]
+        path.write_text(json.dumps(metrics))
+    board = board_of(find_records(str(grid))[0], "validation.loss")
+    assert board.score == "loss"
+    assert [len(board.values(one)) for one in board.configurations] == [2, 2]
+
+
+def test_what_was_not_measured_on_the_test_split_does_not_keep_others_from_being_tested(
+    tmp_path: Path,
+) -> None:
+    for place, model in enumerate(("gru", "lstm", "simple_rnn")):
+        right = [1] * (30 - place) + [0] * (10 + place)
+        made_up(tmp_path / "r" / model, [f"model={model}"], accuracy=0.8 - place / 10, right=right)
+    path = tmp_path / "r" / "lstm" / "metrics.json"
+    metrics = json.loads(path.read_text())
+    del metrics["test"]
+    path.write_text(json.dumps(metrics))
+    board = board_of(find_records(str(tmp_path / "r"))[0], None)
+    found, note = differences(board, lambda run, name: (Task(), Split(40)))  # type: ignore[arg-type, return-value]
+    assert [one.name for one in found] == ["simple_rnn"]
+    assert note == "1 that rank lower or have no such score are left out."
 
 
 def test_the_command_of_the_best_run_is_as_it_was_typed(tmp_path: Path) -> None:

@@ -42,7 +42,8 @@ def test_tasks_do_not_import_each_other(path: Path) -> None:
 
 
 EDGES = (
-    "schema", "run", "pipeline", "errors", "space", "sweeper", "remote", "winner", "ray_trainer",
+    "schema", "run", "pipeline", "errors", "space", "typed", "sweeper", "remote", "winner",
+    "ray_trainer",
 )  # fmt: skip
 """Modules that read, compose or check configurations, or that Hydra calls."""
 
@@ -55,8 +56,8 @@ def test_only_the_edges_know_the_configuration_library(path: Path) -> None:
 
 
 STAGES = [
-    "prepare", "train", "optimization", "evaluate", "export", "formats", "card", "report",
-    "predict", "batches",
+    "prepare", "train", "best_weights", "optimization", "evaluate", "export", "formats", "card",
+    "report", "predict", "batches",
 ]  # fmt: skip
 
 

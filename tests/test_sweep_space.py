@@ -13,7 +13,8 @@ from pipelines.run import resolved
 from pipelines.schema import parse
 from pipelines.sweeping.naming import sweep_name
 from pipelines.sweeping.objectives import objectives_of
-from pipelines.sweeping.space import as_typed, check_conditions, read_space, settings_in
+from pipelines.sweeping.space import check_conditions, read_space
+from pipelines.sweeping.typed import as_typed, settings_in
 
 SPACES = sorted(path.stem for path in (ROOT / "conf" / "sweep").glob("*.yaml"))
 
@@ -129,6 +130,7 @@ def test_conditions_may_be_that_nothing_is_set() -> None:
     [
         ({"a": {"values": "choice(1, 2)"}}, "a: values with a condition are {values: ..., when:"),
         ({"a": {"value": "choice(1, 2)", "when": {"b": 1}}}, "received {value: choice(1, 2), when"),
+        ({"a": {"values": "choice(1, 2)", "when": {"b": {"c": 1}}}}, "values with a condition are"),
         ({"a": "3"}, "values to choose from are needed"),
         ({"a": "choice("}, "can't be read"),
         ({"a": {"values": "choice(1,2)", "when": {"b": 1}}}, "there is no such setting"),

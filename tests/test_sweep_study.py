@@ -10,23 +10,28 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 from hydra import compose, initialize_config_dir
+from optuna.trial import TrialState
 
 from pipelines.run import resolved
 from pipelines.schema import parse
+from pipelines.sweeping import remote, stored
 from pipelines.sweeping.objectives import objectives_of
-from pipelines.sweeping.space import read_space, settings_in
+from pipelines.sweeping.space import read_space
 from pipelines.sweeping.study import Study
+from pipelines.sweeping.typed import settings_in
 
 
-def study_in(directory: Path, *arguments: str, given: str = "3") -> Study:
+def study_in(
+    directory: Path, *arguments: str, values: str = "int(interval(1, 99))", given: str = "3"
+) -> Study:
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         config = parse(resolved(compose("config", ["sweep=optuna", *arguments])))
-    space = read_space({"model.width": "int(interval(1, 99))"}, [], [])
+    space = read_space({"x": values}, [], [])
     return Study(
         "sentiment/study",
         directory,
         space,
-        settings_in({"model": {"width": int(given)}}, {}),
+        settings_in({"x": given}, {}),
         objectives_of(["quality"], config.task, None),
         config.sweep,
         seed=1,
@@ -48,7 +53,7 @@ def test_processes_that_ask_at_once_get_different_points(
     studies = [study_in(tmp_path, "sweep.sampler=random", f"sweep.first={first}") for _ in "ab"]
     with ThreadPoolExecutor(2) as pool:
         taken = list(pool.map(Study.next, studies))
-    points = [trial.asked.params["model.width"] for trial in taken if trial is not None]
+    points = [trial.asked.params["x"] for trial in taken if trial is not None]
     assert len(set(points)) == 2
     assert (3 in points) == (first == "given")
     # Nothing was drawn in vain.
@@ -57,16 +62,79 @@ def test_processes_that_ask_at_once_get_different_points(
 
 def test_a_study_counts_what_has_begun_and_no_more_than_its_total(tmp_path: Path) -> None:
     study = study_in(tmp_path, "sweep.trials=2", given="200")
-    study.study.enqueue_trial({"model.width": 7})
-    study.study.enqueue_trial({"model.width": 8})
-    study.study.enqueue_trial({"model.width": 9})
+    study.study.enqueue_trial({"x": 7})
+    study.study.enqueue_trial({"x": 8})
+    study.study.enqueue_trial({"x": 9})
     assert study.trials() == []
-    assert [one.asked.params["model.width"] for one in (study.next(), study.next()) if one] == [
+    assert [one.asked.params["x"] for one in (study.next(), study.next()) if one] == [
         7,
         8,
     ]
     assert study.next() is None
     assert [trial.number for trial in study.trials()] == [0, 1]
+
+
+def test_a_range_of_numbers_is_visited_once_each_the_given_one_first(tmp_path: Path) -> None:
+    arguments = ["sweep.trials=9", "sweep.sampler=random"]
+    study = study_in(tmp_path, *arguments, values="range(0.1,0.6,0.1)", given="0.3")
+    drawn = []
+    while (trial := study.next()) is not None:
+        drawn.append(trial.overrides)
+        study.complete(trial, [0.5])
+    assert drawn[0] == ["x=0.3"]
+    assert sorted(drawn) == [[f"x={value}"] for value in (0.1, 0.2, 0.3, 0.4, 0.5)]
+
+
+def test_the_result_of_a_trial_that_was_given_up_is_no_traceback(tmp_path: Path) -> None:
+    study, other = (study_in(tmp_path, "sweep.trials=1") for _ in "ab")
+    trial = study.next()
+    assert trial is not None
+    other.study.tell(trial.number, state=TrialState.FAIL)
+    study.complete(trial, [0.5])
+    assert [one.state for one in study.trials()] == [TrialState.FAIL]
+
+
+def test_a_launchers_word_does_not_end_what_somebody_works_on(tmp_path: Path) -> None:
+    study, other = (study_in(tmp_path, "sweep.trials=1") for _ in "ab")
+    trial = study.next()
+    assert trial is not None
+    other.fail_if_unfinished(trial, "lost")
+    assert [one.state for one in study.trials()] == [TrialState.RUNNING]
+    trial.release()
+    other.fail_if_unfinished(trial, "lost")
+    assert [one.state for one in study.trials()] == [TrialState.FAIL]
+    assert study.failed()[0].user_attrs["reason"] == "lost"
+
+
+def test_trials_in_a_launchers_queue_give_signs_of_life_whatever_the_storage_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "HEARTBEAT", 0.01)
+    monkeypatch.setattr(stored, "HEARTBEAT", 0.005)
+    study = study_in(tmp_path, "sweep.trials=2")
+    batch = [trial for trial in (study.next(), study.next()) if trial is not None]
+    begun = [trial.user_attrs["beat"] for trial in study.trials()]
+    assert len(begun) == 2
+    beat, refused = study.beat, []
+
+    def unwilling(trial):
+        if not refused:
+            refused.append(trial.number)
+            raise ConnectionError("the database starts again")
+        beat(trial)
+
+    monkeypatch.setattr(study, "beat", unwilling)
+    sweep = remote.RemoteSweep(study, study.settings, launcher=None)  # type: ignore[arg-type]
+    with sweep._handed_over(batch):
+        for _ in range(500):
+            time.sleep(0.01)
+            now = [trial.user_attrs["beat"] for trial in study.trials()]
+            if min(now) > max(begun):
+                break
+        assert refused == [0]
+        assert min(now) > max(begun)
+        assert study_in(tmp_path, "sweep.trials=2").next() is None
+    assert study_in(tmp_path, "sweep.trials=2").next() is not None
 
 
 def test_nobody_takes_a_trial_that_another_holds(tmp_path: Path) -> None:
@@ -78,4 +146,4 @@ def test_nobody_takes_a_trial_that_another_holds(tmp_path: Path) -> None:
     again = other.next()
     assert again is not None
     assert (again.number, again.directory) == (held.number, held.directory)
-    assert json.dumps(again.overrides) == json.dumps(held.overrides) == '["model.width=3"]'
+    assert json.dumps(again.overrides) == json.dumps(held.overrides) == '["x=3"]'

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 from sweep_process import starts, states, summary, sweep, wait_for
 
+from pipelines.contracts import UserError
 from pipelines.sweeping.remote import cores_asked
 
 ELSEWHERE = "hydra/launcher=basic"
@@ -80,19 +82,34 @@ def test_what_waited_for_a_launcher_that_was_killed_is_taken_up(swept, tmp_path)
     assert time.monotonic() - begun < 60
 
 
-def test_a_trial_has_the_threads_that_its_launcher_asks_for(tmp_path: Path, swept) -> None:
-    ray = {"ray": {"init": {}, "remote": {"num_cpus": 2}}}
+def test_a_trial_has_the_threads_that_its_launcher_asks_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CORES", "4")
     asked: list[tuple[dict[str, Any], int | None]] = [
-        (ray, 2),
+        ({"ray": {"init": {}, "remote": {"num_cpus": 2}}}, 2),
         ({"ray": {"remote": {"num_cpus": 0.5}}}, 1),
         ({"ray": {"remote": {}}}, None),
         ({"cpus_per_task": 3}, 3),
+        ({"cpus_per_task": "${oc.env:CORES}"}, 4),
         ({"cpus_per_task": None}, None),
         ({}, None),
     ]
     for launcher, cores in asked:
-        assert cores_asked(launcher) == cores
-    code, told = swept("seed=1", "sweep.parallel=2")
-    assert code == 0, told
+        assert cores_asked(OmegaConf.create(launcher)) == cores
+    with pytest.raises(UserError, match="must be a number of cores; received 'all'"):
+        cores_asked(OmegaConf.create({"cpus_per_task": "all"}))
+
+
+def test_a_run_elsewhere_computes_with_these_threads(tmp_path: Path) -> None:
+    (tmp_path / "conf" / "hydra" / "launcher").mkdir(parents=True)
+    (tmp_path / "conf" / "hydra" / "launcher" / "three.yaml").write_text(
+        "_target_: tests.three_cores.ThreeCores\ncpus_per_task: 3\n"
+    )
+    process = sweep(
+        "--config-dir", str(tmp_path / "conf"), "hydra/launcher=three", "seed=1", folder=tmp_path
+    )
+    told, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, told
     (metrics,) = tmp_path.glob("outputs/sentiment/sweep/*/0000/metrics.json")
-    assert json.loads(metrics.read_text())["threads"] is None
+    assert json.loads(metrics.read_text())["threads"] == "3"

@@ -149,11 +149,12 @@ def _ranked_by(finished: Sequence[Record], objective: str | None) -> tuple[str, 
     ]
     if not splits:
         raise UserError(f"{finished[0].run.directory} has no scores: measure it by mode=evaluate")
-    first = next(record for record in finished if record.metrics.get(splits[0]))
-    scores = first.metrics[splits[0]]
+    measured = [record for record in finished if record.metrics.get(splits[0])]
     wanted = objective.partition(".")[2] if objective and "." in objective else None
-    wanted = wanted or (first.config.get("train") or {}).get("monitor")
-    return (str(wanted) if wanted in scores else str(next(iter(scores)))), splits[0]
+    wanted = wanted or (measured[0].config.get("train") or {}).get("monitor")
+    if any(record.entry(splits[0], str(wanted)) for record in measured):
+        return str(wanted), splits[0]
+    return str(next(iter(measured[0].metrics[splits[0]]))), splits[0]
 
 
 def _mean(entries: Sequence[Mapping[str, Any]]) -> dict[str, float]:

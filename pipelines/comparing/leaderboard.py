@@ -64,9 +64,11 @@ def leaderboard(pattern: str, output: str | None, split_of: SplitOf) -> list[Pat
     for record in records:
         if record.config:
             problems.setdefault(record.problem, []).append(record)
+    of_sweep = {one.run.directory.parent: one.problem for one in records if one.config}
     for record in records:
-        if not record.config:  # nothing is left of it that would say which it was of
-            next(iter(problems.values()), []).append(record)
+        if not record.config:  # nothing of it is here that would say which problem it was of
+            known = of_sweep.get(record.run.directory.parent, next(iter(problems), ""))
+            problems.get(known, []).append(record)
     pages = []
     for place, members in enumerate(problems.values()):
         stem = STEM if len(problems) == 1 else f"{STEM}-{place + 1}"
@@ -79,7 +81,9 @@ def leaderboard(pattern: str, output: str | None, split_of: SplitOf) -> list[Pat
             continue
         pages.append(_write(board, directory, stem, split_of))
     if not pages:
-        raise UserError(f"runs={pattern}: no run is finished, nothing to compare")
+        elsewhere = sum(record.state == ELSEWHERE for record in records)
+        beside = f", but {elsewhere} trials whose directories are not here" if elsewhere else ""
+        raise UserError(f"runs={pattern}: no run is finished{beside}: nothing to compare")
     return pages
 
 
@@ -153,9 +157,10 @@ def judged(board: Board, found: Sequence[Difference], note: str | None) -> tuple
     test = winner.score(board.reported, name) if board.reported != board.ranked_on else None
     beside = f"; on {board.reported}, which decided nothing, {_spelled(test, name)}" if test else ""
     sentence = f"The best is {winner.name}: {shown}{beside}."
-    missing = [record for record in board.records if record.state == ELSEWHERE]
+    missing = sum(record.state == ELSEWHERE for record in board.records)
     if missing:
-        sentence += f" {len(missing)} trials of the study, which lie elsewhere, are not in it."
+        trials = f"{missing} trials" if missing > 1 else "one trial"
+        sentence += f" Not in it: {trials} of the study without a directory here."
     if not found:
         return f"{sentence} {note or ''}".strip(), None
     level = [one.name for one in found if not one.significant]

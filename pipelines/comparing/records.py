@@ -15,7 +15,8 @@ import yaml
 from pipelines.contracts import UserError
 from pipelines.run import Run, overridden, recorded_overrides
 from pipelines.sweeping.running import SUMMARY
-from pipelines.sweeping.space import as_typed, settings_in
+from pipelines.sweeping.stored import host
+from pipelines.sweeping.typed import as_typed, settings_in
 
 FINISHED, PRUNED, FAILED, UNFINISHED = "finished", "pruned", "failed", "unfinished"
 
@@ -26,11 +27,11 @@ _STATES = {"COMPLETE": FINISHED, "PRUNED": PRUNED, "FAIL": FAILED}
 
 _STATES_WITHOUT = {
     "FAIL": (FAILED, ""),
-    "RUNNING": (UNFINISHED, "begins on"),
-    "COMPLETE": (ELSEWHERE, "finished, and its directory is not here but on"),
-    "PRUNED": (ELSEWHERE, "pruned, and its directory is not here but on"),
+    "RUNNING": (UNFINISHED, "not finished"),
+    "COMPLETE": (ELSEWHERE, "finished"),
+    "PRUNED": (ELSEWHERE, "pruned"),
 }
-"""What trials are of which no run is here, and why, to be followed by a machine's name."""
+"""What trials are of which no run is here, and in words, to be followed by where it is."""
 
 ASIDE = ("hydra", "mode", "run", "runs", "input", "output", "sweep", "export", "evaluate", "serve")
 """First parts of settings that make no other model."""
@@ -95,9 +96,10 @@ def find_records(pattern: str) -> tuple[list[Record], Path]:
         raise UserError(f"runs={pattern}: there is no such directory")
     directories = list(dict.fromkeys(one for place in places for one in _runs_in(place)))
     summaries = {parent: _summary(parent) for parent in {one.parent for one in directories}}
-    summaries |= {place: _summary(place) for place in places}
     records = [_record(one, summaries[one.parent]) for one in directories]
-    records += _lost(summaries, directories)
+    sweeps = {place: _summary(place) for place in places}
+    sweeps |= {one: found for one, found in summaries.items() if set(places) & set(one.parents)}
+    records += _lost(sweeps, directories)
     if not records:
         raise UserError(f"runs={pattern}: there is no run in it")
     return records, _common(places)
@@ -155,7 +157,9 @@ def _lost(summaries: Mapping[Path, Mapping[str, Any]], known: Sequence[Path]) ->
                 continue
             state, why = _STATES_WITHOUT[trial["state"]]
             if why:
-                trial = {**trial, "reason": f"{why} {trial.get('host', 'another machine')}"}
+                owner = trial.get("host", "another machine")
+                where = "gone" if owner == host() else f"on {owner}"
+                trial = {**trial, "reason": f"{why}; its directory is {where}"}
             overrides = _telling(trial.get("overrides", []))
             lost.append(Record(Run(directory), state, {}, {}, overrides, {}, [], trial))
     return lost

@@ -1,7 +1,7 @@
 """Is the winner better than the others by more than chance?
 
 What each run answered is scored anew on the same resamples of examples and, where a configuration
-has several seeds, of runs: so the interval has both what another test set and what another seed
+has several, of seeds: so the interval has both what another test set and what another seed
 would change (a two-level bootstrap; Davison & Hinkley 1997, sec. 3.8).
 """
 
@@ -52,11 +52,14 @@ class Difference:
 
 def differences(board: Board, split_of: SplitOf) -> tuple[list[Difference], str | None]:
     """By rank; and why there are none, or not all."""
-    others = board.scored[1 : MOST + 1]
-    if not others:
+    if len(board.scored) < 2:
         return [], "There is only one configuration."
+    tested = [one for one in board.scored[1:] if _runs(board, one)]
+    others = tested[:MOST]
+    if not _runs(board, board.winner) or not others:
+        return [], f"It could not be tested: too few were measured on {board.reported}."
     try:
-        examples = _examples(board.best_run(), board.reported)
+        examples = _examples(_runs(board, board.winner)[0][0], board.reported)
         winner = _samples(board, board.winner, examples, split_of)
         found = [
             difference(other.name, *winner, *_samples(board, other, examples, split_of))
@@ -65,16 +68,25 @@ def differences(board: Board, split_of: SplitOf) -> tuple[list[Difference], str 
     except (UserError, OSError, KeyError, ValueError) as error:
         return [], f"It could not be tested: {' '.join(str(error).split())}."
     left_out = len(board.scored) - 1 - len(others)
-    note = f"{left_out} that rank lower are left out." if left_out else None
+    note = f"{left_out} that rank lower or have no such score are left out." if left_out else None
     return holm(found), note
+
+
+def _runs(board: Board, configuration: Configuration) -> list[list[Record]]:
+    """By seed, those that have the score on the split that it is shown for."""
+    by_seed = [
+        [record for record in runs if record.entry(board.reported, board.score)]
+        for runs in configuration.by_seed
+    ]
+    return [runs for runs in by_seed if runs]
 
 
 def difference(
     name: str, value: float, samples: np.ndarray, other: float, others: np.ndarray
 ) -> Difference:
-    """Of two configurations: their mean scores, and (runs, R) scores on the same R resamples."""
+    """Of two configurations: their mean scores, and (seeds, R) scores on the same R resamples."""
     random = np.random.default_rng(stream(0, "difference"))
-    drawn = _of_drawn_runs(samples, random) - _of_drawn_runs(others, random)
+    drawn = _of_drawn_seeds(samples, random) - _of_drawn_seeds(others, random)
     drawn = drawn[np.isfinite(drawn)]
     low, high = interval(drawn)
     side = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
@@ -82,10 +94,10 @@ def difference(
     return Difference(name, value - other, low, high, p)
 
 
-def _of_drawn_runs(samples: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """(R,) means over runs that are drawn with replacement for each resample."""
-    runs, resamples = samples.shape
-    drawn = random.integers(runs, size=(runs, resamples))
+def _of_drawn_seeds(samples: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """(R,) means over seeds that are drawn with replacement for each resample."""
+    seeds, resamples = samples.shape
+    drawn = random.integers(seeds, size=(seeds, resamples))
     return np.take_along_axis(samples, drawn, axis=0).mean(axis=0)
 
 
@@ -105,7 +117,7 @@ def _samples(
 ) -> tuple[float, np.ndarray]:
     """The mean score over the seeds, and of each its score on every resample (seeds, R)."""
     values, rows = [], []
-    for runs in configuration.by_seed:
+    for runs in _runs(board, configuration):
         of_seed = []
         for record in runs:
             if _examples(record, board.reported) != examples:

@@ -38,7 +38,7 @@ def _markdown_row(cells: Sequence[Any]) -> str:
 
 
 def runs_csv(board: Board) -> str:
-    """A line a run: its settings as they were typed, all its scores, and what it cost."""
+    """A line a run: the settings that differ, all its scores, and what it cost."""
     rows = [_run_row(board, record) for record in board.records]
     names = dict.fromkeys(name for row in rows for name in row)
     file = io.StringIO()
@@ -71,7 +71,7 @@ def as_json(
             "settings": dict(one.settings),
             "runs": [str(record.run.directory) for record in one.records],
             "scores": {
-                split: {"value": i.mean, "low": i.low, "high": i.high, "runs": i.count}
+                split: {"value": i.mean, "low": i.low, "high": i.high, "seeds": i.count}
                 for split in splits
                 if (i := one.score(split, board.score))
             },

@@ -13,12 +13,12 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from pipelines.command_line import quoted
 from pipelines.contracts import UserError
@@ -76,7 +76,7 @@ class RemoteTrial:
         return str(trial.directory)
 
 
-def remote_trial(study: Study, launcher: Mapping[str, Any]) -> RemoteTrial:
+def remote_trial(study: Study, launcher: DictConfig) -> RemoteTrial:
     """Of a study's trials. A trial has the cores that the launcher asks for, if it says so."""
     known = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(
@@ -95,12 +95,16 @@ def remote_trial(study: Study, launcher: Mapping[str, Any]) -> RemoteTrial:
     )
 
 
-def cores_asked(launcher: Mapping[str, Any]) -> int | None:
+def cores_asked(launcher: DictConfig) -> int | None:
     """Of a job, by the launcher's settings, Submitit's or Ray's; None where they don't say."""
-    of_ray = "ray" in launcher
-    asked: Any = launcher["ray"].get("remote", {}) if of_ray else launcher
-    cores = asked.get("num_cpus" if of_ray else "cpus_per_task")
-    return max(1, int(cores)) if cores else None
+    name = "ray.remote.num_cpus" if "ray" in launcher else "cpus_per_task"
+    cores = OmegaConf.select(launcher, name)
+    try:
+        return max(1, int(float(cores))) if cores else None
+    except ValueError:
+        raise UserError(
+            f"hydra.launcher.{name}: must be a number of cores; received {cores!r}"
+        ) from None
 
 
 class RemoteSweep:
@@ -154,10 +158,13 @@ class RemoteSweep:
         def beat() -> None:
             while not over.wait(HEARTBEAT):
                 for trial in batch:
-                    with contextlib.suppress(RuntimeError):  # it has ended
+                    try:
                         self.study.beat(trial)
+                    except Exception as error:  # it has ended, or the storage is away for a while
+                        log.debug("trial %d: no sign of life: %s", trial.number, error)
 
-        jobs = [hold(self.study.job(trial.number)) for trial in batch]
+        # Who looks whether it is held has it for a moment.
+        jobs = [hold(self.study.job(trial.number), waits=True) for trial in batch]
         for trial in batch:
             trial.release()
         beats = threading.Thread(target=beat, daemon=True)

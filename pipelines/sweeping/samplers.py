@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
 
 FIRST = 5
-"""Trials before a sampler has anything to learn from: the settings as they are, and random ones."""
+"""Trials before a sampler has anything to learn from, the settings as they are among them."""
 
 REDUCTION = 3
 """Of hyperband: one in so many goes on to so many times as many evaluations."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,13 +21,10 @@ from hydra.errors import HydraException
 from pipelines.command_line import FREE_TEXT
 from pipelines.contracts import UserError
 from pipelines.errors import suggest
+from pipelines.sweeping.typed import Setting, Value, as_typed, meant
 
 FEW = 5000
 """Points that are worth to be listed."""
-
-Value = str | int | float
-Setting = Callable[[str], str]
-"""The text of a setting that is not varied, by its name; "" where there is none."""
 
 
 @dataclass(frozen=True)
@@ -198,7 +195,9 @@ def read_space(listed: Mapping[str, Any], arguments: Sequence[str], each: Sequen
 
 def _condition(key: str, value: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any]]:
     """Values, and where they have an effect."""
-    if set(value) != {"values", "when"} or not isinstance(value["when"], dict):
+    when = value.get("when")
+    texts = when.values() if isinstance(when, dict) else [{}]
+    if set(value) != {"values", "when"} or any(isinstance(one, dict) for one in texts):
         raise UserError(
             f"sweep.space.{key}: values with a condition are {{values: ..., when: {{SETTING: "
             f"VALUE}}}}; received {{{', '.join(f'{name}: {one}' for name, one in value.items())}}}"
@@ -222,39 +221,6 @@ def _listed(parser: OverridesParser, key: str, values: str, when: Mapping[str, A
         for name, value in when.items()
     }
     return _parameter(one, texts)
-
-
-def as_typed(value: Any) -> str:
-    """A YAML value as it is typed on the command line."""
-    if value is None:
-        return "null"
-    if isinstance(value, list | tuple):
-        return f"[{','.join(map(as_typed, value))}]"
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def settings_in(values: Mapping[str, Any], choices: Mapping[str, Any]) -> Setting:
-    """Of a composed configuration: its values, and the option of each group."""
-
-    def setting(key: str) -> str:
-        if key in choices:
-            return as_typed(choices[key])
-        value: Any = values
-        for part in key.split("."):
-            if not isinstance(value, Mapping) or part not in value:
-                return ""
-            value = value[part]
-        return as_typed(value)
-
-    return setting
-
-
-def meant(text: str) -> Any:
-    """The value that a text on the command line stands for: 0.001 for "1e-3", None for "null"."""
-    try:
-        return OverridesParser.create().parse_override(f"key={text}").value()
-    except HydraException:
-        return text
 
 
 def _parameter(one: Override, when: Mapping[str, tuple[str, ...]]) -> Parameter:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import socket
 import time
@@ -21,6 +22,8 @@ from pipelines.sweeping.storage import open_storage
 if TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial
+
+log = logging.getLogger(__name__)
 
 SURPLUS = "surplus"
 """Why a trial doesn't count: another has its values, or there are enough."""
@@ -155,17 +158,28 @@ class StoredStudy:
 
         Without a reason its job was told to stop, and it is taken up another time.
         """
-        stored = next(one for one in self._all() if one.number == trial.number)
-        if not stored.state.is_finished() and reason is not None:
+        held = hold(trial.directory)
+        if held is None:
+            return  # somebody works on it
+        if not self._has_ended(trial) and reason is not None:
             trial.asked.set_user_attr("reason", reason)
             self.study.tell(trial.asked, state=state_named("FAIL"))
+        os.close(held)
+
+    def _has_ended(self, trial: Trial) -> bool:
+        return bool(self.study._storage.get_trial(trial.asked._trial_id).state.is_finished())
 
     def _end(
         self, trial: Trial, state: str, facts: Mapping[str, Any], values: list[float] | None = None
     ) -> None:
-        for name, value in facts.items():
-            trial.asked.set_user_attr(name, value)
-        self.study.tell(trial.asked, values, state=state_named(state))
+        if self._has_ended(trial):  # another machine took it for dead
+            log.warning(
+                "Trial %d had been given up as dead; it is %s.", trial.number, state.lower()
+            )
+        else:
+            for name, value in facts.items():
+                trial.asked.set_user_attr(name, value)
+            self.study.tell(trial.asked, values, state=state_named(state))
         trial.release()
 
     def best(self) -> tuple[int, float] | None:
@@ -178,12 +192,15 @@ class StoredStudy:
         return best.number, best.values[0]
 
 
-def hold(directory: Path) -> int | None:
-    """The directory's lock, to be closed, which ends with its process; None if another has it."""
+def hold(directory: Path, *, waits: bool = False) -> int | None:
+    """The directory's lock, to be closed, which ends with its process; None if another has it.
+
+    waits  for the other to let go of it, if that is a matter of a moment.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(directory, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
     except BlockingIOError:
         os.close(descriptor)
         return None

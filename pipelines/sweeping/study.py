@@ -21,7 +21,7 @@ from pipelines.contracts import UserError
 from pipelines.settings import SweepSettings
 from pipelines.sweeping.objectives import Objective
 from pipelines.sweeping.samplers import sampler_of
-from pipelines.sweeping.space import Parameter, Setting, Space, Value
+from pipelines.sweeping.space import Parameter, Space
 from pipelines.sweeping.stored import (
     DEAD,
     REPLACED,
@@ -32,6 +32,7 @@ from pipelines.sweeping.stored import (
     host,
     state_named,
 )
+from pipelines.sweeping.typed import Setting, Value
 
 if TYPE_CHECKING:
     import optuna
@@ -41,6 +42,9 @@ log = logging.getLogger(__name__)
 
 FREE_DRAWS = 3
 """Draws that were there before, after which one of the points that are left is taken."""
+
+DRAWING = "drawing.lock"
+"""A file: network file systems keep locks of directories to one machine."""
 
 MOST_REPEATED = 100
 """Draws in a row that were all there before, after which a space is taken to be exhausted."""
@@ -94,12 +98,13 @@ class Study(StoredStudy):
 
     def retry_failed(self) -> int:
         """Failed trials no longer count, and their points are tried anew. Returns how many."""
-        failed = self.failed()
-        replaced = self.study.user_attrs.get(REPLACED, [])
-        self.study.set_user_attr(REPLACED, [*replaced, *(trial.number for trial in failed)])
-        for trial in failed:
-            if trial.params and not self.grid:  # a grid finds what it lacks by itself
-                self.study.enqueue_trial(trial.params)
+        with self._alone():
+            failed = self.failed()
+            for trial in failed:
+                if trial.params and not self.grid:  # a grid finds what it lacks by itself
+                    self.study.enqueue_trial(trial.params)
+            replaced = self.study.user_attrs.get(REPLACED, [])
+            self.study.set_user_attr(REPLACED, [*replaced, *(trial.number for trial in failed)])
         return len(failed)
 
     def next(self) -> Trial | None:
@@ -124,6 +129,9 @@ class Study(StoredStudy):
             directory = Path(trial.user_attrs.get("directory", directory))
         held = hold(directory)
         if held is None:
+            return None
+        if self._has_launcher(trial.number):  # since a moment ago
+            os.close(held)
             return None
         current = self.study._storage.get_trial(trial._trial_id)
         if current.state.is_finished():  # by who held it until now
@@ -170,12 +178,9 @@ class Study(StoredStudy):
     def _alone(self) -> Iterator[None]:
         """No other process that sees the directory draws meanwhile: it would draw the same."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        directory = os.open(self.directory, os.O_RDONLY)
-        try:
-            fcntl.flock(directory, fcntl.LOCK_EX)
+        with (self.directory / DRAWING).open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
             yield
-        finally:
-            os.close(directory)
 
     def _enqueue(self, attempt: int) -> bool:
         """Decides the next point, where it isn't left to the sampler. False if none is left."""
@@ -239,7 +244,8 @@ class Study(StoredStudy):
         return None
 
     def _drawn(self, trial: FrozenTrial) -> dict[str, Value]:
-        return dict(trial.user_attrs.get("point", trial.params))
+        asked = trial.system_attrs.get("fixed_params", {})  # of a trial that hasn't drawn yet
+        return dict(trial.user_attrs.get("point") or trial.params or asked)
 
     def _draw(self, asked: optuna.Trial) -> dict[str, Value]:
         point: dict[str, Value] = {}
@@ -262,11 +268,17 @@ def _suggested(asked: optuna.Trial, parameter: Parameter) -> Value:
     if parameter.whole:
         step = 1 if parameter.log else int(parameter.step or 1)
         return asked.suggest_int(key, int(low), int(high), step=step, log=parameter.log)
-    return asked.suggest_float(key, low, high, step=parameter.step, log=parameter.log)
+    drawn = asked.suggest_float(key, low, high, step=parameter.step, log=parameter.log)
+    return drawn if parameter.step is None else round(drawn, 12)  # 0.3, not 0.30000000000000004
 
 
 def _key(point: Mapping[str, Value]) -> str:
-    return json.dumps({key: str(value) for key, value in point.items()}, sort_keys=True)
+    """The same for points that are the same but for rounding."""
+    texts = {
+        key: f"{value:.12g}" if isinstance(value, float) else str(value)
+        for key, value in point.items()
+    }
+    return json.dumps(texts, sort_keys=True)
 
 
 def _difference(part: str, known: Any, asked: Any) -> str:

@@ -30,7 +30,8 @@ from pipelines.schema import Config, check, parse, sweep_settings
 from pipelines.settings import SweepSettings
 from pipelines.sweeping.objectives import objectives_of
 from pipelines.sweeping.samplers import check_sampling
-from pipelines.sweeping.space import Space, Value, check_conditions, read_space, settings_in
+from pipelines.sweeping.space import Space, check_conditions, read_space
+from pipelines.sweeping.typed import Value, settings_in
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +106,7 @@ class Trials(Sweeper):
     def _run(self, study: Any, settings: SweepSettings) -> None:
         from pipelines.sweeping.running import Sweep
 
-        launcher: Any = OmegaConf.to_container(self.composed.hydra.launcher)
+        launcher = self.composed.hydra.launcher
         if launcher["_target_"] == TARGETS["Here"]:
             Sweep(study, settings).run()
             return
