@@ -1,6 +1,6 @@
 """Whether two runs at a time on two cores end sooner than one after the other.
 
-    python benchmarks/sweep_parallel.py                    a grid of 4 runs, three rounds: 30 min
+    python benchmarks/sweep_parallel.py                    a grid of 4 runs, three rounds: 5 min
     python benchmarks/sweep_parallel.py --rounds 1 --set prepare.limit=600 train.epochs=2
 
 A row a way: seconds from the first run's start to the last one's end, of the same grid on Rotten
