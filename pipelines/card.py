@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError
 from tensorflow.core.framework.types_pb2 import DataType
 
 from pipelines.contracts import Codec, UserError
-from pipelines.metrics.wording import label, number
+from pipelines.metrics.wording import capitalized, label, number
 from pipelines.run import Run, written_whole
 from pipelines.saved_models import signature_definitions
 from pipelines.sections import Table
@@ -122,7 +122,7 @@ def _lengths(metrics: Mapping[str, Any]) -> list[str]:
         if "median length" not in facts:
             continue
         sentence = (
-            f"{label(name).capitalize()}: of the training data half have up to "
+            f"{capitalized(label(name))}: of the training data half have up to "
             f"{facts['median length']:,} and 95% up to {facts['95% length']:,}; longer ones it has "
             "hardly seen."
         )

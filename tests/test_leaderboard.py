@@ -15,6 +15,7 @@ from conftest import ROOT, Command, Finished
 from hydra import compose, initialize_config_dir
 
 from pipelines.comparing.board import board_of, front, interval
+from pipelines.comparing.figures import slices
 from pipelines.comparing.importance import importances
 from pipelines.comparing.leaderboard import leaderboard
 from pipelines.comparing.records import find_records
@@ -232,6 +233,44 @@ def test_a_value_is_the_same_however_it_is_typed(tmp_path: Path) -> None:
     board = board_of(find_records(str(tmp_path / "r"))[0], None)
     assert board.varied == []
     assert len(board.configurations) == 1
+
+
+def test_of_many_settings_a_configuration_is_called_by_its_run(tmp_path: Path) -> None:
+    keys = ("model.width", "model.layers", "task.dropout", "train.epochs")
+    for place in range(3):
+        settings = [f"{key}={place + 1}" for key in keys]
+        made_up(tmp_path / "r" / f"000{place}", settings, accuracy=0.6 + place / 10)
+    board = board_of(find_records(str(tmp_path / "r"))[0], None)
+    assert [one.name for one in board.configurations] == ["run 0002", "run 0001", "run 0000"]
+    leaderboard(str(tmp_path / "r"), None, no_split)
+    markdown = (tmp_path / "r" / "leaderboard.md").read_text()
+    assert "The best is run 0002, width 3, layers 3, dropout 3, epochs 3: " in markdown
+    assert "| 1 | 0002 | 0.800 (0.780" in markdown
+    assert "| 3 | 3 | 3 | 3 | 1,000 |" in markdown
+    header = (
+        "| rank | runs | validation accuracy | test accuracy | width | layers | dropout | epochs |"
+    )
+    assert header in markdown
+
+
+def test_pruned_runs_say_which_settings_matter_too(tmp_path: Path) -> None:
+    trials = []
+    for place in range(12):
+        rate, width = ("0.1", "0.01")[place % 2], 8 * (1 + place // 4)
+        finished = place in (1, 3)
+        made_up(
+            tmp_path / "r" / f"{place:04d}",
+            [f"train.learning_rate={rate}", f"model.width={width}"],
+            accuracy=0.5 + 0.3 * (place % 2) + place / 1000, done=finished,
+        )  # fmt: skip
+        trials.append({"number": place, "state": "COMPLETE" if finished else "PRUNED"})
+    (tmp_path / "r" / "sweep.json").write_text(json.dumps({"trials": trials}))
+    board = board_of(find_records(str(tmp_path / "r"))[0], None)
+    assert board.varied == []
+    assert board.searched == ["train.learning_rate", "model.width"]
+    assert [round(value, 3) for _, value in board.pruned][:3] == [0.5, 0.502, 0.504]
+    assert importances(board)["train.learning_rate"] > 0.9
+    assert [figure.title for figure in slices(board, board.searched)] == list(board.searched)
 
 
 def test_trials_on_other_machines_are_told(grid: Path) -> None:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from pipelines.comparing.records import FINISHED, Record
+from pipelines.comparing.records import FINISHED, PRUNED, Record
 from pipelines.contracts import UserError
 from pipelines.sweeping.objectives import COSTS, LOWER_IS_BETTER, Objective
 
 SEED = "seed"
+
+MOST_NAMED = 3
+"""Settings that a configuration is called by; where more differ, it is called by its runs."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,18 @@ class Configuration:
 
     @property
     def name(self) -> str:
+        """Short, to be found in the table: its settings or, if they are many, "run 0018"."""
+        if len(self.settings) <= MOST_NAMED:
+            return self.described
+        return f"run {self.runs}"
+
+    @property
+    def runs(self) -> str:
+        """Names of their directories."""
+        return ", ".join(record.run.directory.name for record in self.records)
+
+    @property
+    def described(self) -> str:
         """Choices by their own names, then numbers and switches with theirs."""
         items = sorted(self.settings.items(), key=lambda item: _needs_key(item[1]))
         labels = labels_of(list(self.settings))
@@ -72,12 +87,14 @@ class Board:
     score   what they are ranked by, on `ranked_on`; the test split, where it was measured, is
             shown beside it but decides nothing.
     varied  the settings that tell the configurations apart.
+    searched  those, and what differs only in runs that were pruned.
     """
 
     score: str
     ranked_on: str
     reported: str
     varied: Sequence[str]
+    searched: Sequence[str]
     configurations: Sequence[Configuration]
     records: Sequence[Record]
 
@@ -103,6 +120,18 @@ class Board:
         entries = [(one, one.entry(self.ranked_on, self.score)) for one in configuration.records]
         return [(one, float(entry["value"])) for one, entry in entries if entry]
 
+    @cached_property
+    def pruned(self) -> list[tuple[Record, float]]:
+        """Runs that were stopped early, and the best that training had evaluated until then."""
+        best = max if self.maximize else min
+        key = f"validation.{self.score}"
+        found = []
+        for record in self.records:
+            values = [row[key] for row in record.history if isinstance(row.get(key), int | float)]
+            if record.state == PRUNED and self.ranked_on == "validation" and values:
+                found.append((record, float(best(values))))
+        return found
+
     def best_run(self) -> Record:
         """Of the winner's runs, the best."""
         sign = 1 if self.maximize else -1
@@ -119,9 +148,8 @@ def board_of(records: Sequence[Record], objective: str | None) -> Board:
         )
     score, split = _ranked_by(finished, objective)
     keys = dict.fromkeys(key for record in records for key in record.settings)
-    varied = [
-        key for key in keys if key != SEED and len({one.setting(key) for one in finished}) > 1
-    ]
+    varied = _varied(keys, finished)
+    searched = _varied(keys, [one for one in records if one.config])
     groups: dict[tuple[str, ...], list[Record]] = {}
     for record in finished:
         groups.setdefault(tuple(record.setting(key) for key in varied), []).append(record)
@@ -137,7 +165,12 @@ def board_of(records: Sequence[Record], objective: str | None) -> Board:
 
     reported = "test" if any(record.metrics.get("test") for record in finished) else split
     ranked = sorted(configurations, key=rank)
-    return Board(score, split, reported, varied, ranked, records)
+    return Board(score, split, reported, varied, searched, ranked, records)
+
+
+def _varied(keys: Iterable[str], records: Sequence[Record]) -> list[str]:
+    """The settings, but the seed, in which the runs differ."""
+    return [key for key in keys if key != SEED and len({one.setting(key) for one in records}) > 1]
 
 
 def _ranked_by(finished: Sequence[Record], objective: str | None) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from typing import Any
 from pipelines.comparing.board import Board, Configuration, front, short_value
 from pipelines.comparing.importance import is_wide, quantity
 from pipelines.comparing.records import FINISHED, Record
-from pipelines.metrics.wording import label, number, short
+from pipelines.metrics.wording import capitalized, label, number, short
 from pipelines.plots import INK, SERIES, logarithmic, shortened
 from pipelines.sections import Figure
 
@@ -158,7 +158,7 @@ def _cost_figure(
         for letter, place in zip(_letters(len(unbeaten)), unbeaten, strict=True)
     ]
     caption = f"On the line nothing is both better and cheaper. {'; '.join(names)}."
-    return Figure(f"{label(board.score).capitalize()} and {cost}", draw, caption, size=(4.4, 3.0))
+    return Figure(f"{capitalized(label(board.score))} and {cost}", draw, caption, size=(4.4, 3.0))
 
 
 def _letters(count: int) -> list[str]:
@@ -188,26 +188,30 @@ def importance_figure(shares: Mapping[str, float]) -> Figure | None:
         axes.set_xlabel("share of the variance of the scores")
 
     caption = (
-        "By fANOVA over the finished runs: what each setting alone, and with others, explains. "
-        "With few runs, take it as a hint."
+        "By fANOVA over all runs, pruned ones by what they had reached: what each setting alone, "
+        "and with others, explains. With few runs, take it as a hint."
     )
     return Figure("Which settings matter", draw, caption, size=(4.8, 0.8 + 0.4 * len(names)))
 
 
 def slices(board: Board, keys: Sequence[str]) -> list[Figure]:
-    """The score by each setting alone, a point a configuration."""
-    return [_slice(board, key) for key in keys if key in board.varied]
+    """The score by each setting alone, a point a configuration, a cross a pruned run."""
+    return [_slice(board, key) for key in keys if key in board.searched]
 
 
 def _slice(board: Board, key: str) -> Figure:
-    texts = [one.settings[key] for one in board.scored]
+    count = len(board.scored)
+    texts = [one.records[0].setting(key) for one in board.scored]
+    texts += [record.setting(key) for record, _ in board.pruned]
     scores = [board.ranked_value(one) for one in board.scored]
+    scores += [value for _, value in board.pruned]
     numbers = quantity(texts)
     choices = sorted(set(texts), key=_in_order)
 
     def draw(axes: Any) -> None:
         places = numbers or [choices.index(text) for text in texts]
-        axes.plot(places, scores, "o", color=SERIES[0], alpha=0.6)
+        axes.plot(places[count:], scores[count:], "x", color=INK, alpha=0.4)
+        axes.plot(places[:count], scores[:count], "o", color=SERIES[0], alpha=0.6)
         axes.plot(places[:1], scores[:1], "o", color=SERIES[1], markersize=7)
         if numbers is None:
             names = [shortened(short_value(text), 14) for text in choices]

@@ -21,10 +21,13 @@ SEVERAL = 5
 
 
 def importances(board: Board) -> dict[str, float]:
-    """Shares that sum to 1, the largest first; empty where the runs are too few or all alike."""
-    pairs = [pair for one in board.scored for pair in board.values(one)]
+    """Shares that sum to 1, the largest first; empty where the runs are too few or all alike.
+
+    Pruned runs count by what they had reached: to have been stopped says something of a setting.
+    """
+    pairs = [*(pair for one in board.scored for pair in board.values(one)), *board.pruned]
     runs, values = [record for record, _ in pairs], [value for _, value in pairs]
-    keys = [*board.varied]
+    keys = [*board.searched]
     if len({record.seed for record in runs}) > 1:
         keys.append(SEED)
     if len(runs) < FEWEST or not keys or len(set(values)) == 1:

@@ -101,7 +101,7 @@ def _write(board: Board, directory: Path, stem: str, split_of: SplitOf) -> Path:
         "curves": drawn.each([figure] if (figure := curves(board)) else []),
         "costs": drawn.each(cost_figures(board)),
         "importance": drawn.each([figure] if (figure := importance_figure(shares)) else []),
-        "slices": drawn.each(slices(board, (list(shares) or board.varied)[:MOST_SLICES])),
+        "slices": drawn.each(slices(board, (list(shares) or board.searched)[:MOST_SLICES])),
     }
     page = (
         environment()
@@ -156,7 +156,8 @@ def judged(board: Board, found: Sequence[Difference], note: str | None) -> tuple
     shown = f"{board.ranked_on} {label(name)} {_spelled(ranked, name)}"
     test = winner.score(board.reported, name) if board.reported != board.ranked_on else None
     beside = f"; on {board.reported}, which decided nothing, {_spelled(test, name)}" if test else ""
-    sentence = f"The best is {winner.name}: {shown}{beside}."
+    called = f"{winner.name}, " if winner.name != winner.described else ""
+    sentence = f"The best is {called}{winner.described}: {shown}{beside}."
     missing = sum(record.state == ELSEWHERE for record in board.records)
     if missing:
         trials = f"{missing} trials" if missing > 1 else "one trial"

@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pipelines.comparing.board import Board, Configuration, Interval, labels_of, short_value
+from pipelines.comparing.board import (
+    MOST_NAMED,
+    Board,
+    Configuration,
+    Interval,
+    labels_of,
+    short_value,
+)
 from pipelines.comparing.records import FINISHED, Record
 from pipelines.comparing.significance import Difference
-from pipelines.metrics.wording import duration, label, number, probability, short
+from pipelines.metrics.wording import capitalized, duration, label, number, probability, short
 from pipelines.sections import Table
 
 NO_BREAK = "\u00a0"
@@ -26,9 +33,12 @@ def configurations_table(board: Board) -> Table:
     costs = [name for name in COSTS if any(one.cost(name) is not None for one in board.scored)]
     header = [
         "rank",
-        *labels_of(board.varied).values(),
-        *(f"{split} {label(board.score)}" for split in splits),
-        "runs",
+        *_in_order(
+            board,
+            [*labels_of(board.varied).values()],
+            [f"{split} {label(board.score)}" for split in splits],
+            "runs",
+        ),
         *(COSTS[name][0] for name in costs),
     ]
     rows = [_row(board, place, one, splits, costs) for place, one in enumerate(board.scored, 1)]
@@ -42,15 +52,22 @@ def configurations_table(board: Board) -> Table:
 def _row(
     board: Board, place: int, one: Configuration, splits: Sequence[str], costs: Sequence[str]
 ) -> list[Any]:
-    cells: list[Any] = [place, *(short_value(one.settings[key]) for key in board.varied)]
-    for split in splits:
-        found = one.score(split, board.score)
-        cells.append(_with_interval(found, board.score) if found else "–")
-    cells.append(len(one.records))
+    settings = [short_value(one.settings[key]) for key in board.varied]
+    found = [one.score(split, board.score) for split in splits]
+    scores = [_with_interval(interval, board.score) if interval else "–" for interval in found]
+    runs = len(one.records) if len(board.varied) <= MOST_NAMED else one.runs
+    cells: list[Any] = [place, *_in_order(board, settings, scores, runs)]
     for name in costs:
         value = one.cost(name)
         cells.append(COSTS[name][1](value) if value is not None else "–")
     return cells
+
+
+def _in_order(board: Board, settings: list[str], scores: list[str], runs: Any) -> list[Any]:
+    """Settings first, if they are what configurations are called by; else runs and scores."""
+    if len(board.varied) <= MOST_NAMED:
+        return [*settings, *scores, runs]
+    return [runs, *scores, *settings]
 
 
 def _with_interval(found: Interval, name: str) -> str:
@@ -73,7 +90,7 @@ def differences_table(board: Board, found: Sequence[Difference]) -> Table | None
         for one in found
     ]
     caption = (
-        f"{label(name).capitalize()} of the best minus that of the other on {board.reported}; "
+        f"{capitalized(label(name))} of the best minus that of the other on {board.reported}; "
         "bootstrap over the same examples and over seeds, p after Holm's correction. With one seed "
         "a configuration, what another would change is not in it."
     )

@@ -30,6 +30,11 @@ _POINTS = ("bleu", "bleu_1", "bleu_2", "bleu_3", "chrf", "ter")
 """Scores from 0 to 100, which one decimal is enough for."""
 
 
+def capitalized(text: str) -> str:
+    """Beginning with a capital, and otherwise as it is: "ROC AUC", "Accuracy"."""
+    return text[:1].upper() + text[1:]
+
+
 def label(name: str) -> str:
     """A score's name for people: "exact_match" is "exact match"."""
     return _LABELS.get(name, name.replace("_", " "))
