@@ -18,13 +18,12 @@ import optuna
 import pytest
 from conftest import ROOT, Command
 from hydra import compose, initialize_config_dir
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from sweep_process import starts, states, summary, sweep, wait_for
 
 from pipelines.run import Run, resolved
 from pipelines.schema import parse
 from pipelines.sweeping.objectives import LOWER_IS_BETTER, objectives_of, values_of
+from pipelines.sweeping.storage import open_storage
 
 
 @pytest.fixture
@@ -100,8 +99,9 @@ def test_a_trial_that_was_asked_for_and_not_begun_is_run_within_the_total(swept,
     points = [{"model.width": width, "seed": seed} for width in ("8", "16") for seed in "12"]
     (missing,) = [one for one in points if one not in had]
     (journal,) = tmp_path.glob("outputs/sentiment/sweep/few/study.journal")
-    storage = JournalStorage(JournalFileBackend(str(journal)))
-    study = optuna.load_study(study_name="sentiment/few", storage=storage)
+    study = optuna.load_study(
+        study_name="sentiment/few", storage=open_storage(None, journal.parent)
+    )
     study.enqueue_trial(missing, user_attrs={"point": missing})
     code, told = swept(*few, "sweep.trials=3")
     assert states(tmp_path) == {"COMPLETE": 3}

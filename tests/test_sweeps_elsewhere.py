@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import ROOT
 from omegaconf import OmegaConf
 from sweep_process import starts, states, summary, sweep, wait_for
 
@@ -104,11 +105,12 @@ def test_a_trial_has_the_threads_that_its_launcher_asks_for(
 def test_a_run_elsewhere_computes_with_these_threads(tmp_path: Path) -> None:
     (tmp_path / "conf" / "hydra" / "launcher").mkdir(parents=True)
     (tmp_path / "conf" / "hydra" / "launcher" / "three.yaml").write_text(
-        "_target_: tests.three_cores.ThreeCores\ncpus_per_task: 3\n"
+        "_target_: hydra_plugins.three_cores.ThreeCores\ncpus_per_task: 3\n"
     )
     process = sweep(
-        "--config-dir", str(tmp_path / "conf"), "hydra/launcher=three", "seed=1", folder=tmp_path
-    )
+        "--config-dir", str(tmp_path / "conf"), "hydra/launcher=three", "seed=1", folder=tmp_path,
+        PYTHONPATH=f"{ROOT}:{ROOT}/tests/plugins",
+    )  # fmt: skip
     told, _ = process.communicate(timeout=120)
     assert process.returncode == 0, told
     (metrics,) = tmp_path.glob("outputs/sentiment/sweep/*/0000/metrics.json")
