@@ -166,13 +166,16 @@ def _do(script: Path, arguments: list[str], log: Path, environment: dict[str, st
     # Ctrl-C is for the sweep to hand on, when what it means is known.
     os.setsid()
     _end_with_sweep()
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_BACK)
     nothing = os.open(os.devnull, os.O_RDONLY)
     output = os.open(log, os.O_WRONLY | os.O_APPEND)
     for number, file in enumerate((nothing, output, output)):
         os.dup2(file, number)
     for number, name in ((1, "stdout"), (2, "stderr")):
         setattr(sys, name, os.fdopen(number, "w", buffering=1, closefd=False))
+    try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_BACK)
+    except KeyboardInterrupt:  # which came before
+        sys.exit(128 + signal.SIGINT)
     os.environ.clear()
     os.environ.update(environment)
     sys.argv = [str(script), *arguments]
