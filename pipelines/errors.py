@@ -14,6 +14,9 @@ from pipelines.contracts import UserError
 OPEN = ("sweep.space",)
 """Settings that take any key."""
 
+PLUGINS = {"submitit_slurm": "submitit", "submitit_local": "submitit"}
+"""Options of hydra/launcher that come with an extra of ours."""
+
 
 def suggest(received: str, choices: Iterable[str]) -> str:
     """Asks "did you mean 'x'?" or, where nothing is near, lists the choices, if any."""
@@ -53,6 +56,8 @@ def explain_hydra(error: Exception, arguments: list[str]) -> str:
     missing = getattr(error, "missing_cfg_file", None)
     if options is not None and missing:
         group, _, option = missing.rpartition("/")
+        if group == "hydra/launcher" and option in PLUGINS:
+            return f"{group}={option} is not installed: pip install '.[{PLUGINS[option]}]'"
         return f"{group}={option}: no such option; {suggest(option, options)}"
     key = re.search(r"Could not (?:override|delete|append)[^']*'([^'=]+)", text)
     if key and ("not in struct" in text or "No match in the defaults list" in text):

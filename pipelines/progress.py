@@ -7,6 +7,8 @@ import sys
 import time
 from types import TracebackType
 
+from pipelines.metrics.wording import duration
+
 log = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_LINES = 15.0
@@ -17,6 +19,13 @@ class Terminal(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         print(self.format(record), file=sys.stderr, flush=True)
+
+
+def pace(rate: float) -> str:
+    """How fast, of a number a second: "1,234/s", "2.5/s", or "48.3 s each" of what is slower."""
+    if 0 < rate < 1:
+        return f"{duration(1 / rate)} each"
+    return f"{rate:,.{0 if rate >= 10 else 1}f}/s"
 
 
 class Bar:
@@ -66,7 +75,9 @@ class Bar:
             values = (f" · {name.replace('_', ' ')} {value:.4g}" for name, value in shown.items())
             self.shown = "".join(values)
         if self.live:
-            self.bar.update(self.task, completed=self.done, shown=self.shown, rate=self._rate())
+            self.bar.update(
+                self.task, completed=self.done, shown=self.shown, pace=pace(self._rate())
+            )
         elif self.shows and time.perf_counter() - self.last_line > SECONDS_BETWEEN_LINES:
             self.last_line = time.perf_counter()
             log.info("%s", self._line())
@@ -77,11 +88,11 @@ class Bar:
     def _line(self) -> str:
         rate = self._rate()
         if self.total is None:
-            return f"{self.title}: {self.done:,} {self.unit} · {rate:,.0f}/s{self.shown}"
-        left = (self.total - self.done) / max(rate, 1e-9)
+            return f"{self.title}: {self.done:,} {self.unit} · {pace(rate)}{self.shown}"
+        left = duration((self.total - self.done) / max(rate, 1e-9))
         return (
-            f"{self.title}: {self.done:,}/{self.total:,} {self.unit} · {rate:,.1f}/s · "
-            f"{left:.0f} s left{self.shown}"
+            f"{self.title}: {self.done:,}/{self.total:,} {self.unit} · {pace(rate)} · "
+            f"{left} left{self.shown}"
         )
 
     def _open_bar(self) -> None:
@@ -98,13 +109,13 @@ class Bar:
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn(f"{self.unit} · {{task.fields[rate]:,.0f}}/s"),
+            TextColumn(f"{self.unit} · {{task.fields[pace]}}"),
             TimeRemainingColumn(),
             TextColumn("{task.fields[shown]}"),
             console=Console(stderr=True),
             transient=True,
         )
         self.task = self.bar.add_task(
-            self.title, total=self.total, completed=self.done, shown="", rate=0.0
+            self.title, total=self.total, completed=self.done, shown="", pace=""
         )
         self.bar.start()

@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, Command
 from omegaconf import OmegaConf
 from sweep_process import starts, states, summary, sweep, wait_for
 
@@ -100,6 +101,28 @@ def test_a_trial_has_the_threads_that_its_launcher_asks_for(
         assert cores_asked(OmegaConf.create(launcher)) == cores
     with pytest.raises(UserError, match="must be a number of cores; received 'all'"):
         cores_asked(OmegaConf.create({"cpus_per_task": "all"}))
+
+
+@pytest.mark.parametrize(
+    ("launcher", "plugin", "told"),
+    [
+        ("ray", "hydra-ray-launcher", "hydra/launcher=ray is not installed: pip install '.[ray]'"),
+        (
+            "submitit_slurm",
+            "hydra-submitit-launcher",
+            "hydra/launcher=submitit_slurm is not installed: pip install '.[submitit]'",
+        ),
+    ],
+)
+def test_a_launcher_that_is_not_installed_is_a_line_with_its_extra(
+    command_here: Command, launcher: str, plugin: str, told: str
+) -> None:
+    if any(one.name == plugin for one in metadata.distributions()):
+        pytest.skip(f"{plugin} is installed")
+    done = command_here("-m", "seed=1,2", f"hydra/launcher={launcher}")
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert told in line
 
 
 def test_a_run_elsewhere_computes_with_these_threads(tmp_path: Path) -> None:

@@ -87,6 +87,7 @@ def open_storage(url: str | None, directory: Path) -> BaseStorage:
             time.sleep(SECONDS_TO_MAKE_TABLES)
             return opened()
     except (sqlalchemy.SQLAlchemyError, ImportError, ValueError) as error:
-        reason = str(error).splitlines()[0].removesuffix(".")
+        # The driver's own words, or which module isn't there, are in the cause.
+        reason = str(error.__cause__ or error).splitlines()[0].removesuffix(".")
         told = re.sub(r"(://[^:@/]*):[^@/]*@", r"\1:***@", f"sweep.storage={url}")
         raise UserError(f"{told} can't be used: {reason}") from None

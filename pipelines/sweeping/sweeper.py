@@ -123,6 +123,7 @@ class Trials(Sweeper):
         """Everything that can be known to be wrong is, before anything is written."""
         settings = sweep_settings(OmegaConf.to_container(self.composed.sweep, resolve=True))
         check_sampling(settings)
+        check_launcher(self.composed.hydra.launcher)
         space = read_space(settings.space or {}, arguments, settings.each)
         values = resolved(self._composed(list(space.fixed)))
         choices = {str(key): one for key, one in self._last.hydra.runtime.choices.items()}
@@ -169,6 +170,19 @@ class Trials(Sweeper):
         typed = [*sweeps, *map(quoted, overrides)]
         self._last = self.context.config_loader.load_sweep_config(self.composed, typed)
         return self._last
+
+
+def check_launcher(launcher: DictConfig) -> None:
+    """Raises UserError where Hydra lacks the plugin: Ray's settings are ours, the plugin isn't."""
+    target = launcher["_target_"]
+    if target in Plugins.instance().class_name_to_class:
+        return
+    if "ray" in launcher:
+        raise UserError(
+            "hydra/launcher=ray is not installed: pip install '.[ray]', in an environment of its "
+            "own (see README)"
+        )
+    raise UserError(f"hydra/launcher: Hydra has no plugin {target}: install it")
 
 
 def _dotted(values: Any, prefix: str = "") -> Iterable[str]:
