@@ -37,7 +37,7 @@ def restore(path: Path, variables: Mapping[str, Sequence[Any]]) -> dict[str, Any
     damaged, UserError if it is of a model of another shape; then nothing was assigned.
     """
     try:
-        with np.load(path) as saved:
+        with path.open("rb") as file, np.load(file) as saved:
             state = json.loads(saved["state"].tobytes())
             pairs = [
                 (variable, saved[f"{group}:{index}"])

@@ -119,11 +119,11 @@ def test_targets_follow_what_is_read_and_padding_weighs_nothing() -> None:
 def test_every_model_learns_eight_pictures_by_heart(model: str) -> None:
     small = Small(f"model={model}", *PLAIN, "train.learning_rate=0.01", "decode=greedy")
     learner = Learner(small.task, small.model, small.codec, small.config.train, 150)
-    before = [np.array(variable) for variable in small.model.trainable_variables]
+    before = [variable.numpy() for variable in small.model.trainable_variables]
     learner.update([small.batch], 0)
     assert np.isfinite(learner.mean_loss())
     for variable, value in zip(small.model.trainable_variables, before, strict=True):
-        assert np.any(np.array(variable) != value), variable.path
+        assert np.any(variable.numpy() != value), variable.path
     for step in range(1, 150):
         learner.reset()
         learner.update([small.batch], step)
@@ -384,13 +384,15 @@ class TestSavedModel:
     """One run with beam search; what its SavedModel offers."""
 
     @pytest.fixture(scope="class")
-    def run(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    @classmethod
+    def run(cls, tmp_path_factory: pytest.TempPathFactory) -> Path:
         directory = tmp_path_factory.mktemp("beam") / "run"
         go(directory, *QUICK, "decode.beam=4", "decode.answers=2", "train.epochs=20")
         return directory
 
     @pytest.fixture(scope="class")
-    def signatures(self, run: Path) -> dict:
+    @classmethod
+    def signatures(cls, run: Path) -> dict:
         loaded = tf.saved_model.load(str(run / "saved_model"))
         names = ("serving_default", "greedy", "beam", "encode", "step", "text", "explain")
         return {name: loaded.signatures[name] for name in names} | {"kept": loaded}

@@ -79,17 +79,19 @@ class TestSavedModel:
     """One run with beam search; what its SavedModel offers."""
 
     @pytest.fixture(scope="class")
-    def run(self, pairs: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    @classmethod
+    def run(cls, pairs: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
         directory = tmp_path_factory.mktemp("beam") / "run"
         several = ["decode.beam=4", "decode.answers=2", "train.epochs=20"]
         go(directory, *QUICK, *several, "train.learning_rate=0.01", *pairs)
         return directory
 
     @pytest.fixture(scope="class")
-    def signatures(self, run: Path) -> dict:
-        self.loaded = tf.saved_model.load(str(run / "saved_model"))
+    @classmethod
+    def signatures(cls, run: Path) -> dict:
+        loaded = tf.saved_model.load(str(run / "saved_model"))
         names = ("serving_default", "greedy", "beam", "encode", "step", "text", "explain")
-        return {name: self.loaded.signatures[name] for name in names} | {"kept": self.loaded}
+        return {name: loaded.signatures[name] for name in names} | {"kept": loaded}
 
     SENTENCES = ("one two .", "five six seven eight one two .", "three .")
 

@@ -240,11 +240,13 @@ class TestLosses:
     """One run of two workers that nobody disturbed, and others that end with its weights."""
 
     @pytest.fixture(scope="class")
-    def asked(self, quick: list[str]) -> list[str]:
+    @classmethod
+    def asked(cls, quick: list[str]) -> list[str]:
         return [*quick, *MANY, *FEW_STAGES, "train.workers=2"]
 
     @pytest.fixture(scope="class")
-    def whole(self, asked: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    @classmethod
+    def whole(cls, asked: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
         directory = tmp_path_factory.mktemp("whole") / "run"
         log = directory.with_name("log")
         process = started(*asked, f"hydra.run.dir={directory}", log=log)
