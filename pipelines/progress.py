@@ -78,9 +78,14 @@ class Bar:
             self.bar.update(
                 self.task, completed=self.done, shown=self.shown, pace=pace(self._rate())
             )
-        elif self.shows and time.perf_counter() - self.last_line > SECONDS_BETWEEN_LINES:
+        elif self.shows and self._line_is_due():
             self.last_line = time.perf_counter()
             log.info("%s", self._line())
+
+    def _line_is_due(self) -> bool:
+        """Where all is done the last line says it."""
+        waited = time.perf_counter() - self.last_line
+        return waited > SECONDS_BETWEEN_LINES and self.done != self.total
 
     def _rate(self) -> float:
         return (self.done - self.first) / max(time.perf_counter() - self.start, 1e-9)

@@ -365,7 +365,10 @@ def test_errors_are_minimized_as_the_scores_say_themselves(finished) -> None:
 
 
 @pytest.mark.slow
-def test_real_runs_end_in_a_leaderboard(quick: list[str], command: Command, tmp_path: Path) -> None:
+def test_real_runs_end_in_a_leaderboard(
+    quick: list[str], command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RECURRENT_CACHE", str(tmp_path / "cache"))  # nothing is prepared
     done = command("-m", *quick, "model=gru,simple_rnn", "seed=1,2", "sweep.parallel=2")
     assert done.returncode == 0, done.stderr
     (directory,) = tmp_path.glob("outputs/sentiment/sweep/grid-*")

@@ -125,16 +125,71 @@ def test_a_launcher_that_is_not_installed_is_a_line_with_its_extra(
     assert told in line
 
 
-def test_a_run_elsewhere_computes_with_these_threads(tmp_path: Path) -> None:
-    (tmp_path / "conf" / "hydra" / "launcher").mkdir(parents=True)
-    (tmp_path / "conf" / "hydra" / "launcher" / "three.yaml").write_text(
-        "_target_: hydra_plugins.three_cores.ThreeCores\ncpus_per_task: 3\n"
+def with_launcher(name: str, settings: str, *arguments: str, folder: Path, **environment: str):
+    """A sweep by a launcher of tests/plugins."""
+    (folder / "conf" / "hydra" / "launcher").mkdir(parents=True)
+    (folder / "conf" / "hydra" / "launcher" / "mine.yaml").write_text(
+        f"_target_: hydra_plugins.{name}\n{settings}\n"
     )
     process = sweep(
-        "--config-dir", str(tmp_path / "conf"), "hydra/launcher=three", "seed=1", folder=tmp_path,
-        PYTHONPATH=f"{ROOT}:{ROOT}/tests/plugins",
+        "--config-dir", str(folder / "conf"), "hydra/launcher=mine", *arguments, folder=folder,
+        PYTHONPATH=f"{ROOT}:{ROOT}/tests/plugins", **environment,
     )  # fmt: skip
     told, _ = process.communicate(timeout=120)
-    assert process.returncode == 0, told
+    return process.returncode, told
+
+
+def test_a_run_elsewhere_computes_with_these_threads(tmp_path: Path) -> None:
+    code, told = with_launcher(
+        "three_cores.ThreeCores", "cpus_per_task: 3", "seed=1", folder=tmp_path
+    )
+    assert code == 0, told
     (metrics,) = tmp_path.glob("outputs/sentiment/sweep/*/0000/metrics.json")
     assert json.loads(metrics.read_text())["threads"] == "3"
+
+
+def test_a_run_whose_jobs_time_is_over_has_ended_and_failed(tmp_path: Path) -> None:
+    code, told = with_launcher(
+        "time_limit.TimeLimit", "seconds: 2\nturns: 1", "seed=15,1", "sweep.parallel=2",
+        folder=tmp_path,
+    )  # fmt: skip
+    assert code == 0, told
+    trials = summary(tmp_path)["trials"]
+    assert [trial["state"] for trial in trials] == ["FAIL", "COMPLETE"]
+    assert trials[0]["reason"] == "the job's time is over"
+    assert "Error executing job" not in told
+
+
+def test_a_job_that_is_queued_again_goes_on_with_its_run(tmp_path: Path) -> None:
+    code, told = with_launcher(
+        "time_limit.TimeLimit", "seconds: 2\nturns: 20", "seed=1", "train.epochs=3",
+        folder=tmp_path, FAKE_SECONDS="0.9",
+    )  # fmt: skip
+    assert code == 0, told
+    assert states(tmp_path) == {"COMPLETE": 1}
+    (begun,) = starts(tmp_path)
+    assert begun > 1
+    (history,) = tmp_path.glob("outputs/sentiment/sweep/*/0000/history.jsonl")
+    assert [json.loads(line)["epoch"] for line in history.read_text().splitlines()] == [1, 2, 3]
+
+
+def test_when_a_job_is_lost_its_trial_has_failed_and_the_others_go_on(tmp_path: Path) -> None:
+    code, told = with_launcher(
+        "lost_job.LostJob", "begins: true", "seed=1,2,3,4", "sweep.parallel=2",
+        folder=tmp_path, FAKE_SECONDS="0.7",
+    )  # fmt: skip
+    assert code == 0, told
+    trials = summary(tmp_path)["trials"]
+    assert [trial["state"] for trial in trials] == ["FAIL", *["COMPLETE"] * 3]
+    reason = "its job was lost: job 0 has not produced any output (state: FAILED)"
+    assert trials[0]["reason"] == reason
+    assert starts(tmp_path) == [1] * 4
+
+
+def test_a_launcher_that_takes_no_jobs_ends_the_sweep_and_no_trial(tmp_path: Path) -> None:
+    code, told = with_launcher(
+        "lost_job.LostJob", "begins: false", "seed=1,2", folder=tmp_path
+    )  # fmt: skip
+    assert code == 1
+    assert "the jobs could not be started, or were lost: nobody takes jobs" in told
+    assert "FAIL" not in states(tmp_path)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
 import logging
 import os
 import threading
@@ -28,6 +29,7 @@ from pipelines.settings import SweepSettings
 from pipelines.sweeping import processes
 from pipelines.sweeping.attempt import STOPPED, Attempt
 from pipelines.sweeping.objectives import Objective
+from pipelines.sweeping.processes import LONGEST_REASON
 from pipelines.sweeping.running import check_failures, outcome, write_summary
 from pipelines.sweeping.stored import HEARTBEAT, JOBS, StoredStudy, hold
 
@@ -38,6 +40,9 @@ if TYPE_CHECKING:
     from pipelines.sweeping.study import Study
 
 log = logging.getLogger(__name__)
+
+BETWEEN_LOOKS, BETWEEN_ROUNDS = 0.2, 1.0
+"""Seconds between two looks at a run under way, and at those of other jobs."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,14 +71,25 @@ class RemoteTrial:
         attempt = Attempt(study, trial, settings, self.threads)
         with Interruption() as interruption:
             try:
-                while not attempt.look():
-                    if interruption.requested is not None:
-                        attempt.stop(STOPPED)
-                    time.sleep(0.2)
+                _watch(attempt, interruption)
             except KeyboardInterrupt:  # asked twice
                 attempt.kill()
                 raise
+            except BaseException:
+                # Submitit raises in a signal's handler when the job's time is nearly over. The run
+                # saves where it stands, to go on if the job is queued again.
+                attempt.stop(STOPPED)
+                _watch(attempt, interruption)
+                raise
         return str(trial.directory)
+
+
+def _watch(attempt: Attempt, interruption: Interruption) -> None:
+    """Until the attempt has ended; asks it to once somebody asks us."""
+    while not attempt.look():
+        if interruption.requested is not None:
+            attempt.stop(STOPPED)
+        time.sleep(BETWEEN_LOOKS)
 
 
 def remote_trial(study: Study, launcher: DictConfig) -> RemoteTrial:
@@ -117,25 +133,31 @@ class RemoteSweep:
         """Returns once the study has its total; Stopped on a signal, UserError if too many fail."""
         begun, done = time.monotonic(), len(self.study.finished())
         with (
-            Interruption() as interruption,
+            Interruption() as self.interruption,
             Bar("sweep", self.study.total, "trials", done=done) as bar,
         ):
-            while interruption.requested is None:
-                if self.settings.seconds and time.monotonic() - begun > self.settings.seconds:
-                    log.info("The time is over: no more trials are started.")
-                    break
-                batch = self._batch()
-                if not batch:
-                    break
-                self._launch(batch)
-                for trial in batch:
-                    log.info("%s", outcome(self.study, trial.number, named=True))
-                bar.advance(len(batch))
+            try:
+                while self.interruption.requested is None and not self._time_is_over(begun):
+                    batch = self._batch()
+                    if not batch:
+                        break
+                    self._launch(batch)
+                    for trial in batch:
+                        log.info("%s", outcome(self.study, trial.number, named=True))
+                    bar.advance(len(self.study.finished()) - bar.done)
+                    write_summary(self.study)
+                    check_failures(self.study, self.settings)
+            finally:
                 write_summary(self.study)
-                check_failures(self.study, self.settings)
-        write_summary(self.study)
-        if interruption.requested is not None:
-            raise Stopped("Stopped. The same command goes on.", interruption.requested)
+        if self.interruption.requested is not None:
+            raise Stopped("Stopped. The same command goes on.", self.interruption.requested)
+
+    def _time_is_over(self, begun: float) -> bool:
+        seconds = self.settings.seconds
+        over = seconds is not None and time.monotonic() - begun > seconds
+        if over:
+            log.info("The time is over: no more trials are started.")
+        return over
 
     def _batch(self) -> list[Trial]:
         """Trials to hand over."""
@@ -187,20 +209,40 @@ class RemoteSweep:
             ]
             for trial in batch
         ]
+        before = [self.study.jobs_begun(trial.number) for trial in batch]
         reasons: dict[int, str] = {}
         try:
             with self._handed_over(batch):
                 returns = self.launcher.launch(jobs, initial_job_idx=batch[0].number)
             for trial, returned in zip(batch, returns, strict=False):
                 try:
-                    returned.return_value  # noqa: B018 - raises what the job raised
+                    with contextlib.redirect_stderr(io.StringIO()):  # Hydra repeats the overrides
+                        returned.return_value  # noqa: B018 - raises what the job raised
                 except Exception as error:  # whatever the launcher's machine met
-                    reasons[trial.number] = " ".join(str(error).split())[:300]
+                    reasons[trial.number] = _in_a_line(error)
         except Exception as error:  # the launcher's own failures have no common class
-            reason = " ".join(str(error).split())[:300]
-            raise UserError(
-                f"hydra/launcher: the jobs could not be started, or were lost: {reason}; the same "
-                "command goes on"
-            ) from None
+            begun = [
+                trial.number
+                for trial, jobs_before in zip(batch, before, strict=True)
+                if self.study.jobs_begun(trial.number) > jobs_before
+            ]
+            if not begun:
+                raise UserError(
+                    f"hydra/launcher: the jobs could not be started, or were lost: "
+                    f"{_in_a_line(error)}; the same command goes on"
+                ) from None
+            # It tells of the first job that is lost, while others may well be under way.
+            self._wait_for(begun)
+            over = [number for number in begun if not self.study.worked_on(number)]
+            reasons = dict.fromkeys(over, f"its job was lost: {_in_a_line(error)}")
         for trial in batch:
             self.study.fail_if_unfinished(trial, reasons.get(trial.number))
+
+    def _wait_for(self, numbers: Sequence[int]) -> None:
+        """Until nobody works on these trials any more, or somebody asks us to stop."""
+        while self.interruption.requested is None and any(map(self.study.worked_on, numbers)):
+            time.sleep(BETWEEN_ROUNDS)
+
+
+def _in_a_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:LONGEST_REASON]

@@ -86,7 +86,7 @@ class Sweep:
         """Says what became of a trial. UserError once too many have failed."""
         if attempt.ended_by != STOPPED:
             log.info("%s", outcome(self.study, attempt.trial.number, named=self.bar.live))
-            self.bar.advance()
+            self.bar.advance(len(self.study.finished()) - self.bar.done)
         write_summary(self.study)
         check_failures(self.study, self.settings)
 

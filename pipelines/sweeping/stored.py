@@ -114,9 +114,35 @@ class StoredStudy:
             raise UserError(f"trial {number} is worked on by another process, or done")
         asked = optuna.Trial(self.study, stored._trial_id)
         asked.set_user_attr("host", host())
+        asked.set_user_attr("jobs", stored.user_attrs.get("jobs", 0) + 1)
         overrides = list(stored.user_attrs["overrides"])
         reported = len(stored.intermediate_values)
         return Trial(number, directory, overrides, asked, held, reported)
+
+    def jobs_begun(self, number: int) -> int:
+        """How many jobs of a launcher's have begun to work on the trial."""
+        stored = next(trial for trial in self._all() if trial.number == number)
+        return int(stored.user_attrs.get("jobs", 0))
+
+    def worked_on(self, number: int) -> bool:
+        """Whether somebody, here or elsewhere, works on the trial."""
+        stored = next(trial for trial in self._all() if trial.number == number)
+        if stored.state.is_finished():
+            return False
+        if self._alive_elsewhere(stored):
+            return True
+        held = hold(self._directory(number))
+        if held is not None:
+            os.close(held)
+        return held is None
+
+    def _alive_elsewhere(self, trial: FrozenTrial) -> bool:
+        """Whether another machine, whose locks we can't see, works on it."""
+        owner, beat = trial.user_attrs.get("host"), trial.user_attrs.get("beat", 0.0)
+        if owner == host() or (owner is None and self.settings.storage is None):
+            return False
+        begun = trial.datetime_start.timestamp() if trial.datetime_start else 0.0
+        return time.time() - max(beat, begun) < DEAD
 
     def _directory(self, number: int) -> Path:
         return self.directory / f"{number:04d}"

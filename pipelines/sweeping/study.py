@@ -12,7 +12,6 @@ import hashlib
 import json
 import logging
 import os
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +22,6 @@ from pipelines.sweeping.objectives import Objective
 from pipelines.sweeping.samplers import sampler_of
 from pipelines.sweeping.space import Parameter, Space
 from pipelines.sweeping.stored import (
-    DEAD,
     REPLACED,
     SURPLUS,
     StoredStudy,
@@ -152,14 +150,6 @@ class Study(StoredStudy):
         if held is not None:
             os.close(held)
         return held is None
-
-    def _alive_elsewhere(self, trial: FrozenTrial) -> bool:
-        """Whether another machine, whose locks we can't see, works on it."""
-        owner, beat = trial.user_attrs.get("host"), trial.user_attrs.get("beat", 0.0)
-        if owner == host() or (owner is None and self.settings.storage is None):
-            return False
-        begun = trial.datetime_start.timestamp() if trial.datetime_start else 0.0
-        return time.time() - max(beat, begun) < DEAD
 
     def _new(self) -> Trial | None:
         for attempt in range(MOST_REPEATED):
