@@ -12,10 +12,12 @@ import dataclasses
 import io
 import logging
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -69,7 +71,7 @@ class RemoteTrial:
         study = StoredStudy(self.name, directory, self.objectives, settings, epochs=self.epochs)
         trial = study.held(number)
         attempt = Attempt(study, trial, settings, self.threads)
-        with Interruption() as interruption:
+        with Interruption() as interruption, _asking_undisturbed():
             try:
                 _watch(attempt, interruption)
             except KeyboardInterrupt:  # asked twice
@@ -82,6 +84,32 @@ class RemoteTrial:
                 _watch(attempt, interruption)
                 raise
         return str(trial.directory)
+
+
+@contextlib.contextmanager
+def _asking_undisturbed() -> Iterator[None]:
+    """Holds SIGTERM back while Submitit's handler of SIGUSR2 has Slurm queue the job again.
+
+    Slurm sends it to all of the job's processes as soon as it is asked, also to the one that asks,
+    which inherits what is held back; without that the job would often seem to have failed.
+    """
+    handler = signal.getsignal(signal.SIGUSR2)
+    if not callable(handler) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def undisturbed(number: int, frame: FrameType | None) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        try:
+            handler(number, frame)
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+
+    signal.signal(signal.SIGUSR2, undisturbed)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGUSR2, handler)
 
 
 def _watch(attempt: Attempt, interruption: Interruption) -> None:
@@ -231,16 +259,18 @@ class RemoteSweep:
                     f"hydra/launcher: the jobs could not be started, or were lost: "
                     f"{_in_a_line(error)}; the same command goes on"
                 ) from None
-            # It tells of the first job that is lost, while others may well be under way.
-            self._wait_for(begun)
-            over = [number for number in begun if not self.study.worked_on(number)]
-            reasons = dict.fromkeys(over, f"its job was lost: {_in_a_line(error)}")
+            reasons = dict.fromkeys(begun, f"its job was lost: {_in_a_line(error)}")
+        # Of the first job that is lost a launcher tells at once, while others are under way.
+        self._wait_for(batch)
         for trial in batch:
-            self.study.fail_if_unfinished(trial, reasons.get(trial.number))
+            if not self.study.worked_on(trial.number):
+                self.study.fail_if_unfinished(trial, reasons.get(trial.number))
 
-    def _wait_for(self, numbers: Sequence[int]) -> None:
+    def _wait_for(self, batch: Sequence[Trial]) -> None:
         """Until nobody works on these trials any more, or somebody asks us to stop."""
-        while self.interruption.requested is None and any(map(self.study.worked_on, numbers)):
+        while any(self.study.worked_on(trial.number) for trial in batch):
+            if self.interruption.requested is not None:
+                return
             time.sleep(BETWEEN_ROUNDS)
 
 

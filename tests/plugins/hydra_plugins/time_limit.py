@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import threading
 
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
@@ -17,6 +18,10 @@ class TimeLimit(BasicLauncher):
 
     def launch(self, job_overrides: list[list[str]], initial_job_idx: int) -> list[JobReturn]:
         def over(*_: object) -> None:
+            asking = subprocess.Popen(["sleep", "0.1"])
+            asking.terminate()  # as Slurm does with all processes of the job, whoever asks it
+            if asking.wait():
+                raise RuntimeError("who asks for another turn was ended")
             raise TimeoutError("the job's time is over")
 
         signal.signal(signal.SIGUSR2, over)
