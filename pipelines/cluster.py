@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.contracts import UserError
+from pipelines.quiet import native_messages_dropped
 
 LOST = 75
 """Exit code when another worker is lost: EX_TEMPFAIL of sysexits, for it may succeed next time."""
@@ -168,7 +169,8 @@ def _from_slurm(environment: Mapping[str, str]) -> tuple[tuple[str, ...], int]:
     It itself divides by zero where there are no GPUs, and sorts n10 before n2, which isn't the
     order of ranks.
     """
-    from tensorflow.python.distribute.cluster_resolver import slurm_cluster_resolver as slurm
+    with native_messages_dropped():
+        from tensorflow.python.distribute.cluster_resolver import slurm_cluster_resolver as slurm
 
     hosts = slurm.expand_hostlist(environment["SLURM_STEP_NODELIST"])
     tasks = slurm.expand_tasks_per_node(environment["SLURM_STEP_TASKS_PER_NODE"])

@@ -18,7 +18,6 @@ def import_tensorflow(device: str = "auto", cluster: Cluster | None = None) -> N
 
     With a cluster the runtime isn't started: it is by forming the cluster.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with native_messages_dropped():
         import tensorflow as tf
 
@@ -35,7 +34,11 @@ def import_tensorflow(device: str = "auto", cluster: Cluster | None = None) -> N
 
 @contextmanager
 def native_messages_dropped() -> Iterator[None]:
-    """Libraries write to file descriptor 2 before they have read any setting of log levels."""
+    """TensorFlow takes its level of messages from the environment when it is imported.
+
+    Before that, libraries write to file descriptor 2 whatever is set.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
     kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:

@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import psutil
 import pytest
-from conftest import Command, refused
+from conftest import ROOT, Command, refused
 from test_captioning import QUICK as CAPTIONING
 from test_captioning import emoji
 from test_translation import QUICK as TRANSLATION
@@ -72,6 +73,21 @@ def test_slurms_tasks_are_workers_in_the_order_of_their_ranks(
     assert made.index == 3
     assert [address.partition(":")[0] for address in made.addresses] == expected
     assert len(set(made.addresses)) == 4
+
+
+def test_a_task_of_slurms_finds_the_others_without_a_message_of_tensorflows() -> None:
+    tasks = {
+        "PROCID": "1", "STEP_NUM_TASKS": "2", "STEP_NODELIST": "n[1-2]",
+        "STEP_TASKS_PER_NODE": "1(x2)", "JOB_ID": "123",
+    }  # fmt: skip
+    without = {"TF_CONFIG", "TF_CPP_MIN_LOG_LEVEL"}
+    given = {name: value for name, value in os.environ.items() if name not in without}
+    done = subprocess.run(
+        [sys.executable, "-c", "from pipelines import cluster; print(cluster.cluster(None).index)"],
+        env={**given, **{f"SLURM_{name}": value for name, value in tasks.items()}},
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("1\n", "")
 
 
 def test_a_batch_script_of_slurms_is_no_worker() -> None:

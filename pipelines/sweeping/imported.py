@@ -1,11 +1,9 @@
 """All that a run imports: importing this is what a run needn't wait for any more."""
 
 import importlib
-import os
 
 from pipelines.quiet import native_messages_dropped
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 with native_messages_dropped():
     for name in (
         "hydra._internal.hydra", "pipelines.sweeping.sweeper",
