@@ -94,10 +94,10 @@ class Bar:
         rate = self._rate()
         if self.total is None:
             return f"{self.title}: {self.done:,} {self.unit} · {pace(rate)}{self.shown}"
-        left = duration((self.total - self.done) / max(rate, 1e-9))
+        left = f" · {duration((self.total - self.done) / rate)} left" if rate else ""
         return (
-            f"{self.title}: {self.done:,}/{self.total:,} {self.unit} · {pace(rate)} · "
-            f"{left} left{self.shown}"
+            f"{self.title}: {self.done:,}/{self.total:,} {self.unit} · {pace(rate)}"
+            f"{left}{self.shown}"
         )
 
     def _open_bar(self) -> None:

@@ -5,13 +5,16 @@ import runpy
 import sys
 from pathlib import Path
 
-from pipelines.sweeping import processes, sweeper
+from pipelines.sweeping import processes, stored, sweeper
 
 HERE = Path(__file__).parent
 processes.SCRIPT = HERE / "fake_run.py"
 # What main.py imports before it knows that it stands aside for the stand-in.
 slow = ("tests.slow_import",) if "SLOW_IMPORT" in os.environ else ()
 processes.IMPORTED = ("hydra._internal.hydra", "pipelines.sweeping.sweeper", *slow)
+if "FAKE_DEAD" in os.environ:  # seconds
+    stored.DEAD = float(os.environ["FAKE_DEAD"])
+    stored.HEARTBEAT = stored.DEAD / 5
 sweeper.compare_at_end = lambda directory: None
 sys.argv[0] = str(HERE.parent / "main.py")
 runpy.run_path(sys.argv[0], run_name="__main__")

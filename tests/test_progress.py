@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 
 import pytest
@@ -28,9 +29,21 @@ def test_what_takes_longer_than_a_second_is_told_in_seconds_each(rate: float, to
 def test_a_line_has_what_is_done_how_fast_and_the_time_left(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    now = iter([0.0, 40.0, 40.0, 40.0, 40.0])
+    now = itertools.chain([0.0], itertools.repeat(40.0))
     monkeypatch.setattr(progress.time, "perf_counter", lambda: next(now))
     caplog.set_level(logging.INFO)
     with Bar("sweep", 12, "trials", done=4) as bar:
         bar.advance(2)
     assert caplog.messages[0] == "sweep: 6/12 trials · 20.0 s each · 2 min 00 s left"
+
+
+def test_a_line_of_nothing_done_says_no_time(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", -1.0)
+    caplog.set_level(logging.INFO)
+    with Bar("sweep", 12, "trials") as bar:
+        bar.advance(0)
+        bar.advance(12)  # which the last line says
+    assert caplog.messages[0] == "sweep: 0/12 trials · 0.0/s"
+    assert caplog.messages[1].startswith("sweep: 12 trials in ")

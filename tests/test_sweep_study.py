@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 
 from pipelines.run import resolved
 from pipelines.schema import parse
-from pipelines.sweeping import remote, stored
+from pipelines.sweeping import launching, stored
 from pipelines.sweeping.objectives import objectives_of
 from pipelines.sweeping.space import read_space
 from pipelines.sweeping.study import Study
@@ -109,7 +109,7 @@ def test_a_launchers_word_does_not_end_what_somebody_works_on(tmp_path: Path) ->
 def test_trials_in_a_launchers_queue_give_signs_of_life_whatever_the_storage_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote, "HEARTBEAT", 0.01)
+    monkeypatch.setattr(launching, "HEARTBEAT", 0.01)
     monkeypatch.setattr(stored, "HEARTBEAT", 0.005)
     study = study_in(tmp_path, "sweep.trials=2")
     batch = [trial for trial in (study.next(), study.next()) if trial is not None]
@@ -124,17 +124,20 @@ def test_trials_in_a_launchers_queue_give_signs_of_life_whatever_the_storage_say
         beat(trial)
 
     monkeypatch.setattr(study, "beat", unwilling)
-    sweep = remote.RemoteSweep(study, study.settings, launcher=None)  # type: ignore[arg-type]
-    with sweep._handed_over(batch):
-        for _ in range(500):
-            time.sleep(0.01)
-            now = [trial.user_attrs["beat"] for trial in study.trials()]
-            if min(now) > max(begun):
-                break
-        assert refused == [0]
-        assert min(now) > max(begun)
-        assert study_in(tmp_path, "sweep.trials=2").next() is None
-    assert study_in(tmp_path, "sweep.trials=2").next() is not None
+    handed = launching.HandedOver(study, batch)
+    for _ in range(500):
+        time.sleep(0.01)
+        now = [trial.user_attrs["beat"] for trial in study.trials()]
+        if min(now) > max(begun):
+            break
+    assert refused == [0]
+    assert min(now) > max(begun)
+    assert study_in(tmp_path, "sweep.trials=2").next() is None
+    handed.over(queued=[1])
+    again = study_in(tmp_path, "sweep.trials=2").next()
+    assert again is not None
+    assert again.number == 0
+    assert study_in(tmp_path, "sweep.trials=2").next() is None, "1 may still be in the queue"
 
 
 def test_nobody_takes_a_trial_that_another_holds(tmp_path: Path) -> None:

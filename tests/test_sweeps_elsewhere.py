@@ -127,7 +127,7 @@ def test_a_launcher_that_is_not_installed_is_a_line_with_its_extra(
 
 def with_launcher(name: str, settings: str, *arguments: str, folder: Path, **environment: str):
     """A sweep by a launcher of tests/plugins."""
-    (folder / "conf" / "hydra" / "launcher").mkdir(parents=True)
+    (folder / "conf" / "hydra" / "launcher").mkdir(parents=True, exist_ok=True)
     (folder / "conf" / "hydra" / "launcher" / "mine.yaml").write_text(
         f"_target_: hydra_plugins.{name}\n{settings}\n"
     )
@@ -150,13 +150,12 @@ def test_a_run_elsewhere_computes_with_these_threads(tmp_path: Path) -> None:
 
 def test_a_run_whose_jobs_time_is_over_has_ended_and_failed(tmp_path: Path) -> None:
     code, told = with_launcher(
-        "time_limit.TimeLimit", "seconds: 2\nturns: 1", "seed=15,1", "sweep.parallel=2",
+        "time_limit.TimeLimit", "seconds: 2\nturns: 1", "seed=15", "sweep.failures=1",
         folder=tmp_path,
     )  # fmt: skip
     assert code == 0, told
-    trials = summary(tmp_path)["trials"]
-    assert [trial["state"] for trial in trials] == ["FAIL", "COMPLETE"]
-    assert trials[0]["reason"] == "the job's time is over"
+    (trial,) = summary(tmp_path)["trials"]
+    assert (trial["state"], trial["reason"]) == ("FAIL", "the job's time is over")
     assert "Error executing job" not in told
 
 
@@ -175,21 +174,48 @@ def test_a_job_that_is_queued_again_goes_on_with_its_run(tmp_path: Path) -> None
 
 def test_when_a_job_is_lost_its_trial_has_failed_and_the_others_go_on(tmp_path: Path) -> None:
     code, told = with_launcher(
-        "lost_job.LostJob", "begins: true", "seed=1,2,3,4", "sweep.parallel=2",
-        folder=tmp_path, FAKE_SECONDS="0.7",
+        "lost_job.LostJob", "first: killed", "seed=1,2,3,4", "sweep.parallel=2",
+        folder=tmp_path, FAKE_SECONDS="1", FAKE_DEAD="3",
     )  # fmt: skip
     assert code == 0, told
     trials = summary(tmp_path)["trials"]
     assert [trial["state"] for trial in trials] == ["FAIL", *["COMPLETE"] * 3]
-    reason = "its job was lost: job 0 has not produced any output (state: FAILED)"
-    assert trials[0]["reason"] == reason
+    reason = "its job, or another of its batch, was lost: job 0 has not produced any output"
+    assert trials[0]["reason"].startswith(reason)
+    assert [trial["host"] for trial in trials] == [f"node{number}" for number in range(4)]
     assert starts(tmp_path) == [1] * 4
 
 
-def test_a_launcher_that_takes_no_jobs_ends_the_sweep_and_no_trial(tmp_path: Path) -> None:
+def test_a_trial_whose_job_may_still_be_queued_is_not_handed_over_twice(tmp_path: Path) -> None:
+    grid = ["seed=1,2,3", "sweep.parallel=2", "sweep.name=grid"]
     code, told = with_launcher(
-        "lost_job.LostJob", "begins: false", "seed=1,2", folder=tmp_path
+        "lost_job.LostJob", "first: killed\nsecond: waits", *grid,
+        folder=tmp_path, FAKE_SECONDS="0.2", FAKE_DEAD="1",
     )  # fmt: skip
+    assert code == 0, told
+    assert "trial 1 may still be in the launcher's queue" in told
+    assert "Jobs of trials 1 may still be in the launcher's queue" in told
+    wait_for(lambda: list(tmp_path.glob("outputs/sentiment/sweep/grid/0001/metrics.json")))
+    code, told = with_launcher(
+        "lost_job.LostJob", "first: killed", *grid, folder=tmp_path, FAKE_DEAD="1"
+    )
+    assert code == 0, told
+    assert states(tmp_path) == {"FAIL": 1, "COMPLETE": 2}
+    assert starts(tmp_path) == [1] * 3
+
+
+def test_a_launcher_that_takes_no_jobs_ends_the_sweep_and_no_trial(tmp_path: Path) -> None:
+    code, told = with_launcher("lost_job.LostJob", "first: refused", "seed=1,2", folder=tmp_path)
     assert code == 1
     assert "the jobs could not be started, or were lost: nobody takes jobs" in told
-    assert "FAIL" not in states(tmp_path)
+    assert states(tmp_path) == {"RUNNING": 1}
+
+
+def test_a_job_that_cant_begin_its_run_ends_the_sweep_in_time(swept, tmp_path: Path) -> None:
+    """In the sweep's own process, which would hold the trial."""
+    logs = tmp_path / "outputs/sentiment/sweep/grid/logs"
+    logs.parent.mkdir(parents=True)
+    logs.write_text("no directory")
+    code, told = swept("seed=1,2", "sweep.name=grid", "sweep.failures=1")
+    assert code == 0, told
+    assert states(tmp_path) == {"FAIL": 2}

@@ -16,7 +16,7 @@ from pipelines.run import Run
 from pipelines.settings import SweepSettings
 from pipelines.sweeping.objectives import values_of
 from pipelines.sweeping.processes import GRACE, WITH_SERVER, RunProcess
-from pipelines.sweeping.stored import StoredStudy, Trial
+from pipelines.sweeping.stored import STOPPED, StoredStudy, Trial
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ KILLED = (
 BETWEEN_LOOKS = 1.0
 """Seconds between two looks at a run's memory."""
 
-PRUNED, TOO_LONG, TOO_LARGE, STOPPED = "pruned", "too long", "too large", "stopped"
+PRUNED, TOO_LONG, TOO_LARGE = "pruned", "too long", "too large"
 
 
 class Attempt:

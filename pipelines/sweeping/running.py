@@ -17,8 +17,9 @@ from pipelines.metrics.wording import duration, label, number
 from pipelines.progress import Bar
 from pipelines.run import written_whole
 from pipelines.settings import SweepSettings
-from pipelines.sweeping.attempt import STOPPED, Attempt
+from pipelines.sweeping.attempt import Attempt
 from pipelines.sweeping.processes import share_of_cores
+from pipelines.sweeping.stored import STOPPED
 from pipelines.sweeping.study import Study
 
 log = logging.getLogger(__name__)

@@ -88,6 +88,6 @@ def open_storage(url: str | None, directory: Path) -> BaseStorage:
             return opened()
     except (sqlalchemy.SQLAlchemyError, ImportError, ValueError) as error:
         # The driver's own words, or which module isn't there, are in the cause.
-        reason = str(error.__cause__ or error).splitlines()[0].removesuffix(".")
+        reason = (str(error.__cause__ or "") or str(error)).splitlines()[0].removesuffix(".")
         told = re.sub(r"(://[^:@/]*):[^@/]*@", r"\1:***@", f"sweep.storage={url}")
         raise UserError(f"{told} can't be used: {reason}") from None

@@ -34,6 +34,15 @@ REPLACED = "replaced"
 JOBS = "jobs"
 """Directory of what a launcher of Hydra's leaves of each trial; the trial's is held meanwhile."""
 
+STOPPED, QUEUED = "stopped", "queued again"
+"""Why a trial that isn't finished isn't worked on: to be taken up; or its job comes back."""
+
+LEFT = "left"
+"""The attribute of a trial that says so."""
+
+SECONDS_OF_A_LOOK = 2.0
+"""Who only looks whether somebody has a directory has it for a moment."""
+
 HEARTBEAT, DEAD = 60.0, 300.0
 """Seconds between two signs of life of a trial, and until other machines give it up."""
 
@@ -51,7 +60,10 @@ class Trial:
     beat: float = 0.0
 
     def release(self) -> None:
-        os.close(self.held)
+        """Lets go of it, once; nothing if that was done."""
+        if self.held >= 0:
+            os.close(self.held)
+            self.held = -1
 
 
 class StoredStudy:
@@ -103,31 +115,56 @@ class StoredStudy:
     def failed(self) -> list[FrozenTrial]:
         return [trial for trial in self.trials() if trial.state.name == "FAIL"]
 
-    def held(self, number: int) -> Trial:
-        """A trial that somebody else drew, to be worked on here. UserError if it can't be."""
+    def held(self, number: int, job: str) -> Trial:
+        """A trial that somebody else drew, to be worked on by a launcher's job of that name.
+
+        UserError if it can't be. A job that is queued again comes back by its name.
+        """
         import optuna
 
-        stored = next(trial for trial in self._all() if trial.number == number)
         directory = self._directory(number)
-        held = hold(directory)
-        if held is None or stored.state.is_finished():
+        held = hold(directory, seconds=SECONDS_OF_A_LOOK)
+        stored = self._stored(number)
+        others = stored.user_attrs.get("job") not in (None, job)
+        if held is None or stored.state.is_finished() or (others and self._alive_elsewhere(stored)):
+            if held is not None:
+                os.close(held)
             raise UserError(f"trial {number} is worked on by another process, or done")
         asked = optuna.Trial(self.study, stored._trial_id)
-        asked.set_user_attr("host", host())
-        asked.set_user_attr("jobs", stored.user_attrs.get("jobs", 0) + 1)
+        facts = {"host": host(), "job": job, "jobs": stored.user_attrs.get("jobs", 0) + 1}
+        for name, value in (*facts.items(), (LEFT, None)):
+            asked.set_user_attr(name, value)
         overrides = list(stored.user_attrs["overrides"])
         reported = len(stored.intermediate_values)
-        return Trial(number, directory, overrides, asked, held, reported)
+        trial = Trial(number, directory, overrides, asked, held, reported)
+        self.beat(trial)
+        return trial
+
+    def hand_over(self, trial: Trial) -> None:
+        """Lets go of it for whoever comes first."""
+        for name in (LEFT, "job"):
+            trial.asked.set_user_attr(name, None)
+        trial.release()
+
+    def leave(self, trial: Trial, how: str) -> None:
+        """Says, before it is let go of, why a trial isn't worked on any more: STOPPED, QUEUED."""
+        trial.asked.set_user_attr(LEFT, how)
+
+    def left(self, number: int) -> str | None:
+        """What was said so last; None while somebody works on it, or if its job is lost."""
+        return self._stored(number).user_attrs.get(LEFT)
 
     def jobs_begun(self, number: int) -> int:
         """How many jobs of a launcher's have begun to work on the trial."""
-        stored = next(trial for trial in self._all() if trial.number == number)
-        return int(stored.user_attrs.get("jobs", 0))
+        return int(self._stored(number).user_attrs.get("jobs", 0))
+
+    def is_finished(self, number: int) -> bool:
+        return bool(self._stored(number).state.is_finished())
 
     def worked_on(self, number: int) -> bool:
         """Whether somebody, here or elsewhere, works on the trial."""
-        stored = next(trial for trial in self._all() if trial.number == number)
-        if stored.state.is_finished():
+        stored = self._stored(number)
+        if stored.state.is_finished() or stored.user_attrs.get(LEFT) is not None:
             return False
         if self._alive_elsewhere(stored):
             return True
@@ -135,6 +172,9 @@ class StoredStudy:
         if held is not None:
             os.close(held)
         return held is None
+
+    def _stored(self, number: int) -> FrozenTrial:
+        return next(trial for trial in self._all() if trial.number == number)
 
     def _alive_elsewhere(self, trial: FrozenTrial) -> bool:
         """Whether another machine, whose locks we can't see, works on it."""
@@ -180,16 +220,19 @@ class StoredStudy:
         self._end(trial, "FAIL", {"reason": reason, **facts})
 
     def fail_if_unfinished(self, trial: Trial, reason: str | None) -> None:
-        """Of a trial that was handed over: unless who had it knows better, it has failed.
+        """Of a trial whose job is over: unless who had it knows better, it has failed.
 
         Without a reason its job was told to stop, and it is taken up another time.
         """
-        held = hold(trial.directory)
+        held = hold(trial.directory, seconds=SECONDS_OF_A_LOOK)
         if held is None:
             return  # somebody works on it
-        if not self._has_ended(trial) and reason is not None:
-            trial.asked.set_user_attr("reason", reason)
-            self.study.tell(trial.asked, state=state_named("FAIL"))
+        if not self._has_ended(trial):
+            if reason is None:
+                trial.asked.set_user_attr("host", host())  # nobody elsewhere has it
+            else:
+                trial.asked.set_user_attr("reason", reason)
+                self.study.tell(trial.asked, state=state_named("FAIL"))
         os.close(held)
 
     def _has_ended(self, trial: Trial) -> bool:
@@ -218,19 +261,23 @@ class StoredStudy:
         return best.number, best.values[0]
 
 
-def hold(directory: Path, *, waits: bool = False) -> int | None:
+def hold(directory: Path, *, seconds: float = 0.0) -> int | None:
     """The directory's lock, to be closed, which ends with its process; None if another has it.
 
-    waits  for the other to let go of it, if that is a matter of a moment.
+    seconds  to wait for the other to let go of it.
     """
     directory.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    return descriptor
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return descriptor
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                os.close(descriptor)
+                return None
+            time.sleep(0.05)
 
 
 def state_named(name: str) -> Any:

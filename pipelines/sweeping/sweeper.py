@@ -110,7 +110,8 @@ class Trials(Sweeper):
         if launcher["_target_"] == TARGETS["Here"]:
             Sweep(study, settings).run()
             return
-        from pipelines.sweeping.remote import RemoteSweep, remote_trial
+        from pipelines.sweeping.launching import RemoteSweep
+        from pipelines.sweeping.remote import remote_trial
 
         remote = Plugins.instance().instantiate_launcher(
             hydra_context=self.context,
