@@ -194,7 +194,7 @@ def test_a_trial_whose_job_may_still_be_queued_is_not_handed_over_twice(tmp_path
     )  # fmt: skip
     assert code == 0, told
     assert "trial 1 may still be in the launcher's queue" in told
-    assert "Jobs of trials 1 may still be in the launcher's queue" in told
+    assert "Under way elsewhere, or in a launcher's queue: 1." in told
     wait_for(lambda: list(tmp_path.glob("outputs/sentiment/sweep/grid/0001/metrics.json")))
     code, told = with_launcher(
         "lost_job.LostJob", "first: killed", *grid, folder=tmp_path, FAKE_DEAD="1"

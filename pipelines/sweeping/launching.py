@@ -69,12 +69,6 @@ class RemoteSweep:
                 write_summary(self.study)
         if self.interruption.requested is not None:
             raise Stopped("Stopped. The same command goes on.", self.interruption.requested)
-        if self.queued:
-            log.warning(
-                "Jobs of trials %s may still be in the launcher's queue, which told of a lost one "
-                "only. The same command takes up what they leave.",
-                ", ".join(map(str, self.queued)),
-            )
 
     def _time_is_over(self) -> bool:
         seconds = self.settings.seconds

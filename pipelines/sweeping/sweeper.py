@@ -101,7 +101,14 @@ class Trials(Sweeper):
         before = f", of which {done} are done" if done else ""
         log.info("Sweep of %d trials%s: %s", study.total, before, directory)
         self._run(study, settings)
-        compare_at_end(directory)
+        if others := [str(one.number) for one in study.trials() if not one.state.is_finished()]:
+            log.info(
+                "Under way elsewhere, or in a launcher's queue: %s. The same command takes up what "
+                "is left of them.",
+                ", ".join(others),
+            )
+        if study.finished():
+            compare_at_end(directory)
 
     def _run(self, study: Any, settings: SweepSettings) -> None:
         from pipelines.sweeping.running import Sweep
