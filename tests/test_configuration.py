@@ -187,3 +187,7 @@ def test_hydra_composes_once(command_here: Command, monkeypatch: pytest.MonkeyPa
 def test_a_search_must_go_with_the_task(overrides: list[str], expected: str) -> None:
     with pytest.raises(UserError, match=expected):
         parse(composed(*overrides))
+
+
+def test_a_sweep_is_a_grid_unless_it_is_told_otherwise() -> None:
+    assert composed()["sweep"]["sampler"] == "grid"

@@ -4,93 +4,26 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import yaml
-from conftest import ROOT, Command, Finished
-from hydra import compose, initialize_config_dir
+from conftest import Command, Finished
+from made_up_runs import Split, Task, made_up, no_split
 
-from pipelines.comparing.board import board_of, front, interval
+from pipelines.comparing.board import board_of, front
 from pipelines.comparing.figures import slices
 from pipelines.comparing.importance import importances
 from pipelines.comparing.leaderboard import leaderboard
 from pipelines.comparing.records import find_records
-from pipelines.comparing.significance import Difference, difference, differences, holm
-from pipelines.comparing.winner import changes, command, experiment
+from pipelines.comparing.significance import differences
 from pipelines.contracts import UserError
-from pipelines.predictions import keep
-from pipelines.run import Run, resolved
+from pipelines.run import Run
 from pipelines.sweeping.stored import host
-from pipelines.tasks import Score
 from pipelines.tracking import hyperparameters
 
 LONG = "とても長い日本語の名前がここに立つので折り返しが要る設定値"
-
-
-def entry(value: float, *, higher: bool = True) -> dict[str, Any]:
-    return {
-        "value": value, "low": value - 0.02, "high": value + 0.03,
-        "signature": "s", "higher_is_better": higher,
-    }  # fmt: skip
-
-
-def made_up(
-    directory: Path,
-    overrides: Sequence[str],
-    *,
-    accuracy: float = 0.5,
-    seed: int = 1,
-    done: bool = True,
-    right: Sequence[int] | None = None,
-    **costs: float,
-) -> Path:
-    """A run's directory as the stages leave it, without its model."""
-    choices = {"model": "gru", "task": "sentiment", "data": "rotten_tomatoes"}
-    given = dict(text.split("=", 1) for text in [*overrides, f"seed={seed}"])
-    choices |= {key: value for key, value in given.items() if key in choices}
-    (directory / ".hydra").mkdir(parents=True)
-    (directory / ".hydra" / "overrides.yaml").write_text(
-        yaml.safe_dump([f"{k}={v}" for k, v in given.items()])
-    )
-    (directory / ".hydra" / "hydra.yaml").write_text(
-        yaml.safe_dump({"hydra": {"runtime": {"choices": choices}}})
-    )
-    config: dict[str, Any] = {
-        "task": {"name": "sentiment"}, "data": {"name": "rotten_tomatoes"}, "seed": seed,
-        "prepare": {"limit": None}, "train": {"monitor": None, "epochs": 3, "learning_rate": 0.1},
-    }  # fmt: skip
-    for key, text in given.items():
-        *groups, name = key.split(".")
-        part = config
-        for group in groups:
-            part = part.setdefault(group, {})
-        if key not in choices:
-            part[name] = yaml.safe_load(text) if text[0] not in "<" else text
-    (directory / "config.yaml").write_text(yaml.safe_dump(config))
-    rows = [{"epoch": e, "validation.accuracy": accuracy * e / 3} for e in (1, 2, 3)]
-    (directory / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    if done:
-        metrics = {
-            "validation": {"accuracy": entry(accuracy), "loss": entry(1 - accuracy, higher=False)},
-            "test": {"accuracy": entry(accuracy - 0.1)},
-            "seconds": {"train": costs.get("seconds", 10.0), "report": 1.0},
-            "parameters": {"total": int(costs.get("parameters", 1000))},
-            "latency": {"milliseconds": costs.get("milliseconds", 2.0)},
-            "memory": {"peak_resident_mb": 800.0},
-        }
-        (directory / "metrics.json").write_text(json.dumps(metrics))
-    if right is not None:
-        keep(directory / "predictions.npz", "test", {"right": np.array(right, float)})
-        lines = [
-            {"split": "test", "row": row, "given": {"text": f"t{row}"}, "reference": {"label": "a"}}
-            for row in range(len(right))
-        ]
-        (directory / "predictions.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
-    return directory
 
 
 @pytest.fixture
@@ -104,23 +37,6 @@ def grid(tmp_path: Path) -> Path:
                 milliseconds=seed if model == "gru" else 0.5 * seed,
             )  # fmt: skip
     return tmp_path / "grid"
-
-
-def no_split(run: Run, name: str) -> Any:
-    raise UserError("there is no data")
-
-
-def test_an_interval_over_seeds_is_students_t() -> None:
-    found = interval([entry(0.71), entry(0.72), entry(0.73)])
-    assert found is not None
-    # s = 0.01, t(0.975, 2) = 4.302653, so half = 4.302653 * 0.01 / sqrt(3) = 0.0248414
-    assert found.mean == pytest.approx(0.72)
-    assert found.low == pytest.approx(0.72 - 0.0248414, abs=1e-6)
-    assert found.high == pytest.approx(0.72 + 0.0248414, abs=1e-6)
-    alone = interval([entry(0.71)])
-    assert alone is not None
-    assert (alone.low, alone.high) == (pytest.approx(0.69), pytest.approx(0.74))
-    assert interval([]) is None
 
 
 def test_runs_that_differ_by_their_seed_are_one_configuration(grid: Path) -> None:
@@ -331,30 +247,6 @@ def test_a_score_that_some_run_has_decides_if_it_was_asked_for(grid: Path) -> No
     assert [len(board.values(one)) for one in board.configurations] == [2, 2]
 
 
-def test_what_was_not_measured_on_the_test_split_does_not_keep_others_from_being_tested(
-    tmp_path: Path,
-) -> None:
-    for place, model in enumerate(("gru", "lstm", "simple_rnn")):
-        right = [1] * (30 - place) + [0] * (10 + place)
-        made_up(tmp_path / "r" / model, [f"model={model}"], accuracy=0.8 - place / 10, right=right)
-    path = tmp_path / "r" / "lstm" / "metrics.json"
-    metrics = json.loads(path.read_text())
-    del metrics["test"]
-    path.write_text(json.dumps(metrics))
-    board = board_of(find_records(str(tmp_path / "r"))[0], None)
-    found, note = differences(board, lambda run, name: (Task(), Split(40)))  # type: ignore[arg-type, return-value]
-    assert [one.name for one in found] == ["simple_rnn"]
-    assert note == "1 that rank lower or have no such score are left out."
-
-
-def test_the_command_of_the_best_run_is_as_it_was_typed(tmp_path: Path) -> None:
-    made_up(tmp_path / "r" / "a", [])
-    given = ["+task.extra=1", "~train.z", "model=gru", "export.saved_model=false"]
-    (tmp_path / "r/a/.hydra/overrides.yaml").write_text(yaml.safe_dump(given))
-    (record,) = find_records(str(tmp_path / "r"))[0]
-    assert command(record) == "python main.py +task.extra=1 '~train.z' model=gru"
-
-
 def test_nothing_to_compare_is_told_in_one_line(tmp_path: Path, command_here: Command) -> None:
     made_up(tmp_path / "runs" / "a", [], done=False)
     for given, told in (
@@ -376,73 +268,6 @@ def test_the_front_is_what_nothing_beats_in_both() -> None:
     assert front([(1.0, 0.5), (2.0, 0.4), (3.0, 0.6)], maximize=False) == [0, 1]
 
 
-def test_a_difference_has_both_what_other_examples_and_other_runs_change() -> None:
-    random = np.random.default_rng(0)
-    alike = 0.8 + 0.01 * random.standard_normal((1, 4000))
-    found = difference("other", 0.8, alike, 0.7, alike - 0.1)
-    assert (found.value, found.low, found.high) == (pytest.approx(0.1),) * 3
-    assert found.p < 0.01
-    # Runs 0.1 apart on the same examples: a mean of two drawn ones is -0.05, 0 or 0.05 off.
-    apart = np.stack([alike[0] - 0.05, alike[0] + 0.05])
-    wider = difference("other", 0.8, apart, 0.8, alike)
-    assert (wider.low, wider.high) == (pytest.approx(-0.05), pytest.approx(0.05))
-    assert not wider.significant
-
-
-def test_holms_correction() -> None:
-    found = [Difference(str(p), 0, 0, 0, p) for p in (0.01, 0.04, 0.03)]
-    # By rank: 3 × 0.01, then the larger of that and 2 × 0.03, then of that and 1 × 0.04.
-    assert [one.p for one in holm(found)] == pytest.approx([0.03, 0.06, 0.06])
-
-
-class Split:
-    def __init__(self, n: int):
-        self.n = n
-
-    def __len__(self) -> int:
-        return self.n
-
-
-class Task:
-    def score(self, predictions: Mapping[str, np.ndarray], split: Split) -> dict[str, Score]:
-        right = predictions["right"]
-        return {"accuracy": Score("accuracy", lambda w: w @ right / w.sum(1), "share")}
-
-
-def test_the_winner_is_tested_on_the_same_examples(tmp_path: Path) -> None:
-    random = np.random.default_rng(1)
-    base = random.random(400) < 0.6
-    better = base | (random.random(400) < 0.5)
-    level = base.copy()
-    level[np.flatnonzero(base)[:3]] = False
-    level[np.flatnonzero(~base)[:3]] = True
-    for model, right, accuracy in (
-        ("gru", better, 0.8), ("lstm", base, 0.7), ("simple_rnn", level, 0.6),
-    ):  # fmt: skip
-        made_up(tmp_path / "r" / model, [f"model={model}"], accuracy=accuracy, right=right)
-    asked = []
-
-    def split_of(run: Run, name: str) -> Any:
-        asked.append(name)
-        return Task(), Split(400)
-
-    leaderboard(str(tmp_path / "r"), None, split_of)
-    found = json.loads((tmp_path / "r" / "leaderboard.json").read_text())["differences"]
-    assert [one["name"] for one in found] == ["lstm", "simple_rnn"]
-    assert found[0]["value"] == pytest.approx(better.mean() - base.mean())
-    assert found[0]["low"] < found[0]["value"] < found[0]["high"]
-    assert all(one["significant"] for one in found)
-    assert set(asked) == {"test"}
-    assert "differs significantly from all" in (tmp_path / "r" / "leaderboard.md").read_text()
-
-
-def test_runs_on_other_examples_are_not_tested(tmp_path: Path) -> None:
-    made_up(tmp_path / "r" / "a", ["model=gru"], accuracy=0.8, right=[1] * 40)
-    made_up(tmp_path / "r" / "b", ["model=lstm"], accuracy=0.7, right=[1] * 30)
-    leaderboard(str(tmp_path / "r"), None, lambda run, name: (Task(), Split(40)))  # type: ignore[arg-type, return-value]
-    assert "was measured on other examples" in (tmp_path / "r" / "leaderboard.md").read_text()
-
-
 def test_what_decides_the_score_is_the_most_important(tmp_path: Path) -> None:
     random = np.random.default_rng(2)
     for place in range(24):
@@ -456,34 +281,6 @@ def test_what_decides_the_score_is_the_most_important(tmp_path: Path) -> None:
     assert next(iter(shares)) == "train.learning_rate"
     assert shares["train.learning_rate"] > 0.8
     assert sum(shares.values()) == pytest.approx(1)
-
-
-def test_the_winner_written_out_composes_to_the_run_itself(
-    finished: Finished, command_here: Command, tmp_path: Path
-) -> None:
-    done = command_here("mode=compare", f"runs={finished.directory}", f"output={tmp_path}/out")
-    assert done.returncode == 0, done.stderr
-    assert "Leaderboard: " in done.stderr
-    assert not (tmp_path / "run.log").exists()
-    composed = command_here("--config-dir", f"{tmp_path}/out", "experiment=winner", "--cfg", "job")
-    assert composed.returncode == 0, composed.stderr
-    values, saved = (
-        yaml.safe_load(composed.stdout),
-        yaml.safe_load((finished.directory / "config.yaml").read_text()),
-    )
-    for part in ("task", "model", "train", "data", "decode"):
-        assert values[part] == saved[part]
-    record = find_records(str(finished.directory))[0][0]
-    found, choices = experiment(record)
-    assert choices["data"] == "text_files"
-    assert found["model"] == {"width": 6}
-
-
-def test_changes_are_what_differs_nested() -> None:
-    known = {"a": 1, "b": {"c": 2, "d": [1]}}
-    assert changes({"a": 1, "b": {"c": 3, "d": [1]}}, known) == {"b": {"c": 3}}
-    assert changes(known, known) == {}
-    assert changes({"e": {"f": 1}}, known) == {"e": {"f": 1}}
 
 
 def test_hyperparameters_are_what_the_command_line_said(finished: Finished) -> None:
@@ -501,9 +298,3 @@ def test_the_default_of_a_setting_is_its_value_where_others_change_it(tmp_path: 
     board = board_of(find_records(str(tmp_path / "r"))[0], None)
     assert board.configurations[0].settings == {"train.learning_rate": "0.5", "model": "lstm"}
     assert board.configurations[1].settings == {"train.learning_rate": "0.1", "model": "gru"}
-
-
-def test_options_of_conf_are_known() -> None:
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        values = resolved(compose("config", []))
-    assert values["sweep"]["sampler"] == "grid"
