@@ -151,7 +151,7 @@ class Attempt:
         elif self.ended_by == PRUNED:
             study.prune(trial, **facts)
         elif self.ended_by == STOPPED:
-            trial.release()  # to be taken up again
+            return  # to be taken up again, once who has the trial lets go of it
         elif self.ended_by == TOO_LONG:
             limit = self.settings.run_seconds or 0.0
             study.fail(trial, f"it took longer than {duration(limit)} (sweep.run_seconds)", **facts)

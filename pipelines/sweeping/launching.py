@@ -14,12 +14,17 @@ from hydra.core.utils import JobReturn, JobStatus
 
 from pipelines.command_line import quoted
 from pipelines.contracts import UserError
-from pipelines.interruption import Interruption, Stopped
-from pipelines.metrics.wording import duration
+from pipelines.interruption import Interruption
 from pipelines.progress import Bar
 from pipelines.settings import SweepSettings
 from pipelines.sweeping.processes import LONGEST_REASON
-from pipelines.sweeping.running import check_failures, outcome, write_summary
+from pipelines.sweeping.running import (
+    check_failures,
+    outcome,
+    stopped,
+    time_is_over,
+    write_summary,
+)
 from pipelines.sweeping.stored import (
     HEARTBEAT,
     JOBS,
@@ -55,9 +60,8 @@ class RemoteSweep:
         done = len(self.study.finished())
         with self.interruption, Bar("sweep", self.study.total, "trials", done=done) as bar:
             try:
-                while self.interruption.requested is None and not self._time_is_over():
-                    batch = self._batch()
-                    if not batch:
+                while self.interruption.requested is None:
+                    if time_is_over(self.settings, self.begun) or not (batch := self._batch()):
                         break
                     self._launch(batch)
                     for trial in batch:
@@ -68,14 +72,7 @@ class RemoteSweep:
             finally:
                 write_summary(self.study)
         if self.interruption.requested is not None:
-            raise Stopped("Stopped. The same command goes on.", self.interruption.requested)
-
-    def _time_is_over(self) -> bool:
-        seconds = self.settings.seconds
-        if seconds is None or time.monotonic() - self.begun < seconds:
-            return False
-        log.info("%s are over: no more trials are started.", duration(seconds))
-        return True
+            raise stopped(self.study, self.interruption.requested)
 
     def _batch(self) -> list[Trial]:
         """Trials to hand over."""

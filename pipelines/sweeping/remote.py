@@ -60,7 +60,8 @@ class RemoteTrial:
         try:
             with Interruption() as interruption, Notice() as notice:
                 self._work(Attempt(study, trial, settings, self.threads), interruption, notice)
-                if notice.given and not study.is_finished(number):
+                if not study.is_finished(number):
+                    study.leave(trial, QUEUED if notice.given else STOPPED)
                     try:
                         notice.answer()
                     except Exception:
@@ -73,9 +74,7 @@ class RemoteTrial:
     def _work(self, attempt: Attempt, interruption: Interruption, notice: Notice) -> None:
         try:
             while not attempt.look():
-                asked = notice.given or interruption.requested is not None
-                if asked and attempt.ended_by is None:
-                    attempt.study.leave(attempt.trial, QUEUED if notice.given else STOPPED)
+                if notice.given or interruption.requested is not None:
                     attempt.stop(STOPPED)
                 time.sleep(BETWEEN_LOOKS)
         except KeyboardInterrupt:  # asked twice
@@ -112,7 +111,7 @@ class Notice:
         return self.arguments is not None
 
     def answer(self) -> None:
-        """Raises SystemExit if the job is queued again, and Submitit's error if it isn't.
+        """If it was given, raises SystemExit if the job is queued again, else Submitit's error.
 
         Slurm sends SIGTERM to all of the job's processes as soon as it is asked, also to the one
         that asks. That inherits that it is held back; else the job would often seem to have failed.

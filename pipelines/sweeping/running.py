@@ -57,17 +57,10 @@ class Sweep:
                 self._stop()
                 write_summary(self.study)
         if interruption.requested is not None:
-            done = len(self.study.finished())
-            raise Stopped(
-                f"Stopped; {done} of {self.study.total} trials are done. The same command goes on.",
-                interruption.requested,
-            )
+            raise stopped(self.study, interruption.requested)
 
     def _start_more(self) -> None:
-        seconds = self.settings.seconds
-        if seconds is not None and time.monotonic() - self.begun > seconds and not self.enough:
-            self.enough = True
-            log.info("%s are over: no more trials are started.", duration(seconds))
+        self.enough = self.enough or time_is_over(self.settings, self.begun)
         while len(self.attempts) < self.settings.parallel and not self.enough:
             trial = self.study.next()
             if trial is None:
@@ -80,6 +73,7 @@ class Sweep:
     def _look(self) -> None:
         for attempt in list(self.attempts):
             if attempt.look():
+                attempt.trial.release()
                 self.attempts.remove(attempt)
                 self._told(attempt)
 
@@ -103,6 +97,22 @@ class Sweep:
             for attempt in self.attempts:
                 attempt.kill()
             raise
+
+
+def time_is_over(settings: SweepSettings, begun: float) -> bool:
+    """Whether a sweep that has begun then may start no more trials; says so."""
+    if settings.seconds is None or time.monotonic() - begun <= settings.seconds:
+        return False
+    log.info("%s are over: no more trials are started.", duration(settings.seconds))
+    return True
+
+
+def stopped(study: Study, number: int) -> Stopped:
+    """What a sweep ends with that a signal has stopped."""
+    done = len(study.finished())
+    return Stopped(
+        f"Stopped; {done} of {study.total} trials are done. The same command goes on.", number
+    )
 
 
 def check_failures(study: Study, settings: SweepSettings) -> None:

@@ -147,7 +147,7 @@ class StoredStudy:
         trial.release()
 
     def leave(self, trial: Trial, how: str) -> None:
-        """Says, before it is let go of, why a trial isn't worked on any more: STOPPED, QUEUED."""
+        """Says why a trial that is now let go of isn't worked on any more: STOPPED, QUEUED."""
         trial.asked.set_user_attr(LEFT, how)
 
     def left(self, number: int) -> str | None:
@@ -227,7 +227,7 @@ class StoredStudy:
         held = hold(trial.directory, seconds=SECONDS_OF_A_LOOK)
         if held is None:
             return  # somebody works on it
-        if not self._has_ended(trial):
+        if not self.is_finished(trial.number):
             if reason is None:
                 trial.asked.set_user_attr("host", host())  # nobody elsewhere has it
             else:
@@ -235,13 +235,10 @@ class StoredStudy:
                 self.study.tell(trial.asked, state=state_named("FAIL"))
         os.close(held)
 
-    def _has_ended(self, trial: Trial) -> bool:
-        return bool(self.study._storage.get_trial(trial.asked._trial_id).state.is_finished())
-
     def _end(
         self, trial: Trial, state: str, facts: Mapping[str, Any], values: list[float] | None = None
     ) -> None:
-        if self._has_ended(trial):  # another machine took it for dead
+        if self.is_finished(trial.number):  # another machine took it for dead
             log.warning(
                 "Trial %d had been given up as dead; it is %s.", trial.number, state.lower()
             )

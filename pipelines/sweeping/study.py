@@ -131,7 +131,7 @@ class Study(StoredStudy):
         if self._has_launcher(trial.number):  # since a moment ago
             os.close(held)
             return None
-        current = self.study._storage.get_trial(trial._trial_id)
+        current = self._stored(trial.number)
         if current.state.is_finished():  # by who held it until now
             os.close(held)
             return None
