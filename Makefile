@@ -17,10 +17,11 @@ test: $(READY)           ## the test suite
 test-slow: $(READY)      ## and the tests that take long
 	$(TESTS) --slow
 
-lint: $(READY)           ## style and types
+lint: $(READY)           ## style, types, and imports that point one way
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

@@ -10,17 +10,17 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import hydra
 from hydra._internal.hydra import Hydra
 from omegaconf import DictConfig
 
-from pipelines.cluster import LOST, WorkerLostError
-from pipelines.command_line import quoted
-from pipelines.contracts import UserError
-from pipelines.schema import register_resolvers
-from pipelines.sweeping.sweeper import register_plugins
+from pipelines.config.hydra_hooks import register_resolvers
+from pipelines.config.quoting import quoted
+from pipelines.core.errors import UserError
+from pipelines.core.paths import CONF
+from pipelines.distributed.cluster import LOST, WorkerLostError
+from pipelines.sweep.hydra_sweeper import register_plugins
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
@@ -59,7 +59,7 @@ def _one_line_errors() -> Iterator[None]:
         yield
     except KeyboardInterrupt as interruption:
         print(f"\n{interruption}" if str(interruption) else "\nstopped", file=sys.stderr)
-        from pipelines.interruption import exit_code
+        from pipelines.runs.signals import exit_code
 
         sys.exit(exit_code(interruption))
     except WorkerLostError as error:
@@ -75,7 +75,7 @@ def _one_line_errors() -> Iterator[None]:
         if isinstance(error, OSError) and error.strerror:
             sys.exit(f"error: {error.filename or 'a file'}: {error.strerror}")
         if _raised_in(error).startswith(("hydra.", "omegaconf.", "antlr4.")):
-            from pipelines.errors import explain_hydra
+            from pipelines.config.messages import explain_hydra
 
             sys.exit(f"error: {explain_hydra(error, sys.argv[1:])}")
         raise
@@ -91,12 +91,13 @@ def _raised_in(error: Exception) -> str:
 
 def _command_line(arguments: list[str]) -> list[str]:
     """As Hydra wants it: free text quoted and, with run=DIRECTORY, the run's own options chosen."""
-    from pipelines.run import Run, recorded_overrides
+    from pipelines.runs.directory import Run
+    from pipelines.runs.overrides import recorded_overrides
 
     given = dict(argument.partition("=")[::2] for argument in arguments)
     known = given.get("run") and given.get("mode") != "serve"
     recorded = recorded_overrides(Run(given["run"])) if known else []
-    groups = {path.name for path in (Path(__file__).parent / "conf").iterdir() if path.is_dir()}
+    groups = {path.name for path in CONF.iterdir() if path.is_dir()}
     chosen = [o for o in recorded if (key := o.partition("=")[0]) in groups and key not in given]
     sweep = not {"-m", "--multirun"}.isdisjoint(arguments)
     return [*chosen, *(a if sweep else quoted(a) for a in arguments)]

@@ -21,9 +21,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.metrics.captioning import caption_scores, caption_words
-from pipelines.metrics.meteor import ALPHA, BETA, EXACT, GAMMA, STEM
-from pipelines.metrics.wording import label
+from pipelines.core.formatting import label
+from pipelines.evaluate.metrics.captioning import caption_scores, caption_words
+from pipelines.evaluate.metrics.meteor import ALPHA, BETA, EXACT, GAMMA, STEM
 
 
 def main() -> None:

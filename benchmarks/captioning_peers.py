@@ -40,9 +40,9 @@ from measuring import (
 from our_writer import OurWriter
 
 from models.seeds import stream
-from pipelines.batches import Plan, assemble, plan
-from pipelines.contracts import UserError
-from pipelines.quiet import import_tensorflow
+from pipelines.core.errors import UserError
+from pipelines.data.batches import Plan, assemble, plan
+from pipelines.distributed.tensorflow import import_tensorflow
 
 TURN = 2
 """Updates a turn."""

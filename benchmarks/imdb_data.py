@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from texts import Texts, turn_of
 
-from pipelines.evaluate import predict_split
+from pipelines.evaluate.evaluation import predict_split
 
 TOKENS = 200
 SAME = [f"task.text.max_tokens={TOKENS}", "task.text.truncate=tail"]
@@ -36,7 +36,7 @@ class Racer:
     """Our default model through all of its epochs: clock and accuracy every `every` updates."""
 
     def __init__(self, reviews: Reviews, every: int):
-        from pipelines.graphs import Predictor
+        from pipelines.graphs.prediction import Predictor
 
         self.reviews, self.config, self.every = reviews, reviews.config, every
         plans = [reviews.plan(epoch) for epoch in range(self.config.train.epochs)]
@@ -60,7 +60,7 @@ class Racer:
 
     def accuracy(self) -> float:
         """On the reviews held out, with the averaged weights, as the project validates."""
-        from pipelines.optimization import Averaged
+        from pipelines.train.update import Averaged
 
         right, tokens = 0, self.config.evaluate.batch_tokens
         with Averaged(self.learner):

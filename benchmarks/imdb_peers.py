@@ -30,7 +30,7 @@ from measuring import Call, has_torch, in_turns, machine, progress, ratio, table
 from peer_models import Recipe
 from texts import our_turns, torch_turns
 
-from pipelines.quiet import import_tensorflow
+from pipelines.distributed.tensorflow import import_tensorflow
 
 CELLS = ("simple_rnn", "lstm", "gru", "bi_simple_rnn", "bi_lstm", "bi_gru")
 TURN = 10

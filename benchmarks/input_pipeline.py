@@ -23,8 +23,8 @@ import numpy as np
 from measuring import configured, in_turns, machine, prepared, progress, ratio, table
 
 from models.seeds import stream
-from pipelines.batches import Plan, assemble, padding_share, plan
-from pipelines.quiet import import_tensorflow
+from pipelines.data.batches import Plan, assemble, padding_share, plan
+from pipelines.distributed.tensorflow import import_tensorflow
 
 EPOCHS = 3
 """Plans whose padding and time are averaged."""
@@ -36,7 +36,7 @@ class Epoch:
     def __init__(self, overrides: list[str], batches: int | None):
         import tensorflow as tf
 
-        from pipelines.optimization import Learner
+        from pipelines.train.update import Learner
 
         config = configured(overrides)
         self.task, self.settings = config.task, config.train

@@ -162,7 +162,7 @@ def main() -> None:
     rounds = options.rounds or (30 if options.full else 9)
     torch = has_torch()
 
-    from pipelines.quiet import import_tensorflow
+    from pipelines.distributed.tensorflow import import_tensorflow
 
     import_tensorflow()
     rows, ratios = [], []

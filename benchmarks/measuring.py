@@ -97,7 +97,7 @@ def machine() -> str:
     """Processor, cores, load and versions, in a line."""
     from importlib.metadata import PackageNotFoundError, version
 
-    from pipelines.measurements import environment
+    from pipelines.runs.measurements import environment
 
     facts = environment()
     versions = {name: facts["versions"][name] for name in ("python", "keras", "tensorflow")}
@@ -152,11 +152,12 @@ def on_best_threads(call: Call, trial: Callable[[], Any] | None = None) -> Call:
 
 
 def configured(overrides: Sequence[str]) -> Any:
-    """The settings (pipelines.schema.Config) of a command line, checked."""
+    """The settings (pipelines.config.schema.Config) of a command line, checked."""
     from hydra import compose, initialize_config_dir
 
-    from pipelines.run import resolved
-    from pipelines.schema import check, parse, register_resolvers
+    from pipelines.config.hydra_hooks import register_resolvers
+    from pipelines.config.restore import resolved
+    from pipelines.config.schema import check, parse
 
     register_resolvers()
     with initialize_config_dir(version_base="1.3", config_dir=str(ROOT / "conf")):
@@ -166,7 +167,7 @@ def configured(overrides: Sequence[str]) -> Any:
 
 
 def prepared(config: Any) -> Any:
-    """The encoded data (pipelines.prepare.Prepared) of a configuration, as a run has it."""
+    """The encoded data (pipelines.data.prepare.Prepared) of a configuration, as a run has it."""
     from pipelines.stages import encoded
 
     return encoded(config)

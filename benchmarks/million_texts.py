@@ -50,7 +50,7 @@ def main() -> None:
 def rows_a_second_alone(run: str, texts: Path) -> float:
     import tensorflow as tf
 
-    from pipelines.ask import load
+    from pipelines.export.client import load
 
     progress("asking row by row")
     model = load(f"{run}/saved_model")

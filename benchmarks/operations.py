@@ -23,7 +23,7 @@ from measuring import machine, progress, table
 from texts import Texts, our_turns
 from training import texts_of
 
-from pipelines.quiet import import_tensorflow
+from pipelines.distributed.tensorflow import import_tensorflow
 
 UPDATES = 12
 LENGTHS, CELLS = (20, 100, 400), ("simple_rnn", "lstm", "gru")

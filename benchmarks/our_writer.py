@@ -15,7 +15,7 @@ class OurWriter:
     """
 
     def __init__(self, data: Any):
-        from pipelines.optimization import Learner
+        from pipelines.train.update import Learner
 
         self.config, self.codec = data.config, data.codec
         self.model: Any = self.config.task.build(self.config.model, self.codec, self.config.seed)
@@ -36,7 +36,7 @@ class OurWriter:
 
     def search(self, batch: Any, beams: int) -> np.ndarray:
         """(B, T) the tokens of the best answers."""
-        from pipelines.graphs import given_inputs
+        from pipelines.graphs.prediction import given_inputs
 
         if beams not in self._searches:
             self.learner.weights.settle()
@@ -51,8 +51,8 @@ class OurWriter:
     def _traced(self, beams: int) -> Any:
         import tensorflow as tf
 
-        from pipelines.graphs import given_specs
-        from pipelines.writing import searched
+        from pipelines.graphs.generation import searched
+        from pipelines.graphs.prediction import given_specs
 
         settings = self.config.decode.quick() if beams == 1 else self.config.decode
 

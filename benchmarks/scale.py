@@ -28,11 +28,11 @@ from measuring import Call, configured, in_turns, machine, table
 from ten_million_rows import command, watch, write_rows
 from texts import Texts
 
-from pipelines import row_adam
-from pipelines.page import Chapter, Code, write_page
-from pipelines.plots import SERIES, logarithmic
-from pipelines.quiet import import_tensorflow
-from pipelines.sections import Figure, Table
+from pipelines.core.sections import Figure, Table
+from pipelines.distributed.tensorflow import import_tensorflow
+from pipelines.report.page import Chapter, Code, write_page
+from pipelines.report.plots import SERIES, logarithmic
+from pipelines.train import lazy_adam as row_adam
 
 CELLS = {cell: [f"model={cell}"] for cell in ("simple_rnn", "lstm", "gru")}
 WHOLE = "gru, all rows in each update"

@@ -11,7 +11,7 @@ from measuring import Call, configured, on_best_threads, prepared
 from peer_models import TorchLearner, torch_batch
 
 from models.seeds import stream
-from pipelines.batches import Plan, assemble, plan
+from pipelines.data.batches import Plan, assemble, plan
 
 
 class Texts:
@@ -45,7 +45,7 @@ class Texts:
 
     def learner(self, config: Any, total: int) -> Any:
         """Our classifier of a configuration, before its first update."""
-        from pipelines.optimization import Learner
+        from pipelines.train.update import Learner
 
         model = config.task.build(config.model, self.codec, stream(config.seed, "weights"))
         return Learner(config.task, model, self.codec, config.train, total)

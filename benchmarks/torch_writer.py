@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from pipelines.codecs.text import BEGIN, END, PAD
+from pipelines.data.codecs.text import BEGIN, END, PAD
 
 
 class Memory(NamedTuple):

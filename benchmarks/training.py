@@ -171,7 +171,7 @@ def memory(folder: Path, lengths: list[int]) -> None:
 
 def alone(folder: Path, name: str, length: int) -> None:
     """Trains in this process, and prints its peak memory in MB."""
-    from pipelines.measurements import peak_memory
+    from pipelines.runs.measurements import peak_memory
 
     texts, turn = texts_of(folder, length), TURNS[length]
     if name == "Keras":
@@ -235,7 +235,7 @@ def main() -> None:
     options = parser.parse_args()
     lengths = [int(length) for length in options.lengths.split(",")]
     if options.only != "start":
-        from pipelines.quiet import import_tensorflow
+        from pipelines.distributed.tensorflow import import_tensorflow
 
         import_tensorflow()
     if options.alone:

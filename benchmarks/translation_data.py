@@ -15,8 +15,9 @@ import numpy as np
 from measuring import configured, prepared
 
 from models.seeds import stream
-from pipelines.batches import Plan, assemble, plan
-from pipelines.contracts import Split, UserError
+from pipelines.core.contracts import Split
+from pipelines.core.errors import UserError
+from pipelines.data.batches import Plan, assemble, plan
 
 HOW_TO_GET_IT = """\
 No --data DIRECTORY is given: the sentences are generated, with words and lengths spread as in

@@ -32,9 +32,9 @@ import numpy as np
 from measuring import Call, has_torch, in_turns, machine, on_best_threads, progress, ratio, table
 from translation_data import HOW_TO_GET_IT, Sentences, batches, part_of
 
-from pipelines.batches import Plan
-from pipelines.contracts import UserError
-from pipelines.quiet import import_tensorflow
+from pipelines.core.errors import UserError
+from pipelines.data.batches import Plan
+from pipelines.distributed.tensorflow import import_tensorflow
 
 TURN = 2
 """Updates a turn."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from torch_writer import Learner, Memory, Writer, array, gru
 
-from pipelines.codecs.text import PAD
+from pipelines.data.codecs.text import PAD
 
 
 class Pairs(NamedTuple):

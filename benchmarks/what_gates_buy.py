@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 
 from measuring import run_main, table
 
-from pipelines.page import Chapter, Code, write_page
-from pipelines.plots import INK, SERIES
-from pipelines.sections import Figure, Table
+from pipelines.core.sections import Figure, Table
+from pipelines.report.page import Chapter, Code, write_page
+from pipelines.report.plots import INK, SERIES
 
 CELLS = {
     "simple_rnn, tanh": ["model=simple_rnn"],

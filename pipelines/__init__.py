@@ -1,1 +1,1 @@
-"""The shared stages (prepare, train, evaluate, export, report) and what they read and write."""
+"""A run from data to report, and a package for each of its stages, modes and config groups."""

@@ -10,26 +10,27 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from models.seeds import stream
-from pipelines.contracts import Codec, UserError
-from pipelines.measurements import Stopwatch, environment, peak_memory
-from pipelines.run import Run
-from pipelines.schema import Config
+from pipelines.config.schema import Config
+from pipelines.core.contracts import Codec
+from pipelines.core.errors import UserError
+from pipelines.runs.directory import Run
+from pipelines.runs.measurements import Stopwatch, environment, peak_memory
 
 if TYPE_CHECKING:
     import keras
 
     from models.settings import RecurrentSettings
-    from pipelines.diagnostics.stage import Diagnosis
-    from pipelines.prepare import Prepared
-    from pipelines.workers import Workers
+    from pipelines.data.prepare import Prepared
+    from pipelines.distributed.workers import Workers
+    from pipelines.evaluate.diagnostics.diagnose import Diagnosis
 
 log = logging.getLogger(__name__)
 
 
 def prepared(config: Config, run: Run, *, writes: bool = True) -> Prepared:
     """The encoded data; the codec is kept with the run, or taken from it."""
-    from pipelines.comparison import check_same_examples
-    from pipelines.evaluate import reported_split
+    from pipelines.evaluate.against import check_same_examples
+    from pipelines.evaluate.evaluation import reported_split
 
     task = config.task
     data = encoded(config)
@@ -57,7 +58,7 @@ def prepared(config: Config, run: Run, *, writes: bool = True) -> Prepared:
 
 def encoded(config: Config) -> Prepared:
     """The data as the task wants it, from the cache if it was prepared before."""
-    from pipelines.prepare import prepare
+    from pipelines.data.prepare import prepare
 
     task = config.task
     return prepare(
@@ -77,9 +78,9 @@ def trained(config: Config, data: Prepared, run: Run, workers: Workers) -> keras
     import keras
     import tensorflow as tf
 
-    from pipelines.graphs import Predictor
-    from pipelines.tracking import write_hyperparameters
-    from pipelines.train import train
+    from pipelines.graphs.prediction import Predictor
+    from pipelines.runs.tracking import write_hyperparameters
+    from pipelines.train.loop import train
 
     if config.train.deterministic:
         tf.config.experimental.enable_op_determinism()
@@ -120,7 +121,7 @@ def trained(config: Config, data: Prepared, run: Run, workers: Workers) -> keras
 
 def how_trained(config: Config, workers: Workers) -> dict[str, Any]:
     """By how many, on what, and whether the same command gives the same bits."""
-    from pipelines.devices import device_name
+    from pipelines.distributed.devices import device_name
 
     device = device_name()
     return {
@@ -133,7 +134,7 @@ def how_trained(config: Config, workers: Workers) -> dict[str, Any]:
 
 def built(config: Config, data: Prepared) -> keras.Model:
     """The model as training finds it, the same whenever it is made: every weight has its seed."""
-    from pipelines.budget import within_budget
+    from pipelines.train.parameter_budget import within_budget
 
     def build(settings: RecurrentSettings) -> keras.Model:
         return config.task.build(settings, data.codec, stream(config.seed, "weights"))
@@ -145,13 +146,13 @@ def exported(
     config: Config, data: Prepared, model: keras.Model, run: Run, watch: Stopwatch
 ) -> None:
     """The SavedModel, asked again in a fresh process."""
-    from pipelines.export import export
+    from pipelines.export.saved_model import export
 
     if config.export.saved_model:
         with watch("export"):
             export(config.task, model, data, config.decode, settings=config.export, run=run)
     if config.export.formats:
-        from pipelines.formats import export_formats
+        from pipelines.export.formats import export_formats
 
         with watch("formats"):
             rows = export_formats(
@@ -167,9 +168,9 @@ def measured(
     config: Config, data: Prepared, model: keras.Model, run: Run, watch: Stopwatch
 ) -> None:
     """Scores, baselines and the report."""
-    from pipelines.evaluate import evaluate, reported_split
-    from pipelines.graphs import Predictor
-    from pipelines.report import report
+    from pipelines.evaluate.evaluation import evaluate, reported_split
+    from pipelines.graphs.prediction import Predictor
+    from pipelines.report.run_report import report
 
     task = config.task
     with watch("evaluate"):
@@ -209,8 +210,8 @@ def measured(
 
 def diagnosed(config: Config, data: Prepared, model: keras.Model, run: Run) -> Diagnosis:
     """What the model remembers, and how its gradients went."""
-    from pipelines.diagnostics.stage import diagnose, draw_curves
-    from pipelines.evaluate import reported_split
+    from pipelines.evaluate.diagnostics.diagnose import diagnose, draw_curves
+    from pipelines.evaluate.evaluation import reported_split
 
     made = diagnose(
         config.task,
@@ -233,8 +234,8 @@ def diagnosed(config: Config, data: Prepared, model: keras.Model, run: Run) -> D
 
 def described(config: Config, data: Prepared, run: Run) -> None:
     """The model card, once all is known: it lies with the SavedModel but has the scores too."""
-    from pipelines.card import write_card
-    from pipelines.report import title
+    from pipelines.export.model_card import write_card
+    from pipelines.report.run_report import title
 
     # What is there although none was to be written is of earlier weights than the scores.
     if config.export.saved_model and run.saved_model.exists():

@@ -21,12 +21,12 @@ from typing import Any, NamedTuple
 import pytest
 from hydra._internal.hydra import Hydra
 
-from pipelines.schema import register_resolvers
+from pipelines.config.hydra_hooks import register_resolvers
+from pipelines.core.paths import ROOT
 
-for helpers in ("caption_files", "serving_process", "sweep_process", "toy_language", "whole_runs"):
-    pytest.register_assert_rewrite(helpers)
+for helpers in (Path(__file__).parent / "support").glob("*.py"):
+    pytest.register_assert_rewrite(helpers.stem)
 
-ROOT = Path(__file__).parent.parent
 
 QUICK = [
     "model.width=6",

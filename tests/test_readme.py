@@ -14,9 +14,9 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from main import _command_line
-from pipelines.contracts import UserError
-from pipelines.run import restored
-from pipelines.schema import check, parse
+from pipelines.config.restore import restored
+from pipelines.config.schema import check, parse
+from pipelines.core.errors import UserError
 
 START = "python main.py"
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -1,8 +1,8 @@
 """What is wrong with Keras' own trainer and several workers, and why the loop here isn't it.
 
-The loop sums gradients and losses itself (pipelines/workers.py), so it meets neither of the two
-defects of Keras 3.15. When one of these tests fails, Keras has been mended, and `fit` may be used
-with MultiWorkerMirroredStrategy.
+The loop sums gradients and losses itself (pipelines/distributed/workers.py), so it meets neither of
+the two defects of Keras 3.15. When one of these tests fails, Keras has been mended, and `fit` may
+be used with MultiWorkerMirroredStrategy.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pytest
 import tensorflow as tf
 from keras.src.backend.tensorflow import trainer
 
-from pipelines.cluster import Cluster, _free_ports
+from pipelines.distributed.cluster import Cluster, _free_ports
 
 
 def test_keras_cannot_average_scalar_metrics_over_workers(monkeypatch: pytest.MonkeyPatch) -> None:

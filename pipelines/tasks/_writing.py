@@ -16,10 +16,11 @@ from models.settings import (
     SearchSettings,
     settings,
 )
-from pipelines.codecs.text import BEGIN, UNKNOWN, TextCodec
-from pipelines.contracts import Batch, Codec, Split, UserError
-from pipelines.metrics.translation import BleuTokenizer, check_tokenizer
-from pipelines.tasks import Change, Core, Inside, Reader, Signature, Task
+from pipelines.core.contracts import Batch, Codec, Split
+from pipelines.core.errors import UserError
+from pipelines.core.task import Change, Core, Inside, Reader, Signature, Task
+from pipelines.data.codecs.text import BEGIN, UNKNOWN, TextCodec
+from pipelines.evaluate.metrics.translation import BleuTokenizer, check_tokenizer
 
 if TYPE_CHECKING:
     import keras
@@ -102,8 +103,9 @@ class WritingTask(Task):
         """
         import tensorflow as tf
 
-        from pipelines.graphs import answerer, padded
-        from pipelines.writing import stepwise
+        from pipelines.graphs.generation import stepwise
+        from pipelines.graphs.prediction import answerer
+        from pipelines.graphs.tracing import padded
 
         inputs = {name: tf.TensorSpec([None], tf.string) for name in self.given}
 
@@ -133,8 +135,8 @@ class WritingTask(Task):
         """The encode and step of `signatures`, from fields."""
         import tensorflow as tf
 
-        from pipelines.graphs import given_specs
-        from pipelines.writing import stepwise
+        from pipelines.graphs.generation import stepwise
+        from pipelines.graphs.prediction import given_specs
 
         inputs = given_specs(self, codec)
 
@@ -173,8 +175,7 @@ class WritingTask(Task):
         """What `predict` says of the rows in detail, as numpy arrays."""
         import tensorflow as tf
 
-        from pipelines.evaluate import raw_columns
-        from pipelines.graphs import given_inputs
+        from pipelines.graphs.prediction import given_inputs, raw_columns
 
         batch = self.batch(split.gather(rows), codec)
         batch.inputs.update(raw_columns(split.examples(rows.tolist()), self.raw(decode)))

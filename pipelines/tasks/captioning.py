@@ -20,23 +20,24 @@ from models.settings import (
     settings,
     smallest_side,
 )
-from pipelines.augmentation import AugmentationSettings, augmented, mirrored
-from pipelines.codecs.captions import CaptionsCodec, caption_lines
-from pipelines.codecs.features import FeatureCodec
-from pipelines.codecs.images import ImageCodec, ImageSettings
-from pipelines.codecs.text import BEGIN, PAD, TextCodec, TextSettings
-from pipelines.contracts import Batch, Codec, FieldCodec, Split, UserError
-from pipelines.metrics.captioning import CAPTION_SCORES, caption_scores
-from pipelines.metrics.meteor import check_stemmer
-from pipelines.sections import Figure, Section
-from pipelines.tasks import Score, Task
+from pipelines.core.contracts import Batch, Codec, FieldCodec, Split
+from pipelines.core.errors import UserError
+from pipelines.core.sections import Figure, Section
+from pipelines.core.task import Score, Task
+from pipelines.data.augmentation import AugmentationSettings, augmented, mirrored
+from pipelines.data.codecs.captions import CaptionsCodec, caption_lines
+from pipelines.data.codecs.features import FeatureCodec
+from pipelines.data.codecs.images import ImageCodec, ImageSettings
+from pipelines.data.codecs.text import BEGIN, PAD, TextCodec, TextSettings
+from pipelines.evaluate.metrics.captioning import CAPTION_SCORES, caption_scores
+from pipelines.evaluate.metrics.meteor import check_stemmer
 from pipelines.tasks._writing import EXPLAINED, WritingTask
 
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
-    from pipelines.metrics.picture_sections import Look
+    from pipelines.evaluate.sections.captioning import Look
 
 CHUNK = 256
 """Pictures that are read at once."""
@@ -132,7 +133,7 @@ class Captioning(WritingTask):
     def for_training(self, train: Split, codec: Codec) -> Task:
         if self.self_critical_from is None:
             return self
-        from pipelines.self_critical import Rewards, SelfCritical, keys
+        from pipelines.tasks._self_critical import Rewards, SelfCritical, keys
 
         known: list[bytes] = []
         for start in range(0, len(train), CHUNK):
@@ -231,7 +232,7 @@ class Captioning(WritingTask):
         """
         import tensorflow as tf
 
-        from pipelines.writing import numbers_of, write
+        from pipelines.graphs.generation import numbers_of, write
 
         pictures = inputs["image"]
         memory, state = self.read(model, inputs)
@@ -286,7 +287,7 @@ class Captioning(WritingTask):
         )
 
     def baselines(self, train: Split, test: Split) -> Mapping[str, Mapping[str, np.ndarray]]:
-        from pipelines.picture_baselines import caption_baselines
+        from pipelines.evaluate.baselines.captioning import caption_baselines
 
         return caption_baselines(train, test, image="image", captions="captions")
 
@@ -307,7 +308,7 @@ class Captioning(WritingTask):
         decode: SearchSettings,
     ) -> list[Section]:
         """Pictures with captions, good and bad, typical mistakes, and where the decoder looked."""
-        from pipelines.metrics.picture_sections import picture_sections, pictures_of
+        from pipelines.evaluate.sections.captioning import picture_sections, pictures_of
 
         look = pictures_of(split, ImageCodec("image", self.image))
         sections = picture_sections(
@@ -325,7 +326,7 @@ class Captioning(WritingTask):
         """Of a few examples, spread over the split."""
         if self.decoder.attention == "none":
             return []
-        from pipelines.metrics.picture_sections import Looked, picture_attention_figures
+        from pipelines.evaluate.sections.captioning import Looked, picture_attention_figures
 
         rows = np.unique(np.linspace(0, len(split) - 1, EXPLAINED).astype(int))
         found = self.explained(model, split, rows, codec, decode)

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 import numpy as np
 
 from models.settings import RecurrentSettings, SearchSettings, settings
-from pipelines.codecs.numbers import AnswerCodec, SequenceCodec
-from pipelines.contracts import Batch, Codec, FieldCodec, Split, UserError
-from pipelines.sections import Section
-from pipelines.tasks import Change, Core, Inside, Reader, Score, Task
+from pipelines.core.contracts import Batch, Codec, FieldCodec, Split
+from pipelines.core.errors import UserError
+from pipelines.core.sections import Section
+from pipelines.core.task import Change, Core, Inside, Reader, Score, Task
+from pipelines.data.codecs.numbers import AnswerCodec, SequenceCodec
 
 if TYPE_CHECKING:
     import keras
@@ -87,7 +88,7 @@ class Probe(Task):
         return {"numbers": outputs[..., 0]}
 
     def score(self, predictions: Mapping[str, np.ndarray], split: Split) -> dict[str, Score]:
-        from pipelines.metrics.probing import probing_scores
+        from pipelines.evaluate.metrics.probe import probing_scores
 
         return probing_scores(predictions, split.column("answer"), split.lengths()[:, 0])
 
@@ -111,7 +112,7 @@ class Probe(Task):
         return {"answer": tf.argmax(predictions["probabilities"], -1, output_type=tf.int32)}
 
     def cores(self, model: keras.Model, codec: Codec, decode: SearchSettings) -> dict[str, Core]:
-        from pipelines.graphs import given_specs
+        from pipelines.graphs.prediction import given_specs
 
         def answer(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
             return self.predict(model, codec, inputs, decode)
@@ -143,7 +144,7 @@ class Probe(Task):
         decode: SearchSettings,
     ) -> list[Section]:
         """Errors by length."""
-        from pipelines.metrics.probing import errors_of, guessing, ladder_figure
+        from pipelines.evaluate.metrics.probe import errors_of, guessing, ladder_figure
 
         answers = split.column("answer")
         errors = errors_of(predictions, answers)

@@ -19,13 +19,14 @@ from models.settings import (
     SearchSettings,
     settings,
 )
-from pipelines.codecs.labels import LabelCodec
-from pipelines.codecs.text import UNKNOWN, TextCodec, TextSettings
-from pipelines.contracts import Batch, Codec, FieldCodec, Split, UserError
-from pipelines.run import Run, load_model
-from pipelines.sections import Passage, Passages, Section
-from pipelines.tasks import Change, Core, Inside, Reader, Score, Signature, Task
-from pipelines.vectors import check_vectors, vectors_for
+from pipelines.core.contracts import Batch, Codec, FieldCodec, Split
+from pipelines.core.errors import UserError
+from pipelines.core.sections import Passage, Passages, Section
+from pipelines.core.task import Change, Core, Inside, Reader, Score, Signature, Task
+from pipelines.data.codecs.labels import LabelCodec
+from pipelines.data.codecs.text import UNKNOWN, TextCodec, TextSettings
+from pipelines.data.codecs.word_vectors import check_vectors, vectors_for
+from pipelines.runs.directory import Run, load_model
 
 if TYPE_CHECKING:
     import keras
@@ -161,12 +162,12 @@ class Sentiment(Task):
         return {"probabilities": tf.nn.softmax(model(inputs, training=False))}
 
     def score(self, predictions: Mapping[str, np.ndarray], split: Split) -> dict[str, Score]:
-        from pipelines.metrics.classification import classification_scores
+        from pipelines.evaluate.metrics.classification import classification_scores
 
         return classification_scores(predictions["probabilities"], split.column("label"))
 
     def baselines(self, train: Split, test: Split) -> Mapping[str, Mapping[str, np.ndarray]]:
-        from pipelines.baselines import bag_of_words_baselines
+        from pipelines.evaluate.baselines.classification import bag_of_words_baselines
 
         return bag_of_words_baselines(train, test, text="text", label="label")
 
@@ -192,7 +193,7 @@ class Sentiment(Task):
         import tensorflow as tf
 
         from models.classifier import Read, read_token, unread
-        from pipelines.streaming import second, streaming
+        from pipelines.graphs.streaming import second, streaming
 
         def classify(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
             return self.predict(model, codec, inputs, decode)
@@ -220,7 +221,7 @@ class Sentiment(Task):
         import tensorflow as tf
 
         from models.attribution import gradient_times_input, relative
-        from pipelines.graphs import padded
+        from pipelines.graphs.tracing import padded
 
         def tokenize(text: tf.Tensor) -> dict[str, tf.Tensor]:
             return padded(codec.encode({"text": text}))
@@ -282,7 +283,7 @@ class Sentiment(Task):
         decode: SearchSettings,
     ) -> list[Section]:
         """What a classifier gets wrong, and which words decided a few examples."""
-        from pipelines.metrics.diagnostics import classification_sections
+        from pipelines.evaluate.sections.classification import classification_sections
 
         labels, probabilities = split.column("label"), predictions["probabilities"]
         names = _parts(codec)[1].names

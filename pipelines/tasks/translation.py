@@ -17,12 +17,13 @@ from models.settings import (
     SearchSettings,
     settings,
 )
-from pipelines.cleaning import PairCleaning
-from pipelines.codecs.text import PAD, SPACE, SPECIAL, UNKNOWN, TextCodec, TextSettings
-from pipelines.contracts import Batch, Codec, FieldCodec, Split, UserError
-from pipelines.metrics.translation import TRANSLATION_SCORES
-from pipelines.sections import Figure, Section
-from pipelines.tasks import Reader, Score
+from pipelines.core.contracts import Batch, Codec, FieldCodec, Split
+from pipelines.core.errors import UserError
+from pipelines.core.sections import Figure, Section
+from pipelines.core.task import Reader, Score
+from pipelines.data.codecs.text import PAD, SPACE, SPECIAL, UNKNOWN, TextCodec, TextSettings
+from pipelines.data.pair_filter import PairCleaning
+from pipelines.evaluate.metrics.translation import TRANSLATION_SCORES
 from pipelines.tasks._writing import EXPLAINED, WritingTask
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ class Translation(WritingTask):
         With several answers also translations and scores (B, A), the best first. In detail also
         tokens (B, T), source_tokens (B, S), both as text, and the attention (B, T, S) between.
         """
-        from pipelines.writing import numbers_of, write
+        from pipelines.graphs.generation import numbers_of, write
 
         source, target = _parts(codec)
         tokens, length = inputs["source_tokens"], inputs["source_tokens_length"]
@@ -192,7 +193,7 @@ class Translation(WritingTask):
         return token_measures(readouts, model.decoder.projection(), batch.targets)
 
     def score(self, predictions: Mapping[str, np.ndarray], split: Split) -> dict[str, Score]:
-        from pipelines.metrics.translation import translation_scores
+        from pipelines.evaluate.metrics.translation import translation_scores
 
         references = [[text] for texts in split.raw("target") for text in texts]
         measured = predictions if "log_likelihood" in predictions else None
@@ -206,7 +207,7 @@ class Translation(WritingTask):
         )
 
     def baselines(self, train: Split, test: Split) -> Mapping[str, Mapping[str, np.ndarray]]:
-        from pipelines.baselines import translation_baselines
+        from pipelines.evaluate.baselines.translation import translation_baselines
 
         return translation_baselines(train, test, source="source", target="target")
 
@@ -240,7 +241,7 @@ class Translation(WritingTask):
         decode: SearchSettings,
     ) -> list[Section]:
         """Translations from good to bad, typical mistakes, and what the decoder attended to."""
-        from pipelines.metrics.text_sections import text_sections
+        from pipelines.evaluate.sections.translation import text_sections
 
         sources, targets = (
             [text for texts in split.raw(column) for text in texts] for column in self.reads
@@ -259,7 +260,7 @@ class Translation(WritingTask):
         """Of a few examples of ordinary length, spread over the split."""
         if self.decoder.attention == "none":
             return []
-        from pipelines.metrics.attention import attention_figures
+        from pipelines.evaluate.sections.attention import attention_figures
 
         lengths = split.lengths()[:, 0]
         ordinary = np.flatnonzero(lengths >= np.median(lengths))

@@ -1,0 +1,1 @@
+"""Leaderboards of finished runs: their scores, costs and settings."""

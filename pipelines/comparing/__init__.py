@@ -1,1 +1,0 @@
-"""Finished runs beside one another: a leaderboard of their scores, costs and settings."""

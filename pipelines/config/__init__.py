@@ -1,0 +1,1 @@
+"""The configuration: its schema, Hydra hooks, messages, and how a run's own one is restored."""

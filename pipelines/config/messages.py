@@ -1,0 +1,109 @@
+"""A user's mistake in one line: what was wrong, where, and the nearest valid names."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import Any
+
+from pipelines.core.errors import UserError, suggest
+from pipelines.core.paths import CONF
+
+OPEN = ("sweep.space",)
+"""Settings that take any key."""
+
+PLUGINS = {"submitit_slurm": "submitit", "submitit_local": "submitit"}
+"""Options of hydra/launcher that come with an extra of ours."""
+
+
+def from_validation(error: Any, where: str, cls: Any) -> UserError:
+    """The first finding of a pydantic ValidationError about settings of class `cls`."""
+    first = error.errors()[0]
+    location = [str(part) for part in first["loc"]]
+    path = ".".join([where, *location])
+    if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        names = [field.name for field in fields(cls)]
+        return UserError(f"{path}: there is no such setting; {suggest(location[-1], names)}")
+    if first["type"] in ("missing", "missing_argument"):
+        return UserError(f"{path}: a value is needed")
+    message = first["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    hint = ""
+    if first["type"] == "literal_error":
+        choices = re.findall(r"'([^']*)'", first["ctx"]["expected"])
+        message = f"must be one of {', '.join(choices)}"
+        near = difflib.get_close_matches(str(first["input"]), choices, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+    message = message.replace("input should be", "must be")
+    return UserError(f"{path}: {message}; received {first['input']!r}{hint}")
+
+
+def explain_hydra(error: Exception, arguments: list[str]) -> str:
+    """What Hydra or OmegaConf says of the command line, in one line, with suggestions they lack."""
+    text = " ".join(str(part) for part in _chain(error))
+    options = getattr(error, "options", None)
+    missing = getattr(error, "missing_cfg_file", None)
+    if options is not None and missing:
+        group, _, option = missing.rpartition("/")
+        if group == "hydra/launcher" and option in PLUGINS:
+            return f"{group}={option} is not installed: pip install '.[{PLUGINS[option]}]'"
+        return f"{group}={option}: no such option; {suggest(option, options)}"
+    key = re.search(r"Could not (?:override|delete|append)[^']*'([^'=]+)", text)
+    if key and ("not in struct" in text or "No match in the defaults list" in text):
+        if key[1] in OPEN:
+            return f"{key[1]}: what it hasn't yet is added with a plus: +{key[1]}=..."
+        # Of task.embedding={widht:3} it is task.embedding.widht that isn't there.
+        inner = re.search(r"full_key: (\S+)", text)
+        wrong = inner[1] if inner and inner[1].startswith(f"{key[1]}.") else key[1]
+        return f"{wrong}: there is no such setting; {_nearest_key(wrong, _valid_keys(arguments))}"
+    return " ".join(next(filter(None, map(str, _chain(error))), type(error).__name__).split())
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and what caused it, the outermost first."""
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def _valid_keys(arguments: list[str]) -> set[str]:
+    """All dotted names of the configuration, with the groups chosen as far as they exist."""
+    from hydra import compose
+    from hydra.errors import HydraException
+    from hydra.initialize import initialize_config_dir
+    from omegaconf import OmegaConf
+
+    groups = [a.partition(",")[0] for a in arguments if (CONF / a.partition("=")[0]).is_dir()]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        try:
+            config = compose("config", groups)
+        except HydraException:
+            config = compose("config")
+    return set(_dotted(OmegaConf.to_container(config), ""))
+
+
+def _dotted(values: Any, prefix: str) -> Iterator[str]:
+    for key, value in values.items():
+        yield f"{prefix}{key}"
+        if isinstance(value, dict):
+            yield from _dotted(value, f"{prefix}{key}.")
+
+
+def _nearest_key(received: str, valid_keys: set[str]) -> str:
+    """By the whole dotted name, or by its last part anywhere; else what its parent holds."""
+    last = received.rpartition(".")[2]
+    near = difflib.get_close_matches(received, valid_keys, n=3, cutoff=0.75)
+    near = near or sorted(key for key in valid_keys if key.rpartition(".")[2] == last)
+    near = near or [
+        key
+        for name in difflib.get_close_matches(last, {k.rpartition(".")[2] for k in valid_keys}, n=2)
+        for key in sorted(valid_keys)
+        if key.rpartition(".")[2] == name
+    ]
+    if near:
+        return f"did you mean {' or '.join(near[:3])}?"
+    parent = received.rpartition(".")[0]
+    siblings = {k.removeprefix(f"{parent}.") for k in valid_keys if k.startswith(f"{parent}.")}
+    return suggest(last, siblings or {key.partition(".")[0] for key in valid_keys})

@@ -1,0 +1,1 @@
+"""What all rooms agree on: contracts, tasks, settings, errors, files. Free of TensorFlow."""

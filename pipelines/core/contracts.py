@@ -1,0 +1,315 @@
+"""What the parts promise each other. Free of TensorFlow, so that a configuration is checked fast.
+
+Raw data comes from a Source as Examples, a Codec turns them into numbers, a Split holds the numbers
+on disk, and a Task (pipelines/tasks) says what to do with them. Stages are written against these
+types only; they know neither text nor classes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+from pipelines.core.errors import UserError
+from pipelines.core.files import sync
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    import tensorflow as tf
+
+Example = Mapping[str, Any]
+"""One raw record, unbatched: column name to value (text, bytes or number)."""
+
+Columns = Mapping[str, Any]
+"""A batch of values by name, each with a leading batch axis of the same length."""
+
+
+class FileBytes(bytes):
+    """A file's bytes; `name` is what is shown in their place."""
+
+    name: str
+
+    def __new__(cls, content: bytes, name: str) -> FileBytes:
+        made = super().__new__(cls, content)
+        made.name = name
+        return made
+
+
+@dataclass(frozen=True)
+class Field:
+    """One encoded value, without the batch axis. A leading None in `shape` is time.
+
+    A field with time reaches the model as two arrays: `name` (B, T, ...), right-padded with 0, and
+    `name_length` (B,) int32, at least 1.
+    """
+
+    shape: tuple[int | None, ...]
+    dtype: str
+
+    @property
+    def is_sequence(self) -> bool:
+        return bool(self.shape) and self.shape[0] is None
+
+
+@dataclass(frozen=True)
+class Spec:
+    """Facts about the encoded data. They flow forward; nothing writes them into the configuration.
+
+    fields  what a Codec makes of an example.
+    sizes   by field: size of its vocabulary or number of its classes, where it has one.
+    """
+
+    fields: Mapping[str, Field]
+    sizes: Mapping[str, int]
+
+
+class Batch(NamedTuple):
+    """One step's worth. Weights have the losses' shape and are 0 on padding and only there."""
+
+    inputs: dict[str, Any]
+    targets: Any
+    weights: Any
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where data comes from and on what terms it may be used; the report prints it."""
+
+    name: str
+    origin: str
+    licence: str
+    citation: str
+
+
+@dataclass
+class RowIssues:
+    """Rows that could not be read: all are counted, the first few are kept to be shown.
+
+    tolerated  so many of them say nothing against the others: no limit applies to them.
+    """
+
+    kept: int = 20
+    count: int = 0
+    tolerated: int = 0
+    reasons: dict[str, int] = field(default_factory=dict)
+    first: list[str] = field(default_factory=list)
+
+    def add(self, where: str, reason: str, *, tolerated: bool = False) -> None:
+        """`where` is file and line, as in "reviews.csv:17"; `reason` is short, without values."""
+        self.count += 1
+        self.tolerated += tolerated
+        self.reasons[reason] = self.reasons.get(reason, 0) + 1
+        if len(self.first) < self.kept:
+            self.first.append(f"{where}: {reason}")
+
+
+class Source(ABC):
+    """Where examples come from. Subclasses are settings, in pipelines/data/sources/<format>.py.
+
+    A source reads; it does not divide, clean or remove duplicates: `prepare` does, for all alike.
+    """
+
+    columns: ClassVar[tuple[str, ...]]
+    """Names of an example's columns; a task names those that it reads."""
+    reads_folders: ClassVar[bool] = False
+    """Whether `read_given` takes a folder, too."""
+
+    @abstractmethod
+    def check(self) -> None:
+        """Raises UserError for what is seen without reading all (a missing file or column)."""
+
+    @abstractmethod
+    def parts(self) -> tuple[str, ...]:
+        """("all",) if we divide the data; else "train" and any of "validation" and "test"."""
+
+    @abstractmethod
+    def read(self, part: str, issues: RowIssues) -> Iterator[Example]:
+        """The part's examples, finite, always in the same order. Bad rows are added to `issues`."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Changes when, and only when, the examples may have changed."""
+
+    @abstractmethod
+    def provenance(self) -> Provenance: ...
+
+    def files_in(self) -> Path | None:
+        """The folder with the files that FileBytes name, which then needn't be stored again."""
+        return None
+
+    def read_given(self, path: Path, given: Sequence[str], issues: RowIssues) -> Iterator[Example]:
+        """The `given` columns of a file to predict for, of the form of this source's own files."""
+        raise UserError(f"{self.provenance().name} reads no files to predict for: received {path}")
+
+    def count_given(self, path: Path) -> int | None:
+        """About how many rows `read_given` reads; None if only reading tells."""
+        return None
+
+    def given_text(self, text: str, given: Sequence[str]) -> Example:
+        """The `given` columns of what is no file: a text, or a line of standard input.
+
+        UserError if they can't be had from it.
+        """
+        return dict.fromkeys(given, text)
+
+
+class Filter(ABC):
+    """Keeps examples out. Subclasses are settings.
+
+    Asked of examples that may be trained on; those of a given validation or test part stay.
+    """
+
+    @abstractmethod
+    def reject(self, example: Example) -> str | None:
+        """Why the example is kept out, in a few words without values; None if it stays."""
+
+
+class FieldCodec(ABC):
+    """Raw values of one column <-> numbers of one field. Fitted on training examples only.
+
+    Parts are in pipelines/data/codecs/: text, labels, images.
+    """
+
+    column: str
+    """The raw column it reads."""
+
+    @property
+    def learns_from(self) -> tuple[str, ...]:
+        """Columns whose training values `fit` is given: its own, or several with one vocabulary."""
+        return (self.column,)
+
+    @abstractmethod
+    def fit(self, batches: Iterable[Sequence[Any]]) -> None:
+        """Learns from training values, in batches that are read once, in order."""
+
+    @abstractmethod
+    def encode(self, values: tf.Tensor) -> tf.Tensor | tf.RaggedTensor:
+        """Graph code: raw values (B,) to numbers (B, ...); ragged where the field has time.
+
+        The only implementation: prepare, predict and the SavedModel all run it.
+        """
+
+    def check(self, raw: Sequence[Any], encoded: np.ndarray) -> None:  # noqa: B027 - optional
+        """Raises UserError if a value can't be encoded, such as a label unknown in training.
+
+        Called by prepare with the whole column of non-sequence fields, batch by batch.
+        """
+
+    @abstractmethod
+    def decode(self, numbers: np.ndarray) -> Any:
+        """One example's numbers back to a raw value."""
+
+    @property
+    def resources(self) -> list[Any]:
+        """TensorFlow objects that `encode` uses, such as tables; a SavedModel owns them."""
+        return []
+
+    @property
+    def operators(self) -> tuple[str, ...]:
+        """Modules that must be imported where a graph of `encode` is loaded, beside TensorFlow."""
+        return ()
+
+    @property
+    @abstractmethod
+    def field(self) -> Field: ...
+
+    @property
+    @abstractmethod
+    def size(self) -> int | None:
+        """Vocabulary size or number of classes, special entries included; else None."""
+
+    @abstractmethod
+    def state(self) -> dict[str, Any]:
+        """What `fit` learned, as JSON-able values (bytes base64-encoded); see `restore`."""
+
+    @abstractmethod
+    def restore(self, state: Mapping[str, Any]) -> None: ...
+
+    @abstractmethod
+    def summary(self) -> dict[str, Any]:
+        """Facts for the report, such as {"vocabulary": 20000, "unknown share": 0.013}."""
+
+
+class Split(ABC):
+    """The encoded examples of one split, memory-mapped. Made by prepare."""
+
+    name: str
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def lengths(self) -> np.ndarray:
+        """(N, F) int32: the length of each of the F sequence fields, in the order of the Spec."""
+
+    @abstractmethod
+    def gather(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """The rows' fields, padded to their longest, with `<name>_length` for sequences."""
+
+    @abstractmethod
+    def column(self, name: str) -> np.ndarray:
+        """All values of a field without time, (N, ...)."""
+
+    @abstractmethod
+    def examples(self, rows: Sequence[int]) -> list[Example]:
+        """The rows as they were read, before encoding."""
+
+    @abstractmethod
+    def raw(self, column: str) -> Iterator[list[Any]]:
+        """All raw values of a column, in order, in batches."""
+
+
+class Codec:
+    """All that was fitted on data: one FieldCodec a field, saved with the model."""
+
+    def __init__(self, fields: Mapping[str, FieldCodec]):
+        self.fields = dict(fields)
+
+    @property
+    def spec(self) -> Spec:
+        return Spec(
+            fields={name: codec.field for name, codec in self.fields.items()},
+            sizes={
+                name: codec.size for name, codec in self.fields.items() if codec.size is not None
+            },
+        )
+
+    def encode(self, raw: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor | tf.RaggedTensor]:
+        """Graph code: the fields whose raw column is present."""
+        return {
+            name: codec.encode(raw[codec.column])
+            for name, codec in self.fields.items()
+            if codec.column in raw
+        }
+
+    def save(self, directory: Path) -> None:
+        """Writes the directory, which must not be there yet, whole or not at all."""
+        temporary = directory.with_name(f".{os.getpid()}.{directory.name}")
+        temporary.mkdir(parents=True)
+        for name, codec in self.fields.items():
+            text = json.dumps(codec.state(), ensure_ascii=False)
+            path = temporary / f"{name}.json"
+            path.write_text(text, encoding="utf-8")
+            sync(path)
+        sync(temporary)
+        os.replace(temporary, directory)
+
+    def load(self, directory: Path) -> Codec:
+        """Restores the fields, given unfitted codecs of the same settings. UserError if damaged."""
+        for name, codec in self.fields.items():
+            path = directory / f"{name}.json"
+            try:
+                codec.restore(json.loads(path.read_text(encoding="utf-8")))
+            except UserError:
+                raise
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                raise UserError(
+                    f"{path} is damaged or missing ({error}): start a new run"
+                ) from None
+        return self

@@ -1,0 +1,65 @@
+"""Files and directories that are written whole or not at all, also through a power loss."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def sync(path: Path) -> None:
+    """Before this returns, a power loss may undo what was done to the file or directory."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a file system that can't
+            raise
+    finally:
+        os.close(descriptor)
+
+
+ASIDE = ".old."
+"""Before the name of a directory that another one is about to replace."""
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place when the block ends well.
+
+    It is on the disk by then, so that a power loss leaves the old file or the new one, not an empty
+    one. What is there and isn't a file, such as a pipe, is given as it is.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if path.exists() and not path.is_file():
+        yield path
+        return
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        yield temporary
+        sync(temporary)
+        os.replace(temporary, path)
+        sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def put_in_place(new: Path, place: Path) -> None:
+    """Puts the directory `new` where an older one may be.
+
+    The older one is set aside until then: whoever is killed in between leaves it to `Run.held`,
+    which puts it back.
+    """
+    for path in (*new.rglob("*"), new):
+        sync(path)
+    aside = place.with_name(f"{ASIDE}{place.name}")
+    if place.exists():
+        os.replace(place, aside)
+    os.replace(new, place)
+    sync(place.parent)
+    shutil.rmtree(aside, ignore_errors=True)

@@ -1,0 +1,97 @@
+"""Scores, sizes and durations as text, the same in the log, in metrics.json and in the report."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from pipelines.core.contracts import FileBytes
+
+_LABELS = {
+    "f1": "macro F1",
+    "roc_auc": "ROC AUC",
+    "ece": "calibration error",
+    "brier": "Brier score",
+    "longest_solved": "longest solved sequence",
+    "error_of_guessing": "error beside guessing",
+    "clipped": "share of updates clipped",
+    "bleu": "BLEU",
+    "chrf": "chrF++",
+    "ter": "TER",
+    "bleu_1": "BLEU-1",
+    "bleu_2": "BLEU-2",
+    "bleu_3": "BLEU-3",
+    "cider": "CIDEr-D",
+    "rouge_l": "ROUGE-L",
+    "meteor_exact_stem": "METEOR (exact, stem)",
+}
+
+
+_POINTS = ("bleu", "bleu_1", "bleu_2", "bleu_3", "chrf", "ter")
+"""Scores from 0 to 100, which one decimal is enough for."""
+
+
+def capitalized(text: str) -> str:
+    """Beginning with a capital, and otherwise as it is: "ROC AUC", "Accuracy"."""
+    return text[:1].upper() + text[1:]
+
+
+def label(name: str) -> str:
+    """A score's name for people: "exact_match" is "exact match"."""
+    return _LABELS.get(name, name.replace("_", " "))
+
+
+def number(value: float, score: str = "") -> str:
+    """A value of the score that is named, and a true minus sign: "0.861", "−0.026", BLEU "7.4".
+
+    Three decimals below 10, else one; scores of 0 to 100 always have one.
+    """
+    if not math.isfinite(value):
+        return "–"
+    text = f"{value:,.{1 if score in _POINTS or abs(value) >= 10 else 3}f}"
+    return text.replace("-", "−") if float(text.replace(",", "")) else text.replace("-", "")
+
+
+def short(value: float) -> str:
+    """Three digits and a unit: "1.41 M"; whole numbers below ten thousand."""
+    for size, unit in ((1e9, " G"), (1e6, " M"), (1e4, " k")):
+        if value >= size:
+            scaled = value / (1e3 if unit == " k" else size)
+            return f"{scaled:.3g}{unit}" if scaled < 1000 else f"{scaled:,.0f}{unit}"
+    return f"{value:,.0f}"
+
+
+def duration(seconds: float) -> str:
+    """One decimal below a minute, else two units: "12.3 s", "2 min 31 s", "1 h 05 min"."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
+
+
+def probability(p: float) -> str:
+    """Two decimals, or three below 0.1: "p = 0.31", "p = 0.004", "p < 0.001"."""
+    if p < 0.001:
+        return "p < 0.001"
+    return f"p = {p:.{3 if p < 0.0995 else 2}f}"
+
+
+def shown(value: Any) -> Any:
+    """As JSON can hold it, and people can read it; floats to six significant digits."""
+    if isinstance(value, FileBytes):
+        return value.name
+    if isinstance(value, bytes):
+        try:
+            return value.decode("utf-8")
+        except UnicodeDecodeError:
+            return f"<{len(value)} bytes>"
+    if isinstance(value, np.ndarray | np.generic):
+        return shown(value.tolist())
+    if isinstance(value, list | tuple):
+        return [shown(item) for item in value]
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if np.isfinite(value) else None
+    return value if isinstance(value, str | int | bool) or value is None else str(value)

@@ -1,0 +1,198 @@
+"""Settings of the stages: types and ranges, free of TensorFlow; the values are in conf/."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from models.settings import Count, Rate, settings
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Scalar = bool | int | float | str
+
+
+@settings
+class PrepareSettings:
+    """How the data is divided and kept; see pipelines/data/prepare.py.
+
+    validation, test  shares of the examples, for the splits the source doesn't bring.
+    bad_rows          share of rows that may be unreadable before that is an error.
+    limit             use only so many examples.
+    """
+
+    validation: Annotated[float, Field(gt=0, lt=0.5)]
+    test: Annotated[float, Field(gt=0, lt=0.5)]
+    bad_rows: Share
+    limit: Count | None
+    division_seed: int
+    cache_dir: str
+
+
+MOST_KEPT = 10
+"""Checkpoints at a time."""
+
+
+@settings
+class TrainSettings:
+    """How a model is fitted; see pipelines/train/loop.py.
+
+    batch_tokens, batch_examples  a batch holds as many examples as fit into both.
+    by_length         of similar length, so that little is padding; false: of any, as pays where
+                      padding is cheap and examples of one length are too much alike.
+    curriculum        epochs until all examples take part: the shortest first (Platanios et al.
+                      2019, section 3, with length as difficulty and linear competence).
+    warmup            share of all updates (below 1) or a number of updates.
+    final_rate        the last learning rate as a share of the highest.
+    clip_norm         bound on the global norm of the gradients.
+    accumulate        batches an update.
+    average           decay of the moving average of the weights, which is what is kept.
+    average_best      so many of the best checkpoints are averaged at the end, if their mean scores
+                      better than the best alone.
+    monitor           validation score that decides which weights are kept.
+    patience          evaluations without improvement before training stops.
+    checkpoints       so many of the last ones are kept, should the newest be damaged.
+    device            what each worker computes on.
+    workers           processes that share each batch; null: one, or as many as TF_CONFIG or Slurm
+                      say; 1: this one alone, whatever they say.
+    ray               workers are Ray's, of the cluster at RAY_ADDRESS or one on this machine.
+    ray_failures      so often all of them are started again when one has died; -1: always.
+    evaluate_every    updates between evaluations; null for the end of each epoch.
+    """
+
+    epochs: Count
+    max_steps: Count | None
+    batch_tokens: Count
+    batch_examples: Count | None
+    by_length: bool
+    curriculum: Annotated[int, Field(ge=0)]
+    optimizer: Literal["adam", "adamw", "sgd", "rmsprop"]
+    learning_rate: Positive
+    weight_decay: NotNegative
+    momentum: Rate
+    schedule: Literal["constant", "linear", "cosine", "exponential"]
+    warmup: NotNegative
+    final_rate: Share
+    clip_norm: Positive | None
+    accumulate: Count
+    average: Rate | None
+    average_best: Count
+    monitor: str | None
+    patience: Count | None
+    evaluate_every: Count | None
+    checkpoint_seconds: Positive
+    checkpoints: Annotated[int, Field(ge=1, le=MOST_KEPT)]
+    precision: Literal["float32", "mixed_bfloat16"]
+    device: Literal["auto", "cpu", "gpu"]
+    workers: Count | None
+    ray: bool
+    ray_failures: Annotated[int, Field(ge=-1)]
+    deterministic: bool
+    tensorboard: bool
+    mlflow: str | None
+
+
+@settings
+class EvaluateSettings:
+    """What is measured after training; see pipelines/evaluate/evaluation.py.
+
+    against  directory of another run on the same data, to compare with example by example.
+    """
+
+    splits: Annotated[list[Literal["train", "validation", "test"]], Field(min_length=1)]
+    batch_tokens: Count
+    resamples: Annotated[int, Field(ge=100)]
+    diagnostics: bool
+    against: str | None
+
+
+@settings
+class ExportSettings:
+    """What is made of a trained model for others; see pipelines/export/.
+
+    saved_model  write it.
+    verify       test examples that are asked again in a fresh process; 0 for none.
+    formats      numeric cores in other formats, each compared with the original.
+    sample       test examples that they are compared and scored on.
+    """
+
+    saved_model: bool
+    verify: Annotated[int, Field(ge=0)]
+    formats: list[Literal["litert", "onnx"]]
+    sample: Count
+
+
+@settings
+class SweepSettings:
+    """How several runs are made of one command; see pipelines/sweep/.
+
+    space       by setting, values in Hydra's grammar: choice, range, interval, tag(log, ...); or
+                {values: ..., when: {SETTING: VALUE or [VALUE, ...]}}, searched only there.
+    each        settings of each run, as on the command line.
+    trials      of the study, whatever commands made them.
+    objectives  the first decides where there has to be one; see sweeping/objectives.py.
+    first       trial of a search: the settings as they are, where the space has them, or drawn.
+    prune_after, prune_from  trials before the first is pruned; evaluations that each may make.
+    prune_share  of finished trials, the best so many: who isn't as good at their time is pruned.
+    parallel    runs at a time, each with its share of the cores.
+    seconds     after which this command starts no more runs.
+    run_seconds, run_gigabytes  bounds on a run.
+    failures    share of all trials that may fail before the sweep stops.
+    storage     an RDB's URL, for a study that several machines work on.
+    name        of the study and its directory; null: the same for the same command.
+    """
+
+    sampler: Literal["grid", "random", "tpe", "gp", "cmaes"]
+    space: dict[str, Scalar | dict[str, Any]] | None
+    each: list[str]
+    trials: Count | None
+    objectives: Annotated[list[str], Field(min_length=1)]
+    first: Literal["given", "drawn"]
+    pruner: Literal["none", "median", "hyperband"]
+    prune_after: Annotated[int, Field(ge=0)]
+    prune_from: Annotated[int, Field(ge=0)]
+    prune_share: Annotated[float, Field(gt=0, lt=1)]
+    parallel: Count
+    seconds: Positive | None
+    run_seconds: Positive | None
+    run_gigabytes: Positive | None
+    failures: Share
+    retry: bool
+    storage: str | None
+    name: Annotated[str, Field(pattern=r"^[^/]+$")] | None
+
+
+@settings
+class ServeSettings:
+    """How runs are served; see pipelines/serve/.
+
+    name         of each run in the URLs, separated by commas; null for its task's.
+    host         one that others can reach needs a token.
+    port         0 for any that is free.
+    token        the environment variable or file that holds the token.
+    web          whether "/" is a page on which models can be tried.
+    batch_rows   rows of several requests that are answered together; 1 for none.
+    batch_wait   seconds that a free model waits for as many requests as its last batch had.
+    max_rows     of a request; max_body: its bytes; max_pixels: of a picture in it.
+    max_waiting  requests to a model at a time.
+    timeout      seconds until a request is given up.
+    notice       seconds between SIGTERM and the last request that is taken.
+    watch        seconds between two looks for new versions.
+    """
+
+    name: str | None
+    host: str
+    port: Annotated[int, Field(ge=0, le=65535)]
+    token: str | None
+    web: bool
+    batch_rows: Count
+    batch_wait: NotNegative
+    max_rows: Count
+    max_body: Count
+    max_pixels: Count
+    max_waiting: Count
+    timeout: Positive
+    notice: NotNegative
+    watch: Positive

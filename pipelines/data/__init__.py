@@ -1,0 +1,1 @@
+"""Data: read once, divided, encoded, cached, and assembled into batches."""

@@ -1,0 +1,176 @@
+"""Arrow files: written in a stream, read through memory maps. Any Arrow reader can open them."""
+
+from __future__ import annotations
+
+import mmap
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipelines.core.contracts import Example, FileBytes
+from pipelines.core.errors import UserError
+
+FILE = ("bytes", "name")
+"""What is written of FileBytes."""
+
+
+class ArrowWriter:
+    """Record batches to an Arrow file; the first one fixes the types. A context manager."""
+
+    def __init__(self, path: Path):
+        self._file = open(path, "wb")  # noqa: SIM115 - closed by __exit__
+        self._writer: pa.RecordBatchFileWriter | None = None
+        self.rows = 0
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        if self._writer is None:
+            self._writer = pa.ipc.new_file(self._file, batch.schema)
+        self._writer.write_batch(batch)
+        self.rows += batch.num_rows
+
+    def __enter__(self) -> ArrowWriter:
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        # After an error the footer would hide that rows are missing.
+        try:
+            if self._writer is not None and error is None:
+                self._writer.close()
+        finally:
+            self._file.close()
+
+
+MOST_RESIDENT = 64_000_000
+"""Bytes of a mapped file that were read and still count as the process's memory, about."""
+
+
+APART = 16 * mmap.PAGESIZE
+"""Bytes that reading a value which lies apart from others maps: the system reads around it."""
+
+
+class ArrowFile:
+    """A memory-mapped Arrow file."""
+
+    def __init__(self, path: Path):
+        with path.open("rb") as file:
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self._read = 0
+        self.buffer = pa.py_buffer(self._map)
+        reader = pa.ipc.open_file(pa.BufferReader(self.buffer))
+        self.batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
+        rows = [batch.num_rows for batch in self.batches]
+        self.starts = np.concatenate([[0], np.cumsum(rows)]).astype(np.int64)
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def take(self, rows: np.ndarray, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """The rows, given in ascending order, a record batch of each batch that has any."""
+        cuts = np.searchsorted(rows, self.starts)
+        for k in np.flatnonzero(cuts[1:] > cuts[:-1]):
+            places = pa.array(rows[cuts[k] : cuts[k + 1]] - self.starts[k])
+            yield self.batches[k].select(columns).take(places)
+            self.has_read(self.batches[k].nbytes)
+
+    def has_read(self, size: int) -> None:
+        """Counts bytes that were read; now and then the process lets go of their pages.
+
+        The system keeps them as long as it has room, so that reading them again costs little.
+        """
+        self._read += size
+        if self._read > MOST_RESIDENT and hasattr(mmap, "MADV_DONTNEED"):
+            self._map.madvise(mmap.MADV_DONTNEED)
+            self._read = 0
+
+    def scalars(self, name: str) -> np.ndarray:
+        """(N,) a column of numbers."""
+        return np.concatenate([batch.column(name).to_numpy() for batch in self.batches])
+
+
+class RawWriter:
+    """Examples to an Arrow file, a few thousand rows or a few megabytes at a time.
+
+    Of files, only the names are written if they are `kept` elsewhere.
+    """
+
+    ROWS, BYTES = 4096, 4_000_000
+
+    def __init__(self, writer: ArrowWriter, columns: Sequence[str], *, kept: bool = False):
+        self._writer = writer
+        self._kept = kept
+        self._types: dict[str, pa.DataType] = {}
+        self._values: dict[str, list[Any]] = {name: [] for name in columns}
+        self._rows = self._bytes = 0
+
+    def add(self, example: Example) -> None:
+        for name, values in self._values.items():
+            value = example[name]
+            values.append(value)
+            self._bytes += len(value) if isinstance(value, str | bytes) else 8
+        self._rows += 1
+        if self._rows >= self.ROWS or self._bytes >= self.BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        if self._rows:
+            arrays = {name: self._array(name, values) for name, values in self._values.items()}
+            self._writer.write(pa.RecordBatch.from_pydict(arrays))
+            self._values = {name: [] for name in self._values}
+            self._rows = self._bytes = 0
+
+    def _array(self, name: str, values: list[Any]) -> pa.Array:
+        try:
+            if isinstance(values[0], FileBytes):
+                contents = [None if self._kept else value for value in values]
+                names = [value.name for value in values]
+                parts = [pa.array(contents, pa.binary()), pa.array(names)]
+                array = pa.StructArray.from_arrays(parts, FILE)
+            else:
+                array = pa.array(values, self._types.get(name))
+        except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError) as error:
+            raise UserError(
+                f"column {name!r} holds values of different kinds, or broken text: {error}"
+            ) from error
+        if array.null_count:
+            raise UserError(f"column {name!r} holds {array.null_count} empty values")
+        self._types[name] = array.type
+        return array
+
+
+class RawFile(ArrowFile):
+    """What RawWriter wrote. folder: where the files are of which only the names were written."""
+
+    def __init__(self, path: Path, folder: Path | None):
+        super().__init__(path)
+        self._folder = folder
+
+    def at(self, row: int) -> Example:
+        k = bisect_right(self.starts, row) - 1
+        one = self.batches[k].slice(row - int(self.starts[k]), 1)
+        self.has_read(one.num_columns * APART)
+        return {name: self.values(one.column(name))[0] for name in one.schema.names}
+
+    def values(self, column: pa.Array) -> list[Any]:
+        """What RawWriter was given. UserError if a file isn't there any more."""
+        if not pa.types.is_struct(column.type):
+            return column.to_pylist()
+        contents, names = (column.field(part).to_pylist() for part in FILE)
+        return [
+            FileBytes(self._content(name) if content is None else content, name)
+            for content, name in zip(contents, names, strict=True)
+        ]
+
+    def _content(self, name: str) -> bytes:
+        if self._folder is None:
+            raise ValueError("of files whose bytes weren't written, the folder must be given")
+        try:
+            return (self._folder / name).read_bytes()
+        except OSError as error:
+            raise UserError(
+                f"{self._folder / name} must stay where it was when the data was prepared; it "
+                f"can't be read ({error.strerror or error}): bring it back"
+            ) from None

@@ -1,0 +1,93 @@
+"""Several captions of one thing, a line each <-> one sequence of token ids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipelines.core.contracts import Field, FieldCodec
+from pipelines.data.codecs.text import BEGIN, PAD, TextCodec, TextSettings
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+
+SPACES = " \t\n\v\f\r"
+"""As TensorFlow strips them."""
+
+
+class CaptionsCodec(FieldCodec):
+    """Ids of the lines one after the other, each within its markers: <s> a b </s> <s> a c </s>.
+
+    Blank lines don't count; where all are blank there is one caption of an unknown token.
+    `text` is the codec of one caption, whose ids and settings they have.
+    """
+
+    def __init__(self, column: str, settings: TextSettings):
+        self.column = column
+        self.text = TextCodec(column, settings, markers=True)
+
+    def fit(self, batches: Iterable[Sequence[Any]]) -> None:
+        def lines() -> Iterator[list[str]]:
+            for batch in batches:
+                yield [line for captions in batch for line in caption_lines(captions)]
+
+        self.text.fit(lines())
+
+    def encode(self, values: tf.Tensor) -> tf.RaggedTensor:
+        """(B,) captions to (B, T) int32."""
+        import tensorflow as tf
+
+        lines = tf.strings.split(values, "\n")
+        lines = tf.ragged.boolean_mask(
+            lines, lines.with_flat_values(tf.strings.strip(lines.flat_values) != "")
+        )
+        none = tf.cast(lines.row_lengths() == 0, tf.int64)
+        nothing = tf.fill([tf.reduce_sum(none)], "")
+        lines = tf.concat(
+            [lines, tf.RaggedTensor.from_row_lengths(nothing, none, validate=False)], axis=1
+        )
+        return lines.with_flat_values(self.text.encode(lines.flat_values)).merge_dims(1, 2)
+
+    def decode(self, numbers: np.ndarray) -> str:
+        return "\n".join(self.text.decode(ids) for ids in split_captions(numbers))
+
+    @property
+    def resources(self) -> list[Any]:
+        return self.text.resources
+
+    @property
+    def operators(self) -> tuple[str, ...]:
+        return self.text.operators
+
+    @property
+    def field(self) -> Field:
+        return self.text.field
+
+    @property
+    def size(self) -> int:
+        return self.text.size
+
+    def state(self) -> dict[str, Any]:
+        return self.text.state()
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """UserError if the state was learnt with other settings."""
+        self.text.restore(state)
+
+    def summary(self) -> dict[str, Any]:
+        """As of TextCodec, a caption being a text."""
+        return self.text.summary()
+
+
+def caption_lines(captions: str) -> list[str]:
+    """The captions of a text with one a line."""
+    return [line for line in captions.split("\n") if line.strip(SPACES)]
+
+
+def split_captions(ids: np.ndarray) -> list[np.ndarray]:
+    """(T,) ids, padded or not, of several captions to those of each, with its markers."""
+    ids = ids[ids != PAD]
+    return np.split(ids, np.flatnonzero(ids == BEGIN)[1:])

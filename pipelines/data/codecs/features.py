@@ -1,0 +1,124 @@
+"""Pictures -> what a frozen, pretrained network sees in them: made once, by prepare."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import importlib.metadata
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from models.settings import VisionSettings
+from pipelines.core.contracts import Field
+from pipelines.core.errors import UserError
+from pipelines.core.paths import MODELS
+from pipelines.data.codecs.images import ImageCodec, ImageSettings
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from models.vision import Backbone
+
+NETWORKS = MODELS / "vision.py"
+LARGEST = 65504.0
+"""That float16 holds."""
+
+
+class FeatureCodec(ImageCodec):
+    """As ImageCodec, and on through the network: a grid (h, w, C) of float16.
+
+    The network's weights are kept in the state, so that a run needs no file but its own.
+    """
+
+    def __init__(self, column: str, settings: ImageSettings, vision: VisionSettings):
+        super().__init__(column, settings)
+        self.vision = vision
+        # Data prepared with other weights in a file of the same name is other data, and so is what
+        # a network made otherwise sees.
+        self.content = _digest(vision.weights)
+        self.made_by = [importlib.metadata.version("keras"), _digest(NETWORKS)]
+        self._state: dict[str, Any] = {}
+
+    def fit(self, batches: Iterable[Sequence[Any]]) -> None:
+        """Takes the weights; learns nothing. UserError if they can't be had."""
+        from models.vision import Backbone
+
+        size = self.settings.size
+        try:
+            network = Backbone(self.vision.network, size, size, dtype="float32")
+            network.load(self.vision.weights)
+        except ValueError as error:
+            raise UserError(f"task.vision: {error}") from None
+        file = io.BytesIO()
+        np.savez(file, *network.network.get_weights())
+        weights = base64.b64encode(file.getvalue()).decode()
+        self._state = {"weights": weights, "grid": list(network.grid(size, size))}
+        self.__dict__.pop("_network", None)
+
+    def encode(self, values: tf.Tensor) -> tf.Tensor:
+        """(B,) files' bytes to (B, h, w, C) float16; errors as in ImageCodec."""
+        import tensorflow as tf
+
+        network = self._network
+
+        def see(picture: tf.Tensor) -> tf.Tensor:
+            seen = network(picture[tf.newaxis])[0]
+            return tf.cast(tf.clip_by_value(seen, -LARGEST, LARGEST), tf.float16)
+
+        # One by one: prepare gives thousands at once, whose activations would fill the memory.
+        signature = tf.TensorSpec(self._state["grid"], tf.float16)
+        return tf.map_fn(see, super().encode(values), fn_output_signature=signature)
+
+    @cached_property
+    def _network(self) -> Backbone:
+        import tensorflow as tf
+
+        from models.vision import Backbone
+
+        with tf.init_scope():
+            size = self.settings.size
+            network = Backbone(self.vision.network, size, size, dtype="float32")
+            with np.load(io.BytesIO(base64.b64decode(self._state["weights"]))) as saved:
+                network.network.set_weights([saved[name] for name in saved.files])
+        return network
+
+    def decode(self, numbers: np.ndarray) -> Any:
+        """The grid as it is: a picture can't be had back from it."""
+        return numbers
+
+    @property
+    def resources(self) -> list[Any]:
+        return [variable.value for variable in self._network.variables]
+
+    @property
+    def field(self) -> Field:
+        return Field(shape=tuple(self._state["grid"]), dtype="float16")
+
+    def state(self) -> dict[str, Any]:
+        return {**super().state(), "network": self.vision.network, **self._state}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """UserError if the state is of other settings."""
+        own = {name: state[name] for name in ("weights", "grid")}
+        mine = {**super().state(), "network": self.vision.network}
+        made = {name: value for name, value in state.items() if name not in own}
+        if made != mine:
+            raise UserError(f"features made with {made} can't be used with {mine}")
+        self._state = own
+        self.__dict__.pop("_network", None)
+
+    def summary(self) -> dict[str, Any]:
+        return {**super().summary(), "network": self.vision.network, "grid": self._state["grid"]}
+
+
+def _digest(path: str | Path | None) -> str | None:
+    """Of a file's content; None if there is no such file."""
+    if path is None or not Path(path).is_file():
+        return None
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

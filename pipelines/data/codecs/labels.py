@@ -1,0 +1,98 @@
+"""Class labels <-> class numbers."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipelines.core.contracts import Field, FieldCodec
+from pipelines.core.errors import UserError
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+MOST_CLASSES = 1000
+"""More are almost surely a column of something else."""
+
+
+class LabelCodec(FieldCodec):
+    """A label's number is its place among the sorted labels: by value if all are integers, else
+    by text. A label unknown in training gets -1.
+    """
+
+    def __init__(self, column: str):
+        self.column = column
+        self.names: tuple[str, ...] = ()
+        self.counts: tuple[int, ...] = ()
+
+    def fit(self, batches: Iterable[Sequence[Any]]) -> None:
+        """UserError unless there are 2 to MOST_CLASSES labels, and fewer labels than rows."""
+        counts: Counter[str] = Counter()
+        for batch in batches:
+            counts.update(map(str, batch))
+            if len(counts) > MOST_CLASSES:
+                break
+        self._check_counts(counts)
+        integers = all(re.fullmatch(r"[+-]?\d+", name) for name in counts)
+        self.names = tuple(sorted(counts, key=(lambda n: (int(n), n)) if integers else None))
+        self.counts = tuple(counts[name] for name in self.names)
+
+    def _check_counts(self, counts: Counter[str]) -> None:
+        shown = ", ".join(repr(name) for name in list(counts)[:5])
+        if len(counts) < 2:
+            raise UserError(
+                f"a classifier needs at least two classes; column {self.column!r} has only "
+                f"{shown or 'none'}: is it the right label column?"
+            )
+        if len(counts) > MOST_CLASSES or (len(counts) > 2 and len(counts) == counts.total()):
+            raise UserError(
+                f"column {self.column!r} has {len(counts):,} different labels among the first "
+                f"{counts.total():,} rows ({shown}, ...): is it the right label column? Numbers "
+                "to be estimated are no classes"
+            )
+
+    def encode(self, values: tf.Tensor) -> tf.Tensor:
+        """(B,) text or integers to (B,) int32."""
+        import tensorflow as tf
+
+        if values.dtype != tf.string:
+            values = tf.strings.as_string(values)
+        # One comparison a class: no table, so nothing that a SavedModel has to track.
+        same = tf.equal(values[:, None], tf.constant(self.names)[None, :])
+        found = tf.argmax(same, axis=1, output_type=tf.int32)
+        return tf.where(tf.reduce_any(same, axis=1), found, -1)
+
+    def check(self, raw: Sequence[Any], encoded: np.ndarray) -> None:
+        unknown = np.flatnonzero(np.asarray(encoded) < 0)
+        if len(unknown):
+            shown = ", ".join(repr(name) for name in self.names[:10])
+            raise UserError(
+                f"label {str(raw[unknown[0]])!r} of column {self.column!r} does not occur in "
+                f"training; the classes are {shown}{', ...' if len(self.names) > 10 else ''}"
+            )
+
+    def decode(self, numbers: np.ndarray) -> str:
+        return self.names[int(numbers)]
+
+    @property
+    def field(self) -> Field:
+        return Field(shape=(), dtype="int32")
+
+    @property
+    def size(self) -> int:
+        return len(self.names)
+
+    def state(self) -> dict[str, Any]:
+        return {"column": self.column, "names": list(self.names), "counts": list(self.counts)}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.names = tuple(state["names"])
+        self.counts = tuple(state["counts"])
+
+    def summary(self) -> dict[str, Any]:
+        """classes: training examples by label."""
+        return {"classes": dict(zip(self.names, self.counts, strict=True))}

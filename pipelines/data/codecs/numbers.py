@@ -1,0 +1,135 @@
+"""Sequences of numbers, and answers that are numbers or symbols, written as text.
+
+Steps are separated by spaces, the numbers of a step by commas: "0.31,0 0.5,1" has two steps of two
+numbers. Where every step of the training data is one whole number, written without a dot, the
+numbers are symbols: 0, 1, 2, ... without any order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipelines.core.contracts import Field, FieldCodec
+from pipelines.core.errors import UserError
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+MOST_SYMBOLS = 1000
+"""More are almost surely no symbols."""
+
+
+class _Numbers(FieldCodec):
+    """What both have in common. symbols: how many there are, or None for numbers."""
+
+    def __init__(self, column: str):
+        self.column = column
+        self.symbols: int | None = None
+        self.width = 0
+
+    def _fit_one(self, text: str) -> list[list[str]]:
+        return [step.split(",") for step in text.split()]
+
+    def fit(self, batches: Iterable[Sequence[Any]]) -> None:
+        """UserError for what is no number, or steps of different widths."""
+        whole, largest, widths = True, -1, set()
+        for batch in batches:
+            for text in batch:
+                steps = self._fit_one(str(text))
+                widths |= self._widths(steps)
+                if not steps or len(widths) > 1:
+                    raise UserError(
+                        f"column {self.column!r} must have equally many numbers everywhere, and "
+                        f"at least one; received {str(text)[:60]!r}"
+                    )
+                whole = whole and all(len(step) == 1 and step[0].isdecimal() for step in steps)
+                if whole:
+                    largest = max(largest, *(int(step[0]) for step in steps))
+                else:
+                    self._check_numbers(steps)
+        if not widths:
+            raise UserError(f"column {self.column!r} has no values to learn from")
+        self.width = widths.pop()
+        self.symbols = largest + 1 if whole and largest < MOST_SYMBOLS else None
+
+    def _widths(self, steps: list[list[str]]) -> set[int]:
+        return {len(step) for step in steps}
+
+    def _check_numbers(self, steps: list[list[str]]) -> None:
+        try:
+            [float(number) for step in steps for number in step]
+        except ValueError as error:
+            raise UserError(f"column {self.column!r} must hold numbers: {error}") from None
+
+    def state(self) -> dict[str, Any]:
+        return {"column": self.column, "symbols": self.symbols, "width": self.width}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.symbols, self.width = state["symbols"], state["width"]
+
+    def summary(self) -> dict[str, Any]:
+        return {"symbols": self.symbols} if self.symbols else {"numbers a step": self.width}
+
+
+class SequenceCodec(_Numbers):
+    """A sequence of steps, as (T, D) float32; a symbol is 1 in a row of 0."""
+
+    def encode(self, values: tf.Tensor) -> tf.RaggedTensor:
+        """(B,) text to ragged (B, T, D). A symbol that wasn't seen in training is all 0."""
+        import tensorflow as tf
+
+        steps = tf.strings.split(values)
+        if self.symbols is not None:
+            ids = tf.strings.to_number(steps.flat_values, tf.int32)
+            rows = tf.one_hot(ids, self.symbols)
+        else:
+            numbers = tf.strings.split(steps.flat_values, ",").to_tensor("0")
+            rows = tf.strings.to_number(numbers)[:, : self.width]
+            rows = tf.pad(rows, [[0, 0], [0, self.width - tf.shape(rows)[1]]])
+            rows = tf.ensure_shape(rows, [None, self.width])
+        return steps.with_values(rows)
+
+    def decode(self, numbers: np.ndarray) -> list[Any]:
+        """Symbols, or lists of numbers."""
+        return numbers.argmax(-1).tolist() if self.symbols else numbers.tolist()
+
+    @property
+    def field(self) -> Field:
+        return Field(shape=(None, self.symbols or self.width), dtype="float32")
+
+    @property
+    def size(self) -> None:
+        return None
+
+
+class AnswerCodec(_Numbers):
+    """As many answers for every sequence: (K,) int32 symbols or float32 numbers."""
+
+    def _widths(self, steps: list[list[str]]) -> set[int]:
+        return {len(steps)}
+
+    def encode(self, values: tf.Tensor) -> tf.Tensor:
+        import tensorflow as tf
+
+        kind = tf.float32 if self.symbols is None else tf.int32
+        numbers = tf.strings.to_number(tf.strings.split(values).to_tensor("0"), kind)
+        return tf.ensure_shape(numbers, [None, self.width])
+
+    def check(self, raw: Sequence[Any], encoded: np.ndarray) -> None:
+        if self.symbols is not None and (encoded >= self.symbols).any():
+            raise UserError(f"column {self.column!r} has answers that do not occur in training")
+
+    def decode(self, numbers: np.ndarray) -> list[Any]:
+        return numbers.tolist()
+
+    @property
+    def field(self) -> Field:
+        dtype = "float32" if self.symbols is None else "int32"
+        return Field(shape=(self.width,), dtype=dtype)
+
+    @property
+    def size(self) -> int | None:
+        return self.symbols

@@ -1,0 +1,116 @@
+"""Other ways to cut the same words into pieces, drawn at random while training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from pipelines.data.codecs import subwords
+
+VARIANTS = 16
+"""Segmentations that are kept of a word, from which one is drawn each time."""
+
+
+class Segmentation:
+    """Draws segmentations of words that were cut into SentencePiece's pieces.
+
+    unigram  of the VARIANTS best ones, with probabilities in proportion to p ^ alpha (Kudo 2018,
+             "Subword Regularization", section 3.2).
+    bpe      of VARIANTS that leave out a merge with probability alpha (Provilkov et al. 2020,
+             "BPE-Dropout").
+
+    A word is what is between spaces, in scripts without them a whole text. Words with unknown
+    characters stay as they are.
+    """
+
+    def __init__(self, model: bytes, model_type: str, alpha: float):
+        self.pieces = subwords.pieces(model)
+        self.numbers = {piece: number for number, piece in enumerate(self.pieces)}
+        self.processor = subwords.processor(model)
+        self.scores = [self.processor.get_score(number) for number in range(len(self.pieces))]
+        self.begins = np.asarray([piece.startswith("▁") for piece in self.pieces])
+        self.model_type, self.alpha = model_type, alpha
+        self._known: dict[tuple[int, ...], tuple[list[list[int]], np.ndarray]] = {}
+
+    def draw(self, ids: np.ndarray, first_word: int, random: np.random.Generator) -> list[int]:
+        """Ids (T,) of one text, cut otherwise; ids below `first_word` are markers and stay."""
+        drawn: list[int] = []
+        starts = np.flatnonzero(self.begins[ids] | (ids < first_word))
+        # What comes before the first beginning of a word is a word, too.
+        bounds = sorted({0, *starts.tolist(), len(ids)})
+        for start, stop in pairwise(bounds):
+            word = tuple(ids[start:stop].tolist())
+            if min(word) < first_word:
+                drawn.extend(word)
+                continue
+            variants, cumulative = self._variants(word)
+            drawn.extend(variants[int(np.searchsorted(cumulative, random.random()))])
+        return drawn
+
+    def _variants(self, word: tuple[int, ...]) -> tuple[list[list[int]], np.ndarray]:
+        """Segmentations of a word, and the sums of their probabilities up to each."""
+        if word not in self._known:
+            make = self._likely if self.model_type == "unigram" else self._dropped
+            variants, weights = make("".join(self.pieces[number] for number in word))
+            if not variants:
+                variants, weights = [list(word)], np.ones(1)
+            self._known[word] = variants, np.cumsum(weights / weights.sum())[:-1]
+        return self._known[word]
+
+    def _likely(self, text: str) -> tuple[list[list[int]], np.ndarray]:
+        plain = text.replace("▁", " ").strip()
+        found = self.processor.nbest_encode_as_ids(plain, nbest_size=VARIANTS) if plain else []
+        # The processor adds the mark of a word's beginning, which not every word here has.
+        variants = [ids for ids in found if "".join(self.pieces[i] for i in ids) == text]
+        scores = np.asarray([sum(self.scores[i] for i in ids) for ids in variants])
+        weights = np.exp(self.alpha * (scores - scores.max())) if variants else scores
+        return variants, weights
+
+    def _dropped(self, text: str) -> tuple[list[list[int]], np.ndarray]:
+        # By the word alone, so that its variants don't depend on when it is first met.
+        random = np.random.default_rng([len(text), *text.encode()])
+        variants = [self._merged(text, random) for _ in range(VARIANTS)]
+        whole = [ids for ids in variants if ids is not None]
+        return whole, np.ones(len(whole))
+
+    def _merged(self, text: str, random: np.random.Generator) -> list[int] | None:
+        """Merges the best neighbours, each passed over with probability alpha, until none is left.
+
+        None where a character is no piece.
+        """
+        parts: Sequence[str] = list(text)
+        while True:
+            pairs = [
+                (self.scores[self.numbers[joined]], -place)
+                for place in range(len(parts) - 1)
+                if (joined := parts[place] + parts[place + 1]) in self.numbers
+                and random.random() >= self.alpha
+            ]
+            if not pairs:
+                break
+            place = -max(pairs)[1]
+            parts = [*parts[:place], parts[place] + parts[place + 1], *parts[place + 2 :]]
+        if any(part not in self.numbers for part in parts):
+            return None
+        return [self.numbers[part] for part in parts]
+
+
+def redrawn(
+    padded: np.ndarray,
+    lengths: np.ndarray,
+    segmentation: Segmentation,
+    first_word: int,
+    random: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of ids (B, T), lengths (B,), each cut otherwise: the same, as long as is now needed."""
+    rows = [
+        segmentation.draw(row[:length], first_word, random)
+        for row, length in zip(padded, lengths, strict=True)
+    ]
+    new = np.asarray([len(row) for row in rows], lengths.dtype)
+    made = np.zeros((len(rows), new.max()), padded.dtype)
+    for row, ids in enumerate(rows):
+        made[row, : len(ids)] = ids
+    return made, new

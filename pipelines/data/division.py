@@ -1,0 +1,191 @@
+"""Which rows go to which split: without duplicates, exact in size and stratified.
+
+Only a hash of a row's content decides, so the order of the rows does not matter, except for which
+spelling stays of duplicates that are spelt differently.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipelines.data.groups import draw_whole, tied
+
+PARTS = ("train", "validation", "test")
+DROPPED = -1
+
+
+@dataclass(frozen=True, eq=False)
+class Division:
+    """split (N,) int8: a place in PARTS, or DROPPED; the rest are numbers of rows.
+
+    duplicates  dropped from train (or from all, where we divide): the same as a row that stays.
+    conflicts   contents that occur with more than one stratum, such as a text with two labels. In
+                train the most frequent one stays, and of equally frequent ones the lowest.
+    overlaps    dropped from a given split because they also are in the later one, by name.
+    kept_duplicates  left in given validation and test splits, so that their scores compare with
+                     published ones.
+    limited     dropped by the limit.
+    """
+
+    split: np.ndarray
+    duplicates: int
+    conflicts: int
+    overlaps: Mapping[str, int]
+    kept_duplicates: int
+    limited: int
+
+
+def content_hash(values: Iterable[Any]) -> int:
+    """64 bits of one row's identity. Text counts in NFKC, case-folded, with single spaces."""
+    digest = hashlib.blake2b(digest_size=8)
+    for value in values:
+        if isinstance(value, bytes):
+            data = value
+        else:
+            text = str(value)
+            if not text.isascii():
+                text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+            data = " ".join(text.casefold().split()).encode("utf-8", "surrogatepass")
+        digest.update(b"%d:" % len(data))
+        digest.update(data)
+    return int.from_bytes(digest.digest(), "little")
+
+
+def divide(
+    hashes: np.ndarray,
+    strata: np.ndarray,
+    given: np.ndarray,
+    *,
+    shares: Mapping[str, float],
+    limit: int | None,
+    seed: int,
+    ties: np.ndarray | None = None,
+) -> Division:
+    """Every row's split.
+
+    hashes (N,) uint64 of the contents; strata (N,) the rank of the stratum among all; given (N,) a
+    place in PARTS. Shares are of the rows given for training, once duplicates are dropped; those
+    of splits that are given are not looked at. A share above 0 is at least one row, and each
+    stratum keeps a row in train.
+
+    ties (C, N) uint64: rows with the same value in one of C columns go to the same of the splits
+    that we draw; strata then play no part, and splits may be a few rows smaller than their shares.
+    """
+    split = given.astype(np.int8)
+    duplicates, kept_duplicates, conflicts, overlaps = _drop_repeated(hashes, strata, split)
+    ranks = _mix(hashes, seed)
+    before = np.count_nonzero(split != DROPPED)
+    if limit is not None and limit < before:
+        for part in range(len(PARTS)):
+            rows = np.flatnonzero(split == part)
+            dropped = len(rows) - max(min(len(rows), 1), round(len(rows) * limit / before))
+            split[_draw(ranks, strata, rows, dropped)] = DROPPED
+    limited = int(before - np.count_nonzero(split != DROPPED))
+    pool = np.count_nonzero(split == 0)
+    label = None if ties is None else tied(ties)
+    for part in (2, 1):
+        if not np.any(given == part):
+            rows, share = np.flatnonzero(split == 0), shares[PARTS[part]]
+            wanted = max(1, round(pool * share)) if share > 0 else 0
+            if label is None:
+                split[_draw(ranks, strata, rows, wanted)] = part
+            else:
+                split[draw_whole(ranks, label, rows, wanted)] = part
+    return Division(split, duplicates, conflicts, overlaps, kept_duplicates, limited)
+
+
+def _drop_repeated(
+    hashes: np.ndarray, strata: np.ndarray, split: np.ndarray
+) -> tuple[int, int, int, dict[str, int]]:
+    """Marks repeated rows in `split`. Returns duplicates, kept duplicates, conflicts, overlaps."""
+    order = np.argsort(hashes, kind="stable")
+    sorted_hashes = hashes[order]
+    first = np.ones(len(order), bool)
+    first[1:] = sorted_hashes[1:] != sorted_hashes[:-1]
+    if first.all():
+        return 0, 0, 0, {}
+    group = (np.cumsum(first) - 1).astype(np.int32)
+    starts = np.flatnonzero(first)
+    sorted_strata = strata[order]
+    lowest = np.minimum.reduceat(sorted_strata, starts)
+    conflicting = np.maximum.reduceat(sorted_strata, starts) != lowest
+    sorted_split = split[order]
+    latest = np.maximum.reduceat(sorted_split, starts)[group]
+    overlaps = {}
+    for part, name in enumerate(PARTS[:2]):
+        over = (sorted_split == part) & (latest > part)
+        if over.any():
+            overlaps[name] = int(np.count_nonzero(over))
+    over = sorted_split < latest
+    training = sorted_split == 0
+    # A content that is left in train is nowhere else, so that all of its rows have a say.
+    stays = np.zeros(len(order), bool)
+    stays[_representatives(group, starts, sorted_strata, conflicting)] = True
+    repeated = training & ~over & ~stays
+    split[order[over | repeated]] = DROPPED
+    held_out = ~training & ~over
+    kept = np.count_nonzero(held_out) - len(np.unique(group[held_out]))
+    return int(np.count_nonzero(repeated)), int(kept), int(conflicting.sum()), overlaps
+
+
+def _representatives(
+    group: np.ndarray, starts: np.ndarray, strata: np.ndarray, conflicting: np.ndarray
+) -> np.ndarray:
+    """(G,) the row that stays of each group: the first with the group's most frequent stratum.
+
+    group, strata (N,) of rows in the order of their groups, which start at starts (G,).
+    """
+    rows = np.flatnonzero(conflicting[group])
+    rows = rows[np.lexsort((strata[rows], group[rows]))]
+    new = (np.diff(group[rows], prepend=-1) != 0) | (np.diff(strata[rows], prepend=-1) != 0)
+    firsts, counts = rows[new], np.diff(np.flatnonzero(new), append=len(rows))
+    firsts = firsts[np.lexsort((strata[firsts], -counts, group[firsts]))]
+    groups, best = np.unique(group[firsts], return_index=True)
+    chosen = starts.copy()
+    chosen[groups] = firsts[best]
+    return chosen
+
+
+def _mix(hashes: np.ndarray, seed: int) -> np.ndarray:
+    """(N,) uint64: a random order of contents (splitmix64, Steele et al. 2014)."""
+    start = np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]
+    with np.errstate(over="ignore"):
+        mixed = hashes ^ start
+        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+            mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+    return mixed ^ (mixed >> np.uint64(31))
+
+
+def _draw(ranks: np.ndarray, strata: np.ndarray, rows: np.ndarray, wanted: int) -> np.ndarray:
+    """`wanted` of the rows, spread over their strata, each of which keeps at least one row."""
+    if wanted <= 0 or not len(rows):
+        return rows[:0]
+    order = rows[np.lexsort((ranks[rows], strata[rows]))]
+    _, starts, counts = np.unique(strata[order], return_index=True, return_counts=True)
+    quotas = quota(counts, wanted)
+    place = np.arange(len(order)) - np.repeat(starts, counts)
+    return order[place < np.repeat(quotas, counts)]
+
+
+def quota(counts: np.ndarray, wanted: int) -> np.ndarray:
+    """How many to take of each group, leaving at least one in each.
+
+    Proportional, largest remainders first (Hamilton's method); together `wanted`, or as many as
+    there are.
+    """
+    room = counts - 1
+    exact = counts * (wanted / max(int(counts.sum()), 1))
+    taken = np.minimum(np.floor(exact).astype(np.int64), room)
+    missing = min(wanted, int(room.sum())) - int(taken.sum())
+    while missing > 0:
+        open_groups = np.flatnonzero(taken < room)
+        by_need = open_groups[np.argsort((taken - exact)[open_groups], kind="stable")][:missing]
+        taken[by_need] += 1
+        missing -= len(by_need)
+    return taken

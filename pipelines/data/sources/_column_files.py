@@ -1,0 +1,154 @@
+"""What sources have in common whose files hold examples as rows, and values in columns."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from models.settings import settings
+from pipelines.core.contracts import Example, Provenance, RowIssues
+from pipelines.core.errors import UserError
+from pipelines.data.sources._named import (
+    check_columns_differ,
+    check_files_differ,
+    digest,
+    file_named,
+)
+from pipelines.data.sources._row_source import RowSource
+from pipelines.data.sources.rows import (
+    EXTENSIONS,
+    check_columns,
+    check_file,
+    delimiter_meant,
+    extension,
+    read_rows,
+    unreadable,
+)
+
+Column = str | Annotated[int, Field(ge=0)]
+"""A name in the header; or a position, counted from 0, in CSV and TSV without a header."""
+
+_STEMS = {
+    "train": ("train",),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test",),
+}
+
+
+@settings
+class ColumnFiles(RowSource):
+    r"""CSV, TSV, JSON Lines or Parquet. Columns of a file that aren't asked for are passed over.
+
+    A subclass says `columns`, and for each a setting <name>_column: the file's column.
+
+    name             shown in the report; null for the path's last part.
+    path             a file, which we divide; or a folder with train.*, test.* and any of
+                     validation.*, valid.*, val.*, dev.*; or the training file, where
+                     validation_path or test_path is given.
+    delimiter        between the fields of CSV and TSV: comma, semicolon, tab, pipe, or any one
+                     character; null for the extension's.
+    quoting          false where double quotes are plain characters, as in many TSV files.
+    """
+
+    name: str | None
+    path: str | None
+    validation_path: str | None
+    test_path: str | None
+    delimiter: str | None
+    quoting: bool
+    licence: str | None
+    citation: str | None
+
+    labels: ClassVar[tuple[str, ...]] = ()
+    """Those of `columns` that are labels; see `read_rows`."""
+
+    def check(self) -> None:
+        names = self._names()
+        check_columns_differ(names)
+        mark = self._delimiter()
+        files = self._files()
+        for path in files.values():
+            check_columns(path, names, delimiter=mark, quoting=self.quoting)
+        check_files_differ(files.values(), "data.path, data.validation_path and data.test_path")
+
+    def parts(self) -> tuple[str, ...]:
+        return tuple(self._files())
+
+    def read(self, part: str, issues: RowIssues) -> Iterator[Example]:
+        return read_rows(
+            self._files()[part],
+            self._names(),
+            issues,
+            labels=self.labels,
+            delimiter=self._delimiter(),
+            quoting=self.quoting,
+        )
+
+    def fingerprint(self) -> str:
+        files = {part: (extension(path), digest(path)) for part, path in self._files().items()}
+        how = [*self._names().values(), self.delimiter, self.quoting]
+        return hashlib.sha256(json.dumps([files, how]).encode()).hexdigest()
+
+    def provenance(self) -> Provenance:
+        return Provenance(
+            name=self.name or Path(self.path or "").name,
+            origin=", ".join(str(path) for path in self._files().values()),
+            licence=self.licence or "not stated",
+            citation=self.citation or "not stated",
+        )
+
+    def read_given(self, path: Path, given: Sequence[str], issues: RowIssues) -> Iterator[Example]:
+        names: dict[str, str | int] = {column: self._names()[column] for column in given}
+        if extension(path) == ".txt" and self.delimiter is None:
+            names = {column: column for column in given}
+        return read_rows(path, names, issues, delimiter=self._delimiter(), quoting=self.quoting)
+
+    def _names(self) -> dict[str, str | int]:
+        return {column: getattr(self, f"{column}_column") for column in self.columns}
+
+    def _delimiter(self) -> str | None:
+        return delimiter_meant(self.delimiter)
+
+    def _files(self) -> dict[str, Path]:
+        """The file of each part; just {"all": …} where there is one to be divided."""
+        if self.path is None:
+            raise UserError("data.path must be given: data.path=FILE, or a folder with train.csv")
+        path = file_named(self.path)
+        files = _in_folder(path) if os.path.isdir(path) else {"train": path}
+        given = {"validation": self.validation_path, "test": self.test_path}
+        for part, other in given.items():
+            if other is not None:
+                files[part] = file_named(other)
+        for part, file in files.items():
+            check_file(file, "data.path" if given.get(part) is None else f"data.{part}_path")
+        return files if len(files) > 1 else {"all": files["train"]}
+
+
+def _in_folder(folder: Path) -> dict[str, Path]:
+    try:
+        names = sorted(file for file in folder.iterdir() if extension(file) in EXTENSIONS)
+    except OSError as error:
+        raise unreadable(folder, error) from None
+    files = {}
+    for part, stems in _STEMS.items():
+        found = [file for file in names if file.name.lower().partition(".")[0] in stems]
+        if len(found) > 1:
+            which = " and ".join(file.name for file in found)
+            raise UserError(
+                f"data.path: {folder} must hold one {part} file; it holds {which}: rename one"
+            )
+        if found:
+            files[part] = found[0]
+    if "train" not in files:
+        holds = ", ".join(file.name for file in names[:5]) or "no file of a known format"
+        raise UserError(
+            f"data.path: a folder must hold train.csv, .tsv, .jsonl or .parquet; {folder} holds "
+            f"{holds}: rename the training file, or give its own path"
+        )
+    return files

@@ -1,0 +1,32 @@
+"""What sources of sentence pairs have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pipelines.core.contracts import Example, RowIssues
+from pipelines.data.sources._row_source import RowSource
+from pipelines.data.sources.rows import EXTENSIONS, extension, read_lines, read_rows, usable_rows
+
+PAIR = ("source", "target")
+"""Columns of a pair: a sentence, and what it is translated to."""
+
+
+class Pairs(RowSource):
+    """A sentence and its translation an example."""
+
+    columns = PAIR
+
+    def read_given(self, path: Path, given: Sequence[str], issues: RowIssues) -> Iterator[Example]:
+        if extension(path) not in EXTENSIONS:
+            return sentences(path, given, issues)
+        return read_rows(path, {column: column for column in given}, issues, by_setting=False)
+
+
+def sentences(path: Path, given: Sequence[str], issues: RowIssues) -> Iterator[Example]:
+    """Of a text file with any name, such as test.de: a sentence a line."""
+    lines = enumerate(((line,) * len(given) for line in read_lines(path)), 1)
+    return usable_rows(
+        lines, {column: column for column in given}, issues, labels=(), where=path.name
+    )

@@ -1,0 +1,19 @@
+"""What sources have in common whose inputs to predict for come as files of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pipelines.core.contracts import Example, RowIssues, Source
+from pipelines.data.sources.rows import count_rows, read_rows
+
+
+class RowSource(Source):
+    """Inputs to predict for are rows of CSV, TSV, JSON Lines or Parquet, columns by their names."""
+
+    def read_given(self, path: Path, given: Sequence[str], issues: RowIssues) -> Iterator[Example]:
+        return read_rows(path, {column: column for column in given}, issues)
+
+    def count_given(self, path: Path) -> int | None:
+        return count_rows(path)

@@ -1,0 +1,213 @@
+"""What sources have in common that read sets of TensorFlow Datasets (TFDS)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
+from urllib.request import getproxies
+
+from models.settings import settings
+from pipelines.core.contracts import Example, Provenance, RowIssues
+from pipelines.core.errors import UserError, suggest
+from pipelines.data.sources._named import check_columns_differ
+from pipelines.data.sources._row_source import RowSource
+from pipelines.data.sources._tfds_reading import flat, kind, values
+from pipelines.data.sources.rows import usable_rows
+
+
+@settings
+class TfdsSet(RowSource):
+    """A set by its name there; labels go by TFDS's words for them.
+
+    A subclass says `columns`, and for each a setting <name>_column: the set's feature, such as
+    data/stars for one inside another.
+
+    name         as in TFDS, with a configuration where there are several: glue/sst2.
+    train_split, validation_split, test_split  TFDS's names, or parts such as train[:90%]; null
+                 where there is none, so that we divide another.
+    data_dir     where prepared sets are, and new ones go; null for TFDS's own.
+    download     false for never, so that what isn't there is an error.
+    """
+
+    name: str
+    train_split: str
+    validation_split: str | None
+    test_split: str | None
+    data_dir: str | None
+    download: bool
+
+    labels: ClassVar[tuple[str, ...]] = ()
+    """Those of `columns` that are labels; see `read_rows`."""
+
+    def check(self) -> None:
+        check_columns_differ(self._names())
+        builder = self._builder()
+        self._check_features(flat(builder.info.features))
+        if builder.is_prepared():
+            self._check_splits(builder)
+        elif not self.download:
+            raise UserError(
+                f"data.name: {self.name} must be prepared in {builder.data_path}; it isn't there: "
+                "set data.download=true, or data.data_dir to where it is"
+            )
+        else:
+            with self._downloading(builder):
+                _check_network(builder)
+
+    def parts(self) -> tuple[str, ...]:
+        return tuple(self._splits())
+
+    def read(self, part: str, issues: RowIssues) -> Iterator[Example]:
+        names, split = self._names(), self._splits()[part]
+        rows = enumerate(values(self._prepared(), split, list(names.values())), 1)
+        return usable_rows(rows, names, issues, labels=self.labels, where=f"{self.name} {split}")
+
+    def fingerprint(self) -> str:
+        builder = self._prepared()
+        rows = {
+            part: [
+                (piece.filename.rpartition("/")[2], piece.skip, piece.take)
+                for piece in builder.info.splits[split].file_instructions
+            ]
+            for part, split in self._splits().items()
+        }
+        how = [rows, *self._names().values()]
+        digest = hashlib.sha256(json.dumps(how).encode())
+        for path in sorted(Path(builder.data_path).iterdir()):
+            # Of the JSON files, only this one has to do with examples; others tell of the download.
+            if path.suffix != ".json" or path.name == "features.json":
+                with path.open("rb") as file:
+                    digest.update(hashlib.file_digest(file, "sha256").digest())
+        return digest.hexdigest()
+
+    def provenance(self) -> Provenance:
+        info = self._builder().info
+        licence = info.redistribution_info.license
+        return Provenance(
+            name=self.name,
+            origin=f"TensorFlow Datasets {info.full_name}, {info.homepage}",
+            licence=" ".join(licence.split()) or f"not stated by TFDS; see {info.homepage}",
+            citation=" ".join(info.citation.split()) or "not stated",
+        )
+
+    def _names(self) -> dict[str, str]:
+        return {column: getattr(self, f"{column}_column") for column in self.columns}
+
+    def _splits(self) -> dict[str, str]:
+        """TFDS's name of each part; just {"all": ...} where there is one to be divided."""
+        given = {"validation": self.validation_split, "test": self.test_split}
+        others = {part: split for part, split in given.items() if split is not None}
+        return {"train": self.train_split, **others} if others else {"all": self.train_split}
+
+    def _builder(self) -> Any:
+        """TFDS's builder. Reads no data."""
+        import tensorflow_datasets as tfds
+
+        folder = None if self.data_dir is None else os.path.expanduser(self.data_dir)
+        logger = logging.getLogger("absl")
+        level = logger.level
+        logger.setLevel(logging.ERROR)  # TFDS tells each place where it looks
+        try:
+            return tfds.builder(self.name, data_dir=folder)
+        except Exception as error:  # TFDS raises whatever its hundreds of builders do
+            raise UserError(_not_loaded(self.name, error)) from None
+        finally:
+            logger.setLevel(level)
+
+    def _check_features(self, features: Mapping[str, Any]) -> None:
+        told = [f"{name} ({kind(feature)})" for name, feature in features.items()]
+        has = ", ".join(told[:8]) + (", ..." if len(told) > 8 else "")
+        for column, name in self._names().items():
+            kinds = _LABELS if column in self.labels else ("text",)
+            if name not in features:
+                raise UserError(
+                    f"data.{column}_column: {self.name} has no feature {name!r}; it has {has}: "
+                    "give one"
+                )
+            if kind(features[name]) not in kinds:
+                raise UserError(
+                    f"data.{column}_column must be a feature that holds a {' or '.join(kinds)}; "
+                    f"{self.name} has {has}: choose another, or another set"
+                )
+
+    def _check_splits(self, builder: Any) -> None:
+        for part, split in self._splits().items():
+            try:
+                found = builder.info.splits[split].num_examples
+            except (KeyError, ValueError, AssertionError):  # TFDS checks its grammar with asserts
+                found = 0
+            if not found:
+                name = "train" if part == "all" else part
+                names = ", ".join(builder.info.splits)
+                raise UserError(
+                    f"data.{name}_split: {self.name} has no examples in {split!r}; it has {names}: "
+                    "give one of these, or a part such as train[:90%], or null (not for train)"
+                )
+
+    def _prepared(self) -> Any:
+        """The builder, after downloading what isn't there."""
+        builder = self._builder()
+        if not builder.is_prepared():
+            self.check()
+            with self._downloading(builder):
+                builder.download_and_prepare()
+        self._check_splits(builder)
+        return builder
+
+    @contextmanager
+    def _downloading(self, builder: Any) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # a builder runs any code: sockets, archives, packages
+            raise UserError(
+                f"data.name: {self.name} isn't in {builder.data_path} and can't be downloaded "
+                f"({_reason(error)}): mend that, or set data.data_dir to a prepared copy"
+            ) from None
+
+
+_LABELS = ("label", "text", "whole number", "truth value")
+_CATALOG = "https://www.tensorflow.org/datasets/catalog/overview"
+
+
+def _not_loaded(received: str, error: Exception) -> str:
+    """Why TFDS has no builder of that name, and the nearest there is."""
+    import tensorflow_datasets as tfds
+
+    sets = set(tfds.list_builders(with_community_datasets=False))
+    name, _, config = received.partition(":")[0].partition("/")
+    if isinstance(error, tfds.core.DatasetNotFoundError):
+        hint, why = suggest(name, sets), f"TFDS has no set {received!r}"
+    elif (
+        name in sets and config and config not in (known := tfds.builder_cls(name).builder_configs)
+    ):
+        hint, why = suggest(config, known), f"TFDS's {name} has no configuration {config!r}"
+    else:
+        hint, why = "", f"TFDS can't load {received!r} ({_reason(error)})"
+    return f"data.name: {why}; {hint if 0 < len(hint) < 300 else f'see {_CATALOG}'}"
+
+
+def _check_network(builder: Any) -> None:
+    """Raises ConnectionError if a host can't be found; TFDS itself would try for minutes."""
+    if getproxies().keys() - {"no"}:  # then it is the proxy that finds the hosts
+        return
+    hosts = {urlsplit(url).hostname for url in builder.url_infos}
+    for host in sorted(host for host in hosts if host):
+        try:
+            socket.getaddrinfo(host, None)
+        except OSError as error:
+            raise ConnectionError(f"{host} can't be found: {error.strerror or error}") from None
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ModuleNotFoundError):
+        return f"the package {error.name} is needed: pip install {error.name}"
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:200]}"

@@ -1,0 +1,176 @@
+"""Emoji: pictures and their official names, out of two ordinary packages."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from models.settings import settings
+from pipelines.core.contracts import Example, FileBytes, Provenance, RowIssues
+from pipelines.core.errors import UserError, suggest
+from pipelines.data.sources._image_files import Pictures
+from pipelines.data.sources._packaged import Sha256, packaged_file, packaged_folder
+
+HELD_OUT = {"test": 0.12, "validation": 0.08}
+"""Shares of the pictures that `split=composition` holds out."""
+
+_TONE = "[\U0001f3fb-\U0001f3ff]"
+_HAIR = "\u200d[\U0001f9b0-\U0001f9b3]"
+_SIGN = "\u200d[\u2640\u2642\u27a1]"
+_VARIATION = re.compile(f"{_TONE}|{_HAIR}|{_SIGN}|\ufe0f")
+_NEUTRAL = {
+    "\U0001f468": "\U0001f9d1",  # man: person
+    "\U0001f469": "\U0001f9d1",  # woman
+    "\U0001f466": "\U0001f9d2",  # boy: child
+    "\U0001f467": "\U0001f9d2",  # girl
+}
+
+_WORDS = re.compile("[\u3040-\u30ff\u3400-\u9fff]|[^\\W\u3040-\u30ff\u3400-\u9fff]+")
+"""Chinese and Japanese are written without spaces: there, each character."""
+
+
+@settings
+class PicturePackage:
+    """A folder of pictures in a package; see `packaged_folder`."""
+
+    package: str
+    version: str
+    folder: str
+    sha256: Sha256
+
+
+@settings
+class NamePackage:
+    """A folder with a JSON file of names for each language, and their SHA-256 by language."""
+
+    package: str
+    version: str
+    folder: str
+    sha256: dict[str, Sha256]
+
+
+@settings
+class Emoji(Pictures):
+    """Pictures with one caption: the name that Unicode gave the emoji, in one of 14 languages.
+
+    split  composition: a picture that is held out shows what training shows in other variations
+           (of skin tone, gender, hair, direction); each word of its caption occurs in training,
+           the caption doesn't. picture: any picture may be held out; we divide.
+    """
+
+    format: Literal["emoji"]
+    name: str
+    language: str
+    split: Literal["composition", "picture"]
+    pictures: PicturePackage
+    names: NamePackage
+    licence: str
+    citation: str
+
+    def check(self) -> None:
+        self._folder()
+        self._names_file()
+
+    def parts(self) -> tuple[str, ...]:
+        return ("train", "validation", "test") if self.split == "composition" else ("all",)
+
+    def read(self, part: str, issues: RowIssues) -> Iterator[Example]:
+        folder = self._folder()
+        sequences, captions = _named(self._names_file(), folder)
+        division = divided(sequences, captions) if self.split == "composition" else {}
+        for file, caption in captions.items():
+            if part in ("all", division.get(file)):
+                content = FileBytes((folder / file).read_bytes(), file)
+                yield {"image": content, "captions": caption}
+
+    def fingerprint(self) -> str:
+        names = self._known_language()
+        how = [self.pictures.sha256, names, self.language, self.split]
+        return hashlib.sha256(json.dumps(how).encode()).hexdigest()
+
+    def provenance(self) -> Provenance:
+        origin = (
+            f"pictures of the package {self.pictures.package} {self.pictures.version}, names "
+            f"({self.language}) of the package {self.names.package} {self.names.version}, from the "
+            f"Python index; held out by {self.split}"
+        )
+        return Provenance(self.name, origin, self.licence, self.citation)
+
+    def _known_language(self) -> str:
+        """The SHA-256 of its names."""
+        known = self.names.sha256
+        if self.language not in known:
+            hint = suggest(self.language, known)
+            raise UserError(f"data.language: there are no names in {self.language!r}; {hint}")
+        return known[self.language]
+
+    def _names_file(self) -> Path:
+        sha256, names = self._known_language(), self.names
+        stem = "emoji" if self.language == "en" else f"emoji_{self.language}"
+        path = f"{names.folder}/{stem}.json"
+        return packaged_file(self.name, names.package, names.version, path, sha256)
+
+    def _folder(self) -> Path:
+        it = self.pictures
+        return packaged_folder(self.name, it.package, it.version, it.folder, it.sha256)
+
+
+@cache
+def _named(names: Path, folder: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """Emoji (as characters) and captions of the pictures that have a name, by sorted file name."""
+    entries: dict[str, Any] = json.loads(names.read_bytes())
+    there = {path.name for path in folder.iterdir()}
+    sequences, captions = {}, {}
+    for emoji, entry in entries.items():
+        name = entry["en"] if isinstance(entry, dict) else entry
+        file = file_name(emoji)
+        if file in there and file not in captions:
+            sequences[file], captions[file] = emoji, name.strip(":").replace("_", " ")
+    order = sorted(captions)
+    return {file: sequences[file] for file in order}, {file: captions[file] for file in order}
+
+
+def file_name(emoji: str) -> str:
+    """As Twemoji names its pictures: without U+FE0F, but in sequences joined by U+200D."""
+    shown = emoji if "\u200d" in emoji else emoji.replace("\ufe0f", "")
+    return "-".join(f"{ord(character):x}" for character in shown) + ".png"
+
+
+def base(emoji: str) -> str:
+    """What is the same in an emoji's variations of skin tone, gender, hair and direction."""
+    return "".join(_NEUTRAL.get(character, character) for character in _VARIATION.sub("", emoji))
+
+
+def words(caption: str) -> set[str]:
+    return set(_WORDS.findall(caption.casefold()))
+
+
+def divided(sequences: dict[str, str], captions: dict[str, str]) -> dict[str, str]:
+    """The part of each file. Which is held out, its name decides, as if at random.
+
+    What is held out leaves in train another picture of the same base, and each of its words.
+    """
+    bases = {file: base(emoji) for file, emoji in sequences.items()}
+    needed = {file: {bases[file], *words(captions[file])} for file in captions}
+    left = Counter(need for needs in needed.values() for need in needs)
+    family = Counter(bases.values())
+    candidates = iter(_shuffled(file for file in captions if family[bases[file]] > 1))
+    parts = dict.fromkeys(captions, "train")
+    for part, share in HELD_OUT.items():
+        wanted = round(share * len(captions))
+        while wanted and (file := next(candidates, None)):
+            if all(left[need] > 1 for need in needed[file]):
+                left.subtract(needed[file])
+                parts[file] = part
+                wanted -= 1
+    return parts
+
+
+def _shuffled(files: Iterable[str]) -> list[str]:
+    return sorted(files, key=lambda file: hashlib.blake2b(file.encode()).digest())

@@ -1,0 +1,119 @@
+"""Made-up sequences that say how far back a network remembers; nothing is read from anywhere."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+
+from models.settings import Count, settings
+from pipelines.core.contracts import Example, Provenance, RowIssues
+from pipelines.core.errors import UserError
+from pipelines.data.sources._row_source import RowSource
+
+Made = tuple[list[str], list[str]]
+"""Steps of a sequence and answers, as text: see pipelines/data/codecs/numbers.py."""
+
+
+def copy(random: np.random.Generator, steps: int, symbols: int) -> Made:
+    """`symbols` digits of 1 to 8, blanks, a mark, and as many steps to say the digits again.
+
+    The copy memory task (Arjovsky et al. 2016, section 4.1; Bai et al. 2018, section 4). Blank 0,
+    mark 9. The delay is steps - 2 * symbols.
+    """
+    digits = random.integers(1, 9, symbols).tolist()
+    blanks = steps - 2 * symbols
+    # The mark takes the place of the first step that answers.
+    read = [*digits, *[0] * blanks, 9, *[0] * (symbols - 1)]
+    return [str(one) for one in read], [str(one) for one in digits]
+
+
+def adding(random: np.random.Generator, steps: int, symbols: int) -> Made:
+    """Pairs of a number of [0, 1) and a mark, that is 1 once in each half: the sum of these two.
+
+    Hochreiter & Schmidhuber 1997, section 5.4, as in Bai et al. 2018. The best constant has a mean
+    squared error of 1/6; saying 1 whatever comes has that too, in expectation.
+    """
+    numbers = random.random(steps).round(4)
+    half = steps // 2
+    chosen = (int(random.integers(half)), int(random.integers(half, steps)))
+    read = [f"{number},{int(at in chosen)}.0" for at, number in enumerate(numbers)]
+    return read, [f"{numbers[list(chosen)].sum():.4f}"]
+
+
+def recall(random: np.random.Generator, steps: int, symbols: int) -> Made:
+    """The first of many digits of 0 to 7; those after it say nothing.
+
+    As the latching problem (Bengio et al. 1994, section II), with 8 classes.
+    """
+    digits = random.integers(0, 8, steps).tolist()
+    return [str(one) for one in digits], [str(digits[0])]
+
+
+def parity(random: np.random.Generator, steps: int, symbols: int) -> Made:
+    """Whether the number of ones is odd: every step counts, and none of them can be guessed."""
+    bits = random.integers(0, 2, steps)
+    return [str(one) for one in bits.tolist()], [str(int(bits.sum() % 2))]
+
+
+def next_number(random: np.random.Generator, steps: int, symbols: int) -> Made:
+    """Numbers that grow by the same difference: what comes next."""
+    start, difference = random.uniform(-1, 1), random.uniform(-1, 1) / steps
+    numbers = start + difference * np.arange(steps + 1)
+    return [f"{number:.4f}" for number in numbers[:-1]], [f"{numbers[-1]:.4f}"]
+
+
+PROBLEMS: dict[str, Callable[[np.random.Generator, int, int], Made]] = {
+    "copy": copy, "adding": adding, "recall": recall, "parity": parity, "next_number": next_number,
+}  # fmt: skip
+
+
+@settings
+class Generated(RowSource):
+    """Sequences of a problem.
+
+    lengths   in steps, equally often.
+    examples  of all lengths together, before division.
+    symbols   that copy has to keep; other problems have none.
+    seed      with an example's number it decides what it is.
+    """
+
+    format: Literal["generated"]
+    problem: Literal["copy", "adding", "recall", "parity", "next_number"]
+    lengths: Annotated[list[Annotated[int, Field(ge=2)]], Field(min_length=1)]
+    examples: Count
+    symbols: Count
+    seed: Annotated[int, Field(ge=0)]
+
+    columns = ("sequence", "answer")
+
+    def check(self) -> None:
+        shortest = min(self.lengths)
+        if self.problem == "copy" and shortest < 2 * self.symbols:
+            raise UserError(
+                f"data.lengths must be at least twice data.symbols ({2 * self.symbols}), to read "
+                f"and to say them; received {shortest}"
+            )
+
+    def parts(self) -> tuple[str, ...]:
+        return ("all",)
+
+    def read(self, part: str, issues: RowIssues) -> Iterator[Example]:
+        make = PROBLEMS[self.problem]
+        for number in range(self.examples):
+            random = np.random.default_rng([self.seed, number])
+            steps, answers = make(random, self.lengths[number % len(self.lengths)], self.symbols)
+            yield {"sequence": " ".join(steps), "answer": " ".join(answers)}
+
+    def fingerprint(self) -> str:
+        how = [self.problem, self.lengths, self.examples, self.symbols, self.seed]
+        return hashlib.sha256(json.dumps(how).encode()).hexdigest()
+
+    def provenance(self) -> Provenance:
+        about = (PROBLEMS[self.problem].__doc__ or "").split("\n\n")
+        citation = " ".join(about[1].split()) if len(about) > 1 else "none"
+        return Provenance(self.problem, "made by this project from a seed", "Apache-2.0", citation)

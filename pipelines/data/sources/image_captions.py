@@ -1,0 +1,207 @@
+"""A folder of pictures, and a file with their captions: people's own, Flickr8k or COCO."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import Field
+
+from models.settings import settings
+from pipelines.core.contracts import Example, Provenance, RowIssues
+from pipelines.core.errors import UserError
+from pipelines.data.sources._caption_files import KEYS, read_captions
+from pipelines.data.sources._column_files import Column
+from pipelines.data.sources._image_files import ENDINGS, Pictures, checked, reader
+from pipelines.data.sources._named import check_columns_differ, file_named
+from pipelines.data.sources.rows import check_exists, delimiter_meant, read_lines
+
+HeldOut = Annotated[int, Field(ge=1)] | str | None
+
+_LOOK = 100
+"""Pictures that are looked for before a run starts."""
+
+
+class _Picture(NamedTuple):
+    name: str
+    path: Path
+    captions: list[str]
+
+
+@settings
+class ImageCaptions(Pictures):
+    """Pictures in the order of their names, each with all of its captions.
+
+    name       shown in the report; null for the folder's name.
+    images     the folder. captions: rows with a picture's name and a caption (CSV, TSV, JSON Lines,
+               Parquet; a .txt file is CSV; also photo.jpg#0, a tab, the caption), or COCO's JSON.
+    validation, test  what is held out: so many of the pictures, the last ones by name (test after
+               validation), or a text file with a name a line; null where we divide.
+    validation_captions, test_captions  files of their own instead, with pictures in
+               validation_images and test_images; null for `images`.
+    """
+
+    format: Literal["image_captions"]
+    name: str | None
+    images: str | None
+    captions: str | None
+    validation: HeldOut
+    test: HeldOut
+    validation_images: str | None
+    validation_captions: str | None
+    test_images: str | None
+    test_captions: str | None
+    image_column: Column
+    caption_column: Column
+    delimiter: str | None
+    quoting: bool
+    licence: str | None
+    citation: str | None
+
+    def check(self) -> None:
+        check_columns_differ(self._columns())
+        self._check_held_out()
+        for pictures in self._divided(RowIssues()).values():
+            some = pictures[:_LOOK]
+            if some and not any(picture.path.is_file() for picture in some):
+                raise UserError(
+                    f"data.images: {some[0].path.parent} must hold the pictures that the captions "
+                    f"name; {some[0].name} is not there, nor are {len(some) - 1} more: give "
+                    "their folder"
+                )
+
+    def parts(self) -> tuple[str, ...]:
+        held_out = [part for part in ("validation", "test") if self._is_given(part)]
+        return ("train", *held_out) if held_out else ("all",)
+
+    def read(self, part: str, issues: RowIssues) -> Iterator[Example]:
+        pictures = self._divided(issues if part in ("all", "train") else RowIssues())
+        if part in ("all", "train"):
+            self._add_uncaptioned(pictures.values(), issues)
+        root = self.files_in()
+        files = (
+            (os.path.relpath(it.path, root), reader(it.path), it.captions)
+            for it in pictures[part]
+            if it.captions
+        )
+        for (name, _, captions), found in checked(files):
+            if isinstance(found, str):
+                issues.add(name, found)
+            else:
+                yield {"image": found, "captions": "\n".join(captions)}
+
+    def fingerprint(self) -> str:
+        """Of pictures: name, size and time of the last change."""
+        found = hashlib.sha256()
+        for part, pictures in self._divided(RowIssues()).items():
+            for name, path, captions in pictures:
+                state = path.stat() if path.is_file() else None
+                facts = state and [state.st_size, state.st_mtime_ns]
+                found.update(json.dumps([part, name, captions, facts]).encode())
+        return found.hexdigest()
+
+    def files_in(self) -> Path:
+        return Path(os.path.commonpath([self._folder(part).absolute() for part in self.parts()]))
+
+    def provenance(self) -> Provenance:
+        folder = self._folder("train")
+        return Provenance(
+            name=self.name or folder.resolve().name,
+            origin=f"{folder}, {self.captions}",
+            licence=self.licence or "not stated",
+            citation=self.citation or "not stated",
+        )
+
+    # What is where
+
+    def _columns(self) -> dict[str, str | int]:
+        return {key: getattr(self, f"{key}_column") for key in KEYS}
+
+    def _is_given(self, part: str) -> bool:
+        return getattr(self, part) is not None or getattr(self, f"{part}_captions") is not None
+
+    def _check_held_out(self) -> None:
+        for part in ("validation", "test"):
+            one, other = getattr(self, part), getattr(self, f"{part}_captions")
+            if one is not None and other is not None:
+                raise UserError(
+                    f"data.{part} and data.{part}_captions both say what is held out: give one"
+                )
+            if getattr(self, f"{part}_images") is not None and other is None:
+                raise UserError(f"data.{part}_images goes with data.{part}_captions: give both")
+
+    def _folder(self, part: str) -> Path:
+        own = None if part in ("all", "train") else getattr(self, f"{part}_images")
+        given, setting = (self.images, "images") if own is None else (own, f"{part}_images")
+        if given is None:
+            raise UserError(
+                "data.images and data.captions must be given: data.images=photos/ "
+                "data.captions=captions.txt"
+            )
+        folder = file_named(given)
+        if not folder.is_dir():
+            state = "is a file" if folder.exists() else "does not exist"
+            raise UserError(f"data.{setting} must be a folder of pictures; {folder} {state}")
+        return folder
+
+    def _read(self, part: str, given: str | None, issues: RowIssues) -> list[_Picture]:
+        """All pictures that a captions file names, in the order of their names."""
+        folder = self._folder(part)
+        if given is None:
+            raise UserError("data.captions must be given: data.captions=captions.txt")
+        captions = read_captions(
+            file_named(given),
+            self._columns(),
+            issues,
+            delimiter=delimiter_meant(self.delimiter),
+            quoting=self.quoting,
+        )
+        return [_Picture(name, folder / name, captions[name]) for name in sorted(captions)]
+
+    def _divided(self, issues: RowIssues) -> dict[str, list[_Picture]]:
+        """Pictures of each of `parts`."""
+        rest = self._read("train", self.captions, issues)
+        known = {picture.name for picture in rest}
+        parts: dict[str, list[_Picture]] = {}
+        for part in ("test", "validation"):
+            held_out = getattr(self, part)
+            if isinstance(held_out, int):
+                rest, parts[part] = rest[:-held_out], rest[-held_out:]
+            elif isinstance(held_out, str):
+                names = _names(held_out, f"data.{part}")
+                for name in sorted(names - known):
+                    # Lists of well-known data name all of it, also where a part is there.
+                    issues.add(name, f"named in data.{part}, not in the captions", tolerated=True)
+                parts[part] = [picture for picture in rest if picture.name in names]
+                rest = [picture for picture in rest if picture.name not in names]
+            elif (own := getattr(self, f"{part}_captions")) is not None:
+                parts[part] = self._read(part, own, issues)
+        if not rest or not all(parts.values()):
+            sizes = {"train": len(rest)} | {part: len(parts[part]) for part in parts}
+            told = ", ".join(f"{count} to {part}" for part, count in sizes.items())
+            raise UserError(
+                f"data.captions, data.validation and data.test must leave pictures in each split; "
+                f"received {told}: hold out fewer, or give other names"
+            )
+        return {"train" if parts else "all": rest, **parts}
+
+    def _add_uncaptioned(self, parts: Iterable[list[_Picture]], issues: RowIssues) -> None:
+        pictures = [picture for part in parts for picture in part]
+        for picture in pictures:
+            if not picture.captions:
+                issues.add(picture.name, "picture without a caption")
+        named = {picture.path for picture in pictures}
+        for path in sorted(self._folder("train").iterdir()):
+            if path.suffix.lower() in ENDINGS and path not in named:
+                # A folder may hold more pictures than the captions are about.
+                issues.add(path.name, "picture without a caption", tolerated=True)
+
+
+def _names(given: str, setting: str) -> set[str]:
+    path = file_named(given)
+    check_exists(path, setting)
+    return {line.strip() for line in read_lines(path) if line.strip()}

@@ -1,0 +1,75 @@
+"""A CSV file that lies in an ordinary Python package, read without running the package's code."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from models.settings import settings
+from pipelines.core.contracts import Example, Provenance, RowIssues
+from pipelines.core.errors import UserError
+from pipelines.data.sources._packaged import Sha256, packaged_file
+from pipelines.data.sources._row_source import RowSource
+from pipelines.data.sources.rows import check_columns, read_rows
+
+
+@settings
+class PackagedCsv(RowSource):
+    """A text and a label a row, with exactly the bytes that `sha256` says.
+
+    package, version  as pip knows them.
+    file         path of the CSV file inside the package's installation.
+    rows         column and the value it must have: {source: imdb}; {} for all rows.
+    label_names  the file's labels and what we call them.
+    """
+
+    format: Literal["packaged_csv"]
+    name: str
+    package: str
+    version: str
+    file: str
+    sha256: Sha256
+    rows: dict[str, str]
+    text_column: str
+    label_column: str
+    label_names: dict[str, str]
+    licence: str
+    citation: str
+
+    columns = ("text", "label")
+
+    def check(self) -> None:
+        check_columns(self._path(), self._columns())
+
+    def parts(self) -> tuple[str, ...]:
+        return ("all",)
+
+    def read(self, part: str, issues: RowIssues) -> Iterator[Example]:
+        wanted = [(f"rows.{column}", value) for column, value in self.rows.items()]
+        for row in read_rows(self._path(), self._columns(), issues, labels=("label",)):
+            if all(row[key] == value for key, value in wanted):
+                label = row["label"]
+                if label not in self.label_names:
+                    raise UserError(
+                        f"data.label_names must name all labels of {self.file}; "
+                        f"it lacks {label!r}: add it"
+                    )
+                yield {"text": row["text"], "label": self.label_names[label]}
+
+    def fingerprint(self) -> str:
+        how = [self.sha256, self.rows, self.text_column, self.label_column, self.label_names]
+        return hashlib.sha256(json.dumps(how, sort_keys=True).encode()).hexdigest()
+
+    def provenance(self) -> Provenance:
+        origin = f"{self.file} of the package {self.package} {self.version}, from the Python index"
+        return Provenance(self.name, origin, self.licence, self.citation)
+
+    def _columns(self) -> dict[str, str]:
+        filters = {f"rows.{column}": column for column in self.rows}
+        return {"text": self.text_column, "label": self.label_column, **filters}
+
+    def _path(self) -> Path:
+        return packaged_file(self.name, self.package, self.version, self.file, self.sha256)

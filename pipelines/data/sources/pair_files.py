@@ -1,0 +1,29 @@
+"""People's own files for translation: CSV, TSV, JSON Lines or Parquet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+from models.settings import settings
+from pipelines.core.contracts import Example, RowIssues
+from pipelines.data.sources._column_files import Column, ColumnFiles
+from pipelines.data.sources._pairs import PAIR, sentences
+from pipelines.data.sources.rows import EXTENSIONS, extension
+
+
+@settings
+class PairFiles(ColumnFiles):
+    """A sentence and its translation a row. What it shares with other formats: see ColumnFiles."""
+
+    format: Literal["pair_files"]
+    source_column: Column
+    target_column: Column
+
+    columns = PAIR
+
+    def read_given(self, path: Path, given: Sequence[str], issues: RowIssues) -> Iterator[Example]:
+        if extension(path) not in EXTENSIONS:
+            return sentences(path, given, issues)
+        return super().read_given(path, given, issues)

@@ -1,0 +1,103 @@
+"""Lines of text files, plain or compressed, in bounded memory whatever the bytes are."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+import zlib
+from collections.abc import Callable, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import IO, Any
+
+from pipelines.core.errors import UserError
+
+LONGEST = 16 << 20
+"""Bytes of a line, and characters of a field: more is a quote or a line that never ends."""
+
+COMPRESSIONS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+
+_BLOCK = 1 << 20
+_UTF8_MARK = b"\xef\xbb\xbf"
+_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+
+
+def extension(path: Path) -> str:
+    """Lower-case and with its dot; of "Reviews.CSV.gz" it is ".csv"."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    if suffixes and suffixes[-1] in COMPRESSIONS:
+        suffixes.pop()
+    return suffixes[-1] if suffixes else ""
+
+
+def read_lines(path: Path) -> Iterator[str]:
+    """Every line, blank ones too, without its end: the i-th is line i of the file."""
+    return (line.rstrip("\r\n") for line in raw_lines(path, "\n"))
+
+
+def read_bytes(path: Path) -> bytes:
+    """All of a file, which must fit into memory."""
+    with _open(path) as file:
+        return b"".join(iter(lambda: _read(file, path), b""))
+
+
+def raw_lines(path: Path, newline: str) -> Iterator[str]:
+    r"""Lines with their ends. `newline` is "\n", or "" where "\r" alone ends a line too.
+
+    Bytes that aren't UTF-8 become lone surrogates, so that only their own rows are lost.
+    """
+    return chain.from_iterable(io.StringIO(text, newline) for text in _blocks(path))
+
+
+def _blocks(path: Path) -> Iterator[str]:
+    """The file in pieces that end where a line ends."""
+    held, lines = b"", 0
+    with _open(path) as file:
+        while block := _read(file, path):
+            block = block if lines or held else _without_mark(block, path)
+            cut = block.rfind(b"\n") + 1
+            if cut:
+                yield (held + block[:cut]).decode("utf-8", "surrogateescape")
+                lines += block.count(b"\n")
+                held = block[cut:]
+            else:
+                held += block
+            if len(held) > LONGEST:
+                raise UserError(
+                    f"{path}: a line must be shorter than {LONGEST >> 20} MB; line {lines + 1} is "
+                    "longer: is this a text file with one record a line?"
+                )
+        if held:
+            yield held.decode("utf-8", "surrogateescape")
+
+
+def _without_mark(start: bytes, path: Path) -> bytes:
+    """A file's start, without the mark that some programs write before UTF-8."""
+    if start.startswith(_UTF16_MARKS):
+        raise UserError(
+            f"{path}: text must be UTF-8; this file is UTF-16: save it as UTF-8, "
+            "or convert it with iconv -f UTF-16 -t UTF-8"
+        )
+    return start.removeprefix(_UTF8_MARK)
+
+
+def _open(path: Path) -> IO[bytes]:
+    opener = COMPRESSIONS.get(path.suffix.lower(), open)
+    try:
+        return opener(path, "rb")
+    except OSError as error:
+        raise unreadable(path, error) from None
+
+
+def _read(file: IO[bytes], path: Path) -> bytes:
+    try:
+        return file.read(_BLOCK)
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+        raise unreadable(path, error) from None
+
+
+def unreadable(path: Path, error: Exception) -> UserError:
+    reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+    return UserError(f"{path} can't be read ({reason}): check its permissions and that it is whole")

@@ -1,0 +1,224 @@
+"""Which file is read how; and what must be true of it before, so that reading doesn't fail."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Collection, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from pipelines.core.contracts import RowIssues
+from pipelines.core.errors import UserError, suggest
+from pipelines.data.sources.rows.delimited import (
+    columns_without_header,
+    delimited_columns,
+    delimited_records,
+)
+from pipelines.data.sources.rows.json_lines import json_columns, json_records
+from pipelines.data.sources.rows.lines import COMPRESSIONS, extension, read_lines
+from pipelines.data.sources.rows.parquet import parquet_columns, parquet_records, parquet_rows
+from pipelines.data.sources.rows.values import usable_rows
+
+_DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
+_JSON_LINES = (".jsonl", ".ndjson")
+_PARQUET = (".parquet", ".pq")
+_PLAIN = (".txt",)
+DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
+"""Common delimiters, and words for them that need no quoting on a command line."""
+_QUICKLY_READ = 4 << 30
+EXTENSIONS = (*_DELIMITERS, *_JSON_LINES, *_PARQUET, *_PLAIN)
+
+
+def delimiter_meant(given: str | None) -> str | None:
+    """The character that data.delimiter means; UserError if it means none."""
+    marks = {name: mark for mark, name in DELIMITERS.items()} | {"\\t": "\t"}
+    mark = None if given is None else marks.get(given, given)
+    if mark is not None and (len(mark) != 1 or mark in '"\r\n'):
+        raise UserError(
+            f"data.delimiter must be one character, not a quote; received {mark!r}: "
+            "leave it null, or give ',', ';', '|' or '\\t'"
+        )
+    return mark
+
+
+def read_rows(
+    path: Path,
+    columns: Mapping[str, str | int],
+    issues: RowIssues,
+    *,
+    labels: Collection[str] = (),
+    delimiter: str | None = None,
+    quoting: bool = True,
+    by_setting: bool = True,
+) -> Iterator[dict[str, str]]:
+    """The file's rows, each value a text that isn't blank. Other rows are added to `issues`.
+
+    columns    a row's keys, and the file's columns they are read from. A whole number is a
+               position, counted from 0, in CSV or TSV without a header. In a .txt file, each line
+               is the value of the one column.
+    labels     those keys whose values may be numbers or truth values too; see `label_text`.
+    delimiter  between the fields of CSV, TSV and .txt; None: as the extension says.
+    quoting    whether double quotes enclose fields with delimiters or line ends inside.
+    by_setting whether the settings data.<key>_column say the columns; messages tell.
+
+    Raises UserError at once for what `check_file` and `check_columns` see, and later for a file
+    that is damaged further down.
+    """
+    check_file(path)
+    check_columns(path, columns, delimiter=delimiter, quoting=quoting, by_setting=by_setting)
+    wanted: list[Any] = list(columns.values())
+    separator = _separator(path, delimiter)
+    records: Iterator[Any]
+    if separator is not None:
+        records = delimited_records(path, wanted, issues, separator, quoting)
+    elif extension(path) in _JSON_LINES:
+        records = json_records(path, wanted, issues)
+    elif extension(path) in _PARQUET:
+        records = parquet_records(path, wanted)
+    else:
+        records = enumerate(((line,) for line in read_lines(path)), 1)
+    return usable_rows(records, columns, issues, labels=labels, where=path.name)
+
+
+def count_rows(path: Path) -> int | None:
+    """Of Parquet, the rows; of text, the lines; None if that would take long to find out."""
+    if extension(path) in _PARQUET:
+        return parquet_rows(path)
+    if path.suffix.lower() in COMPRESSIONS or path.stat().st_size > _QUICKLY_READ:
+        return None
+    with path.open("rb") as file:
+        return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
+
+
+def column_names(path: Path, *, delimiter: str | None = None, quoting: bool = True) -> list[str]:
+    """Names of the file's columns; of JSON Lines, those in the first rows; none of plain text.
+
+    Raises UserError for a file that is empty or can't be read.
+    """
+    separator = _separator(path, delimiter)
+    if separator is not None:
+        return delimited_columns(path, separator, quoting)
+    if extension(path) in _JSON_LINES:
+        return json_columns(path)
+    if extension(path) in _PARQUET:
+        return parquet_columns(path)
+    if all(not line or line.isspace() for line in islice(read_lines(path), 1000)):
+        raise UserError(f"{path} must hold a text a line; it is empty")
+    return []
+
+
+def check_columns(
+    path: Path,
+    columns: Mapping[str, str | int],
+    *,
+    delimiter: str | None = None,
+    quoting: bool = True,
+    by_setting: bool = True,
+) -> None:
+    """Raises UserError unless the file has each column once, and something in it.
+
+    The message names the setting, if that says the column: data.text_column for the key "text".
+    """
+    names = column_names(path, delimiter=delimiter, quoting=quoting)
+    separator = _separator(path, delimiter)
+    positions = [key for key, column in columns.items() if isinstance(column, int)]
+    if positions and (separator is None or len(positions) < len(columns)):
+        raise UserError(
+            f"data.{positions[0]}_column: a position must go with positions of all columns, in CSV "
+            f"or TSV without a header; received {path.name} and "
+            f"{', '.join(repr(column) for column in columns.values())}: give names"
+        )
+    if extension(path) in _PLAIN and separator is None:
+        if len(columns) > 1:
+            raise UserError(
+                f"{path} must have the columns {', '.join(map(str, columns.values()))}; it has a "
+                "text a line: give CSV, TSV, JSON Lines or Parquet, or say data.delimiter"
+            )
+        return
+    if not positions:
+        if separator is not None and by_setting and set(names).isdisjoint(columns.values()):
+            _check_header(path, columns, separator, quoting)
+        for key, column in columns.items():
+            setting = f"data.{key}_column: " if by_setting else ""
+            _check_name(path, setting, str(column), names, separator)
+    if separator is not None:
+        _check_records(path, list(columns.values()), separator, quoting)
+
+
+def check_exists(path: Path, setting: str | None = None) -> None:
+    """Raises UserError unless there is a file; `setting` is what named it."""
+    told = f"{setting}: " if setting else ""
+    # os.path answers where Path raises: a folder that may not be entered, a name too long.
+    if not os.path.exists(path):
+        raise UserError(f"{told}there is no file {path}; {_nearby(path)}")
+    if not os.path.isfile(path):
+        raise UserError(f"{told}{path} must be a file; it is not")
+
+
+def check_file(path: Path, setting: str | None = None) -> None:
+    """Raises UserError unless there is a file of a known format; `setting` is what named it."""
+    check_exists(path, setting)
+    told = f"{setting}: " if setting else ""
+    if extension(path) not in EXTENSIONS:
+        remedy = "convert it, or give it the right name"
+        if extension(path) == ".json":
+            remedy = "name it .jsonl if it holds an object a line, else convert it"
+        raise UserError(
+            f"{told}a file's name must end in {', '.join(EXTENSIONS)} (text also in "
+            f"{', '.join(COMPRESSIONS)} after that); received {path.name}: {remedy}"
+        )
+
+
+def _check_name(
+    path: Path, setting: str, name: str, names: list[str], separator: str | None
+) -> None:
+    if names.count(name) == 1:
+        return
+    if name in names:
+        raise UserError(f"{setting}{path.name} has {name!r} more than once: rename one column")
+    hint = suggest(name, names)
+    others = [mark for mark in (",", ";", "\t", "|") if len(names) == 1 and mark in names[0]]
+    if separator is not None and others:
+        hint = f"its header is {names[0]!r}: set data.delimiter={DELIMITERS[others[0]]}"
+    raise UserError(f"{setting}{path.name} has no column {name!r}; {hint}")
+
+
+def _check_header(
+    path: Path, columns: Mapping[str, str | int], separator: str, quoting: bool
+) -> None:
+    found = columns_without_header(path, list(columns), separator, quoting)
+    if found is not None:
+        key, column = next(iter(columns.items()))
+        remedy = " ".join(f"data.{key}_column={position}" for key, position in found.items())
+        raise UserError(
+            f"data.{key}_column: {path.name} has no column {column!r}, and its first line looks "
+            f"like data, not like a header: set {remedy} (positions, counted from 0)"
+        )
+
+
+def _check_records(path: Path, columns: list[str | int], separator: str, quoting: bool) -> None:
+    for _ in delimited_records(path, columns, RowIssues(), separator, quoting):
+        return
+    raise UserError(f"{path} must hold rows below its header; it has none that can be read")
+
+
+def _nearby(path: Path) -> str:
+    """What may have been meant instead of a path that doesn't exist."""
+    folder = next(parent for parent in path.absolute().parents if os.path.exists(parent))
+    if folder != path.absolute().parent or not os.path.isdir(folder):
+        return f"the nearest folder that exists is {folder}"
+    try:
+        names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
+    except OSError as error:
+        return f"{folder} can't be read ({error.strerror})"
+    near = difflib.get_close_matches(path.name, names, n=3, cutoff=0.6)
+    return suggest(path.name, near or names[:5]) or f"{folder} is empty"
+
+
+def _separator(path: Path, delimiter: str | None) -> str | None:
+    """What is between fields; None if the file isn't CSV or the like."""
+    if delimiter is not None and extension(path) in (*_DELIMITERS, *_PLAIN):
+        return delimiter
+    return _DELIMITERS.get(extension(path))

@@ -1,0 +1,20 @@
+"""Text classification sets of TensorFlow Datasets (TFDS), by their name there."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from models.settings import settings
+from pipelines.data.sources._tfds import TfdsSet
+
+
+@settings
+class Tfds(TfdsSet):
+    """A text and a label an example. What it shares with translation sets: see TfdsSet."""
+
+    format: Literal["tfds"]
+    text_column: str
+    label_column: str
+
+    columns = ("text", "label")
+    labels = ("label",)

@@ -1,0 +1,93 @@
+"""Captioned pictures of TensorFlow Datasets (TFDS), by their name there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+from models.settings import settings
+from pipelines.core.contracts import Example, RowIssues
+from pipelines.core.errors import UserError
+from pipelines.data.sources._image_files import Pictures, checked
+from pipelines.data.sources._tfds import TfdsSet
+from pipelines.data.sources._tfds_reading import kind
+
+
+@settings
+class TfdsCaptions(Pictures, TfdsSet):
+    """A picture with its captions an example. What it shares with others: see TfdsSet.
+
+    captions_column  a text, several, or captions/text for what is within several.
+    name_column      a text that is shown in place of the picture; null for its number.
+    """
+
+    format: Literal["tfds_captions"]
+    image_column: str
+    captions_column: str
+    name_column: str | None
+
+    def read(self, part: str, issues: RowIssues) -> Iterator[Example]:
+        split = self._splits()[part]
+        for (name, _, captions), found in checked(self._rows(split)):
+            lines = [" ".join(line.split()) for line in captions]
+            if isinstance(found, str) or not any(lines):
+                issues.add(name, found if isinstance(found, str) else "picture without a caption")
+            else:
+                yield {"image": found, "captions": "\n".join(filter(None, lines))}
+
+    def _rows(self, split: str) -> Iterator[tuple[Any, ...]]:
+        """Name, how to get the bytes, and captions, always in the same order."""
+        import tensorflow_datasets as tfds
+
+        builder = self._prepared()
+        wanted = [self.image_column, self.captions_column, *filter(None, [self.name_column])]
+        dataset = builder.as_dataset(
+            split=split,
+            decoders=tfds.decode.PartialDecoding(
+                _tree(builder.info.features, wanted),
+                decoders={self.image_column: tfds.decode.SkipDecoding()},
+            ),
+            read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),
+        )
+        for number, row in enumerate(dataset.as_numpy_iterator(), 1):
+            image = _at(row, self.image_column)
+            captions = _at(row, self.captions_column)
+            several = [captions] if isinstance(captions, bytes) else captions.tolist()
+            name = _at(row, self.name_column).decode() if self.name_column else f"{split}:{number}"
+            texts = [caption.decode("utf-8", "replace") for caption in several]
+            yield name, lambda image=image: image, texts
+
+    def _check_features(self, features: Mapping[str, Any]) -> None:
+        kinds = {name: kind(feature) for name, feature in features.items()}
+        has = ", ".join(f"{name} ({what})" for name, what in list(kinds.items())[:8])
+        wanted = {
+            "image": (self.image_column, ("image",)),
+            "captions": (self.captions_column.partition("/")[0], ("text", "sequence")),
+        }
+        if self.name_column is not None:
+            wanted["name"] = (self.name_column, ("text",))
+        for setting, (name, fitting) in wanted.items():
+            if kinds.get(name) not in fitting:
+                raise UserError(
+                    f"data.{setting}_column must be a feature that holds a {' or '.join(fitting)}; "
+                    f"{self.name} has {has}: choose another, or another set"
+                )
+
+
+def _tree(features: Any, names: list[str]) -> dict[str, Any]:
+    """What PartialDecoding is to read; a feature's own name may have a slash, too."""
+    tree: dict[str, Any] = {}
+    for name in names:
+        outer, _, inner = name.partition("/")
+        if name in features or not inner:
+            tree[name] = True
+        else:
+            tree.setdefault(outer, {})[inner] = True
+    return tree
+
+
+def _at(row: Any, name: str) -> Any:
+    if name in row:
+        return row[name]
+    outer, _, inner = name.partition("/")
+    return row[outer][inner]

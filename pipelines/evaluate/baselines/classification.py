@@ -1,0 +1,181 @@
+"""What a naive system would answer: the bar that a recurrent network has to clear.
+
+For classes: bag-of-words classifiers know words and pairs of neighbouring words, but no order
+beyond that. They are tuned no more than this: binary counts for naive Bayes (Wang & Manning 2012),
+tf-idf with sublinear counts for logistic regression.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from array import array
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipelines.core.contracts import Split
+from pipelines.evaluate.baselines._texts import SLOTS, read_texts, select_texts
+
+if TYPE_CHECKING:
+    from scipy import sparse
+
+ROWS = 50_000
+"""Training texts that the bag-of-words classifiers learn from, spread evenly over all of them."""
+
+FEATURES = 100_000
+"""Most words and pairs of words that are kept, those in the most texts."""
+
+FEATURES_TIMES_CLASSES = 1_000_000
+"""Bounds the size of logistic regression's solver, which holds some 20 copies of its weights."""
+
+SPACELESS = 1 / 20
+"""With fewer spaces than this a character, a script has none: each character is taken as a word."""
+
+INVERSE_REGULARISATION = 10.0
+
+
+_SEPARATOR = (
+    r"\s\x00-\x2f\x3a-\x40\x5b-\x60\x7b-\x7f\u2010-\u2027\u3000-\u3003\u3008-\u3011\uff01-\uff0f"
+)
+_WORDS = re.compile(f"[^{_SEPARATOR}]+")
+_CHARACTERS = re.compile(f"[^{_SEPARATOR}]")
+
+
+def majority_class(train_labels: np.ndarray, classes: int, examples: int) -> np.ndarray:
+    """Always the training share of each class: (examples, classes)."""
+    shares = np.bincount(train_labels, minlength=classes) / len(train_labels)
+    return np.tile(shares, (examples, 1))
+
+
+def bag_of_words_baselines(
+    train: Split, test: Split, *, text: str, label: str
+) -> dict[str, dict[str, np.ndarray]]:
+    """Probabilities (N, C) of the test examples, by the name of the system.
+
+    text, label  the raw column that is read and the field of class numbers.
+    """
+    labels = train.column(label)
+    answers = text_classifiers(
+        train.raw(text), labels, test.raw(text), classes=int(labels.max()) + 1
+    )
+    return {name: {"probabilities": probabilities} for name, probabilities in answers.items()}
+
+
+def text_classifiers(
+    train_texts: Iterable[Sequence[Any]],
+    train_labels: np.ndarray,
+    test_texts: Iterable[Sequence[Any]],
+    *,
+    classes: int,
+) -> dict[str, np.ndarray]:
+    """Texts come in batches, as from Split.raw; train_labels (N,) int are of all training texts."""
+    train_labels = np.asarray(train_labels, int)
+    rows = np.linspace(0, len(train_labels) - 1, min(ROWS, len(train_labels))).astype(int)
+    labels = train_labels[rows]
+    bag = _Bag(
+        select_texts(read_texts(train_texts), rows),
+        min(FEATURES, FEATURES_TIMES_CLASSES // classes),
+    )
+    test = bag.counts(test_texts)
+    answers = {"majority class": majority_class(train_labels, classes, test.shape[0])}
+    if bag.size and len(np.unique(labels)) > 1:
+        answers["bag-of-words naive Bayes"] = _naive_bayes(bag.train, labels, test, classes)
+        answers["tf-idf logistic regression"] = _logistic_regression(
+            bag.train, labels, test, classes
+        )
+    return answers
+
+
+class _Bag:
+    """Words and pairs of neighbouring words, of a set of texts: the most frequent ones.
+
+    A word is a number and a pair of words is a number too, hashed (Weinberger et al. 2009) into
+    SLOTS: several times as fast as making strings of them, as scikit-learn's CountVectorizer does.
+    """
+
+    def __init__(self, texts: Iterable[str], most_features: int):
+        kept = list(texts)
+        spaces = sum(text.count(" ") for text in kept)
+        spaceless = spaces < SPACELESS * sum(map(len, kept))
+        self.pattern = _CHARACTERS if spaceless else _WORDS
+        self.words: dict[str, int] = {}
+        slots, documents = self._slots(kept, grow=True)
+        occurrences = np.bincount(slots, minlength=SLOTS)
+        candidates = np.flatnonzero(occurrences >= min(2, len(kept)))
+        order = np.argsort(-occurrences[candidates], kind="stable")
+        frequent = candidates[order[:most_features]]
+        self.size = len(frequent)
+        self.feature = np.full(SLOTS, -1, np.int32)
+        self.feature[frequent] = np.arange(self.size)
+        self.train = self._matrix(slots, documents, len(kept))
+
+    def counts(self, batches: Iterable[Sequence[Any]]) -> sparse.csr_matrix:
+        """How often each feature occurs in each text of the batches (N, size)."""
+        from scipy import sparse
+
+        texts = (list(read_texts([batch])) for batch in batches)
+        parts = [self._matrix(*self._slots(kept, grow=False), len(kept)) for kept in texts]
+        return sparse.vstack(parts, format="csr")
+
+    def _slots(self, texts: Sequence[str], *, grow: bool) -> tuple[np.ndarray, np.ndarray]:
+        """For each occurrence of a word or a pair: its slot, and the text that it is in."""
+        words, find = self.words, self.pattern.findall
+        ids, sizes = array("q"), np.zeros(len(texts), int)
+        for position, text in enumerate(texts):
+            found = find(text.lower())
+            sizes[position] = len(found)
+            if grow:
+                ids.extend([words.setdefault(word, len(words) + 1) for word in found])
+            else:
+                ids.extend([words.get(word, 0) for word in found])
+        flat = np.frombuffer(ids, np.int64) if ids else np.zeros(0, np.int64)
+        documents = np.repeat(np.arange(len(texts)), sizes)
+        first, second = flat[:-1], flat[1:]
+        pair = (documents[:-1] == documents[1:]) & (first > 0) & (second > 0)
+        pairs = (first[pair] * 0x9E3779B1 + second[pair] * 0x85EBCA77) >> 5
+        slots = np.concatenate([flat[flat > 0], pairs]) % SLOTS
+        return slots, np.concatenate([documents[flat > 0], documents[:-1][pair]])
+
+    def _matrix(self, slots: np.ndarray, documents: np.ndarray, rows: int) -> sparse.csr_matrix:
+        from scipy import sparse
+
+        columns = self.feature[slots]
+        known = columns >= 0
+        ones = np.ones(int(known.sum()), np.float32)
+        return sparse.csr_matrix(
+            (ones, (documents[known], columns[known])), shape=(rows, self.size)
+        )
+
+
+def _naive_bayes(
+    train: sparse.csr_matrix, labels: np.ndarray, test: sparse.csr_matrix, classes: int
+) -> np.ndarray:
+    from sklearn.naive_bayes import MultinomialNB
+
+    model = MultinomialNB().fit(train.sign(), labels)
+    return _spread(model.predict_proba(test.sign()), model.classes_, classes)
+
+
+def _logistic_regression(
+    train: sparse.csr_matrix, labels: np.ndarray, test: sparse.csr_matrix, classes: int
+) -> np.ndarray:
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.feature_extraction.text import TfidfTransformer
+    from sklearn.linear_model import LogisticRegression
+
+    weigh = TfidfTransformer(sublinear_tf=True).fit(train)
+    model = LogisticRegression(C=INVERSE_REGULARISATION, max_iter=50, tol=1e-3)
+    with warnings.catch_warnings():
+        # Held-out accuracy stands still long before the gradient vanishes.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(weigh.transform(train), labels)
+    return _spread(model.predict_proba(weigh.transform(test)), model.classes_, classes)
+
+
+def _spread(probabilities: np.ndarray, seen: np.ndarray, classes: int) -> np.ndarray:
+    """Classes that training texts lack have probability 0."""
+    spread = np.zeros((len(probabilities), classes))
+    spread[:, seen] = probabilities
+    return spread

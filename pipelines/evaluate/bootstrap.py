@@ -1,0 +1,130 @@
+"""Intervals and paired tests for any Score, by resampling examples.
+
+The percentile bootstrap (Efron & Tibshirani 1993, ch. 13).
+A resample of N examples with replacement is a vector of N counts; Score.of turns counts into a
+score. Every score of a run sees the same resamples (same n, resamples and seed), so the difference
+of two of them is a paired comparison.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipelines.core.task import Score
+
+CHUNK = 8_000_000
+"""Weights held at once: 32 MB of float32."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A score on all examples, and on each of the resamples (R,): NaN where it is undefined."""
+
+    score: Score
+    value: float
+    samples: np.ndarray
+
+    def entry(self) -> dict[str, Any]:
+        """The form of metrics.json; low and high bound the central 95% of the resamples."""
+        low, high = interval(self.samples)
+        return {
+            "value": self.value,
+            "low": low,
+            "high": high,
+            "signature": self.score.signature,
+            "higher_is_better": self.score.higher_is_better,
+        }
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Score a minus score b on the same examples.
+
+    p  two-sided: twice the smaller share of resamples on either side of 0, counting the data itself
+       as one of them, so never 0 (Davison & Hinkley 1997, eq. 4.11).
+    """
+
+    difference: float
+    low: float
+    high: float
+    p: float
+    higher_is_better: bool
+
+    @property
+    def outcome(self) -> str:
+        """One of "better", "worse", "equal": a differs from b if the 95% interval excludes 0."""
+        if self.low <= 0 <= self.high:
+            return "equal"
+        return "better" if (self.difference > 0) == self.higher_is_better else "worse"
+
+
+def resample(n: int, *, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """Multinomial counts (r, n) float32, each row summing to n, in chunks of bounded memory.
+
+    The counts do not depend on the size of a chunk.
+    """
+    random = np.random.default_rng(seed)
+    rows = max(1, CHUNK // n)
+    for start in range(0, resamples, rows):
+        weights = np.empty((min(rows, resamples - start), n), np.float32)
+        for row in weights:
+            # Drawing n rows and counting them is several times faster than Generator.multinomial.
+            row[:] = np.bincount(random.integers(n, size=n), minlength=n)
+        yield weights
+
+
+def measure_all(
+    scores: Mapping[str, Score],
+    n: int,
+    *,
+    resamples: int,
+    seed: int,
+    keep: np.ndarray | None = None,
+) -> dict[str, Measurement]:
+    """All scores of one split of n examples. Scores that are undefined on it (NaN) are left out.
+
+    keep (n,) 0/1 restricts them to a part of the split; resamples are still of the whole split.
+    """
+    mask = np.ones(n) if keep is None else np.asarray(keep, float)
+    values = {name: float(score.of(mask[None])[0]) for name, score in scores.items()}
+    defined = {name: score for name, score in scores.items() if np.isfinite(values[name])}
+    chunks: dict[str, list[np.ndarray]] = {name: [] for name in defined}
+    if defined:
+        for weights in resample(n, resamples=resamples, seed=seed):
+            if keep is not None:
+                weights *= mask.astype(np.float32)
+            for name, score in defined.items():
+                chunks[name].append(np.asarray(score.of(weights), float))
+    measured = {
+        name: Measurement(score, values[name], np.concatenate(chunks[name]))
+        for name, score in defined.items()
+    }
+    return {name: one for name, one in measured.items() if np.isfinite(one.samples).any()}
+
+
+def compare_measured(a: Measurement, b: Measurement) -> Comparison:
+    """Paired bootstrap (Koehn 2004) of two scores with the same n, resamples and seed."""
+    differences = a.samples - b.samples
+    differences = differences[np.isfinite(differences)]
+    low, high = interval(differences)
+    side = min(int((differences <= 0).sum()), int((differences >= 0).sum()))
+    return Comparison(
+        difference=a.value - b.value,
+        low=low,
+        high=high,
+        p=min(1.0, 2 * (side + 1) / (len(differences) + 1)),
+        higher_is_better=a.score.higher_is_better,
+    )
+
+
+def interval(samples: np.ndarray) -> tuple[float, float]:
+    """The 2.5% and 97.5% quantiles of the samples that are not NaN; NaN if all are."""
+    finite = samples[np.isfinite(samples)]
+    if not len(finite):
+        return float("nan"), float("nan")
+    low, high = np.quantile(finite, [0.025, 0.975])
+    return float(low), float(high)

@@ -1,0 +1,267 @@
+"""Evaluate: predictions of whole splits, scores with intervals, and baselines beside them."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from pipelines.core.contracts import Batch, Codec, Split
+from pipelines.core.settings import EvaluateSettings
+from pipelines.core.task import Score, Task
+from pipelines.data.batches import assemble, plan
+from pipelines.evaluate.against import beside_run
+from pipelines.evaluate.bootstrap import Measurement, measure_all
+from pipelines.evaluate.predictions import Arrays, keep, write_predictions
+from pipelines.evaluate.verdict import verdict
+from pipelines.graphs.prediction import raw_columns
+from pipelines.runs.progress import Bar
+
+log = logging.getLogger(__name__)
+
+
+class Predict(Protocol):
+    """From a Batch to predictions by name; `raw` columns are wanted among its inputs."""
+
+    raw: tuple[str, ...]
+
+    def __call__(self, batch: Batch) -> Mapping[str, Any]: ...
+
+
+MOST_BUCKETS = 8
+SMALLEST_BUCKET = 50
+"""Fewer examples than this have intervals too wide to compare lengths by."""
+
+
+MOST_TIMED, MOST_SECONDS = 50, 3.0
+"""Examples that are timed one at a time, and how long that may take."""
+
+
+class Evaluation(NamedTuple):
+    """metrics  to be merged into metrics.json; predictions  by split, in the split's order."""
+
+    metrics: dict[str, Any]
+    predictions: dict[str, Arrays]
+
+
+class Prediction(NamedTuple):
+    """A split's predictions, in its order, and examples a second once the graph is traced."""
+
+    outputs: Arrays
+    throughput: float
+
+
+def evaluate(
+    task: Task,
+    predict: Predict,
+    codec: Codec,
+    splits: Mapping[str, Split],
+    settings: EvaluateSettings,
+    *,
+    seed: int,
+    predictions_file: Path,
+) -> Evaluation:
+    """Measures the splits that the settings name; writes the predictions, a JSON object a line.
+
+    And, beside them as .npz, those of the split that is reported as arrays.
+
+    predict   from a Batch to predictions by name; see graphs.Predictor.
+    splits    all of the run, by name; the baselines learn from "train".
+    """
+    predictions: dict[str, Arrays] = {}
+    measured: dict[str, dict[str, Measurement]] = {}
+    throughput = 0.0
+    metrics: dict[str, Any] = {"by_length": {}, "baselines": {}}
+    for name in settings.splits:
+        split = splits[name]
+        with Bar(f"predict {name}", len(split), "examples") as bar:
+            predictions[name], throughput = predict_split(
+                predict, split, task, codec, tokens=settings.batch_tokens, progress=bar.advance
+            )
+        scores = task.score(predictions[name], split)
+        measured[name] = measure_all(scores, len(split), resamples=settings.resamples, seed=seed)
+        metrics[name] = entries(measured[name])
+        if settings.diagnostics:
+            metrics["by_length"][name] = by_length(
+                scores, split, resamples=settings.resamples, seed=seed
+            )
+    evaluated = {name: splits[name] for name in predictions}
+    last = reported_split(settings)
+    write_predictions(predictions_file, task, codec, evaluated, predictions)
+    keep(predictions_file.with_suffix(".npz"), last, predictions[last])
+    beside: dict[str, dict[str, Measurement]] = {}
+    if settings.diagnostics:
+        beside = measure_baselines(task, splits["train"], splits[last], settings, seed=seed)
+        metrics["baselines"][last] = {name: entries(scores) for name, scores in beside.items()}
+    metrics.update(judge(measured[last], beside, len(splits[last])))
+    metrics["against"] = None
+    if settings.against is not None:
+        metrics["against"] = beside_run(
+            settings.against,
+            measured[last],
+            task,
+            splits[last],
+            resamples=settings.resamples,
+            seed=seed,
+        )
+        log.info("%s", metrics["against"]["verdict"])
+    metrics["throughput"] = {"evaluate": throughput}
+    metrics["latency"] = latency(predict, splits[last], task, codec)
+    log.info("%s", metrics["verdict"])
+    return Evaluation(metrics, predictions)
+
+
+def reported_split(settings: EvaluateSettings) -> str:
+    """The split that baselines are measured on, and that the report shows examples of."""
+    return "test" if "test" in settings.splits else settings.splits[-1]
+
+
+def predict_split(
+    predict: Predict,
+    split: Split,
+    task: Task,
+    codec: Codec,
+    *,
+    tokens: int,
+    progress: Callable[[int], None] | None = None,
+) -> Prediction:
+    """Every example's prediction.
+
+    Batches go longest first, so that memory runs out at once or never. Outputs that are longer in
+    some batches than in others (sequences) are padded with 0 on the right of their second axis.
+    `progress` is told how many more are done.
+    """
+    order = plan(split.lengths(), tokens=tokens, seed=None)
+    parts, seconds = [], []
+    batches = assemble(split, order, make=lambda columns: task.batch(columns, codec))
+    for number, batch in enumerate(batches):
+        if predict.raw:
+            batch.inputs.update(raw_columns(split.examples(order[number].tolist()), predict.raw))
+        begun = time.perf_counter()
+        parts.append({name: np.asarray(value) for name, value in predict(batch).items()})
+        seconds.append(time.perf_counter() - begun)
+        if progress:
+            progress(len(order[number]))
+    rows = [order[number] for number in range(len(order))]
+    # The first batch also traces the graph, which is no property of the model.
+    timed = slice(1, None) if len(rows) > 1 else slice(None)
+    throughput = sum(map(len, rows[timed])) / max(sum(seconds[timed]), 1e-9)
+    back = np.argsort(np.concatenate(rows), kind="stable")
+    outputs = {name: _join([part[name] for part in parts])[back] for name in parts[0]}
+    return Prediction(outputs, throughput)
+
+
+def latency(predict: Predict, split: Split, task: Task, codec: Codec) -> dict[str, Any]:
+    """Milliseconds of a prediction: the median over examples one at a time, of all lengths."""
+    by_length = plan(split.lengths(), tokens=1, seed=None, maximum_examples=1)
+    seconds: list[float] = []
+    for number in np.linspace(0, len(by_length) - 1, min(MOST_TIMED, len(by_length))).astype(int):
+        rows = by_length[int(number)]
+        batch = task.batch(split.gather(rows), codec)
+        if predict.raw:
+            batch.inputs.update(raw_columns(split.examples(rows.tolist()), predict.raw))
+        begun = time.perf_counter()
+        for value in predict(batch).values():
+            np.asarray(value)
+        seconds.append(time.perf_counter() - begun)
+        if sum(seconds) > MOST_SECONDS:
+            break
+    return {"milliseconds": round(1e3 * float(np.median(seconds)), 3), "examples": len(seconds)}
+
+
+def entries(measured: Mapping[str, Measurement]) -> dict[str, dict[str, Any]]:
+    return {name: one.entry() for name, one in measured.items()}
+
+
+def measure_baselines(
+    task: Task, train: Split, split: Split, settings: EvaluateSettings, *, seed: int
+) -> dict[str, dict[str, Measurement]]:
+    """The same scores on the same resamples for each naive system, by its name."""
+    begun = time.perf_counter()
+    measured = {
+        name: measure_all(
+            task.score(outputs, split), len(split), resamples=settings.resamples, seed=seed
+        )
+        for name, outputs in task.baselines(train, split).items()
+    }
+    log.info("baselines: %s in %.1f s", ", ".join(measured) or "none", time.perf_counter() - begun)
+    return measured
+
+
+def judge(
+    network: Mapping[str, Measurement],
+    baselines: Mapping[str, Mapping[str, Measurement]],
+    examples: int,
+) -> dict[str, Any]:
+    """By the most important score that is defined: "verdict" in words, "comparison" in numbers."""
+    if not network:
+        return {"verdict": "No score is defined on this split.", "comparison": None}
+    name = next(iter(network))
+    beside = {baseline: scores[name] for baseline, scores in baselines.items() if name in scores}
+    sentence, best, result = verdict(name, network[name], beside, examples)
+    comparison = result and {
+        "score": name,
+        "baseline": best,
+        "difference": result.difference,
+        "low": result.low,
+        "high": result.high,
+        "p": result.p,
+        "outcome": result.outcome,
+    }
+    return {"verdict": sentence, "comparison": comparison}
+
+
+def by_length(
+    scores: Mapping[str, Score], split: Split, *, resamples: int, seed: int
+) -> list[dict[str, Any]]:
+    """Scores on buckets of the first sequence field's length, about equally many examples in each.
+
+    "from" and "to" are the shortest and longest length in a bucket. The most important score comes
+    with its interval, under "low" and "high". Nothing for a split without sequences.
+    """
+    lengths = split.lengths()
+    if not len(lengths) or not lengths.shape[1]:
+        return []
+    lengths, buckets = lengths[:, 0], []
+    first = next(iter(scores))
+    for low, high in _quantile_buckets(lengths):
+        keep = (lengths >= low) & (lengths <= high)
+        values = {
+            name: float(score.of(keep[None].astype(float))[0]) for name, score in scores.items()
+        }
+        bucket: dict[str, Any] = {
+            "from": int(lengths[keep].min()),
+            "to": int(lengths[keep].max()),
+            "count": int(keep.sum()),
+        }
+        bucket["scores"] = {name: value for name, value in values.items() if np.isfinite(value)}
+        part = measure_all(
+            {first: scores[first]}, len(keep), resamples=resamples, seed=seed, keep=keep
+        )
+        if first in part:
+            entry = part[first].entry()
+            bucket |= {"low": entry["low"], "high": entry["high"]}
+        buckets.append(bucket)
+    return buckets
+
+
+def _quantile_buckets(lengths: np.ndarray) -> list[tuple[int, int]]:
+    """Disjoint closed ranges that together hold every length; fewer where lengths repeat often."""
+    count = int(np.clip(len(lengths) // SMALLEST_BUCKET, 1, MOST_BUCKETS))
+    upper = np.unique(np.quantile(lengths, np.arange(1, count + 1) / count, method="lower"))
+    lower = np.concatenate([[lengths.min()], upper[:-1] + 1])
+    return [(int(low), int(high)) for low, high in zip(lower, upper, strict=True)]
+
+
+def _join(parts: list[np.ndarray]) -> np.ndarray:
+    if parts[0].ndim < 2 or len({part.shape[1] for part in parts}) == 1:
+        return np.concatenate(parts)
+    longest = max(part.shape[1] for part in parts)
+    rest = [(0, 0)] * (parts[0].ndim - 2)
+    return np.concatenate(
+        [np.pad(part, [(0, 0), (0, longest - part.shape[1]), *rest]) for part in parts]
+    )

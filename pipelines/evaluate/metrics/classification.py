@@ -1,0 +1,208 @@
+"""Scores of a classifier, from its probabilities.
+
+Probabilities (N, C), rows summing to 1; labels (N,) int in [0, C). Weights (R, N) as in Score.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from pipelines.core.task import Score
+
+BINS = 15
+"""Guo et al. 2017 report calibration with 15 bins."""
+
+SMALLEST = 1e-7
+"""Probabilities are clipped from below before a logarithm, so one sure mistake costs 16 nats."""
+
+MOST_CLASSES_FOR_AUC = 20
+"""One-vs-rest curves cost a pass over all resamples for each class."""
+
+
+def classification_scores(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, Score]:
+    """By name, in order of importance: accuracy, f1, loss, roc_auc, ece, brier."""
+    probabilities, labels = np.asarray(probabilities, float), np.asarray(labels, int)
+    rows, classes = np.arange(len(labels)), probabilities.shape[1]
+    predicted = probabilities.argmax(1)
+    correct = (predicted == labels).astype(float)
+    surprise = -np.log(np.clip(probabilities[rows, labels], SMALLEST, 1.0))
+    squared = (probabilities**2).sum(1) - 2 * probabilities[rows, labels] + 1
+    scores = [
+        Score("accuracy", _mean(correct), "share of examples whose most probable class is right"),
+        Score(
+            "f1",
+            _macro_f1(predicted, labels, classes),
+            "f1 macro, classes absent from references and predictions are left out",
+        ),
+        Score(
+            "loss",
+            _mean(surprise),
+            f"mean negative log-likelihood in nats, probabilities at least {SMALLEST:g}",
+            higher_is_better=False,
+        ),
+        _auc_score(probabilities, labels),
+        Score(
+            "ece",
+            _calibration_error(probabilities.max(1), correct),
+            f"expected calibration error of the top class, {BINS} bins of equal width",
+            higher_is_better=False,
+        ),
+        Score(
+            "brier",
+            _mean(squared),
+            "squared error summed over classes (Brier 1950), 0 to 2",
+            higher_is_better=False,
+        ),
+    ]
+    return {score.name: score for score in scores if score is not None}
+
+
+def confusion(predicted: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
+    """Counts (C, C) int: rows are true classes, columns are predicted ones."""
+    pairs = np.asarray(labels, int) * classes + np.asarray(predicted, int)
+    return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
+
+
+class Reliability(NamedTuple):
+    """For each bin of confidence that holds an example: means over these, and their number."""
+
+    confidence: np.ndarray
+    accuracy: np.ndarray
+    size: np.ndarray
+
+
+def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> Reliability:
+    """How often the most probable class is right, by how probable it was said to be."""
+    top = probabilities.max(1)
+    correct = probabilities.argmax(1) == labels
+    groups = _bins(top, bins)
+    count = np.bincount(groups, minlength=bins)
+    used = count > 0
+    sums = [np.bincount(groups, values, minlength=bins)[used] for values in (top, correct)]
+    return Reliability(sums[0] / count[used], sums[1] / count[used], count[used])
+
+
+def _mean(values: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    def of(weights: np.ndarray) -> np.ndarray:
+        return _divide(weights @ values.astype(weights.dtype), weights.sum(1))
+
+    return of
+
+
+def _macro_f1(
+    predicted: np.ndarray, labels: np.ndarray, classes: int
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Per class 2 TP / (predicted + true), the mean over classes that occur in either."""
+    hit = predicted == labels
+    true_positives = _grouped(labels[hit], classes, rows=np.flatnonzero(hit), columns=len(labels))
+    occurrences = _grouped(
+        np.concatenate([labels, predicted]),
+        classes,
+        rows=np.tile(np.arange(len(labels)), 2),
+        columns=len(labels),
+    )
+
+    def of(weights: np.ndarray) -> np.ndarray:
+        total = occurrences(weights)
+        f1 = _divide(2 * true_positives(weights), total)
+        return _divide(np.nansum(f1, axis=1), (total > 0).sum(1))
+
+    return of
+
+
+def _calibration_error(
+    confidence: np.ndarray, correct: np.ndarray
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Guo et al. 2017, eq. 3: a bin's |accuracy - confidence| times its weight is |sum of gaps|."""
+    gaps = _grouped(_bins(confidence, BINS), BINS, values=correct - confidence)
+
+    def of(weights: np.ndarray) -> np.ndarray:
+        return _divide(np.abs(gaps(weights)).sum(1), weights.sum(1))
+
+    return of
+
+
+def _auc_score(probabilities: np.ndarray, labels: np.ndarray) -> Score | None:
+    classes = probabilities.shape[1]
+    if not 2 <= classes <= MOST_CLASSES_FOR_AUC:
+        return None
+    if classes == 2:
+        curve = _auc(probabilities[:, 1], labels == 1)
+        return Score("roc_auc", curve, "area under the ROC curve of class 1, ties count half")
+    curves = [_auc(probabilities[:, c], labels == c) for c in range(classes)]
+
+    def of(weights: np.ndarray) -> np.ndarray:
+        areas = np.stack([curve(weights) for curve in curves])
+        defined = np.isfinite(areas)
+        return _divide(np.where(defined, areas, 0).sum(0), defined.sum(0))
+
+    return Score(
+        "roc_auc",
+        of,
+        "area under the ROC curve, one class against the rest, mean over classes that occur, "
+        "ties count half",
+    )
+
+
+def _auc(scores: np.ndarray, positive: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """The probability that a positive outscores a negative, ties counting half (Mann & Whitney).
+
+    Sorted once: per resample there remain a cumulative sum over the negatives and a dot product.
+    """
+    negatives = np.flatnonzero(~positive)
+    negatives = negatives[np.argsort(scores[negatives], kind="stable")]
+    positives = np.flatnonzero(positive)
+    below = np.searchsorted(scores[negatives], scores[positives], side="left")
+    up_to = np.searchsorted(scores[negatives], scores[positives], side="right")
+    tied = bool((below != up_to).any())
+
+    def of(weights: np.ndarray) -> np.ndarray:
+        gained, lost = weights[:, positives], weights[:, negatives]
+        cumulative = np.zeros((len(weights), len(negatives) + 1), weights.dtype)
+        np.cumsum(lost, axis=1, out=cumulative[:, 1:])
+        outscored = cumulative[:, below]
+        if tied:
+            outscored = (outscored + cumulative[:, up_to]) / 2
+        area = np.einsum("rp,rp->r", gained, outscored, dtype=float)
+        return _divide(area, gained.sum(1, dtype=float) * lost.sum(1, dtype=float))
+
+    return of
+
+
+def _bins(confidence: np.ndarray, bins: int) -> np.ndarray:
+    """Bin m of 1..M holds ((m - 1) / M, m / M] (Guo et al. 2017, section 2); counted from 0."""
+    return np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+
+
+def _grouped(
+    groups: np.ndarray,
+    size: int,
+    *,
+    values: np.ndarray | None = None,
+    rows: np.ndarray | None = None,
+    columns: int | None = None,
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Weights (R, N) to sums (R, size) of weight times value by group.
+
+    Entry j adds values[j] times the weight of example rows[j] to groups[j]; a sparse product, as
+    dense one-hot rows of many classes would not fit in memory.
+    """
+    from scipy import sparse
+
+    values = np.ones(len(groups)) if values is None else values
+    rows = np.arange(len(groups)) if rows is None else rows
+    matrix = sparse.csr_matrix((values, (groups, rows)), shape=(size, columns or len(groups)))
+
+    def of(weights: np.ndarray) -> np.ndarray:
+        return (matrix.astype(weights.dtype) @ weights.T).T
+
+    return of
+
+
+def _divide(numerators: np.ndarray, denominators: np.ndarray) -> np.ndarray:
+    """NaN where nothing counts."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(denominators > 0, numerators / denominators, np.nan)

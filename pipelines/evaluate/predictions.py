@@ -1,0 +1,115 @@
+"""What a run predicted, as files: for people, and for a later run to compare itself with.
+
+predictions.jsonl  every evaluated example with its reference and the answer as people read it
+predictions.npz    all that was predicted of the split that is reported, as arrays
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipelines.core.contracts import Codec, Split
+from pipelines.core.errors import UserError
+from pipelines.core.files import written_whole
+from pipelines.core.formatting import shown
+from pipelines.core.task import Task
+
+log = logging.getLogger(__name__)
+
+Arrays = dict[str, np.ndarray]
+
+MOST_BYTES = 256_000_000
+"""More than this is not kept as arrays, such as a million examples with a thousand classes."""
+
+
+def write_predictions(
+    path: Path,
+    task: Task,
+    codec: Codec,
+    splits: Mapping[str, Split],
+    predictions: Mapping[str, Arrays],
+) -> None:
+    """A line an example: split, row, what was given, the reference and the answer, by column."""
+    with written_whole(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        for name, split in splits.items():
+            for line in prediction_lines(task, codec, split, predictions[name]):
+                file.write(json.dumps({"split": name, **line}, ensure_ascii=False) + "\n")
+
+
+def prediction_lines(
+    task: Task, codec: Codec, split: Split, predictions: Arrays, *, chunk: int = 1000
+) -> Iterator[dict[str, Any]]:
+    """The split's examples beside task.answers, in order. Of files there are the names."""
+    references = [column for column in task.reads if column not in task.given]
+    for start in range(0, len(split), chunk):
+        rows = range(start, min(start + chunk, len(split)))
+        part = {name: values[rows.start : rows.stop] for name, values in predictions.items()}
+        answers = {name: np.asarray(value) for name, value in task.answers(part, codec).items()}
+        for position, row in enumerate(rows):
+            (example,) = split.examples([row])  # one by one: a thousand photos would be too many
+            yield {
+                "row": row,
+                "given": {column: shown(example[column]) for column in task.given},
+                "reference": {column: shown(example[column]) for column in references},
+                "answer": {name: shown(values[position]) for name, values in answers.items()},
+            }
+
+
+def keep(path: Path, split: str, predictions: Mapping[str, np.ndarray]) -> None:
+    """Writes one split's predictions so that `kept` gives them back; nothing if they are too many.
+
+    Text is kept as UTF-8 end to end, beside where each text ends: without pickles, so that reading
+    somebody's file runs none of their code.
+    """
+    arrays: Arrays = {}
+    for name, values in predictions.items():
+        if values.dtype.kind in "OSU":
+            texts = [_utf8(text) for text in values.ravel()]
+            ends = np.cumsum([len(text) for text in texts], dtype=np.int64)
+            arrays[f"{split}/{name}/ends"] = ends.reshape(values.shape)
+            arrays[f"{split}/{name}/text"] = np.frombuffer(b"".join(texts), np.uint8)
+        else:
+            arrays[f"{split}/{name}"] = values
+    size = sum(values.nbytes for values in arrays.values())
+    if size > MOST_BYTES:
+        path.unlink(missing_ok=True)
+        log.info("predictions: %.0f MB are too much to keep; no run can be set against", size / 1e6)
+        return
+    with written_whole(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+
+
+def kept(path: Path, split: str) -> Arrays:
+    """What `keep` was given, text as bytes. UserError if it isn't there."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            mine = {name: file[name] for name in file.files if name.startswith(f"{split}/")}
+    except FileNotFoundError:
+        raise UserError(f"there is no {path}: measure that run again with mode=evaluate") from None
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} is damaged ({error}): measure that run again") from None
+    if not mine:
+        raise UserError(f"{path} holds nothing of the {split} split; see evaluate.splits")
+    predictions: Arrays = {}
+    for name, values in mine.items():
+        _, _, rest = name.partition("/")
+        stem, _, part = rest.rpartition("/")
+        if part == "ends":
+            text, ends = mine[f"{split}/{stem}/text"].tobytes(), values.ravel().tolist()
+            texts = np.empty(len(ends), object)
+            texts[:] = [text[a:b] for a, b in zip([0, *ends], ends, strict=False)]
+            predictions[stem] = texts.reshape(values.shape)
+        elif part != "text":
+            predictions[rest] = values
+    return predictions
+
+
+def _utf8(text: Any) -> bytes:
+    return text if isinstance(text, bytes) else str(text).encode("utf-8", "replace")

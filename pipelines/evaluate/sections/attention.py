@@ -1,0 +1,113 @@
+"""Which tokens of the source a model looked at while it wrote each token, for the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from pipelines.core.sections import Figure
+from pipelines.evaluate.metrics.generation import as_texts
+from pipelines.report.plots import INK, SERIES, placed, shortened, text_columns
+
+MOST_TOKENS = 40
+COLUMNS = 16
+"""Of a token's text that are shown."""
+
+CELL, LETTERS = 19, 8
+"""Points: sides of a cell, and the size of letters."""
+
+FAINTEST = 0.02
+"""Weights below this share of the largest are left white."""
+
+
+Tokens = Sequence[str | bytes]
+
+
+def attention_figures(
+    sources: Sequence[Tokens], targets: Sequence[Tokens], weights: Sequence[np.ndarray]
+) -> list[Figure]:
+    """A figure an example: what was read (S,), what was written (T,), and the weights (T, S).
+
+    Tokens may be padded with "" on the right, and weights likewise; each row of weights adds up to
+    1. The first MOST_TOKENS of each side are drawn; an example without tokens is not.
+    """
+    examples = [
+        (without_padding(source), without_padding(target), shares)
+        for source, target, shares in zip(sources, targets, weights, strict=True)
+    ]
+    drawn = [example for example in examples if example[0] and example[1]]
+    return [_figure(*example, number) for number, example in enumerate(drawn, 1)]
+
+
+def _figure(read: list[str], written: list[str], weights: np.ndarray, number: int) -> Figure:
+    shares = np.asarray(weights, float)[: len(written), : len(read)][:MOST_TOKENS, :MOST_TOKENS]
+    rows, columns = shares.shape
+    above = [token_label(token) for token in read[:columns]]
+    beside = [token_label(token) for token in written[:rows]]
+    upright = max(map(text_columns, above), default=0) <= 4
+    left = _points(beside) + 8
+    top = (1.5 * LETTERS if upright else _points(above)) + 8
+    size = ((left + CELL * columns + 4) / 72, (top + CELL * rows + 4) / 72)
+
+    def draw(axes: Any) -> None:
+        from matplotlib.collections import PolyCollection
+        from matplotlib.colors import to_rgba
+        from matplotlib.patches import Rectangle
+
+        axes.add_patch(Rectangle((-0.5, -0.5), columns, rows, color=INK, alpha=0.05, lw=0))
+        strongest = max(float(shares.max(initial=0)), 1e-9)
+        cells = np.argwhere(shares > FAINTEST * strongest)
+        shades = [(shares[row, column] / strongest) ** 0.8 for row, column in cells]
+        corners = 0.47 * np.array([(-1, -1), (-1, 1), (1, 1), (1, -1)])
+        colours = [to_rgba(SERIES[0], round(float(shade), 2)) for shade in shades]
+        squares = list(cells[:, None, ::-1] + corners)
+        # One collection: an artist a cell takes ten times as long to draw.
+        axes.add_collection(PolyCollection(squares, fc=colours, lw=0))
+        axes.set_xlim(-0.5, columns - 0.5)
+        axes.set_ylim(rows - 0.5, -0.5)
+        axes.xaxis.tick_top()
+        turned = {} if upright else {"rotation": 90, "rotation_mode": "anchor", "ha": "left"}
+        axes.set_xticks(range(columns), above, va="baseline" if upright else "center", **turned)
+        axes.set_yticks(range(rows), beside)
+        axes.tick_params(labelsize=LETTERS, pad=4)
+        axes.grid(visible=False)
+        axes.spines[:].set_visible(False)
+        placed(axes, left=left, top=top, right=4, bottom=4)
+
+    caption = _caption(len(read), len(written), explained=number == 1)
+    return Figure(f"Attention {number}", draw, caption, size=size)
+
+
+def _caption(read: int, written: int, *, explained: bool) -> str:
+    said = (
+        "Each row is a token that was written; the stronger the colour, the more of its attention "
+        "was on the token above that was read."
+    )
+    cut = [
+        f"{count} {kind}"
+        for count, kind in ((read, "read"), (written, "written"))
+        if count > MOST_TOKENS
+    ]
+    left_out = f"The first {MOST_TOKENS} of {' and '.join(cut)} tokens." if cut else ""
+    return f"{said if explained else ''} {left_out}".strip()
+
+
+def without_padding(tokens: Tokens) -> list[str]:
+    """Tokens as text, without the empty ones at the end."""
+    texts = as_texts(tokens)
+    while texts and not texts[-1]:
+        texts.pop()
+    return texts
+
+
+def token_label(token: str) -> str:
+    """Without SentencePiece's mark of the beginning of a word; white space is seen."""
+    word = token.removeprefix("▁")
+    return shortened(word, COLUMNS) if word.strip() else "␣"
+
+
+def _points(labels: Sequence[str]) -> float:
+    """The width of the widest, by an estimate for any script: a good half em a column."""
+    return 0.6 * LETTERS * max(map(text_columns, labels), default=0)

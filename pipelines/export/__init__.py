@@ -1,0 +1,1 @@
+"""What a trained run gives to other programs: SavedModel, LiteRT, ONNX, model card."""

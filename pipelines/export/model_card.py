@@ -1,0 +1,158 @@
+"""The model card: what a model was made of, how well it does, what it can't, how it is called.
+
+It lies in the SavedModel's assets.extra, where TensorFlow lets other files lie, so that it goes
+wherever the model goes. Mitchell et al. 2019, "Model Cards for Model Reporting".
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import tensorflow as tf
+from google.protobuf.message import DecodeError
+from tensorflow.core.framework.types_pb2 import DataType
+
+from pipelines.core.contracts import Codec
+from pipelines.core.errors import UserError
+from pipelines.core.files import written_whole
+from pipelines.core.formatting import capitalized, label, number
+from pipelines.core.sections import Table
+from pipelines.core.task import Task
+from pipelines.export.signature_definitions import signature_definitions
+from pipelines.report.tables import evaluated, exports_table, score_columns, score_rows
+from pipelines.runs.directory import Run
+
+
+def write_card(run: Run, task: Task, codec: Codec, title: str) -> None:
+    """Writes run.card, from metrics.json, the SavedModel's signatures and the task's own words."""
+    metrics = run.read_metrics()
+    imports = (run.saved_model / "assets.extra" / "imports.txt").read_text(encoding="utf-8")
+    # Markdown, not HTML: a card is read as it is, and `_cell` keeps tables whole.
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=False,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters.update(json=lambda value: json.dumps(value, ensure_ascii=False))
+    signatures = read_signatures(run.saved_model)
+    text = environment.get_template("model_card.md.j2").render(
+        title=title,
+        purpose=task.purpose,
+        example={name: task.example.get(name, "…") for name in task.given},
+        verdict=metrics.get("verdict"),
+        scores=_markdown(_scores(metrics)),
+        limits=[*task.limits(codec), *_lengths(metrics), *_size(metrics)],
+        data={"source": {}, "splits": {}, **metrics.get("data", {})},
+        signatures=_markdown(_signature_table(signatures)),
+        streams="stream" in signatures,
+        imports=imports.split(),
+        exports=_markdown(exports_table(metrics)),
+        versions=metrics.get("versions", {}),
+        seed=metrics.get("seed"),
+        parameters=metrics.get("parameters", {}).get("total"),
+    )
+    with written_whole(run.card) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def read_signatures(saved_model: Path) -> dict[str, tuple[dict[str, str], dict[str, str]]]:
+    """Inputs and outputs by signature, such as {"text": "string (?)"}; loads no graph."""
+    try:
+        definitions = signature_definitions(saved_model)
+    except DecodeError:
+        raise UserError(f"{saved_model} is damaged: make it again with mode=export") from None
+    return {
+        name: (_tensors(definition["inputs"]), _tensors(definition["outputs"]))
+        for name, definition in definitions.items()
+        if not name.startswith("__")
+    }
+
+
+def _tensors(tensors: Mapping[str, Any]) -> dict[str, str]:
+    described = {}
+    for name, tensor in tensors.items():
+        shape = tensor["tensor_shape"]
+        axes = ["?" if int(dim["size"]) < 0 else dim["size"] for dim in shape["dim"]]
+        told = "any shape" if shape["unknown_rank"] else f"({', '.join(axes)})"
+        described[name] = f"{tf.dtypes.as_dtype(DataType.Value(tensor['dtype'])).name} {told}"
+    return described
+
+
+def _signature_table(signatures: Mapping[str, Any]) -> Table:
+    rows = [
+        (
+            f"`{name}`",
+            *(", ".join(f"`{one}` {kind}" for one, kind in part.items()) for part in both),
+        )
+        for name, both in signatures.items()
+    ]
+    return Table("Signatures", ("signature", "in", "out"), rows)
+
+
+def _scores(metrics: Mapping[str, Any]) -> Table | None:
+    """Each score with its interval, the baselines beside it; None before anything was measured."""
+    if not evaluated(metrics):
+        return None
+
+    def shown(entry: Mapping[str, Any] | None, name: str) -> str:
+        if entry is None:
+            return "–"
+        low, high = number(entry["low"], name), number(entry["high"], name)
+        return f"{number(entry['value'], name)} ({low} to {high})"
+
+    rows = [
+        (
+            f"{label(row['name'])} {'↑' if row['about']['higher_is_better'] else '↓'}",
+            *(shown(entry, row["name"]) for entry in row["entries"]),
+        )
+        for row in score_rows(metrics)
+    ]
+    return Table("Scores", ("score", *score_columns(metrics)), rows)
+
+
+def _lengths(metrics: Mapping[str, Any]) -> list[str]:
+    """What it was trained on, field by field, as far as the codecs say."""
+    sentences = []
+    for name, facts in metrics.get("data", {}).get("codec", {}).items():
+        if "median length" not in facts:
+            continue
+        sentence = (
+            f"{capitalized(label(name))}: of the training data half have up to "
+            f"{facts['median length']:,} and 95% up to {facts['95% length']:,}; longer ones it has "
+            "hardly seen."
+        )
+        if facts.get("unknown share"):
+            sentence += f" {100 * facts['unknown share']:.1f}% were unknown, being too rare."
+        if facts.get("truncated share"):
+            sentence += f" {100 * facts['truncated share']:.1f}% of examples were cut."
+        sentences.append(sentence)
+    return sentences
+
+
+def _size(metrics: Mapping[str, Any]) -> list[str]:
+    train = metrics.get("data", {}).get("splits", {}).get("train")
+    if train is None:
+        return []
+    return [
+        f"It learnt from {train:,} examples of one source; on data of another kind, time or "
+        "origin its scores may be lower than those above. What is unfair in the data is in it too."
+    ]
+
+
+def _markdown(table: Table | None) -> str | None:
+    if table is None:
+        return None
+    lines = [table.header, ["---"] * len(table.header), *table.rows]
+    text = "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
+    return f"{text}\n\n{table.caption}" if table.caption else text
+
+
+def _cell(value: Any) -> str:
+    return " ".join(str(value).split()).replace("|", "\\|")

@@ -1,0 +1,188 @@
+"""Export: the SavedModel takes raw values and gives answers; a fresh process is asked to agree."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from models.recurrent import make_portable
+from models.settings import SearchSettings
+from pipelines.core.contracts import Codec, Example
+from pipelines.core.errors import UserError
+from pipelines.core.files import put_in_place
+from pipelines.core.settings import ExportSettings
+from pipelines.core.task import Task
+from pipelines.data.prepare import Prepared
+from pipelines.graphs.prediction import answerer, given_inputs, raw_columns
+from pipelines.runs.directory import Run
+
+log = logging.getLogger(__name__)
+
+TOLERANCE = 1e-5
+"""Largest absolute difference between two processes' numbers for the same example."""
+
+
+class ExportError(RuntimeError):
+    """The export doesn't give the model's answers: a defect, not a user's mistake."""
+
+
+class Served(tf.Module):
+    """Owns what the graph needs: the model's variables and the codec's tables."""
+
+    def __init__(self, task: Task, model: keras.Model, codec: Codec, decode: SearchSettings):
+        super().__init__()
+        self.variables_ = [variable.value for variable in model.variables]
+        self.resources_ = [r for part in codec.fields.values() for r in part.resources]
+        answer = answerer(task, model, codec, decode)
+        self.answer = tf.function(lambda **columns: answer(columns), autograph=False)
+        raw = {name: tf.TensorSpec([None], tf.string, name=name) for name in task.given}
+        serving = self.answer.get_concrete_function(**raw)
+        self.endpoints = {"serving_default": serving}
+        if task.decodes:
+            self.endpoints[decode.strategy] = serving
+        for name, (run, inputs) in task.signatures(model, codec, decode).items():
+            graph = tf.function(run, autograph=False)
+            self.endpoints[name] = graph.get_concrete_function(**inputs)
+
+
+def export(
+    task: Task,
+    model: keras.Model,
+    data: Prepared,
+    decode: SearchSettings,
+    *,
+    settings: ExportSettings,
+    run: Run,
+) -> None:
+    """Writes run.saved_model, whole or not at all, and only if a fresh process gives its answers.
+
+    Raises ExportError otherwise.
+    """
+    make_portable(model)
+    served = Served(task, model, data.codec, decode)
+    new = run.saved_model.with_name(f".{os.getpid()}.saved_model")
+    try:
+        # Gradients are for training; the recurrent layers' own can't be saved.
+        options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+        tf.saved_model.save(served, str(new), served.endpoints, options)
+        write_imports(new, data.codec)
+        if settings.verify:
+            split = data.splits["test"]
+            rows = np.linspace(0, len(split) - 1, min(settings.verify, len(split))).astype(int)
+            examples = split.examples(rows.tolist())
+            batch = task.batch(split.gather(rows), data.codec)
+            batch.inputs.update(raw_columns(examples, task.raw(decode)))
+            verify(new, task, examples, _answers(task, model, data.codec, decode, batch.inputs))
+        put_in_place(new, run.saved_model)
+    except tf.errors.OpError as error:
+        # What the file system refuses comes as many classes, always with the file's name.
+        if str(new) not in error.message:
+            raise
+        reason = error.message.rpartition("; ")[2].partition(" [Op:")[0]
+        raise UserError(f"{run.saved_model}: {reason}") from None
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    log.info("SavedModel: %s", run.saved_model)
+
+
+def _answers(
+    task: Task, model: keras.Model, codec: Codec, decode: SearchSettings, inputs: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """The model's answers to examples as they were prepared."""
+    given = given_inputs(task, codec, inputs)
+    tensors = {name: tf.convert_to_tensor(value) for name, value in given.items()}
+    # Of any number of rows, as it is served: else the graph is optimized, and rounds, otherwise.
+    signature = {
+        name: tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype)
+        for name, tensor in tensors.items()
+    }
+    predict = tf.function(
+        lambda given: task.predict(model, codec, given, decode, detail=True),
+        input_signature=[signature],
+        autograph=False,
+    )
+    return task.answers(predict(tensors), codec)
+
+
+def write_imports(directory: Path, codec: Codec) -> None:
+    """Notes beside the graph what must be imported before it is loaded; see ask.py."""
+    modules = sorted({name for part in codec.fields.values() for name in part.operators})
+    extra = directory / "assets.extra"
+    extra.mkdir()
+    (extra / "imports.txt").write_text("".join(f"{name}\n" for name in modules))
+
+
+def verify(
+    directory: Path, task: Task, examples: list[Example], answers: Mapping[str, Any]
+) -> None:
+    """Asks the SavedModel for the raw examples in a fresh process.
+
+    answers  the model's, by name, each (N, ...), to the same examples as they were prepared: so
+             tokens made in the graph are compared with those that were trained on.
+    """
+    rows = [{name: example[name] for name in task.given} for example in examples]
+    here = {name: np.asarray(value) for name, value in answers.items()}
+    for index, there in enumerate(_ask(directory, rows)):
+        for name, values in here.items():
+            if not _agree(values[index], there[name]):
+                raise ExportError(
+                    f"the SavedModel must give the model's answers; for test example {index} "
+                    f"{name} is {there[name]!r} in a fresh process and {values[index]!r} here"
+                )
+    log.info("A fresh process gives the same answers for %d test examples.", len(rows))
+
+
+def _ask(directory: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    lines = "".join(json.dumps(row, default=_base64) + "\n" for row in rows)
+    script = Path(__file__).with_name("client.py")
+    # From another directory, and without PYTHONPATH, nothing of this project can be imported.
+    process = subprocess.run(
+        [sys.executable, "-I", str(script), str(directory.resolve())],
+        input=lines,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        cwd=directory,
+    )
+    if process.returncode:
+        raise ExportError(
+            f"the SavedModel can't be used in a fresh process: {process.stderr[-2000:]}"
+        )
+    return [json.loads(line) for line in process.stdout.splitlines()]
+
+
+def _base64(content: bytes) -> dict[str, str]:
+    return {"b64": base64.b64encode(content).decode()}
+
+
+def _agree(here: Any, there: Any) -> bool:
+    values, other = np.asarray(here), np.asarray(there)
+    if values.ndim and values.shape != other.shape and values.ndim == other.ndim:
+        # How far a batch is padded depends on its longest example.
+        shape = np.maximum(values.shape, other.shape)
+        values, there = _grown(values, shape), _grown(other, shape)
+    if values.dtype.kind in "SOU":
+        as_text = np.vectorize(
+            lambda v: v.decode() if isinstance(v, bytes) else str(v), otypes=[object]
+        )
+        return bool(np.array_equal(as_text(values), np.asarray(there, dtype=object)))
+    return bool(np.allclose(values, np.asarray(there), atol=TOLERANCE, rtol=0))
+
+
+def _grown(values: np.ndarray, shape: np.ndarray) -> np.ndarray:
+    """Padded on the right with 0, or with empty text."""
+    filled = np.full(shape, "" if values.dtype.kind in "SOU" else 0, values.dtype)
+    filled[tuple(slice(n) for n in values.shape)] = values
+    return filled

@@ -1,0 +1,1 @@
+"""TensorFlow graph code that tasks and stages share."""

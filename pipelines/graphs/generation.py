@@ -1,0 +1,154 @@
+"""What tasks that write text share: searching for it, its likelihood, and writing it step by step.
+
+A translation and a caption differ in what is read; how an answer is written from it is the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from models.attention import Memory
+from models.decoding import Hypotheses, search
+from models.settings import SearchSettings
+from models.token_decoder import TokenDecoder, Written
+from pipelines.core.task import Signature
+from pipelines.data.codecs.text import BEGIN, END, PAD, UNKNOWN, TextCodec
+from pipelines.graphs.tracing import named, nested
+
+Read = Callable[[Mapping[str, Any]], tuple[Memory, Written]]
+"""From a task's inputs to what is decoded from them: memory and state at the start."""
+
+
+def write(
+    decoder: TokenDecoder,
+    memory: Memory,
+    state: Written,
+    codec: TextCodec,
+    decode: SearchSettings,
+    *,
+    source_length: tf.Tensor,
+    detail: bool = False,
+    read: tf.Tensor | None = None,
+    numbers: tf.Tensor | None = None,
+) -> dict[str, tf.Tensor]:
+    """Graph code: what the decoder writes for each row.
+
+    source_length (B,), which the longest answer goes by. read (B, S): what stands at each position
+    of the memory, as text, to replace unknown tokens by; None if they must not be written. numbers
+    (B,) int32: a sample is drawn by it, so that it doesn't depend on the batch.
+
+    "text" (B,) and its "score" (B,), by which `decode` ranks; with several answers also "texts" and
+    "scores" (B, A), the best first. In detail also "tokens" (B, T), as text, and the "attention"
+    (B, T, S) that each had.
+    """
+    found = searched(
+        decoder,
+        memory,
+        state,
+        decode,
+        source_length=source_length,
+        unknown=read is not None,
+        attention=detail or read is not None,
+        numbers=numbers,
+    )
+    tokens = codec.tokens(found.ids)
+    if read is not None:
+        tokens = _with_unknown_replaced(found, tokens, read)
+    shape = tf.shape(tokens)
+    texts = codec.join(tf.reshape(tokens, [shape[0] * shape[1], shape[2]]))
+    texts = tf.reshape(texts, shape[:2])
+    written = {"text": texts[:, 0], "score": found.score[:, 0]}
+    if found.ids.shape[1] != 1:
+        written |= {"texts": texts, "scores": found.score}
+    if detail:
+        written |= {"tokens": tokens[:, 0], "attention": found.attention[:, 0]}
+    return written
+
+
+def searched(
+    decoder: TokenDecoder,
+    memory: Memory,
+    state: Written,
+    decode: SearchSettings,
+    *,
+    source_length: tf.Tensor,
+    unknown: bool = False,
+    attention: bool = False,
+    numbers: tf.Tensor | None = None,
+) -> Hypotheses:
+    """Graph code: the ids that `decode` finds; unknown tokens among them only if they may be.
+
+    See `write` for the rest.
+    """
+    return search(
+        decoder.step,
+        state,
+        memory,
+        settings=decode,
+        begin=BEGIN,
+        end=END,
+        forbidden=(PAD, BEGIN) if unknown else (PAD, UNKNOWN, BEGIN),
+        source_length=source_length,
+        want_attention=attention,
+        numbers=numbers,
+    )
+
+
+def numbers_of(ids: tf.Tensor) -> tf.Tensor:
+    """(B,) int32 by the content of ids (B, T), whatever the padding: sums of ids by place."""
+    place = tf.range(1, tf.shape(ids)[1] + 1, dtype=tf.int64)
+    factors = (place * 2654435761) % (2**31 - 1)
+    return tf.cast(tf.reduce_sum(tf.cast(ids, tf.int64) * factors, 1) % (2**31 - 1), tf.int32)
+
+
+def _with_unknown_replaced(found: Hypotheses, tokens: tf.Tensor, read: tf.Tensor) -> tf.Tensor:
+    """Tokens (B, A, T), where unknown what was read (B, S) with the most attention."""
+    place = tf.argmax(found.attention, -1, output_type=tf.int32)
+    return tf.where(found.ids == UNKNOWN, tf.gather(read, place, batch_dims=1), tokens)
+
+
+def stepwise(
+    decoder: TokenDecoder, codec: TextCodec, read: Read, inputs: Mapping[str, tf.TensorSpec]
+) -> dict[str, Signature]:
+    """Signatures with which a client writes by itself, such as to stream: encode, step and text.
+
+    encode  the raw inputs -> memory_* (B, S, ...) and state_* (B, 1, ...).
+    step    ids (B, K) int32, the tokens before (at first 2, the begin marker), memory_* and state_*
+            -> log_probabilities (B, K, V) of the next tokens (3 is the end), state_* and attention
+            (B, K, S). K hypotheses of an input share its memory.
+    text    ids (B, T) int32, 0 after the end -> text (B,).
+    """
+    structure: dict[str, Any] = {}
+
+    def encode(**raw: tf.Tensor) -> dict[str, tf.Tensor]:
+        memory, state = read(raw)
+        structure.update(memory=memory, state=state)
+        state = tf.nest.map_structure(lambda x: x[:, tf.newaxis], state)
+        return {**named("memory", memory), **named("state", state)}
+
+    outputs = (
+        tf.function(encode, autograph=False).get_concrete_function(**inputs).structured_outputs
+    )
+    specs = {"ids": tf.TensorSpec([None, None], tf.int32)}
+    for name, tensor in outputs.items():
+        axes = [None, None] if name.startswith("state") else [None]
+        specs[name] = tf.TensorSpec([*axes, *tensor.shape[len(axes) :]], tensor.dtype)
+
+    def step(ids: tf.Tensor, **given: tf.Tensor) -> dict[str, tf.Tensor]:
+        memory, state = (nested(part, structure[part], given) for part in ("memory", "state"))
+        logits, state, attention = decoder.step(ids, state, memory)
+        log_probabilities = tf.nn.log_softmax(logits)
+        said = {"log_probabilities": log_probabilities, "attention": attention}
+        return {**said, **named("state", state)}
+
+    def text(ids: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"text": codec.text(ids)}
+
+    return {
+        "encode": Signature(encode, inputs),
+        "step": Signature(step, specs),
+        "text": Signature(text, {"ids": tf.TensorSpec([None, None], tf.int32)}),
+    }

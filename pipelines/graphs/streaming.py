@@ -1,0 +1,51 @@
+"""Reading token by token, in constant memory: a client keeps a state between two calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from pipelines.core.task import Signature
+from pipelines.graphs.tracing import named, nested
+
+Step = Callable[[tf.Tensor, Any], tuple[dict[str, tf.Tensor], Any]]
+"""Graph code: token (B,) int32 and a state -> predictions by name, and the new state."""
+
+
+def streaming(unread: Any, step: Step) -> Signature:
+    """One token and a state in, what is predicted from all tokens so far and the new state out.
+
+    unread  the state before the first token, of a batch of 1. It is all zeros, so that a client
+            begins with zeros of the shapes that the signature shows, and needs no call for it.
+
+    Inputs are token (B,) int32 and state_*, (B, ...); outputs are the predictions and state_*.
+    Whatever the compute type, states are float32 outside, which every client knows.
+    """
+
+    def run(token: tf.Tensor, **given: tf.Tensor) -> dict[str, tf.Tensor]:
+        outside = nested("state", unread, given)
+        state = tf.nest.map_structure(lambda x, like: tf.cast(x, like.dtype), outside, unread)
+        said, state = step(token, state)
+        return {**said, **named("state", tf.nest.map_structure(_outside, state))}
+
+    specs = {"token": tf.TensorSpec([None], tf.int32, name="token")}
+    for name, leaf in named("state", tf.nest.map_structure(_outside, unread)).items():
+        specs[name] = tf.TensorSpec([None, *leaf.shape[1:]], leaf.dtype, name=name)
+    return Signature(run, specs)
+
+
+def second(stream: Signature, tokens: tf.Tensor) -> dict[str, tf.Tensor]:
+    """What `stream` may be asked about tokens (1, T): the first again, in the state it left."""
+    token = tokens[:, 0]
+    begin = {
+        name: tf.zeros([1, *spec.shape[1:]], spec.dtype)
+        for name, spec in stream.inputs.items()
+        if name != "token"
+    }
+    return {**stream.run(token=token, **begin), "token": token}
+
+
+def _outside(leaf: tf.Tensor) -> tf.Tensor:
+    return tf.cast(leaf, tf.float32) if leaf.dtype.is_floating else leaf

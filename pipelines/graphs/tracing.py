@@ -1,0 +1,72 @@
+"""Tracing graphs, and the form of what goes into them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from pipelines.core.contracts import Batch, Spec
+
+
+def traced(function: Callable[..., Any], *signature: Any) -> Callable[..., Any]:
+    """The function as a graph, traced at once; it is called with arrays in the signature's form.
+
+    What tf.function does at each call to find the graph that fits takes a millisecond.
+    """
+    graph = tf.function(function, input_signature=signature, autograph=False)
+    concrete = graph.get_concrete_function()
+    types = [spec.dtype for spec in tf.nest.flatten(signature)]
+
+    def call(*values: Any) -> Any:
+        tf.nest.assert_same_structure(signature, values)
+        leaves = [
+            tf.convert_to_tensor(value, dtype)
+            for value, dtype in zip(tf.nest.flatten(values), types, strict=True)
+        ]
+        return concrete(*tf.nest.pack_sequence_as(signature, leaves))
+
+    return call
+
+
+def padded(fields: Mapping[str, tf.Tensor | tf.RaggedTensor]) -> dict[str, tf.Tensor]:
+    """Ragged fields as (B, T, ...) padded with 0 on the right, with `<name>_length` (B,) int32."""
+    columns: dict[str, tf.Tensor] = {}
+    for name, value in fields.items():
+        if isinstance(value, tf.RaggedTensor):
+            columns[name] = value.to_tensor()
+            columns[f"{name}_length"] = tf.cast(value.row_lengths(), tf.int32)
+        else:
+            columns[name] = value
+    return columns
+
+
+def batch_signature(spec: Spec, batch: Batch) -> Batch:
+    """Shapes of all batches: as the fields declare theirs, and all axes open for the rest."""
+
+    def open_axes(value: Any) -> tf.TensorSpec:
+        array = np.asarray(value)
+        # as_dtype knows no numpy text
+        dtype = tf.string if array.dtype.kind in "SUO" else tf.as_dtype(array.dtype)
+        return tf.TensorSpec([None] * array.ndim, dtype)
+
+    inputs = {
+        name: tf.TensorSpec([None, *spec.fields[name].shape], tf.as_dtype(np.asarray(value).dtype))
+        if name in spec.fields
+        else open_axes(value)
+        for name, value in batch.inputs.items()
+    }
+    return Batch(inputs, tf.nest.map_structure(open_axes, batch.targets), open_axes(batch.weights))
+
+
+def named(prefix: str, nest: Any) -> dict[str, tf.Tensor]:
+    """Leaves by name, as a signature has them: prefix_0, prefix_1, ..."""
+    return {f"{prefix}_{i}": leaf for i, leaf in enumerate(tf.nest.flatten(nest))}
+
+
+def nested(prefix: str, like: Any, tensors: Mapping[str, tf.Tensor]) -> Any:
+    """What `named` took apart, in the form of `like`."""
+    leaves = [tensors[f"{prefix}_{i}"] for i in range(len(tf.nest.flatten(like)))]
+    return tf.nest.pack_sequence_as(like, leaves)

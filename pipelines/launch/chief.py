@@ -1,0 +1,57 @@
+"""A training from data to report: by the chief, or by a process alone."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from pipelines.config.restore import save_config
+from pipelines.config.schema import Config
+from pipelines.distributed.cluster import cluster, others_started
+from pipelines.distributed.tensorflow import import_tensorflow
+from pipelines.runs.directory import Run
+from pipelines.runs.measurements import Stopwatch
+from pipelines.runs.tracking import tracked
+from pipelines.stages import described, exported, facts, measured, prepared, trained
+
+if TYPE_CHECKING:
+    import keras
+
+    from pipelines.data.prepare import Prepared
+
+log = logging.getLogger(__name__)
+
+
+def lead(config: Config, run: Run, values: dict[str, Any]) -> None:
+    """What the chief does, or a process that is alone."""
+    with run.held():
+        save_config(run, values)
+        train(config, run, values)
+
+
+def train(config: Config, run: Run, values: dict[str, Any]) -> None:
+    """All stages, from data to report; `values` is the configuration as other workers get it."""
+    watch = Stopwatch(run)
+    log.info("Run directory: %s", run.directory)
+    together = cluster(config.train.workers)
+    with tracked(run, config.train.mlflow, given=facts(config)):
+        with others_started(together, config.train.device) as others:
+            import_tensorflow(config.train.device, together)
+            from pipelines.distributed.workers import Workers
+
+            workers = Workers(together, others)
+            with workers.losses_told():
+                workers.told([values, str(run.directory.resolve())])
+                with watch("prepare"):
+                    data = prepared(config, run)
+                workers.wait()
+                with watch("train"):
+                    model = trained(config, data, run, workers)
+        finish(config, data, model, run, watch)
+
+
+def finish(config: Config, data: Prepared, model: keras.Model, run: Run, watch: Stopwatch) -> None:
+    """What comes after training."""
+    exported(config, data, model, run, watch)
+    measured(config, data, model, run, watch)
+    described(config, data, run)

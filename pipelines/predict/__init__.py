@@ -1,0 +1,1 @@
+"""Predictions for texts, files and folders by a run's SavedModel."""

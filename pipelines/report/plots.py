@@ -1,0 +1,316 @@
+"""Figures as SVG that follows the reader's colour scheme and shows any script.
+
+Colours are drawn as sentinels and become CSS variables, so one drawing serves light and dark. Text
+stays text: the browser finds the fonts.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from pipelines.core.formatting import label, number
+from pipelines.core.sections import Figure
+
+INK = "#010203"
+PAPER = "#010205"
+SERIES = ("#010211", "#010212", "#010213", "#010214", "#010215", "#010216")
+"""Colours to draw with. What they look like is in PALETTE."""
+
+PALETTE = """
+:root { --ink: #1d2430; --paper: #ffffff; --series-1: #2460c8; --series-2: #c2410c;
+  --series-3: #0f766e; --series-4: #9333ea; --series-5: #a16207; --series-6: #be185d; }
+@media (prefers-color-scheme: dark) {
+:root { --ink: #e3e7ee; --paper: #14181f; --series-1: #7aa7ff; --series-2: #fb923c;
+  --series-3: #4fd1c5; --series-4: #c99bff; --series-5: #e3b341; --series-6: #f78fb8; } }
+"""
+
+_VARIABLES = {INK: "currentColor", PAPER: "var(--paper)"} | {
+    colour: f"var(--series-{number})" for number, colour in enumerate(SERIES, 1)
+}
+
+_STYLE = {
+    "svg.fonttype": "none",
+    # Labels come from data: a dollar sign in them is a dollar sign.
+    "text.parse_math": False,
+    "font.family": ["DejaVu Sans"],
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "grid.color": INK,
+    "grid.alpha": 0.13,
+    "grid.linewidth": 0.6,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+    "lines.markersize": 4.5,
+    "lines.solid_capstyle": "round",
+}
+
+_FONTS = "font-family: system-ui, -apple-system, 'Segoe UI', 'Noto Sans', sans-serif"
+
+
+def svg(figure: Figure, name: str, *, standalone: bool = False) -> str:
+    """The figure as one <svg> element whose ids all start with `name`.
+
+    standalone  with its own palette and background, for a file of its own.
+    """
+    return svgs(figure, name)[standalone]
+
+
+def svgs(figure: Figure, name: str) -> tuple[str, str]:
+    """For a page, and standalone; drawn once, which is what takes long."""
+    drawing = _drawn(figure, name)
+    return _adapt(drawing, figure, name, False), _adapt(drawing, figure, name, True)
+
+
+def _drawn(figure: Figure, name: str) -> str:
+    """What matplotlib makes of it."""
+    import io
+
+    import matplotlib
+    from cycler import cycler
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure as Canvas
+
+    style = _STYLE | {"axes.prop_cycle": cycler(color=SERIES), "svg.hashsalt": name}
+    with matplotlib.rc_context(style), warnings.catch_warnings():
+        # Glyphs that matplotlib's font lacks are measured as boxes; the browser draws them.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        canvas = Canvas(figsize=figure.size, layout="constrained")
+        FigureCanvasSVG(canvas)
+        figure.draw(canvas.subplots())
+        file = io.StringIO()
+        canvas.savefig(
+            file, format="svg", transparent=True, bbox_inches="tight", metadata={"Date": None}
+        )
+    return file.getvalue()
+
+
+def learning_curves(history: Sequence[Mapping[str, Any]]) -> list[Figure]:
+    """A figure a quantity, over epochs: loss and scores of each split, learning rate, gradients."""
+    quantities: dict[str, list[str]] = {}
+    for row in history:
+        for key, value in row.items():
+            split, dot, quantity = key.partition(".")
+            shown = split in _SPLITS if dot else key in _UNSPLIT
+            names = quantities.setdefault(quantity if dot else key, []) if shown else []
+            if shown and isinstance(value, int | float) and key not in names:
+                names.append(key)
+    order = sorted((name for name in quantities if quantities[name]), key=_rank)
+    return [_curve(history, name, quantities[name]) for name in order]
+
+
+_SPLITS = ("train", "validation", "test")
+_UNSPLIT = ("learning_rate", "gradient_norm", "clipped")
+
+
+def _rank(quantity: str) -> int:
+    return 0 if quantity == "loss" else 2 + _UNSPLIT.index(quantity) if quantity in _UNSPLIT else 1
+
+
+def _curve(history: Sequence[Mapping[str, Any]], quantity: str, keys: Sequence[str]) -> Figure:
+    epochs = [row.get("epoch") for row in history]
+    # Evaluations within an epoch share its number.
+    axis = "epoch" if None not in epochs and len(set(epochs)) == len(epochs) else "step"
+
+    def draw(axes: Any) -> None:
+        from matplotlib.ticker import MaxNLocator
+
+        for key in keys:
+            split, dot, _ = key.partition(".")
+            place = _SPLITS.index(split) if dot else 0
+            rows = [row for row in history if isinstance(row.get(key), int | float)]
+            axes.plot(
+                [row.get(axis, position) for position, row in enumerate(rows, 1)],
+                [row[key] for row in rows],
+                label=split,
+                color=SERIES[place],
+                # Not by colour alone; and a single epoch is a point.
+                marker="os^"[place],
+                linestyle=("-", "--", ":")[place],
+            )
+        axes.set_xlabel(axis)
+        axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
+        if any("." in key for key in keys):
+            axes.legend()
+
+    return Figure(_title(quantity), draw, size=(3.6, 2.4))
+
+
+def _title(score: str) -> str:
+    """Its name with a capital, unless it has one of its own as chrF++ does."""
+    text = label(score)
+    first = text.split()[0]
+    return text if first != first.lower() else text[:1].upper() + text[1:]
+
+
+def by_length(buckets: Sequence[Mapping[str, Any]], score: str) -> Figure:
+    """One score over buckets of length (see evaluate.by_length), with its 95% interval."""
+    shown = [bucket for bucket in buckets if score in bucket["scores"]]
+    names = [
+        f"{bucket['from']}"
+        if bucket["from"] == bucket["to"]
+        else f"{bucket['from']}–{bucket['to']}"
+        for bucket in shown
+    ]
+
+    spans = [(b["scores"][score], b.get("low"), b.get("high"), SERIES[0], "o") for b in shown]
+
+    def draw(axes: Any) -> None:
+        _draw_intervals(axes, score, names, spans)
+        axes.set_xlabel(label(score))
+        axes.set_ylabel("length")
+
+    return Figure(f"{_title(score)} by length", draw, size=(4.8, 0.75 + 0.36 * len(shown)))
+
+
+def beside_baselines(
+    score: str, network: Mapping[str, Any], baselines: Mapping[str, Mapping[str, Any]]
+) -> Figure:
+    """The score of the network and of each baseline that has it, with 95% intervals."""
+    entries = [network, *baselines.values()]
+    spans = [(entry["value"], entry["low"], entry["high"], INK, "D") for entry in entries]
+    spans[0] = (*spans[0][:3], SERIES[0], "o")
+
+    def draw(axes: Any) -> None:
+        _draw_intervals(axes, score, ["this network", *baselines], spans)
+        axes.set_xlabel(label(score))
+
+    return Figure("Beside the baselines", draw, size=(4.8, 0.75 + 0.45 * len(spans)))
+
+
+def _draw_intervals(
+    axes: Any,
+    score: str,
+    names: Sequence[str],
+    spans: Sequence[tuple[float, float | None, float | None, str, str]],
+) -> None:
+    """A row a name: (value, low, high, colour, marker), the value written above its mark."""
+    for place, (value, low, high, colour, marker) in enumerate(spans):
+        if low is not None and high is not None:
+            axes.plot([low, high], [place, place], color=colour, linewidth=3, alpha=0.45)
+        axes.plot([value], [place], marker, color=colour, markersize=6.5)
+        axes.annotate(
+            number(value, score),
+            (value, place),
+            (0, 6),
+            textcoords="offset points",
+            ha="center",
+            fontsize=8,
+        )
+    axes.set_yticks(range(len(names)), [shortened(name, 32) for name in names])
+    axes.set_ylim(len(names) - 0.5, -0.75)
+    axes.margins(x=0.08)
+    axes.grid(axis="y", visible=False)
+
+
+def placed(axes: Any, *, left: float, top: float, right: float, bottom: float) -> None:
+    """Puts the axes at these distances in points from the edges of the figure, which stay there.
+
+    For labels that may be in any script, which matplotlib can't measure without the reader's fonts.
+    """
+    from matplotlib.patches import Rectangle
+
+    figure = axes.figure
+    width, height = 72 * figure.get_size_inches()
+    figure.set_layout_engine("none")
+    across, up = (width - left - right) / width, (height - top - bottom) / height
+    axes.set_position((left / width, bottom / height, across, up))
+    # Otherwise the edges would be where matplotlib thinks that the labels end.
+    whole = Rectangle((0, 0), 1, 1, transform=figure.transFigure, fill=False, lw=0, ec="none")
+    figure.add_artist(whole)
+
+
+def logarithmic(axes: Any, name: Literal["x", "y"] = "y") -> None:
+    """An axis whose numbers are plain text: one a power of ten, or as they come within one.
+
+    What matplotlib writes itself is mathematics, which isn't parsed: a text may have dollar signs.
+    """
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    getattr(axes, f"set_{name}scale")("log")
+    low, high = getattr(axes, f"get_{name}lim")()
+    axis = axes.xaxis if name == "x" else axes.yaxis
+    few = high / low < 20
+    axis.set_major_formatter(FuncFormatter(lambda value, _: _power(value)))
+    minor = FuncFormatter(lambda value, _: f"{value:.3g}") if few else NullFormatter()
+    axis.set_minor_formatter(minor)
+    axis.set_tick_params(which="minor", labelsize=7)
+
+
+def _power(value: float) -> str:
+    """0.01 to 1000 as they are, else as a power of ten."""
+    if 0.009 < value < 1001:
+        return f"{value:g}"
+    exponent = f"{round(math.log10(value))}"
+    return "10" + exponent.translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+
+
+def text_columns(text: str) -> int:
+    """The width of a text in columns, of which a wide (East Asian) character takes two."""
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
+
+
+def shortened(text: str, columns: int) -> str:
+    """At most so many columns of the text; the last is an ellipsis if something is left out."""
+    if text_columns(text) <= columns:
+        return text
+    while text and text_columns(text) >= columns:
+        text = text[: min(len(text) - 1, columns)]
+    return text.rstrip() + "…"
+
+
+def wrapped(text: str, columns: int, lines: int) -> list[str]:
+    """At most so many lines of at most so many columns; what doesn't fit becomes an ellipsis.
+
+    Lines break at spaces, and anywhere within words that are wider than a line.
+    """
+    found: list[str] = []
+    rest = " ".join(text.split())
+    while text_columns(rest) > columns and len(found) < lines - 1:
+        fits = len(shortened(rest, columns + 1)) - 1
+        space = rest.rfind(" ", 0, fits + 1)
+        cut = space if space > 0 else fits
+        found.append(rest[:cut].rstrip())
+        rest = rest[cut:].lstrip()
+    return [*found, shortened(rest, columns)]
+
+
+def _adapt(text: str, figure: Figure, name: str, standalone: bool) -> str:
+    from markupsafe import escape
+
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", text, flags=re.S)
+    text = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', text)
+    text = re.sub(r'(xlink:href="|href="|url\()#', rf"\1#{name}-", text)
+    text = re.sub("|".join(_VARIABLES), lambda found: _VARIABLES[found[0]], text)
+    text = re.sub(r"font-family: [^;\"]+", _FONTS.replace('"', "'"), text)
+    text = re.sub(r"(?<=style=\")font: ([\d.]+px)[^;\"]*", rf"font-size: \1; {_FONTS}", text)
+    size = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text)
+    about = escape(f"{figure.title}. {figure.caption}".strip())
+    opening = (
+        f'<svg viewBox="{size[0][9:-1] if size else ""}" role="img" '
+        f'aria-labelledby="{name}-title" class="plot"'
+    )
+    natural = f"{float(size[1]) * 4 / 3:.0f}px" if size else "100%"
+    width = f' style="--natural: {natural}; max-width: {natural}"'
+    head = f'<title id="{name}-title">{about}</title>'
+    if standalone:
+        opening += ' xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+        head += f"<style>{PALETTE} svg {{ color: var(--ink); background: var(--paper); }}</style>"
+    return re.sub(r"<svg\b[^>]*>", lambda _: f"{opening}{width}>{head}", text, count=1)

@@ -1,0 +1,326 @@
+"""The report: one HTML file without any outside resource, made from what a run measured.
+
+A pure function of metrics.json, the history and the task's sections, so that it can be made again.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipelines.core.contracts import Provenance
+from pipelines.core.files import written_whole
+from pipelines.core.formatting import duration, label, number, probability, short
+from pipelines.core.paths import TEMPLATES
+from pipelines.core.sections import Figure, Passages, Section, Table
+from pipelines.report.plots import (
+    PALETTE,
+    beside_baselines,
+    by_length,
+    learning_curves,
+    svgs,
+    text_columns,
+)
+from pipelines.report.tables import evaluated, exports_table, score_columns, score_rows
+
+EXPANDED = 260
+"""Characters of a text that are shown before the reader asks for the rest."""
+
+_NUMBER = re.compile(r"[−-]?[\d.,]+( %)?|–")
+
+LONG, SHORT = 40, 10
+"""Columns of text above which a cell is a paragraph, and up to which it stays on one line."""
+
+
+def report(
+    directory: Path,
+    *,
+    metrics: Mapping[str, Any],
+    history: Sequence[Mapping[str, Any]],
+    sections: Sequence[Section],
+    provenance: Provenance,
+    config_yaml: str,
+    remembered: Sequence[Section] = (),
+    warnings: Sequence[str] = (),
+    made: datetime.date | None = None,
+) -> Path:
+    """Writes report.html and plots/*.svg into the directory; returns the report's path.
+
+    metrics  all of metrics.json. What it lacks is left out of the report.
+    remembered, warnings  what diagnostics of the recurrent layers found.
+    """
+    drawn = Drawing(directory / "plots")
+    page = (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            heading=_heading(metrics, provenance, made or datetime.date.today()),
+            outcome=(metrics.get("comparison") or {}).get("outcome"),
+            verdict=metrics.get("verdict"),
+            against=_against(metrics),
+            cards=_cards(metrics),
+            scores=score_rows(metrics),
+            columns=score_columns(metrics),
+            beside=drawn.each(_beside(metrics)),
+            curves=drawn.each(learning_curves(history)),
+            lengths=drawn.each(_lengths(metrics)),
+            own=[drawn.section(section) for section in sections],
+            remembered=[drawn.section(section) for section in remembered],
+            warnings=warnings,
+            exports=exports_table(metrics),
+            splits=_splits_table(metrics.get("data", {})),
+            data=_flat({k: v for k, v in metrics.get("data", {}).items() if k not in _SHOWN_APART}),
+            bad_rows=metrics.get("data", {}).get("bad rows", 0),
+            bad_row_examples=metrics.get("data", {}).get("bad row examples", []),
+            provenance=provenance,
+            costs=_costs(metrics),
+            versions=_flat(metrics.get("versions", {})) + _flat(metrics.get("machine", {})),
+            command=metrics.get("command"),
+            config=config_yaml,
+            palette=PALETTE,
+        )
+    )
+    path = directory / "report.html"
+    with written_whole(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return path
+
+
+class Drawing:
+    """Figures as SVG, for the page and as plots/<name>.svg; names are unique within a report."""
+
+    def __init__(self, directory: Path):
+        self.directory = directory
+        self.names: set[str] = set()
+
+    def each(self, figures: Iterable[Figure]) -> list[dict[str, Any]]:
+        return [self.section(figure) for figure in figures]
+
+    def section(self, section: Section) -> dict[str, Any]:
+        """What the template needs to show it."""
+        kind = {Figure: "figure", Table: "table", Passages: "passages"}[type(section)]
+        shown: dict[str, Any] = {"kind": kind, "it": section, "name": self._name(section.title)}
+        if isinstance(section, Figure):
+            shown["svg"], alone = svgs(section, shown["name"])
+            with written_whole(self.directory / f"{shown['name']}.svg") as temporary:
+                temporary.write_text(alone, encoding="utf-8")
+        return shown
+
+    def _name(self, title: str) -> str:
+        stem = re.sub(r"[^a-z0-9]+", "_", title.lower()).strip("_") or "plot"
+        # An id starts with a letter.
+        stem = stem if stem[0].isalpha() else f"plot_{stem}"
+        name, count = stem, 1
+        while name in self.names:
+            count += 1
+            name = f"{stem}_{count}"
+        self.names.add(name)
+        return name
+
+
+def environment() -> Any:
+    """Templates of pages, with filters for what they show."""
+    import jinja2
+
+    templates = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    templates.filters.update(
+        label=label,
+        number=number,
+        cell=_cell,
+        beginning=_beginning,
+        shape=_shape,
+        stacks=_stacks,
+    )
+    return templates
+
+
+def _heading(
+    metrics: Mapping[str, Any], provenance: Provenance, made: datetime.date
+) -> dict[str, str]:
+    return {
+        "title": title(metrics),
+        "data": provenance.name,
+        "seed": str(metrics.get("seed", "–")),
+        "date": f"{made.day} {made:%B %Y}",
+    }
+
+
+def title(metrics: Mapping[str, Any]) -> str:
+    """Task and model in words."""
+    task, model = str(metrics.get("task", "run")), str(metrics.get("model", "network"))
+    return f"{task.replace('_', ' ').capitalize()} with {_MODELS.get(model, model)}"
+
+
+_MODELS = {
+    "simple_rnn": "a simple RNN",
+    "lstm": "an LSTM",
+    "gru": "a GRU",
+    "bi_simple_rnn": "a bidirectional simple RNN",
+    "bi_lstm": "a bidirectional LSTM",
+    "bi_gru": "a bidirectional GRU",
+}
+
+
+def _cards(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The numbers that a reader wants first: name, value, and a line below."""
+    cards = []
+    for split in evaluated(metrics)[:1]:
+        name, entry = next(iter(metrics[split].items()))
+        span = f"95% {number(entry['low'], name)} to {number(entry['high'], name)}"
+        cards.append(
+            {"name": f"{split} {label(name)}", "value": number(entry["value"], name), "note": span}
+        )
+        comparison = metrics.get("comparison")
+        if comparison:
+            baseline = metrics["baselines"][split][comparison["baseline"]][comparison["score"]]
+            value = number(baseline["value"], comparison["score"])
+            cards.append({"name": "best baseline", "value": value, "note": comparison["baseline"]})
+    if "parameters" in metrics:
+        total, trained = metrics["parameters"]["total"], metrics["parameters"]["trainable"]
+        note = "all of them trained" if trained == total else f"{trained:,} of them trained"
+        cards.append({"name": "parameters", "value": short(total), "note": note})
+    seconds = metrics.get("seconds", {})
+    if seconds:
+        total = seconds.get("total", sum(seconds.values()))
+        note = f"{duration(seconds['train'])} of it training" if "train" in seconds else ""
+        cards.append({"name": "time in all", "value": duration(total), "note": note})
+    if "evaluate" in metrics.get("throughput", {}):
+        rate = metrics["throughput"]["evaluate"]
+        cards.append(
+            {"name": "predictions", "value": f"{short(rate)}/s", "note": "examples, in batches"}
+        )
+    return cards
+
+
+def _against(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the run that this one was set against has, and a table of their scores."""
+    against = metrics.get("against")
+    if not against:
+        return None
+    rows = []
+    for name, entry in against["scores"].items():
+        values = (entry["value"] + entry["difference"], entry["value"], entry["difference"])
+        interval = f"{number(entry['low'], name)} to {number(entry['high'], name)}"
+        shown = [number(value, name) for value in values]
+        p = probability(entry["p"]).removeprefix("p = ")
+        rows.append((label(name), *shown, interval, p, entry["outcome"]))
+    header = ("score", "this run", "other run", "difference", "95% interval", "p", "this run is")
+    caption = (
+        f"The other run is {against['run']}; paired bootstrap on the {against['split']} split."
+    )
+    return {**against, "table": Table("Beside the other run", header, rows, caption)}
+
+
+def _beside(metrics: Mapping[str, Any]) -> list[Figure]:
+    for split in evaluated(metrics)[:1]:
+        name, entry = next(iter(metrics[split].items()))
+        baselines = metrics.get("baselines", {}).get(split, {})
+        beside = {
+            baseline: scores[name] for baseline, scores in baselines.items() if name in scores
+        }
+        return [beside_baselines(name, entry, beside)] if beside else []
+    return []
+
+
+def _lengths(metrics: Mapping[str, Any]) -> list[Figure]:
+    for split in evaluated(metrics)[:1]:
+        buckets = metrics.get("by_length", {}).get(split) or []
+        if len(buckets) > 1:
+            return [by_length(buckets, next(iter(metrics[split])))]
+    return []
+
+
+_SHOWN_APART = ("source", "splits", "strata", "bad row examples")
+
+MOST_STRATA = 8
+
+
+def _splits_table(data: Mapping[str, Any]) -> Table | None:
+    """Examples of each split and, where they are few, of each value that the division balanced."""
+    if not data.get("splits"):
+        return None
+    strata = data.get("strata") or {}
+    values = list(dict.fromkeys(value for counts in strata.values() for value in counts))
+    values = values if len(values) <= MOST_STRATA else []
+    rows = [
+        (name, size, *(strata.get(name, {}).get(value, 0) for value in values))
+        for name, size in data["splits"].items()
+    ]
+    return Table("Splits", ("split", "examples", *values), rows)
+
+
+def _costs(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
+    seconds = metrics.get("seconds", {})
+    rows = [(f"time: {name}", duration(value)) for name, value in seconds.items()]
+    rows += [
+        (f"memory: {name}", f"{value:,.0f} MB") for name, value in _named(metrics, "memory", "_mb")
+    ]
+    rows += [
+        (f"throughput: {name}", f"{value:,.0f} /s") for name, value in _named(metrics, "throughput")
+    ]
+    rows += [
+        (f"padding among the positions of {split}", f"{100 * share:.1f} %")
+        for split, share in metrics.get("padding", {}).items()
+    ]
+    rows += _flat(
+        {key: metrics[key] for key in ("parameters", "epochs", "training") if key in metrics}
+    )
+    return rows
+
+
+def _named(metrics: Mapping[str, Any], key: str, ending: str = "") -> list[tuple[str, float]]:
+    values = metrics.get(key, {})
+    return [(name.removesuffix(ending).replace("_", " "), value) for name, value in values.items()]
+
+
+def _flat(values: Mapping[str, Any], before: str = "") -> list[tuple[str, Any]]:
+    """Nested facts as rows: {"codec": {"tokens": {"size": 5}}} is ("codec: tokens: size", 5)."""
+    rows: list[tuple[str, Any]] = []
+    for key, value in values.items():
+        name = f"{before}{key}".replace("_", " ")
+        if isinstance(value, Mapping):
+            rows += _flat(value, f"{name}: ")
+        elif value is not None:
+            rows.append(
+                (name, ", ".join(map(str, value)) if isinstance(value, list | tuple) else value)
+            )
+    return rows
+
+
+def _cell(value: Any) -> Any:
+    """A table's cell: integers with separators, other numbers as scores are."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if not isinstance(value, int | float):
+        return value
+    return f"{value:,}" if isinstance(value, int) else number(value)
+
+
+def _shape(value: Any) -> str:
+    """How a cell is laid out: as a number, a word on one line, a phrase or a paragraph."""
+    if not isinstance(value, str) or _NUMBER.fullmatch(value):
+        return "number"
+    columns = text_columns(value)
+    return "long" if columns > LONG else "phrase" if columns > SHORT else "word"
+
+
+def _stacks(table: Table) -> bool:
+    """Whether a row holds several paragraphs, which a narrow screen shows one below another."""
+    return any([_shape(value) for value in row].count("long") > 1 for row in table.rows)
+
+
+def _beginning(value: Any) -> str | None:
+    """The start of a text that is too long to be shown whole; None for one that isn't."""
+    if not isinstance(value, str) or hasattr(value, "__html__") or len(value) <= EXPANDED:
+        return None
+    start = value.strip()[:EXPANDED]
+    return (start.rpartition(" ")[0] or start) + " …"

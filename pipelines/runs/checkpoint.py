@@ -1,0 +1,83 @@
+"""Arrays and a state in one file that is written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipelines.core.errors import UserError
+from pipelines.core.files import written_whole
+
+
+class DamagedError(UserError):
+    """A checkpoint isn't whole, or isn't there."""
+
+
+def save(path: Path, variables: Mapping[str, Sequence[Any]], state: Mapping[str, Any]) -> None:
+    """Variables by group, in order, and a JSON-able state."""
+    arrays = {
+        f"{group}:{index}": np.asarray(variable)
+        for group, members in variables.items()
+        for index, variable in enumerate(members)
+    }
+    arrays["state"] = np.frombuffer(json.dumps(state).encode(), dtype=np.uint8)
+    with written_whole(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+
+
+def restore(path: Path, variables: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+    """Assigns the groups given, which must be those saved or some of them. Returns the state.
+
+    Each array's checksum (the archive's CRC-32) is verified. DamagedError if the file is missing or
+    damaged, UserError if it is of a model of another shape; then nothing was assigned.
+    """
+    try:
+        with path.open("rb") as file, np.load(file) as saved:
+            state = json.loads(saved["state"].tobytes())
+            pairs = [
+                (variable, saved[f"{group}:{index}"])
+                for group, members in variables.items()
+                for index, variable in enumerate(members)
+            ]
+    except FileNotFoundError:
+        raise DamagedError(
+            f"{path} is missing, without which training can't go on: start a new run"
+        ) from None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise DamagedError(
+            f"{path} is damaged or of another model ({error}): delete it, or start anew"
+        ) from None
+    for variable, value in pairs:
+        if tuple(variable.shape) != value.shape:
+            raise UserError(
+                f"{path} is of another model: {value.shape} was saved where "
+                f"{tuple(variable.shape)} is needed"
+            )
+    for variable, value in pairs:
+        variable.assign(value)
+    return state
+
+
+def restore_mean(paths: Sequence[Path], variables: Mapping[str, Sequence[Any]]) -> None:
+    """Assigns the mean of several checkpoints; what is no float (a seed's state) is the first's."""
+    sums: list[Any] = []
+    members = [variable for group in variables.values() for variable in group]
+    for path in paths:
+        restore(path, variables)
+        values = [np.asarray(variable) for variable in members]
+        if not sums:
+            sums = [
+                value.astype(np.float64) if value.dtype.kind == "f" else value for value in values
+            ]
+            continue
+        for total, value in zip(sums, values, strict=True):
+            if total.dtype.kind == "f":
+                total += value
+    for variable, total in zip(members, sums, strict=True):
+        mean = total / len(paths) if total.dtype.kind == "f" else total
+        variable.assign(mean.astype(np.asarray(variable).dtype))

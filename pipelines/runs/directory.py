@@ -1,0 +1,143 @@
+"""A run's directory: what lies where, and how it is written.
+
+.hydra/ config.yaml   what was asked for
+codec/                what was fitted on data
+checkpoints/          last.npz (to resume), older ones last.1.npz ..., best.npz (to keep)
+history.jsonl         a line an evaluation
+model.keras saved_model/ exports/ metrics.json report.html plots/ tensorboard/
+predictions.jsonl     for people; predictions.npz for a later run to be compared with
+"""
+
+from __future__ import annotations
+
+import fcntl
+import importlib
+import json
+import os
+import pkgutil
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.core.errors import UserError
+from pipelines.core.files import ASIDE, written_whole
+
+if TYPE_CHECKING:
+    import keras
+
+
+SPLITS = ("train", "validation", "test")
+
+ADDED_TO = ("seconds", "memory", "throughput")
+"""What several stages measure a part of, each under names of its own."""
+
+
+class Run:
+    """Paths below a run's directory; everything is written whole or not at all."""
+
+    def __init__(self, directory: str | Path):
+        self.directory = Path(directory)
+        self.config = self.directory / "config.yaml"
+        self.codec = self.directory / "codec"
+        self.last = self.directory / "checkpoints" / "last.npz"
+        self.best = self.directory / "checkpoints" / "best.npz"
+        self.history = self.directory / "history.jsonl"
+        self.model = self.directory / "model.keras"
+        self.saved_model = self.directory / "saved_model"
+        self.card = self.saved_model / "assets.extra" / "MODEL_CARD.md"
+        self.exports = self.directory / "exports"
+        self.metrics = self.directory / "metrics.json"
+        self.predictions = self.directory / "predictions.jsonl"
+        self.kept_predictions = self.directory / "predictions.npz"
+        self.report = self.directory / "report.html"
+        self.tensorboard = self.directory / "tensorboard"
+
+    def checkpoint(self, age: int) -> Path:
+        """The last one that was saved (0), the one before it (1), ..."""
+        return self.last.with_name(f"last.{age}.npz") if age else self.last
+
+    def kept(self, step: int) -> Path:
+        """The weights of an update that is among the best."""
+        return self.directory / "checkpoints" / f"kept_{step}.npz"
+
+    def read_metrics(self) -> dict[str, Any]:
+        """What earlier stages measured; empty before the first."""
+        if not self.metrics.exists():
+            return {}
+        metrics = _json(self.metrics, self.metrics.read_bytes())
+        if not isinstance(metrics, dict):
+            raise UserError(f"{self.metrics} is damaged: delete it and run again")
+        return metrics
+
+    def update_metrics(self, **measured: Any) -> dict[str, Any]:
+        """Puts into metrics.json what a stage measured, in place of what it measured before.
+
+        An evaluation gives the scores of all its splits at once, so those of other splits are of an
+        earlier one, and go. Only what is ADDED_TO is merged.
+        """
+        metrics = self.read_metrics()
+        if not measured.keys().isdisjoint(SPLITS):
+            metrics = {key: value for key, value in metrics.items() if key not in SPLITS}
+        for key, value in measured.items():
+            metrics[key] = {**metrics.get(key, {}), **value} if key in ADDED_TO else value
+        text = json.dumps(metrics, indent=2, ensure_ascii=False)
+        with written_whole(self.metrics) as temporary:
+            temporary.write_text(text + "\n", encoding="utf-8")
+        return metrics
+
+    def read_history(self) -> list[dict[str, Any]]:
+        if not self.history.exists():
+            return []
+        lines = self.history.read_bytes().splitlines()
+        return [_json(self.history, line) for line in lines]
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Only one process at a time works in the directory; UserError if another does.
+
+        What killed processes left half-written is removed, and what they set aside is put back.
+        """
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with (self.directory / "run.log").open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(f"another process is at work in {self.directory}") from None
+            for left in [*self.directory.glob(".[0-9]*"), *self.last.parent.glob(".[0-9]*")]:
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+            for aside in self.directory.glob(f"{ASIDE}*"):
+                place = aside.with_name(aside.name.removeprefix(ASIDE))
+                shutil.rmtree(aside) if place.exists() else os.replace(aside, place)
+            yield
+
+
+def _json(path: Path, text: bytes) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}): delete it and run again") from None
+
+
+def load_model(run: Run) -> keras.Model:
+    """The run's model with its best weights. UserError if it isn't there or is damaged."""
+    if not run.model.exists():
+        raise UserError(
+            f"{run.directory} holds no trained model (model.keras): go on with "
+            f"mode=train run={run.directory}"
+        )
+    import keras
+
+    import models
+
+    for module in pkgutil.iter_modules(models.__path__):
+        importlib.import_module(f"models.{module.name}")  # registers its layers
+
+    try:
+        return keras.models.load_model(run.model)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{run.model} is damaged ({str(error).splitlines()[0]}): go on with "
+            f"mode=train run={run.directory}"
+        ) from None

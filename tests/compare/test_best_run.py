@@ -1,0 +1,48 @@
+"""What to run to have the best of a comparison again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+from conftest import Command, Finished
+from made_up_runs import made_up
+
+from pipelines.compare.best_run import changes, command, experiment
+from pipelines.compare.run_records import find_records
+
+
+def test_the_command_of_the_best_run_is_as_it_was_typed(tmp_path: Path) -> None:
+    made_up(tmp_path / "r" / "a", [])
+    given = ["+task.extra=1", "~train.z", "model=gru", "export.saved_model=false"]
+    (tmp_path / "r/a/.hydra/overrides.yaml").write_text(yaml.safe_dump(given))
+    (record,) = find_records(str(tmp_path / "r"))[0]
+    assert command(record) == "python main.py +task.extra=1 '~train.z' model=gru"
+
+
+def test_the_winner_written_out_composes_to_the_run_itself(
+    finished: Finished, command_here: Command, tmp_path: Path
+) -> None:
+    done = command_here("mode=compare", f"runs={finished.directory}", f"output={tmp_path}/out")
+    assert done.returncode == 0, done.stderr
+    assert "Leaderboard: " in done.stderr
+    assert not (tmp_path / "run.log").exists()
+    composed = command_here("--config-dir", f"{tmp_path}/out", "experiment=winner", "--cfg", "job")
+    assert composed.returncode == 0, composed.stderr
+    values, saved = (
+        yaml.safe_load(composed.stdout),
+        yaml.safe_load((finished.directory / "config.yaml").read_text()),
+    )
+    for part in ("task", "model", "train", "data", "decode"):
+        assert values[part] == saved[part]
+    record = find_records(str(finished.directory))[0][0]
+    found, choices = experiment(record)
+    assert choices["data"] == "text_files"
+    assert found["model"] == {"width": 6}
+
+
+def test_changes_are_what_differs_nested() -> None:
+    known = {"a": 1, "b": {"c": 2, "d": [1]}}
+    assert changes({"a": 1, "b": {"c": 3, "d": [1]}}, known) == {"b": {"c": 3}}
+    assert changes(known, known) == {}
+    assert changes({"e": {"f": 1}}, known) == {"e": {"f": 1}}

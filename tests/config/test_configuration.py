@@ -1,0 +1,193 @@
+"""Every option composes; every mistake is one line, found before TensorFlow is imported."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Command
+from hydra import compose, initialize_config_dir
+from hydra._internal.hydra import Hydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import given
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from pipelines.config.quoting import quoted
+from pipelines.config.restore import resolved
+from pipelines.config.schema import parse
+from pipelines.core.errors import UserError
+from pipelines.core.paths import ROOT
+
+CONF = ROOT / "conf"
+OPTIONS = sorted(
+    f"{path.parent.relative_to(CONF)}={path.stem}"
+    for path in CONF.glob("*/*.yaml")
+    if path.parent.name != "hydra"
+)
+
+
+def composed(*overrides: str) -> dict:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return resolved(compose("config", list(overrides)))
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_option_of_every_group_composes_and_has_the_right_types(option: str) -> None:
+    searches = option.startswith("decode=") and option != "decode=none"
+    parse(composed(option, *(["task=translation"] if searches else [])))
+
+
+@pytest.mark.parametrize("model", [o for o in OPTIONS if o.startswith("model=")])
+def test_a_models_name_says_its_cell_and_direction(model: str) -> None:
+    name = model.removeprefix("model=")
+    settings = parse(composed(model)).model
+    assert ("bi_" if settings.bidirectional else "") + settings.cell == name
+
+
+def test_a_task_brings_its_data_and_an_explicit_choice_wins() -> None:
+    assert parse(composed("task=sentiment")).data.name == "imdb"
+    assert parse(composed("task=sentiment", "data=rotten_tomatoes")).data.name == "rotten_tomatoes"
+    assert parse(composed("data=rotten_tomatoes", "task=sentiment")).data.name == "rotten_tomatoes"
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("train.epochs=three", "train.epochs: must be a valid integer; received 'three'"),
+        ("train.epochs=0", "train.epochs: must be greater than or equal to 1; received 0"),
+        ("train.epochs=2.5", "train.epochs: must be a valid integer; received 2.5"),
+        ("train.learning_rate=0", "train.learning_rate: must be greater than 0; received 0"),
+        ("model.residual=1", "model.residual: must be a valid boolean; received 1"),
+        ("model.dropout=1.0", "model.dropout: must be less than 1; received 1.0"),
+        (
+            "train.optimizer=adm",
+            "train.optimizer: must be one of adam, adamw, sgd",
+        ),
+        ("task.text.tokens=wrd", "did you mean 'word'?"),
+        ("+train.epoch=3", "train.epoch: there is no such setting; did you mean 'epochs'?"),
+        (
+            "+task.text.token=word",
+            "task.text.token: there is no such setting; did you mean 'tokens'",
+        ),
+        ("+epochs=3", "epochs: there is no such setting"),
+        ("mode=trian", "mode: no such mode: 'trian'; did you mean 'train'?"),
+        ("seed=-1", "seed: must be a whole number of at least 0; received -1"),
+        ("seed=one", "seed: must be a whole number"),
+        ("task.name=sentimnt", "did you mean 'sentiment'?"),
+    ],
+)
+def test_a_value_that_cannot_be_is_told_with_its_place(override: str, told: str) -> None:
+    with pytest.raises(UserError) as error:
+        parse(composed(override))
+    assert told in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def run_main(*arguments: str) -> tuple[int, str, bool]:
+    """Exit code, standard error and whether TensorFlow was imported."""
+    code = (
+        "import runpy, sys\n"
+        f"sys.argv[0] = {str(ROOT / 'main.py')!r}\n"
+        "try: runpy.run_path(sys.argv[0], run_name='__main__')\n"
+        "finally: print(int('tensorflow' in sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=120,
+    )
+    return done.returncode, done.stderr.strip(), done.stdout.strip().endswith("1")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["modl=gru"], "modl: there is no such setting; did you mean model"),
+        (["model=grux"], "model=grux: no such option; did you mean 'gru'"),
+        (["task.embedding={widht:3}"], "task.embedding.widht: there is no such setting; did you"),
+        (["train.epoch=3"], "train.epoch: there is no such setting; did you mean train.epochs?"),
+        (["epochs=3"], "did you mean train.epochs?"),
+        (["data=nothing"], "data=nothing: no such option; choices: "),
+        (["train.epochs=[1"], "no viable alternative"),
+        (["train.epochs=many"], "train.epochs: must be a valid integer"),
+        (["data=text_files", "data.path=no/such.csv"], "no/such.csv"),
+        (["task=null"], "Config group override must be a string"),
+        (["mode=evaluate"], "mode=evaluate needs run=DIRECTORY"),
+        (["mode=evaluate", "run=no/such"], "run=no/such is not a run's directory"),
+        (["input=hello"], "input and output go with mode=predict"),
+        (["train.monitor=acuracy"], "did you mean 'accuracy'?"),
+        (["model.activation=relu"], "model.activation goes with simple_rnn"),
+        (["evaluate.against=no/such"], "evaluate.against=no/such is not a run's directory"),
+        (["train.weight_decay=0.1"], "train.weight_decay goes with adamw"),
+    ],
+)
+def test_a_mistake_is_one_line_before_tensorflow_and_leaves_nothing(
+    arguments: list[str], told: str, tmp_path: Path
+) -> None:
+    directory = tmp_path / "run"
+    code, error, tensorflow = run_main(*arguments, f"hydra.run.dir={directory}")
+    assert code == 1
+    assert told in error
+    assert len(error.splitlines()) == 1
+    assert not tensorflow
+    assert not directory.exists()
+
+
+def test_help_names_the_choices_and_imports_no_tensorflow() -> None:
+    code, error, tensorflow = run_main("--help")
+    assert code == 0, error
+    assert not tensorflow
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\r\n")))
+def test_any_input_text_survives_the_command_line(text: str) -> None:
+    argument = quoted(f"input={text}")
+    override = OverridesParser.create().parse_override(argument)
+    config = OmegaConf.create({"input": override.value()})
+    expected = None if text == "null" else text
+    assert config.input == expected or (text == "" and config.input in ("", None))
+
+
+@pytest.mark.parametrize(
+    "path", ["a b.csv", "a,b.csv", "a=b.csv", "é'x.csv", "[1].csv", "a${b}.csv"]
+)
+def test_a_path_needs_no_quoting_for_hydra(path: str) -> None:
+    override = OverridesParser.create().parse_override(quoted(f"data.path={path}"))
+    assert OmegaConf.create({"path": override.value()}).path == path
+    assert quoted("data.path=plain/file-1.csv") == "data.path=plain/file-1.csv"
+
+
+def test_hydra_composes_once(command_here: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    composed = []
+    compose = Hydra.compose_config
+
+    def counted(*arguments: Any, **more: Any) -> Any:
+        composed.append(more.get("run_mode"))
+        return compose(*arguments, **more)
+
+    monkeypatch.setattr(Hydra, "compose_config", counted)
+    assert "epochs" in command_here("train.epochs=many").stderr
+    assert len(composed) == 1
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["task=captioning", "decode=none"], "none does not go with task=captioning: choose"),
+        (["task=translation", "decode=none"], "none does not go with task=translation: choose"),
+        (["decode=beam"], "beam does not go with task=sentiment: use decode=none"),
+    ],
+)
+def test_a_search_must_go_with_the_task(overrides: list[str], expected: str) -> None:
+    with pytest.raises(UserError, match=expected):
+        parse(composed(*overrides))
+
+
+def test_a_sweep_is_a_grid_unless_it_is_told_otherwise() -> None:
+    assert composed()["sweep"]["sampler"] == "grid"

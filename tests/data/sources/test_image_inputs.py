@@ -1,0 +1,92 @@
+"""Pictures that are given to predict for: files, folders, lists and JSON."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+
+import pytest
+import tensorflow as tf
+from caption_files import CSV, folder, picture, source
+
+from pipelines.core.contracts import Codec, RowIssues
+from pipelines.core.errors import UserError
+from pipelines.data.sources.image_captions import ImageCaptions
+from pipelines.export.saved_model import _ask, write_imports
+from pipelines.predict.predict import predict
+from pipelines.runs.directory import Run
+
+
+def given(made: ImageCaptions, path: Path) -> tuple[list[str], list[str]]:
+    issues = RowIssues()
+    rows = list(made.read_given(path, ("image",), issues))
+    assert all(list(row) == ["image"] for row in rows)
+    return [row["image"].name for row in rows], issues.first
+
+
+def test_a_picture_a_folder_or_a_list_can_be_given(tmp_path: Path) -> None:
+    made = source(**folder(tmp_path, CSV))
+    photos = tmp_path / "photos"
+    (photos / "bad.jpg").write_bytes(b"bad")
+    assert given(made, photos / "1.png") == (["1.png"], [])
+    names, issues = given(made, photos)
+    assert names == ["0.png", "1.png", "2.png", "3.png"]
+    assert issues == ["bad.jpg: no picture of a known format"]
+    with pytest.raises(UserError, match=r"captions\.csv: .*, or a file with a name a line \(\.txt"):
+        given(made, tmp_path / "captions.csv")
+    listed = tmp_path / "list.txt"
+    listed.write_text(f"{{\n{photos}/2.png\n\nphotos/0.png\nnone.png\n")
+    names, issues = given(made, listed)
+    assert names == [f"{photos}/2.png", "photos/0.png"]
+    assert issues == [
+        'list.txt:1: a picture must be a file or {"image": …} as JSON',
+        "list.txt:3: is empty",
+        "none.png: there is no such file",
+    ]
+
+
+def test_json_with_base64_can_be_given() -> None:
+    line = json.dumps({"image": {"b64": base64.b64encode(picture()).decode()}})
+    assert source().given_text(line, ("image",)) == {"image": picture()}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["none.png", '{"image": {"b64": "???"}}', '{"picture": "a"}', '{"image": {"b64": "aGFsbG8="}}'],
+)
+def test_what_is_no_picture_cannot_be_given(text: str) -> None:
+    with pytest.raises(UserError) as error:
+        source().given_text(text, ("image",))
+    assert "\n" not in str(error.value)
+
+
+class Named:
+    """Of a task, what predicting needs."""
+
+    given = ("image",)
+
+    def present(self, answer: dict) -> dict:
+        return answer
+
+
+def test_predict_shows_the_names_of_pictures_and_never_their_bytes(tmp_path: Path) -> None:
+    made = source(**folder(tmp_path, CSV))
+    run = Run(tmp_path / "run")
+    module = tf.Module()
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "image")])
+    def answer(image: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"bytes": tf.strings.length(image)}
+
+    module.answer = answer
+    tf.saved_model.save(module, str(run.saved_model), answer)
+    write_imports(run.saved_model, Codec({}))
+    output = tmp_path / "answers.jsonl"
+    predict(run, Named(), made, str(tmp_path / "photos"), str(output))
+    lines = [json.loads(line) for line in output.read_text().splitlines()]
+    assert lines == [
+        {"image": f"{number}.png", "bytes": len(picture(number))} for number in range(4)
+    ]
+    # As another program asks it.
+    assert _ask(run.saved_model, [{"image": picture(1)}]) == [{"bytes": len(picture(1))}]

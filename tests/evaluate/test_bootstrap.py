@@ -1,0 +1,207 @@
+"""Intervals, paired tests and their wording."""
+
+import numpy as np
+import pytest
+
+from pipelines.core.formatting import duration, label, number, probability, short
+from pipelines.core.task import Score
+from pipelines.evaluate import bootstrap
+from pipelines.evaluate.bootstrap import (
+    Comparison,
+    compare_measured,
+    interval,
+    measure_all,
+    resample,
+)
+from pipelines.evaluate.verdict import relation, verdict
+
+
+def mean_of(values, *, higher=True):
+    values = np.asarray(values, float)
+
+    def of(weights):
+        with np.errstate(invalid="ignore"):
+            return weights @ values / weights.sum(1)
+
+    return Score("accuracy", of, "mean", higher_is_better=higher)
+
+
+def answers(share, n=2000, seed=0):
+    return (np.random.default_rng(seed).random(n) < share).astype(float)
+
+
+def measured(score, n, *, resamples, seed):
+    return measure_all({"it": score}, n, resamples=resamples, seed=seed)["it"]
+
+
+def compared(a, b, n, *, resamples, seed):
+    both = measure_all({"a": a, "b": b}, n, resamples=resamples, seed=seed)
+    return compare_measured(both["a"], both["b"])
+
+
+def test_interval_of_a_mean_agrees_with_the_normal_approximation():
+    values = answers(0.8)
+    entry = measured(mean_of(values), len(values), resamples=2000, seed=1).entry()
+    error = 1.96 * values.std() / np.sqrt(len(values))
+    assert entry["value"] == pytest.approx(values.mean())
+    assert entry["low"] == pytest.approx(values.mean() - error, abs=0.002)
+    assert entry["high"] == pytest.approx(values.mean() + error, abs=0.002)
+    assert set(entry) == {"value", "low", "high", "signature", "higher_is_better"}
+
+
+def test_same_seed_gives_the_same_interval_whatever_the_chunks(monkeypatch):
+    score = mean_of(answers(0.6, 300))
+    whole = measured(score, 300, resamples=200, seed=5).entry()
+    monkeypatch.setattr(bootstrap, "CHUNK", 1000)
+    assert measured(score, 300, resamples=200, seed=5).entry() == whole
+    assert measured(score, 300, resamples=200, seed=6).entry() != whole
+
+
+def test_resamples_are_counts_of_n_draws():
+    weights = np.concatenate(list(resample(50, resamples=400, seed=2)))
+    assert weights.shape == (400, 50)
+    assert (weights.sum(1) == 50).all()
+    assert weights.mean(0) == pytest.approx(np.ones(50), abs=0.25)
+    assert weights.var() == pytest.approx(49 / 50, abs=0.05)
+
+
+def test_a_part_is_measured_by_weights_of_0_and_1():
+    values = np.r_[np.ones(30), np.zeros(70)]
+    keep = np.r_[np.ones(30), np.zeros(30), np.zeros(40)]
+    keep[30:40] = 1
+    measured = measure_all({"a": mean_of(values)}, 100, resamples=100, seed=0, keep=keep)
+    assert measured["a"].value == pytest.approx(30 / 40)
+    low, high = interval(measured["a"].samples)
+    assert 0.55 < low < 0.75 < high < 0.95
+
+
+def test_undefined_scores_are_left_out():
+    score = Score("roc_auc", lambda weights: np.full(len(weights), np.nan), "undefined")
+    assert measure_all({"roc_auc": score}, 10, resamples=100, seed=0) == {}
+
+
+def test_paired_comparison_sees_what_unpaired_intervals_do_not():
+    a = answers(0.8, 1000)
+    b = a.copy()
+    b[np.flatnonzero(a)[:25]] = 0
+    result = compared(mean_of(a), mean_of(b), 1000, resamples=1000, seed=3)
+    assert result.difference == pytest.approx(0.025)
+    assert result.outcome == "better"
+    assert result.p < 0.01
+    apart = [measured(mean_of(x), 1000, resamples=1000, seed=3).entry() for x in (a, b)]
+    assert apart[1]["high"] > apart[0]["low"]
+
+
+def test_p_value_of_no_difference_is_1_and_never_0():
+    a = mean_of(answers(0.7, 500))
+    same = compared(a, a, 500, resamples=200, seed=0)
+    assert (same.difference, same.p, same.outcome) == (0, 1, "equal")
+    sure = compared(mean_of(np.ones(500)), mean_of(np.zeros(500)), 500, resamples=200, seed=0)
+    assert sure.p == pytest.approx(2 / 201)
+
+
+@pytest.mark.parametrize(
+    ("baseline", "words", "outcome"),
+    [
+        (0.70, "is better than the strongest baseline, rules (0.", "better"),
+        (0.80, "does not differ significantly from the strongest baseline, rules", "equal"),
+        (0.90, "is worse than the strongest baseline, rules", "worse"),
+    ],
+)
+def test_verdict_names_the_strongest_baseline(baseline, words, outcome):
+    scores = {
+        "network": mean_of(answers(0.8, seed=1)),
+        "coin": mean_of(answers(0.5, seed=2)),
+        "rules": mean_of(answers(baseline, seed=3)),
+    }
+    network, coin, rules = measure_all(scores, 2000, resamples=300, seed=0).values()
+    sentence, best, result = verdict("accuracy", network, {"coin": coin, "rules": rules}, 2000)
+    assert words in sentence
+    assert (best, result.outcome) == ("rules", outcome)
+    assert f"(accuracy {number(network.value)}, 95% interval" in sentence
+    assert "2,000 examples" in sentence
+
+
+def test_verdict_where_lower_is_better():
+    scores = {
+        "network": mean_of(answers(0.2), higher=False),
+        "low": mean_of(answers(0.4, seed=1), higher=False),
+        "high": mean_of(answers(0.9, seed=2), higher=False),
+    }
+    network, low, high = measure_all(scores, 2000, resamples=300, seed=0).values()
+    sentence, best, result = verdict("loss", network, {"high": high, "low": low}, 2000)
+    assert (best, result.outcome) == ("low", "better")
+    assert "is better than" in sentence
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "higher", "words"),
+    [
+        (
+            "bleu",
+            (1.24, 0.41, 2.07, 0.0042),
+            True,
+            "is better than X, by 1.2 BLEU (0.4 to 2.1), p = 0.004",
+        ),
+        (
+            "bleu",
+            (-1.24, -2.07, -0.41, 0.0005),
+            True,
+            "is worse than X, by 1.2 BLEU (0.4 to 2.1), p < 0.001",
+        ),
+        (
+            "perplexity",
+            (-1.24, -2.07, -0.41, 0.012),
+            False,
+            "is better than X, by 1.240 (0.410 to 2.070), p = 0.012",
+        ),
+        (
+            "accuracy",
+            (0.003, -0.005, 0.010, 0.438),
+            True,
+            "does not differ significantly from X: difference 0.003, "
+            "95% interval −0.005 to 0.010, p = 0.44",
+        ),
+    ],
+)
+def test_a_comparison_in_words(name, values, higher, words):
+    assert relation(Comparison(*values, higher), name, "X") == words
+
+
+def test_verdict_without_baselines():
+    network = measure_all({"n": mean_of(answers(0.8))}, 2000, resamples=100, seed=0)["n"]
+    sentence, best, result = verdict("accuracy", network, {}, 2000)
+    assert "nothing to compare" in sentence
+    assert best is None
+    assert result is None
+
+
+def test_numbers_as_they_are_written():
+    assert [number(x) for x in (0.8614, 27.44, -0.026, -0.0001, 1234.5, float("nan"))] == [
+        "0.861",
+        "27.4",
+        "−0.026",
+        "0.000",
+        "1,234.5",
+        "–",
+    ]
+    assert [number(x, "bleu") for x in (7.43, 36.24, 100.0, -0.04)] == [
+        "7.4",
+        "36.2",
+        "100.0",
+        "0.0",
+    ]
+    assert [probability(p) for p in (0.0004, 0.0042, 0.0996, 0.31)] == [
+        "p < 0.001",
+        "p = 0.004",
+        "p = 0.10",
+        "p = 0.31",
+    ]
+    assert [label(name) for name in ("chrf", "exact_match")] == ["chrF++", "exact match"]
+    assert [short(x) for x in (9999, 12345, 1412345, 2.5e9)] == [
+        "9,999",
+        "12.3 k",
+        "1.41 M",
+        "2.5 G",
+    ]
+    assert [duration(x) for x in (12.34, 151, 3900)] == ["12.3 s", "2 min 31 s", "1 h 05 min"]

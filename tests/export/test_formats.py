@@ -1,0 +1,194 @@
+"""Files of other formats give the original's numbers, or the reason why they can't be had."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import Command, Finished
+from tiny_runs import go
+from tiny_translation import QUICK as TRANSLATION
+
+from pipelines.config import schema
+from pipelines.core.errors import UserError
+from pipelines.export import formats
+from pipelines.export.formats import FORMATS, _difference, _reason
+from pipelines.report.tables import exports_table
+
+litert = pytest.importorskip("ai_edge_litert.interpreter", reason="needs the extra litert")
+onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra onnx")
+pytest.importorskip("tf2onnx", reason="needs the extra onnx")
+
+BOTH = ["export.formats=[litert,onnx]", "export.sample=6"]
+
+
+def rows_of(directory: Path) -> list[dict[str, Any]]:
+    return json.loads((directory / "metrics.json").read_text())["exports"]
+
+
+@pytest.fixture(scope="module")
+def run(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The finished run, a forward GRU, exported once more with all formats."""
+    from conftest import main_here
+
+    folder = tmp_path_factory.mktemp("formats")
+    copy = Path(shutil.copytree(finished.directory, folder / "run"))
+    done = main_here("mode=export", f"run={copy}", *BOTH, folder=folder)
+    assert done.returncode == 0, done.stderr
+    return copy
+
+
+def test_every_core_has_a_file_of_every_format_and_precision(run: Path) -> None:
+    rows = rows_of(run)
+    files = {row["file"] for row in rows if "file" in row}
+    expected = {
+        f"{kind}/{core}{'' if precision == 'float32' else f'.{precision}'}.{form.suffix}"
+        for kind, form in FORMATS.items()
+        for core in ("classify", "stream")
+        for precision in form.precisions
+    }
+    assert files == expected
+    folder = run / "exports"
+    assert {str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file()} == expected
+    for row in rows:
+        assert row["milliseconds"] > 0
+        assert row["examples"] == 6
+        if "file" in row:
+            assert row["difference"] <= row["tolerance"]
+            assert row["bytes"] == (folder / row["file"]).stat().st_size
+        assert ("score" in row) == (row["core"] == "classify")
+    assert {row["score"] for row in rows if "score" in row} == {"accuracy"}
+
+
+def test_whole_texts_are_answered_as_by_the_saved_model(run: Path) -> None:
+    signatures = tf.saved_model.load(str(run / "saved_model")).signatures
+    texts = ["a superb film", "an awful story of people in town and its music"]
+    session = onnxruntime.InferenceSession(run / "exports/onnx/classify.onnx")
+    ids = signatures["tokenize"](text=tf.constant(texts))
+    (together,) = session.run(None, {name: value.numpy() for name, value in ids.items()})
+    expected = signatures["serving_default"](text=tf.constant(texts))["probabilities"]
+    np.testing.assert_allclose(together, expected, atol=1e-5)
+    runner = litert.Interpreter(str(run / "exports/litert/classify.tflite")).get_signature_runner()
+    for text, wanted in zip(texts, expected, strict=True):
+        ids = signatures["tokenize"](text=tf.constant([text]))
+        said = runner(**{name: value.numpy() for name, value in ids.items()})
+        np.testing.assert_allclose(said["probabilities"][0], wanted, atol=1e-5)
+
+
+def test_a_file_streams_from_zeros(run: Path) -> None:
+    signatures = tf.saved_model.load(str(run / "saved_model")).signatures
+    text = tf.constant(["the film was superb"])
+    runner = litert.Interpreter(str(run / "exports/litert/stream.tflite")).get_signature_runner()
+    state = {
+        name: np.zeros(about["shape"], about["dtype"])
+        for name, about in runner.get_input_details().items()
+        if name != "token"
+    }
+    for token in signatures["tokenize"](text=text)["tokens"].numpy()[0]:
+        said = runner(token=np.array([token], np.int32), **state)
+        state = {name: said[f"next_{name}"] for name in state}
+    expected = signatures["serving_default"](text=text)["probabilities"]
+    np.testing.assert_allclose(said["probabilities"], expected, atol=1e-5)
+
+
+def test_files_of_earlier_weights_go(run: Path, command_here: Command, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "copy"))
+    done = command_here("mode=export", f"run={copy}", "export.verify=0")
+    assert done.returncode == 0, done.stderr
+    assert not (copy / "exports").exists()
+    assert rows_of(copy) == []
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param(["model=bi_lstm"], id="attention"),
+        pytest.param(
+            ["model=gru", "task.decoder.input_feeding=true"],
+            id="input feeding",
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_an_encoder_decoder_encodes_and_steps(
+    options: list[str], pairs: list[str], tmp_path: Path
+) -> None:
+    metrics, _ = go(tmp_path / "run", *TRANSLATION, *options, *pairs, *BOTH)
+    reasons = [row["reason"] for row in metrics["exports"] if "reason" in row]
+    assert not reasons
+    files = {row["file"] for row in metrics["exports"] if "file" in row}
+    assert {"litert/step.int8.tflite", "onnx/encode.onnx", "onnx/step.onnx"} <= files
+
+
+def test_what_cannot_be_had_is_told_and_loses_nothing(
+    finished: Finished, command_here: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise RuntimeError("first line\nwhile.cc: error: 'tf.Loop' op can't be lowered\nmore")
+
+    def lies(path: Path) -> Any:
+        ask = FORMATS["onnx"].open(path)
+        return lambda given: {name: value + 1 for name, value in ask(given).items()}
+
+    broken = {
+        "litert": FORMATS["litert"]._replace(write=fails, precisions=("float32",)),
+        "onnx": FORMATS["onnx"]._replace(open=lies),
+    }
+    copy = Path(shutil.copytree(finished.directory, tmp_path / "copy"))
+    monkeypatch.setattr(formats, "FORMATS", broken)
+    done = command_here("mode=export", f"run={copy}", *BOTH, "export.verify=0")
+    assert done.returncode == 0, done.stderr
+    assert "litert of classify, float32: can't be had: 'tf.Loop' op" in done.stderr
+    assert (copy / "saved_model" / "saved_model.pb").exists()
+    assert not [path for path in (copy / "exports").rglob("*") if path.is_file()]
+    reasons = [row["reason"] for row in rows_of(copy) if "reason" in row]
+    assert any("answers differ by" in reason for reason in reasons)
+    table = exports_table({"exports": rows_of(copy)})
+    assert table is not None
+    assert len({len(row) for row in table.rows} | {len(table.header)}) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["export.formats=[onnxx]"], "export.formats"),
+        (["export.formats=[onnx]", "train.precision=mixed_bfloat16"], "train.precision=float32"),
+    ],
+)
+def test_a_mistake_is_told_before_anything_is_done(
+    options: list[str], told: str, quick: list[str], command_here: Command
+) -> None:
+    done = command_here(*quick, *options)
+    assert done.returncode == 1
+    assert told in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Asked:
+        formats = ("litert",)
+
+    class Config:
+        export = Asked
+
+    monkeypatch.setitem(schema.NEEDED, "litert", ("no_such_module",))
+    with pytest.raises(UserError, match=r"pip install '\.\[litert\]'"):
+        schema._check_export(Config)  # type: ignore[arg-type]
+
+
+def test_differences_by_hand() -> None:
+    expected = {"a": np.array([[2.0, -4.0]]), "none": np.zeros((1, 0))}
+    assert _difference({"a": np.array([[2.0, -3.0]])}, expected) == 0.25
+    assert _difference({"a": np.array([[2.0]])}, expected) == float("inf")
+    assert _difference({"a": np.array([[np.nan, 0]])}, expected) == float("inf")
+    assert _difference({"a": np.array([[0.5]])}, {"a": np.array([[0.25]])}) == 0.25
+
+
+def test_a_reason_is_one_line() -> None:
+    assert _reason(RuntimeError("a\nb")) == "a"
+    assert _reason(RuntimeError("")) == "RuntimeError"

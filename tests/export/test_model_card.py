@@ -1,0 +1,103 @@
+"""A model card lies with the SavedModel, says what is known, and its snippets run."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import tensorflow as tf
+from conftest import Command, Finished
+
+from pipelines.core.errors import UserError
+from pipelines.core.sections import Table
+from pipelines.export.model_card import _markdown, read_signatures
+from pipelines.runs.directory import Run
+
+
+@pytest.fixture(scope="module")
+def card(finished: Finished) -> str:
+    return Run(finished.directory).card.read_text(encoding="utf-8")
+
+
+def test_it_travels_with_the_saved_model(finished: Finished) -> None:
+    assert (finished.directory / "saved_model" / "assets.extra" / "MODEL_CARD.md").is_file()
+
+
+def test_it_says_what_was_measured_on_what(finished: Finished, card: str) -> None:
+    metrics = json.loads((finished.directory / "metrics.json").read_text())
+    assert card.startswith("# Sentiment with a GRU\n")
+    assert metrics["verdict"] in card
+    accuracy = metrics["test"]["accuracy"]
+    shown = f"{accuracy['value']:.3f} ({accuracy['low']:.3f} to {accuracy['high']:.3f})"
+    assert f"| accuracy ↑ | {shown} |" in card
+    assert "majority class" in card
+    assert "It knows 2 labels (negative, positive)" in card
+    assert f"- licence: {metrics['data']['source']['licence']}" in card
+    assert f"{metrics['data']['splits']['train']} train" in card
+    assert metrics["versions"]["tensorflow"] in card
+    assert "None" not in card
+    assert "{{" not in card
+
+
+def test_every_signature_is_there_with_its_shapes(finished: Finished, card: str) -> None:
+    loaded = tf.saved_model.load(str(finished.directory / "saved_model"))
+    described = read_signatures(finished.directory / "saved_model")
+    assert set(described) == set(loaded.signatures)
+    assert "| `serving_default` | `text` string (?) |" in card
+    for name, (inputs, outputs) in described.items():
+        assert f"| `{name}` |" in card
+        signature = loaded.signatures[name]
+        assert set(inputs) == set(signature.structured_input_signature[1])
+        assert set(outputs) == set(signature.structured_outputs)
+
+
+def test_its_python_runs(
+    finished: Finished,
+    card: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(finished.directory)
+    code = "\n".join(re.findall(r"```python\n(.*?)```", card, re.DOTALL))
+    exec(compile(code, "MODEL_CARD.md", "exec"), {})
+    said = capsys.readouterr().out.splitlines()
+    assert len([line for line in said if "tive" in line]) == 4  # I, liked, it and the full stop
+
+
+def test_its_request_is_json(card: str) -> None:
+    (body,) = re.findall(r"curl -d '(.*?)' http", card)
+    assert json.loads(body) == {"inputs": {"text": ["I liked it."]}}
+
+
+def test_it_is_written_again_with_new_scores(
+    finished: Finished, command_here: Command, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(finished.directory, tmp_path / "copy"))
+    run = Run(copy)
+    run.card.unlink()
+    few = ["evaluate.splits=[test]", "evaluate.diagnostics=false"]
+    done = command_here("mode=evaluate", f"run={copy}", *few)
+    assert done.returncode == 0, done.stderr
+    card = run.card.read_text()
+    assert "nothing to compare it with" in card
+    assert "validation |" not in card
+    metrics = {k: v for k, v in run.read_metrics().items() if k not in ("test", "verdict")}
+    run.metrics.write_text(json.dumps(metrics))
+    done = command_here("mode=export", f"run={copy}", "export.verify=0")
+    assert done.returncode == 0, done.stderr
+    assert "Not measured yet." in run.card.read_text()
+
+
+def test_a_damaged_saved_model_is_told(tmp_path: Path) -> None:
+    (tmp_path / "saved_model.pb").write_bytes(b"\xff\xfe broken")
+    with pytest.raises(UserError, match="make it again with mode=export"):
+        read_signatures(tmp_path)
+
+
+def test_whatever_a_cell_holds_the_table_stays_whole() -> None:
+    text = _markdown(Table("t", ("a", "b"), [("x|y", "two\nlines")], "caption"))
+    assert text == "| a | b |\n| --- | --- |\n| x\\|y | two lines |\n\ncaption"
+    assert _markdown(None) is None

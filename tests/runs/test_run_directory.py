@@ -1,0 +1,153 @@
+"""A run's directory: what is written there is whole, whatever happens, and of one evaluation."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from pipelines.core.errors import UserError
+from pipelines.core.files import put_in_place, written_whole
+from pipelines.runs.directory import Run
+
+
+def test_a_file_is_on_the_disk_before_it_takes_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    did: list[tuple[str, int]] = []
+    sync, replace = os.fsync, os.replace
+
+    def synced(descriptor: int) -> None:
+        sync(descriptor)
+        did.append(("sync", os.fstat(descriptor).st_ino))
+
+    def replaced(source: Path, target: Path) -> None:
+        did.append(("replace", source.stat().st_ino))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", replaced)
+    with written_whole(tmp_path / "a.txt") as temporary:
+        temporary.write_text("whole")
+    file, folder = (tmp_path / "a.txt").stat().st_ino, tmp_path.stat().st_ino
+    assert did == [("sync", file), ("replace", file), ("sync", folder)]
+
+
+def test_a_file_stays_as_it_was_when_writing_fails(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+
+    def fail() -> None:
+        with written_whole(path) as temporary:
+            temporary.write_text("ne")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+    assert path.read_text() == "old"
+
+
+def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    pipe, read = tmp_path / "pipe", []
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text()), daemon=True)
+    reader.start()
+    with written_whole(pipe) as path:
+        path.write_text("answers")
+    reader.join(10)
+    assert read == ["answers"]
+    assert pipe.is_fifo()
+
+
+def test_a_directory_is_not_written_over_by_a_file(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError, match=tmp_path.name), written_whole(tmp_path):
+        raise AssertionError("too late: what is written would be lost")
+
+
+def folder(path: Path, content: str) -> Path:
+    (path / "variables").mkdir(parents=True)
+    for name in ("saved_model.pb", "variables/index"):
+        (path / name).write_text(content)
+    return path
+
+
+def content(path: Path) -> set[str]:
+    return {file.read_text() for file in path.rglob("*") if file.is_file()}
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+@pytest.mark.parametrize("step", ["os.replace", "os.fsync", "shutil.rmtree"])
+def test_a_directory_is_replaced_whole_wherever_the_process_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, number: int
+) -> None:
+    run = Run(tmp_path)
+    folder(run.saved_model, "old")
+    new = folder(tmp_path / ".1.saved_model", "new")
+    done: list[str] = []
+    with monkeypatch.context() as patch:
+        module, name = {"os": os, "shutil": shutil}[step.partition(".")[0]], step.rpartition(".")[2]
+        patch.setattr(module, name, killed_at(number, getattr(module, name), done))
+        with suppress(KeyboardInterrupt):
+            put_in_place(new, run.saved_model)
+    there = [content(path) for path in tmp_path.iterdir() if path != new]
+    assert {"old"} in there or {"new"} in there
+    with run.held():
+        pass
+    early = step == "os.fsync" or (step == "os.replace" and number < 3)
+    assert content(run.saved_model) == ({"old"} if early else {"new"})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run.log", "saved_model"]
+
+
+def killed_at(
+    number: int, function: Callable[..., object], done: list[str]
+) -> Callable[..., object]:
+    """The function, whose call of that number ends the process instead."""
+
+    def call(*arguments: object, **more: object) -> object:
+        done.append("call")
+        if len(done) == number:
+            raise KeyboardInterrupt
+        return function(*arguments, **more)
+
+    return call
+
+
+def test_what_an_evaluation_measured_replaces_what_the_one_before_did(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.update_metrics(seed=1, seconds={"train": 9.0}, throughput={"train": 5.0})
+    run.update_metrics(
+        validation={"accuracy": 1},
+        test={"accuracy": 2, "f1": 3},
+        baselines={"test": {"majority class": 4}},
+        by_length={"validation": [], "test": []},
+        throughput={"evaluate": 6.0},
+    )
+    run.update_metrics(test={"accuracy": 7}, baselines={}, by_length={"test": []}, verdict="so")
+    run.update_metrics(seconds={"train": 9.0, "report": 1.0})
+    assert run.read_metrics() == {
+        "seed": 1,
+        "seconds": {"train": 9.0, "report": 1.0},
+        "throughput": {"train": 5.0, "evaluate": 6.0},
+        "test": {"accuracy": 7},
+        "baselines": {},
+        "by_length": {"test": []},
+        "verdict": "so",
+    }
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"[1]", b"\xff\xfe\x00", b'{"a": "\xff"}'])
+def test_damaged_metrics_and_history_are_told(tmp_path: Path, damage: bytes) -> None:
+    run = Run(tmp_path)
+    run.metrics.write_bytes(damage)
+    with pytest.raises(UserError, match=r"metrics\.json is damaged"):
+        run.read_metrics()
+    run.history.write_bytes(b'{"step": 1}\n' + damage + b"\n")
+    if damage not in (b"", b"[1]"):
+        with pytest.raises(UserError, match=r"history\.jsonl is damaged"):
+            run.read_history()

@@ -1,0 +1,37 @@
+"""Runs of several workers, and what is compared of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from whole_runs import history
+
+NO_CHANCE = ["task.embedding.dropout=0", "task.embedding.word_dropout=0"]
+"""Workers draw random numbers of their own."""
+
+
+MANY = ["train.epochs=40", "train.checkpoint_seconds=0.000001", "train.average_best=2"]
+
+
+def tf_config(index: int, *addresses: str, job: str = "worker") -> str:
+    task = {"type": job, "index": index}
+    return json.dumps({"cluster": {job: addresses}, "task": task})
+
+
+def close(one: Path, other: Path, tolerance: float = 1e-5) -> None:
+    """Losses of training and validation, and scores, row by row."""
+    rows = list(zip(history(one), history(other), strict=True))
+    assert rows
+    for a, b in rows:
+        for name in ("epoch", "step", "train.loss", "validation.loss", "validation.perplexity"):
+            if name in a:
+                assert a[name] == pytest.approx(b[name], rel=tolerance, abs=tolerance), name
+
+
+def evaluations(directory: Path) -> Callable[[], bool]:
+    """Whether there are three."""
+    file = directory / "history.jsonl"
+    return lambda: file.exists() and len(file.read_text().splitlines()) >= 3

@@ -1,0 +1,174 @@
+"""Sweeps, and their runs, that are stopped or killed: nothing is lost and nothing repeated."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from sweep_process import alive, children_of, runs_of, starts, states, summary, sweep, wait_for
+
+from pipelines.core.paths import ROOT
+from pipelines.sweep.storage import FileLock
+
+
+def test_runs_end_with_a_sweep_that_is_killed(tmp_path: Path) -> None:
+    process = sweep("seed=15", "model.width=8,16", "sweep.parallel=2", folder=tmp_path)
+    wait_for(lambda: len(starts(tmp_path)) == 2)
+    runs = runs_of(process)
+    process.kill()
+    assert len(runs) == 2
+    wait_for(lambda: not alive(runs))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_all_processes_while_the_server_starts_is_a_line(
+    tmp_path: Path, number: int
+) -> None:
+    process = sweep("seed=1,2", folder=tmp_path, SLOW_IMPORT="2")
+    wait_for(lambda: children_of(process))
+    time.sleep(0.5)
+    os.killpg(process.pid, number)
+    told, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, told
+    assert "Traceback" not in told
+
+
+def test_asked_twice_runs_are_not_waited_for(tmp_path: Path) -> None:
+    process = sweep("seed=17", folder=tmp_path)  # takes its time to end
+    wait_for(lambda: starts(tmp_path))
+    runs = runs_of(process)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    assert alive(runs)
+    process.send_signal(signal.SIGINT)
+    told, _ = process.communicate(timeout=10)
+    assert process.returncode == 128 + signal.SIGINT, told
+    wait_for(lambda: not alive(runs))
+
+
+def test_runs_find_imported_what_takes_long(tmp_path: Path) -> None:
+    script, found = tmp_path / "script.py", tmp_path / "found.json"
+    script.write_text(
+        "import json, pathlib, sys\n"
+        f"pathlib.Path({str(found)!r}).write_text(json.dumps(sorted(sys.modules)))\n"
+    )
+    starter = tmp_path / "starter.py"
+    starter.write_text(
+        "import time\n"
+        "from pathlib import Path\n"
+        "from pipelines.sweep import processes\n"
+        "if __name__ == '__main__':\n"
+        f"    processes.SCRIPT, folder = Path({str(script)!r}), Path({str(tmp_path)!r})\n"
+        "    run = processes.RunProcess([], folder / 'run', folder / 'log', threads=None)\n"
+        "    while not run.ended():\n"
+        "        time.sleep(0.1)\n"
+        "    assert run.returncode == 0, (folder / 'log').read_text()\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, str(starter)], check=True, env=environment, timeout=120)
+    modules = set(json.loads(found.read_text()))
+    assert {
+        "tensorflow",
+        "keras",
+        "hydra",
+        "pipelines.train.loop",
+        "pipelines.evaluate.against",
+    } <= modules
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+def test_asked_to_stop_it_ends_its_runs_and_the_same_command_goes_on(
+    tmp_path: Path, signal_number: int
+) -> None:
+    arguments = ["model.width=8,16", "seed=1,2", "sweep.parallel=2"]
+    process = sweep(*arguments, folder=tmp_path, FAKE_SECONDS="0.5")
+    wait_for(lambda: starts(tmp_path))
+    runs = runs_of(process)
+    process.send_signal(signal_number)
+    told, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal_number, told
+    assert "The same command goes on." in told
+    assert "Traceback" not in told
+    assert runs
+    assert not alive(runs)
+    told, _ = sweep(*arguments, folder=tmp_path).communicate(timeout=60)
+    assert states(tmp_path) == {"COMPLETE": 4}, told
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        ["model.width=4,8,16,32", "seed=1,2"],
+        ["sweep=optuna", "sweep.trials=8", "sweep.pruner=none"],
+    ],
+)
+def test_killed_at_random_moments_nothing_is_lost_and_nothing_repeated(
+    tmp_path: Path, way: list[str]
+) -> None:
+    moments = random.Random(len(way))
+    arguments = [*way, "sweep.parallel=2", "train.epochs=4"]
+    for _ in range(3):
+        process = sweep(*arguments, folder=tmp_path, FAKE_SECONDS="0.15")
+        before = len(starts(tmp_path))
+        more = lambda b=before, p=process: len(starts(tmp_path)) > b or p.poll() is not None  # noqa: E731
+        wait_for(more)
+        time.sleep(moments.uniform(0.0, 1.0))
+        runs = runs_of(process)
+        process.kill()
+        process.communicate()
+        wait_for(lambda these=runs: not alive(these))
+    told, _ = sweep(*arguments, folder=tmp_path).communicate(timeout=120)
+    trials = summary(tmp_path)["trials"]
+    assert [trial["state"] for trial in trials] == ["COMPLETE"] * 8, told
+    assert [trial["number"] for trial in trials] == list(range(8))
+    assert len({json.dumps(trial["parameters"]) for trial in trials}) == 8
+    for path in tmp_path.glob("outputs/sentiment/sweep/*/[0-9]*/history.jsonl"):
+        epochs = [json.loads(line)["epoch"] for line in path.read_text().splitlines()]
+        assert epochs == [1, 2, 3, 4]  # gone on with, not begun again
+    # A run is started once, and once more for each time that the sweep was killed under it.
+    assert sum(starts(tmp_path)) <= 8 + 2 * 3
+
+
+def test_runs_that_are_killed_go_on_and_the_total_is_exact(tmp_path: Path) -> None:
+    arguments = ["sweep=optuna", "sweep.trials=6", "sweep.pruner=none", "train.epochs=4"]
+    process = sweep(*arguments, folder=tmp_path, FAKE_SECONDS="0.2")
+    killed = set()
+    while process.poll() is None and len(killed) < 3:
+        for run in runs_of(process):
+            if run.pid not in killed:
+                time.sleep(0.3)
+                run.send_signal(signal.SIGKILL) if run.is_running() else None
+                killed.add(run.pid)
+        time.sleep(0.05)
+    told, _ = process.communicate(timeout=120)
+    trials = summary(tmp_path)["trials"]
+    assert len(trials) == 6, told
+    assert all(trial["state"] == "COMPLETE" or "killed" in trial["reason"] for trial in trials)
+
+
+def test_a_sweep_goes_on_without_the_server_that_starts_its_runs(tmp_path: Path) -> None:
+    process = sweep("seed=1,2", "train.epochs=4", folder=tmp_path, FAKE_SECONDS="0.2")
+    wait_for(lambda: starts(tmp_path))
+    (run,) = runs_of(process)
+    server = run.parent()
+    assert server is not None
+    server.kill()
+    told, _ = process.communicate(timeout=120)
+    assert states(tmp_path) == {"COMPLETE": 2}, told
+    assert sum(starts(tmp_path)) == 3
+
+
+def test_half_a_line_at_the_end_of_a_journal_is_removed(tmp_path: Path) -> None:
+    journal = tmp_path / "study.journal"
+    journal.write_bytes(b'{"a": 1}\n{"b": 2}\n{"c"')
+    lock = FileLock(journal)
+    lock.acquire()
+    lock.release()
+    assert journal.read_bytes() == b'{"a": 1}\n{"b": 2}\n'

@@ -1,0 +1,84 @@
+"""What holds for every task with every model; both are found in conf/."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from conftest import QUICK
+from tiny_runs import MODELS, go
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_goes_from_data_to_a_saved_model_that_a_fresh_process_agrees_with(
+    model: str, reviews: Path, tmp_path: Path
+) -> None:
+    overrides = ["task=sentiment", f"model={model}", "data=text_files", f"data.path={reviews}"]
+    metrics, history = go(tmp_path / "run", *overrides, *QUICK, "evaluate.diagnostics=false")
+    assert metrics["model"] == model
+    assert history[-1]["train.loss"] < history[0]["train.loss"]
+    assert (tmp_path / "run" / "saved_model" / "saved_model.pb").exists()
+    assert (tmp_path / "run" / "report.html").exists()
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_learns_32_examples_by_heart(model: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    # The label is the parity of two numbers: no word gives it away, only all of them together.
+    rows = [
+        f"number {n} and {m},{'odd' if (n + m) % 2 else 'even'}" for n in range(8) for m in range(8)
+    ]
+    path.write_text("text,label\n" + "\n".join(rows) + "\n")
+    overrides = [
+        f"model={model}", "data=text_files", f"data.path={path}", "prepare.validation=0.25",
+        "prepare.test=0.25", "task.text.minimum_count=1", "task.embedding.word_dropout=0",
+        "task.embedding.dropout=0", "task.dropout=0", "model.width=24", "task.embedding.width=16",
+        "train.epochs=150", "train.batch_examples=8", "train.learning_rate=0.01",
+        "train.average=null", "train.patience=null", "train.evaluate_every=100000",
+        "export.saved_model=false", "evaluate.diagnostics=false", "train.tensorboard=false",
+    ]  # fmt: skip
+    metrics, history = go(tmp_path / "run", *overrides)
+    assert metrics["data"]["splits"]["train"] == 32
+    assert history[-1]["train.loss"] < 0.05
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        [
+            "model.layers=2",
+            "model.residual=true",
+            "model.dropout=0.2",
+            "model.recurrent_dropout=0.2",
+        ],
+        ["model=simple_rnn", "model.activation=relu", "task.pooling=last"],
+        ["task.text.tokens=character", "task.pooling=attention", "train.optimizer=adamw"],
+        ["task.class_weights=balanced", "task.label_smoothing=0.1", "train.accumulate=2"],
+        ["train.optimizer=rmsprop", "train.schedule=exponential", "train.average=null"],
+        ["task.text.truncate=head", "task.text.punctuation=drop", "train.evaluate_every=3"],
+        ["train.deterministic=true", "train.monitor=loss", "train.patience=1"],
+        ["train.precision=mixed_bfloat16", "train.max_steps=4"],
+    ],
+    ids=lambda options: options[0],
+)
+def test_options_work_from_end_to_end(options: list[str], reviews: Path, tmp_path: Path) -> None:
+    overrides = ["data=text_files", f"data.path={reviews}", *QUICK, "evaluate.diagnostics=false"]
+    metrics, history = go(tmp_path / "run", *overrides, "export.verify=0", *options)
+    assert metrics["test"]["loss"]["value"] > 0
+    assert history[-1]["gradient_norm"] > 0
+
+
+def test_sentencepiece_works_from_end_to_end(reviews: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorflow_text")
+    overrides = ["data=text_files", f"data.path={reviews}", *QUICK, "evaluate.diagnostics=false"]
+    pieces = ["task.text.tokens=sentencepiece", "task.text.vocabulary_size=60"]
+    metrics, _ = go(tmp_path / "run", *overrides, *pieces)
+    assert metrics["test"]["loss"]["value"] > 0
+
+
+def test_a_linear_baseline_that_beats_the_network_is_named(reviews: Path, tmp_path: Path) -> None:
+    overrides = ["data=text_files", f"data.path={reviews}", *QUICK, "export.saved_model=false"]
+    metrics, _ = go(tmp_path / "run", *overrides, "train.learning_rate=0.000001")
+    assert metrics["comparison"]["outcome"] == "worse"
+    assert metrics["comparison"]["baseline"] in metrics["verdict"]
+    assert metrics["verdict"] in (tmp_path / "run" / "report.html").read_text()
