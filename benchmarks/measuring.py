@@ -168,6 +168,6 @@ def configured(overrides: Sequence[str]) -> Any:
 
 def prepared(config: Any) -> Any:
     """The encoded data (pipelines.data.prepare.Prepared) of a configuration, as a run has it."""
-    from pipelines.stages import encoded
+    from pipelines.stages import load_encoded_data
 
-    return encoded(config)
+    return load_encoded_data(config)

@@ -9,19 +9,25 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from pipelines.config.restore import restored, settings_of_run
+from pipelines.config.restore import load_run_config, resolve_config
 from pipelines.config.schema import Config, check, parse
 from pipelines.core.contracts import Split
 from pipelines.core.errors import UserError
 from pipelines.core.task import Task
 from pipelines.distributed.cluster import is_other
 from pipelines.distributed.tensorflow import import_tensorflow
-from pipelines.launch.chief import lead
-from pipelines.launch.worker import help_chief
+from pipelines.launch.chief import run_as_chief
+from pipelines.launch.worker import run_as_worker
 from pipelines.runs.directory import Run, load_model
 from pipelines.runs.measurements import Stopwatch
-from pipelines.runs.signals import terminate_like_ctrl_c
-from pipelines.stages import described, encoded, exported, measured, prepared
+from pipelines.runs.signals import sigterm_as_interrupt
+from pipelines.stages import (
+    describe_model,
+    evaluate_model,
+    export_model,
+    load_encoded_data,
+    prepare_data,
+)
 
 if TYPE_CHECKING:
     pass
@@ -31,11 +37,11 @@ log = logging.getLogger(__name__)
 
 def run(composed: DictConfig, overrides: Sequence[str], directory: str) -> None:
     """Does what config.mode says, in `directory`. Raises UserError for mistakes."""
-    values = restored(composed, overrides)
+    values = resolve_config(composed, overrides)
     config = parse(values)
     check(config)
     run = Run(config.run or directory)
-    terminate_like_ctrl_c()
+    sigterm_as_interrupt()
     if config.mode == "serve":
         serve(config)
         return
@@ -47,7 +53,7 @@ def run(composed: DictConfig, overrides: Sequence[str], directory: str) -> None:
         predict(config, run)
         return
     if is_other(config.train.workers):
-        help_chief(config)
+        run_as_worker(config)
         return
     modes: dict[str, Callable[[Config, Run], None]] = {"evaluate": evaluate, "export": export}
     try:
@@ -56,9 +62,9 @@ def run(composed: DictConfig, overrides: Sequence[str], directory: str) -> None:
 
             fit(config, run, values)
         elif config.mode == "train":
-            lead(config, run, values)
+            run_as_chief(config, run, values)
         else:
-            with run.held():
+            with run.lock():
                 import_tensorflow()
                 modes[config.mode](config, run)
     except (UserError, OSError) as error:
@@ -75,9 +81,9 @@ def evaluate(config: Config, run: Run) -> None:
     model = load_model(run)
     watch = Stopwatch(run)
     with watch("prepare"):
-        data = prepared(config, run)
-    measured(config, data, model, run, watch)
-    described(config, data, run)
+        data = prepare_data(config, run)
+    evaluate_model(config, data, model, run, watch)
+    describe_model(config, data, run)
 
 
 def export(config: Config, run: Run) -> None:
@@ -85,9 +91,9 @@ def export(config: Config, run: Run) -> None:
     model = load_model(run)
     watch = Stopwatch(run)
     with watch("prepare"):
-        data = prepared(config, run)
-    exported(config, data, model, run, watch)
-    described(config, data, run)
+        data = prepare_data(config, run)
+    export_model(config, data, model, run, watch)
+    describe_model(config, data, run)
 
 
 def predict(config: Config, run: Run) -> None:
@@ -110,8 +116,8 @@ def compare(config: Config, values: Mapping[str, Any]) -> None:
 
     def split_of(run: Run, name: str) -> tuple[Task, Split]:
         import_tensorflow()
-        own = parse(settings_of_run(run, values))
-        return own.task, encoded(own).splits[name]
+        own = parse(load_run_config(run, values))
+        return own.task, load_encoded_data(own).splits[name]
 
     for handler in list(logging.getLogger().handlers):
         if isinstance(handler, logging.FileHandler):

@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def prepared(config: Config, run: Run, *, writes: bool = True) -> Prepared:
+def prepare_data(config: Config, run: Run, *, writes: bool = True) -> Prepared:
     """The encoded data; the codec is kept with the run, or taken from it."""
     from pipelines.evaluate.against import check_same_examples
     from pipelines.evaluate.evaluation import reported_split
 
     task = config.task
-    data = encoded(config)
+    data = load_encoded_data(config)
     before = run.read_metrics().get("data", {}).get("fingerprint")
     if before is not None and before != data.content:
         raise UserError(
@@ -52,11 +52,13 @@ def prepared(config: Config, run: Run, *, writes: bool = True) -> Prepared:
     else:
         data.codec.save(run.codec)
     if config.mode == "train" and writes:
-        run.update_metrics(data={"fingerprint": data.content, **data.report}, **facts(config))
+        run.update_metrics(
+            data={"fingerprint": data.content, **data.report}, **run_metadata(config)
+        )
     return data
 
 
-def encoded(config: Config) -> Prepared:
+def load_encoded_data(config: Config) -> Prepared:
     """The data as the task wants it, from the cache if it was prepared before."""
     from pipelines.data.prepare import prepare
 
@@ -64,16 +66,16 @@ def encoded(config: Config) -> Prepared:
     return prepare(
         config.data,
         task.codec(),
-        reads=task.reads,
-        identity=task.identity,
-        stratify=task.stratify,
-        together=task.together,
+        reads=task.columns,
+        identity=task.dedupe_by,
+        stratify=task.stratify_by,
+        together=task.group_by,
         settings=config.prepare,
         cleaning=task.cleaning,
     )
 
 
-def trained(config: Config, data: Prepared, run: Run, workers: Workers) -> keras.Model:
+def train_model(config: Config, data: Prepared, run: Run, workers: Workers) -> keras.Model:
     """The model with its best weights, which the chief has."""
     import keras
     import tensorflow as tf
@@ -86,7 +88,7 @@ def trained(config: Config, data: Prepared, run: Run, workers: Workers) -> keras
         tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(stream(config.seed, "keras"))
     keras.config.set_dtype_policy(config.train.precision)
-    model = built(config, data)
+    model = build_model(config, data)
     log.info("%s", describe(config, data, model))
     try:
         state, throughput = train(
@@ -103,12 +105,12 @@ def trained(config: Config, data: Prepared, run: Run, workers: Workers) -> keras
         )
     finally:
         if workers.is_chief and config.train.tensorboard and run.tensorboard.is_dir():
-            write_hyperparameters(run, given=facts(config))
+            write_hyperparameters(run, given=run_metadata(config))
     if not workers.is_chief:
         return model
     run.update_metrics(
         **throughput,
-        training=how_trained(config, workers),
+        training=training_metadata(config, workers),
         epochs={"trained": state.epoch, "best_step": state.best_step},
         parameters={
             "total": model.count_params(),
@@ -119,7 +121,7 @@ def trained(config: Config, data: Prepared, run: Run, workers: Workers) -> keras
     return model
 
 
-def how_trained(config: Config, workers: Workers) -> dict[str, Any]:
+def training_metadata(config: Config, workers: Workers) -> dict[str, Any]:
     """By how many, on what, and whether the same command gives the same bits."""
     from pipelines.distributed.devices import device_name
 
@@ -132,7 +134,7 @@ def how_trained(config: Config, workers: Workers) -> dict[str, Any]:
     }
 
 
-def built(config: Config, data: Prepared) -> keras.Model:
+def build_model(config: Config, data: Prepared) -> keras.Model:
     """The model as training finds it, the same whenever it is made: every weight has its seed."""
     from pipelines.train.parameter_budget import within_budget
 
@@ -142,7 +144,7 @@ def built(config: Config, data: Prepared) -> keras.Model:
     return build(within_budget(config.model, build))
 
 
-def exported(
+def export_model(
     config: Config, data: Prepared, model: keras.Model, run: Run, watch: Stopwatch
 ) -> None:
     """The SavedModel, asked again in a fresh process."""
@@ -164,7 +166,7 @@ def exported(
         run.update_metrics(exports=[])
 
 
-def measured(
+def evaluate_model(
     config: Config, data: Prepared, model: keras.Model, run: Run, watch: Stopwatch
 ) -> None:
     """Scores, baselines and the report."""
@@ -186,14 +188,14 @@ def measured(
         sections = []
         if config.evaluate.diagnostics:
             name = reported_split(config.evaluate)
-            sections = task.diagnose(
+            sections = task.report_sections(
                 model, evaluation.predictions[name], data.splits[name], data.codec, config.decode
             )
     run.update_metrics(**evaluation.metrics, memory={"peak_resident_mb": peak_memory()})
     diagnosis = None
     if config.evaluate.diagnostics:
         with watch("diagnose"):
-            diagnosis = diagnosed(config, data, model, run)
+            diagnosis = diagnose_model(config, data, model, run)
     with watch("report"):
         report(
             run.directory,
@@ -208,7 +210,7 @@ def measured(
     log.info("Report: %s", run.report)
 
 
-def diagnosed(config: Config, data: Prepared, model: keras.Model, run: Run) -> Diagnosis:
+def diagnose_model(config: Config, data: Prepared, model: keras.Model, run: Run) -> Diagnosis:
     """What the model remembers, and how its gradients went."""
     from pipelines.evaluate.diagnostics.diagnose import diagnose, draw_curves
     from pipelines.evaluate.evaluation import reported_split
@@ -216,7 +218,7 @@ def diagnosed(config: Config, data: Prepared, model: keras.Model, run: Run) -> D
     made = diagnose(
         config.task,
         model,
-        lambda: built(config, data),
+        lambda: build_model(config, data),
         data.splits[reported_split(config.evaluate)],
         data.codec,
         run,
@@ -232,7 +234,7 @@ def diagnosed(config: Config, data: Prepared, model: keras.Model, run: Run) -> D
     return made
 
 
-def described(config: Config, data: Prepared, run: Run) -> None:
+def describe_model(config: Config, data: Prepared, run: Run) -> None:
     """The model card, once all is known: it lies with the SavedModel but has the scores too."""
     from pipelines.export.model_card import write_card
     from pipelines.report.run_report import title
@@ -243,7 +245,7 @@ def described(config: Config, data: Prepared, run: Run) -> None:
         log.info("Model card: %s", run.card)
 
 
-def facts(config: Config) -> dict[str, Any]:
+def run_metadata(config: Config) -> dict[str, Any]:
     """What identifies a run, and where it was made."""
     return {
         "task": config.task.name,

@@ -14,7 +14,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from main import _command_line
-from pipelines.config.restore import restored
+from pipelines.config.restore import resolve_config
 from pipelines.config.schema import check, parse
 from pipelines.core.errors import UserError
 
@@ -112,7 +112,7 @@ def test_a_command_that_is_shown_can_be_given(
     given = [text.replace("DIR/", "") for text in given]
     overrides = [once(text) for text in _command_line(given) if not text.startswith(("-", "hydra"))]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        values = restored(compose("config", overrides), overrides)
+        values = resolve_config(compose("config", overrides), overrides)
     config = parse(values)
     write_files(values["data"], tmp_path)
     try:

@@ -14,7 +14,7 @@ from hydra.initialize import initialize_config_dir
 
 from pipelines.compare.run_records import ASIDE, Record
 from pipelines.config.restore import resolved
-from pipelines.core.files import written_whole
+from pipelines.core.files import atomic_write
 from pipelines.core.paths import CONF
 
 ENTRY = ("task", "model", "data", "decode", "train")
@@ -37,7 +37,7 @@ def write_experiment(record: Record, directory: Path, name: str) -> str:
     defaults = [{f"override /{group}": option} for group, option in choices.items()]
     body = yaml.safe_dump({"defaults": defaults, **values}, sort_keys=False, allow_unicode=True)
     path = directory / "experiment" / f"{name}.yaml"
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text("\n".join([*lines, f"#   {train}", body]), encoding="utf-8")
     return train
 

@@ -39,7 +39,7 @@ from pipelines.compare.tables import (
     unfinished_table,
 )
 from pipelines.core.errors import UserError
-from pipelines.core.files import written_whole
+from pipelines.core.files import atomic_write
 from pipelines.core.formatting import label, number
 from pipelines.report.plots import PALETTE
 from pipelines.report.run_report import Drawing, environment
@@ -130,7 +130,7 @@ def _write(board: Board, directory: Path, stem: str, split_of: SplitOf) -> Path:
         (".csv", runs_csv(board)),
         (".json", as_json(board, found, shares, again, train)),
     ):
-        with written_whole(directory / f"{stem}{suffix}") as temporary:
+        with atomic_write(directory / f"{stem}{suffix}") as temporary:
             temporary.write_text(content, encoding="utf-8")
     log.info("%s", verdict)
     path = directory / f"{stem}.html"

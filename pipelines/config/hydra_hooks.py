@@ -11,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from pipelines.config.restore import restored
+from pipelines.config.restore import resolve_config
 from pipelines.config.schema import check, parse
 from pipelines.config.sweep_name import sweep_name
 from pipelines.core.errors import UserError
@@ -56,7 +56,7 @@ class CheckBeforeRun(Callback):
 
         HydraConfig.instance().set_config(config)  # the default directory's name needs it
         try:
-            check(parse(restored(config, config.hydra.overrides.task)))
+            check(parse(resolve_config(config, config.hydra.overrides.task)))
             if config.mode == "compare":
                 return
             if any(text.startswith("sweep") for text in config.hydra.overrides.task):

@@ -14,6 +14,22 @@ from pipelines.core.paths import CONF
 OPEN = ("sweep.space",)
 """Settings that take any key."""
 
+RENAMED = {
+    "prepare.division_seed": "prepare.split_seed",
+    "serve.batch_wait": "serve.batch_timeout",
+    "serve.max_waiting": "serve.max_queue",
+    "serve.notice": "serve.drain_seconds",
+    "serve.watch": "serve.reload_interval",
+    "sweep.each": "sweep.fixed",
+    "sweep.first": "sweep.start_from",
+    "train.accumulate": "train.accumulation_steps",
+    "train.average": "train.ema_decay",
+    "train.average_best": "train.checkpoint_averaging",
+    "train.by_length": "train.bucket_by_length",
+    "train.final_rate": "train.final_lr_ratio",
+}
+"""Settings by their former names, which answer with the new ones."""
+
 PLUGINS = {"submitit_slurm": "submitit", "submitit_local": "submitit"}
 """Options of hydra/launcher that come with an extra of ours."""
 
@@ -57,6 +73,8 @@ def explain_hydra(error: Exception, arguments: list[str]) -> str:
         # Of task.embedding={widht:3} it is task.embedding.widht that isn't there.
         inner = re.search(r"full_key: (\S+)", text)
         wrong = inner[1] if inner and inner[1].startswith(f"{key[1]}.") else key[1]
+        if wrong in RENAMED:
+            return f"{wrong} is now called {RENAMED[wrong]}"
         return f"{wrong}: there is no such setting; {_nearest_key(wrong, _valid_keys(arguments))}"
     return " ".join(next(filter(None, map(str, _chain(error))), type(error).__name__).split())
 

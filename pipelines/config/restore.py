@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from pipelines.config.schema import parse
 from pipelines.core.errors import UserError
-from pipelines.core.files import written_whole
+from pipelines.core.files import atomic_write
 from pipelines.runs.directory import Run
 from pipelines.runs.overrides import overridden, recorded_overrides
 
@@ -26,7 +26,7 @@ KINDS = ("name", "format", "strategy")
 """Settings that say which others there are beside them."""
 
 
-FREE = {
+OVERRIDABLE = {
     "train": ("train", "evaluate", "export", "decode", "prepare.cache_dir", "data"),
     "evaluate": ("evaluate", "decode", "prepare.cache_dir", "data"),
     "export": ("export", "decode", "prepare.cache_dir", "data"),
@@ -37,11 +37,11 @@ FREE = {
 checked by its content."""
 
 
-NOT_OF_A_RUN = ("serve", "sweep", "runs")
+EPHEMERAL_KEYS = ("serve", "sweep", "runs")
 """Settings that its directory doesn't keep."""
 
 
-def restored(composed: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
+def resolve_config(composed: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
     """The settings: as composed or, with run=DIRECTORY, the run's own with the overrides on top.
 
     The run's config.yaml is the truth about the run; conf/ may have changed since. UserError for an
@@ -53,7 +53,7 @@ def restored(composed: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
     if values["mode"] == "serve":
         return _served(values, overrides)
     run = Run(str(values["run"]))
-    saved = settings_of_run(run, values)
+    saved = load_run_config(run, values)
     # The run's own choices of options were repeated to compose the rest; its values are saved.
     recorded = [text for text in recorded_overrides(run) if "." not in text.partition("=")[0]]
     given = overridden([text for text in overrides if text not in recorded])
@@ -64,11 +64,11 @@ def restored(composed: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
             source, target = source[parent], target.setdefault(parent, {})
         if last not in source or target.get(last) == source[last]:
             continue
-        free = (*FREE.get(values["mode"], ()), "mode", "run", "input", "output")
+        free = (*OVERRIDABLE.get(values["mode"], ()), "mode", "run", "input", "output")
         if not _among(key, free):
             made = target.get(last)
             made = "another" if isinstance(made, dict) else repr(made)
-            modes = [mode for mode, names in FREE.items() if _among(key, names)]
+            modes = [mode for mode, names in OVERRIDABLE.items() if _among(key, names)]
             remedy = f"it goes with mode={modes[-1]}" if modes else "start a new run"
             raise UserError(
                 f"{key} can't be changed for {run.directory} with mode={values['mode']}: "
@@ -86,7 +86,7 @@ def _among(key: str, names: Sequence[str]) -> bool:
 def _served(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """A server looks at SavedModels only, of runs or of others: what else is set has no effect."""
     for key in overridden(overrides):
-        if key not in ("mode", "run") and key.partition(".")[0] not in FREE["serve"]:
+        if key not in ("mode", "run") and key.partition(".")[0] not in OVERRIDABLE["serve"]:
             raise UserError(f"{key} can't be set with mode=serve: what is served is a finished run")
     return values
 
@@ -101,9 +101,9 @@ def resolved(composed: DictConfig) -> dict[str, Any]:
 def save_config(run: Run, values: Mapping[str, Any]) -> None:
     """As of a new run: what a later mode asks for is asked anew."""
     kept = {**values, "mode": "train", "run": None, "input": None, "output": None}
-    for name in NOT_OF_A_RUN:
+    for name in EPHEMERAL_KEYS:
         del kept[name]
-    with written_whole(run.config) as temporary:
+    with atomic_write(run.config) as temporary:
         text = yaml.safe_dump(kept, sort_keys=False, allow_unicode=True) + END
         temporary.write_text(text, encoding="utf-8")
 
@@ -120,14 +120,14 @@ def _completed(saved: dict[str, Any], asked: Mapping[str, Any]) -> dict[str, Any
     }
 
 
-def settings_of_run(run: Run, asked: Mapping[str, Any]) -> dict[str, Any]:
+def load_run_config(run: Run, asked: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that a run was made with; those that it doesn't keep are `asked`'s."""
     try:
         text = run.config.read_text(encoding="utf-8")
         saved = yaml.safe_load(text)
         if not isinstance(saved, dict) or not text.rstrip().endswith(END.rstrip()):
             raise UserError("it isn't whole")
-        saved |= {name: asked[name] for name in NOT_OF_A_RUN}
+        saved |= {name: asked[name] for name in EPHEMERAL_KEYS}
         saved = _completed(saved, asked)
         parse(saved)
     except NotADirectoryError:

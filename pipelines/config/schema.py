@@ -107,10 +107,10 @@ def check(config: Config) -> None:
     if config.mode == "serve":
         check_serving(str(config.run), config.serve)
         return  # the rest is of the run, and the server looks at its SavedModel only
-    lacking = [name for name in config.task.reads if name not in config.data.columns]
+    lacking = [name for name in config.task.columns if name not in config.data.columns]
     if lacking:
         raise UserError(
-            f"this task reads {', '.join(config.task.reads)}, but this data has "
+            f"this task reads {', '.join(config.task.columns)}, but this data has "
             f"{', '.join(config.data.columns)}: choose another data= (no {', '.join(lacking)} here)"
         )
     _check_training(config)

@@ -118,7 +118,7 @@ class Source(ABC):
     columns: ClassVar[tuple[str, ...]]
     """Names of an example's columns; a task names those that it reads."""
     reads_folders: ClassVar[bool] = False
-    """Whether `read_given` takes a folder, too."""
+    """Whether `read_inputs` takes a folder, too."""
 
     @abstractmethod
     def check(self) -> None:
@@ -143,15 +143,15 @@ class Source(ABC):
         """The folder with the files that FileBytes name, which then needn't be stored again."""
         return None
 
-    def read_given(self, path: Path, given: Sequence[str], issues: RowIssues) -> Iterator[Example]:
+    def read_inputs(self, path: Path, given: Sequence[str], issues: RowIssues) -> Iterator[Example]:
         """The `given` columns of a file to predict for, of the form of this source's own files."""
         raise UserError(f"{self.provenance().name} reads no files to predict for: received {path}")
 
-    def count_given(self, path: Path) -> int | None:
-        """About how many rows `read_given` reads; None if only reading tells."""
+    def count_inputs(self, path: Path) -> int | None:
+        """About how many rows `read_inputs` reads; None if only reading tells."""
         return None
 
-    def given_text(self, text: str, given: Sequence[str]) -> Example:
+    def parse_input(self, text: str, given: Sequence[str]) -> Example:
         """The `given` columns of what is no file: a text, or a line of standard input.
 
         UserError if they can't be had from it.

@@ -27,7 +27,7 @@ ASIDE = ".old."
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` that takes its place when the block ends well.
 
     It is on the disk by then, so that a power loss leaves the old file or the new one, not an empty
@@ -49,10 +49,10 @@ def written_whole(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def put_in_place(new: Path, place: Path) -> None:
+def atomic_replace(new: Path, place: Path) -> None:
     """Puts the directory `new` where an older one may be.
 
-    The older one is set aside until then: whoever is killed in between leaves it to `Run.held`,
+    The older one is set aside until then: whoever is killed in between leaves it to `Run.lock`,
     which puts it back.
     """
     for path in (*new.rglob("*"), new):

@@ -58,7 +58,7 @@ class Core(NamedTuple):
     predicts: bool = False
 
 
-class Reader(NamedTuple):
+class RecurrentStack(NamedTuple):
     """A recurrent stack of a model, for diagnostics: what it reads, a step at a time.
 
     stack  its layers, as in models/recurrent.py.
@@ -73,7 +73,7 @@ class Reader(NamedTuple):
     in_step: bool = False
 
 
-class Inside(NamedTuple):
+class TeacherForced(NamedTuple):
     """What a model makes of a batch, without dropout, for diagnostics.
 
     losses   as of Task.losses.
@@ -98,25 +98,25 @@ class Task(ABC):
 
     name: str
     """That of its module and of its YAML."""
-    reads: ClassVar[tuple[str, ...]]
+    columns: ClassVar[tuple[str, ...]]
     """Columns of an example."""
-    given: ClassVar[tuple[str, ...]]
+    input_columns: ClassVar[tuple[str, ...]]
     """Those of them that are there when predicting; they are the SavedModel's inputs."""
     scores: ClassVar[tuple[str, ...]]
     """Names of the scores that `score` may give, the most important first."""
-    identity: ClassVar[tuple[str, ...]]
+    dedupe_by: ClassVar[tuple[str, ...]]
     """Columns that tell two examples apart: examples alike in these are duplicates."""
-    stratify: ClassVar[str | None]
+    stratify_by: ClassVar[str | None]
     """Column whose values are spread evenly over the splits; at least two values must occur."""
-    together: ClassVar[tuple[str, ...]] = ()
+    group_by: ClassVar[tuple[str, ...]] = ()
     """Columns: examples alike in one of them go to the same split, where we divide the data."""
     decodes: ClassVar[bool] = False
     """Whether answers are searched for, as the decode settings say."""
-    purpose: ClassVar[str] = ""
+    intended_use: ClassVar[str] = ""
     """What a trained model is for, in a sentence or two, for its model card."""
-    example: ClassVar[Mapping[str, str]] = {}
+    example_input: ClassVar[Mapping[str, str]] = {}
     """Values of the columns in `given` that the model card may show."""
-    looks_at: ClassVar[str | None] = None
+    image_field: ClassVar[str | None] = None
     """Of a Batch's inputs, what a model that writes looks at as a whole, such as a picture."""
     cleaning: Filter | None = None
     """What keeps examples out that are not to be learnt from."""
@@ -131,7 +131,7 @@ class Task(ABC):
     @abstractmethod
     def build(self, model: RecurrentSettings, codec: Codec, seed: int) -> keras.Model: ...
 
-    def for_training(self, train: Split, codec: Codec) -> Task:
+    def training_task(self, train: Split, codec: Codec) -> Task:
         """The task as training runs it, where that takes what all training examples say."""
         return self
 
@@ -153,7 +153,7 @@ class Task(ABC):
     def losses(self, outputs: Any, targets: Any) -> tf.Tensor:
         """Graph code. Losses in nats, of the shape of the batch's weights; not reduced."""
 
-    def raw(self, decode: SearchSettings) -> tuple[str, ...]:
+    def raw_inputs(self, decode: SearchSettings) -> tuple[str, ...]:
         """Columns of `given` whose raw values `predict` needs beside the fields made of them."""
         return ()
 
@@ -175,7 +175,7 @@ class Task(ABC):
                 attention.
         """
 
-    def measure(self, model: keras.Model, batch: Batch) -> dict[str, Any]:
+    def measure_targets(self, model: keras.Model, batch: Batch) -> dict[str, Any]:
         """Graph code: what can be said only with the targets at hand, by name, each (B,).
 
         Such as the likelihood of a reference. It joins the predictions that are scored; baselines
@@ -192,17 +192,19 @@ class Task(ABC):
         """What naive systems would say of test, by their name, in the form of `predict`."""
 
     @abstractmethod
-    def answers(self, predictions: Mapping[str, Any], codec: Codec) -> dict[str, Any]:
+    def decode_predictions(self, predictions: Mapping[str, Any], codec: Codec) -> dict[str, Any]:
         """Graph code: predictions to what a person reads (label words, text), each (B, ...)."""
 
-    def present(self, answer: dict[str, Any]) -> dict[str, Any]:
+    def to_json(self, answer: dict[str, Any]) -> dict[str, Any]:
         """One example's answer in the form that reads best as JSON.
 
         Values are plain, but for arrays of two axes and more.
         """
         return answer
 
-    def cores(self, model: keras.Model, codec: Codec, decode: SearchSettings) -> dict[str, Core]:
+    def numeric_functions(
+        self, model: keras.Model, codec: Codec, decode: SearchSettings
+    ) -> dict[str, Core]:
         """Numbers in, numbers out, by name: what formats that know no text hold of the model."""
         return {}
 
@@ -215,15 +217,17 @@ class Task(ABC):
         """
         return {}
 
-    def limits(self, codec: Codec) -> list[str]:
+    def limitations(self, codec: Codec) -> list[str]:
         """Sentences for the model card: what a trained model can't do, or wasn't made for."""
         return []
 
-    def readers(self, model: keras.Model) -> dict[str, Reader]:
+    def recurrent_stacks(self, model: keras.Model) -> dict[str, RecurrentStack]:
         """The model's recurrent stacks by name; those that diagnostics look into."""
         return {}
 
-    def inside(self, model: keras.Model, batch: Batch, change: Change | None = None) -> Inside:
+    def teacher_forced(
+        self, model: keras.Model, batch: Batch, change: Change | None = None
+    ) -> TeacherForced:
         """Graph code: how the model answers a batch whose targets are known.
 
         change  of what a model that writes has read, before it writes.
@@ -231,7 +235,7 @@ class Task(ABC):
         raise NotImplementedError
 
     @abstractmethod
-    def diagnose(
+    def report_sections(
         self,
         model: keras.Model,
         predictions: Mapping[str, np.ndarray],

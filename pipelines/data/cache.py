@@ -42,7 +42,7 @@ def locked(directory: Path) -> Iterator[None]:
 
 
 @contextmanager
-def published(directory: Path) -> Iterator[Path]:
+def atomic_directory(directory: Path) -> Iterator[Path]:
     """Gives an empty directory to fill, which becomes `directory` when all went well.
 
     The caller holds the lock and has written META. UserError if there is no room or no permission;

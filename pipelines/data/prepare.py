@@ -89,7 +89,7 @@ def prepare(
             meta = cache.read_meta(directory)
             reused = meta is not None
             if meta is None:
-                with cache.published(directory) as temporary:
+                with cache.atomic_directory(directory) as temporary:
                     work = _Preparation(
                         source,
                         codec,

@@ -18,7 +18,7 @@ from typing import Any
 
 from pipelines.core.errors import UserError
 from pipelines.core.paths import ROOT
-from pipelines.runs.native_output import native_messages_dropped
+from pipelines.runs.native_output import suppressed_native_stderr
 
 LOST = 75
 """Exit code when another worker is lost: EX_TEMPFAIL of sysexits, for it may succeed next time."""
@@ -169,7 +169,7 @@ def _from_slurm(environment: Mapping[str, str]) -> tuple[tuple[str, ...], int]:
     It itself divides by zero where there are no GPUs, and sorts n10 before n2, which isn't the
     order of ranks.
     """
-    with native_messages_dropped():
+    with suppressed_native_stderr():
         from tensorflow.python.distribute.cluster_resolver import slurm_cluster_resolver as slurm
 
     hosts = slurm.expand_hostlist(environment["SLURM_STEP_NODELIST"])

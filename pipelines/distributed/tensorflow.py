@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from pipelines.runs.native_output import native_messages_dropped
+from pipelines.runs.native_output import suppressed_native_stderr
 
 if TYPE_CHECKING:
     from pipelines.distributed.cluster import Cluster
@@ -16,7 +16,7 @@ def import_tensorflow(device: str = "auto", cluster: Cluster | None = None) -> N
 
     With a cluster the runtime isn't started: it is by forming the cluster.
     """
-    with native_messages_dropped():
+    with suppressed_native_stderr():
         import tensorflow as tf
 
         from pipelines.distributed.devices import choose_device

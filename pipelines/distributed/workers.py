@@ -148,7 +148,7 @@ class Workers:
         return {name: values[mine] for name, values in columns.items()}, self.index < rows
 
     @contextmanager
-    def losses_told(self) -> Iterator[None]:
+    def raise_on_lost_worker(self) -> Iterator[None]:
         """Raises WorkerLostError where TensorFlow says that a worker can't be reached."""
         try:
             yield
@@ -161,7 +161,7 @@ class Workers:
 ALONE = Workers()
 
 
-def uncounted(batch: Batch) -> Batch:
+def with_zero_weights(batch: Batch) -> Batch:
     """The same, weighing nothing."""
     return batch._replace(weights=np.zeros_like(batch.weights))
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from pipelines.core.contracts import Codec, Split
 from pipelines.core.errors import UserError
-from pipelines.core.files import written_whole
+from pipelines.core.files import atomic_write
 from pipelines.core.formatting import shown
 from pipelines.core.task import Task
 
@@ -37,7 +37,7 @@ def write_predictions(
     predictions: Mapping[str, Arrays],
 ) -> None:
     """A line an example: split, row, what was given, the reference and the answer, by column."""
-    with written_whole(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         for name, split in splits.items():
             for line in prediction_lines(task, codec, split, predictions[name]):
                 file.write(json.dumps({"split": name, **line}, ensure_ascii=False) + "\n")
@@ -46,17 +46,19 @@ def write_predictions(
 def prediction_lines(
     task: Task, codec: Codec, split: Split, predictions: Arrays, *, chunk: int = 1000
 ) -> Iterator[dict[str, Any]]:
-    """The split's examples beside task.answers, in order. Of files there are the names."""
-    references = [column for column in task.reads if column not in task.given]
+    """The examples of the split with their decoded predictions, in order; files by name."""
+    references = [column for column in task.columns if column not in task.input_columns]
     for start in range(0, len(split), chunk):
         rows = range(start, min(start + chunk, len(split)))
         part = {name: values[rows.start : rows.stop] for name, values in predictions.items()}
-        answers = {name: np.asarray(value) for name, value in task.answers(part, codec).items()}
+        answers = {
+            name: np.asarray(value) for name, value in task.decode_predictions(part, codec).items()
+        }
         for position, row in enumerate(rows):
             (example,) = split.examples([row])  # one by one: a thousand photos would be too many
             yield {
                 "row": row,
-                "given": {column: shown(example[column]) for column in task.given},
+                "given": {column: shown(example[column]) for column in task.input_columns},
                 "reference": {column: shown(example[column]) for column in references},
                 "answer": {name: shown(values[position]) for name, values in answers.items()},
             }
@@ -82,7 +84,7 @@ def keep(path: Path, split: str, predictions: Mapping[str, np.ndarray]) -> None:
         path.unlink(missing_ok=True)
         log.info("predictions: %.0f MB are too much to keep; no run can be set against", size / 1e6)
         return
-    with written_whole(path) as temporary, temporary.open("wb") as file:
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
 

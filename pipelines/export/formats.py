@@ -22,14 +22,14 @@ import tensorflow as tf
 
 from models.recurrent import make_portable
 from models.settings import SearchSettings
-from pipelines.core.files import put_in_place
+from pipelines.core.files import atomic_replace
 from pipelines.core.settings import ExportSettings
 from pipelines.core.task import Core, Task
 from pipelines.data.prepare import Prepared
 from pipelines.export.saved_model import ExportError
 from pipelines.graphs.tracing import batch_signature
 from pipelines.runs.directory import Run
-from pipelines.runs.native_output import native_messages_dropped
+from pipelines.runs.native_output import suppressed_native_stderr
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +115,7 @@ def export_formats(
     new = run.exports.with_name(f".{os.getpid()}.exports")
     rows = []
     try:
-        cores = task.cores(model, data.codec, decode)
+        cores = task.numeric_functions(model, data.codec, decode)
         if not cores:
             log.warning("export.formats: task=%s has no numeric core to export.", task.name)
         for name, core in cores.items():
@@ -127,7 +127,7 @@ def export_formats(
                     row |= _written(new / kind, _Core(model, core), row, judge)
                     rows.append(row)
         new.mkdir(exist_ok=True)
-        put_in_place(new, run.exports)
+        atomic_replace(new, run.exports)
     finally:
         shutil.rmtree(new, ignore_errors=True)
     return rows
@@ -144,7 +144,7 @@ def _written(folder: Path, model: _Core, row: Mapping[str, str], judge: _Judge) 
         for name, spec in model.specs.items()
     }
     try:
-        with native_messages_dropped():
+        with suppressed_native_stderr():
             form.write(model, inputs, path, precision)
             ask = form.open(path)
         measured = judge(ask, TOLERANCES[precision])

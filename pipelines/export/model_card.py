@@ -18,7 +18,7 @@ from tensorflow.core.framework.types_pb2 import DataType
 
 from pipelines.core.contracts import Codec
 from pipelines.core.errors import UserError
-from pipelines.core.files import written_whole
+from pipelines.core.files import atomic_write
 from pipelines.core.formatting import capitalized, label, number
 from pipelines.core.sections import Table
 from pipelines.core.task import Task
@@ -44,11 +44,11 @@ def write_card(run: Run, task: Task, codec: Codec, title: str) -> None:
     signatures = read_signatures(run.saved_model)
     text = environment.get_template("model_card.md.j2").render(
         title=title,
-        purpose=task.purpose,
-        example={name: task.example.get(name, "…") for name in task.given},
+        purpose=task.intended_use,
+        example={name: task.example_input.get(name, "…") for name in task.input_columns},
         verdict=metrics.get("verdict"),
         scores=_markdown(_scores(metrics)),
-        limits=[*task.limits(codec), *_lengths(metrics), *_size(metrics)],
+        limits=[*task.limitations(codec), *_lengths(metrics), *_size(metrics)],
         data={"source": {}, "splits": {}, **metrics.get("data", {})},
         signatures=_markdown(_signature_table(signatures)),
         streams="stream" in signatures,
@@ -58,7 +58,7 @@ def write_card(run: Run, task: Task, codec: Codec, title: str) -> None:
         seed=metrics.get("seed"),
         parameters=metrics.get("parameters", {}).get("total"),
     )
-    with written_whole(run.card) as temporary:
+    with atomic_write(run.card) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

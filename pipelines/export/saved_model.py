@@ -21,7 +21,7 @@ from models.recurrent import make_portable
 from models.settings import SearchSettings
 from pipelines.core.contracts import Codec, Example
 from pipelines.core.errors import UserError
-from pipelines.core.files import put_in_place
+from pipelines.core.files import atomic_replace
 from pipelines.core.settings import ExportSettings
 from pipelines.core.task import Task
 from pipelines.data.prepare import Prepared
@@ -47,7 +47,7 @@ class Served(tf.Module):
         self.resources_ = [r for part in codec.fields.values() for r in part.resources]
         answer = answerer(task, model, codec, decode)
         self.answer = tf.function(lambda **columns: answer(columns), autograph=False)
-        raw = {name: tf.TensorSpec([None], tf.string, name=name) for name in task.given}
+        raw = {name: tf.TensorSpec([None], tf.string, name=name) for name in task.input_columns}
         serving = self.answer.get_concrete_function(**raw)
         self.endpoints = {"serving_default": serving}
         if task.decodes:
@@ -83,9 +83,9 @@ def export(
             rows = np.linspace(0, len(split) - 1, min(settings.verify, len(split))).astype(int)
             examples = split.examples(rows.tolist())
             batch = task.batch(split.gather(rows), data.codec)
-            batch.inputs.update(raw_columns(examples, task.raw(decode)))
+            batch.inputs.update(raw_columns(examples, task.raw_inputs(decode)))
             verify(new, task, examples, _answers(task, model, data.codec, decode, batch.inputs))
-        put_in_place(new, run.saved_model)
+        atomic_replace(new, run.saved_model)
     except tf.errors.OpError as error:
         # What the file system refuses comes as many classes, always with the file's name.
         if str(new) not in error.message:
@@ -113,7 +113,7 @@ def _answers(
         input_signature=[signature],
         autograph=False,
     )
-    return task.answers(predict(tensors), codec)
+    return task.decode_predictions(predict(tensors), codec)
 
 
 def write_imports(directory: Path, codec: Codec) -> None:
@@ -132,7 +132,7 @@ def verify(
     answers  the model's, by name, each (N, ...), to the same examples as they were prepared: so
              tokens made in the graph are compared with those that were trained on.
     """
-    rows = [{name: example[name] for name in task.given} for example in examples]
+    rows = [{name: example[name] for name in task.input_columns} for example in examples]
     here = {name: np.asarray(value) for name, value in answers.items()}
     for index, there in enumerate(_ask(directory, rows)):
         for name, values in here.items():

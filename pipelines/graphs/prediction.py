@@ -25,7 +25,7 @@ class Predictor:
 
     def __init__(self, task: Task, model: keras.Model, codec: Codec, decode: SearchSettings):
         self.task, self.model, self.codec, self.decode = task, model, codec, decode
-        self.raw = task.raw(decode)
+        self.raw = task.raw_inputs(decode)
         self._graph: Any = None
 
     def __call__(self, batch: Batch) -> dict[str, tf.Tensor]:
@@ -37,13 +37,13 @@ class Predictor:
     def _predict(self, batch: Batch) -> dict[str, tf.Tensor]:
         inputs = given_inputs(self.task, self.codec, batch.inputs)
         predicted = self.task.predict(self.model, self.codec, inputs, self.decode)
-        return {**predicted, **self.task.measure(self.model, batch)}
+        return {**predicted, **self.task.measure_targets(self.model, batch)}
 
 
 def given_inputs(task: Task, codec: Codec, inputs: Mapping[str, Any]) -> dict[str, Any]:
     """Those of a batch's inputs that are there when predicting, fields and raw columns."""
-    names = {name for name, part in codec.fields.items() if part.column in task.given}
-    names |= {f"{name}_length" for name in names} | set(task.given)
+    names = {name for name, part in codec.fields.items() if part.column in task.input_columns}
+    names |= {f"{name}_length" for name in names} | set(task.input_columns)
     return {name: value for name, value in inputs.items() if name in names}
 
 
@@ -51,7 +51,7 @@ def given_specs(task: Task, codec: Codec) -> dict[str, tf.TensorSpec]:
     """Of the fields that are made of the columns in `given`, as `padded` gives them."""
     specs: dict[str, tf.TensorSpec] = {}
     for name, part in codec.fields.items():
-        if part.column in task.given:
+        if part.column in task.input_columns:
             specs[name] = tf.TensorSpec([None, *part.field.shape], part.field.dtype)
             if part.field.is_sequence:
                 specs[f"{name}_length"] = tf.TensorSpec([None], tf.int32)
@@ -59,12 +59,14 @@ def given_specs(task: Task, codec: Codec) -> dict[str, tf.TensorSpec]:
 
 
 def answerer(task: Task, model: keras.Model, codec: Codec, decode: SearchSettings) -> Graph:
-    """From raw columns (B,) by name, those of task.given, to what a person reads."""
+    """From raw columns (B,) by name, those of task.input_columns, to what a person reads."""
 
     def answer(columns: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         inputs = padded(codec.encode(columns))
-        inputs |= {name: columns[name] for name in task.raw(decode)}
-        return task.answers(task.predict(model, codec, inputs, decode, detail=True), codec)
+        inputs |= {name: columns[name] for name in task.raw_inputs(decode)}
+        return task.decode_predictions(
+            task.predict(model, codec, inputs, decode, detail=True), codec
+        )
 
     return answer
 

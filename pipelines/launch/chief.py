@@ -12,7 +12,14 @@ from pipelines.distributed.tensorflow import import_tensorflow
 from pipelines.runs.directory import Run
 from pipelines.runs.measurements import Stopwatch
 from pipelines.runs.tracking import tracked
-from pipelines.stages import described, exported, facts, measured, prepared, trained
+from pipelines.stages import (
+    describe_model,
+    evaluate_model,
+    export_model,
+    prepare_data,
+    run_metadata,
+    train_model,
+)
 
 if TYPE_CHECKING:
     import keras
@@ -22,9 +29,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def lead(config: Config, run: Run, values: dict[str, Any]) -> None:
+def run_as_chief(config: Config, run: Run, values: dict[str, Any]) -> None:
     """What the chief does, or a process that is alone."""
-    with run.held():
+    with run.lock():
         save_config(run, values)
         train(config, run, values)
 
@@ -34,24 +41,26 @@ def train(config: Config, run: Run, values: dict[str, Any]) -> None:
     watch = Stopwatch(run)
     log.info("Run directory: %s", run.directory)
     together = cluster(config.train.workers)
-    with tracked(run, config.train.mlflow, given=facts(config)):
+    with tracked(run, config.train.mlflow, given=run_metadata(config)):
         with others_started(together, config.train.device) as others:
             import_tensorflow(config.train.device, together)
             from pipelines.distributed.workers import Workers
 
             workers = Workers(together, others)
-            with workers.losses_told():
+            with workers.raise_on_lost_worker():
                 workers.told([values, str(run.directory.resolve())])
                 with watch("prepare"):
-                    data = prepared(config, run)
+                    data = prepare_data(config, run)
                 workers.wait()
                 with watch("train"):
-                    model = trained(config, data, run, workers)
-        finish(config, data, model, run, watch)
+                    model = train_model(config, data, run, workers)
+        run_after_training(config, data, model, run, watch)
 
 
-def finish(config: Config, data: Prepared, model: keras.Model, run: Run, watch: Stopwatch) -> None:
+def run_after_training(
+    config: Config, data: Prepared, model: keras.Model, run: Run, watch: Stopwatch
+) -> None:
     """What comes after training."""
-    exported(config, data, model, run, watch)
-    measured(config, data, model, run, watch)
-    described(config, data, run)
+    export_model(config, data, model, run, watch)
+    evaluate_model(config, data, model, run, watch)
+    describe_model(config, data, run)

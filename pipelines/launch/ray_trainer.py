@@ -21,7 +21,7 @@ from omegaconf import OmegaConf
 
 from pipelines.config.schema import Config, parse
 from pipelines.core.errors import UserError
-from pipelines.core.files import written_whole
+from pipelines.core.files import atomic_write
 from pipelines.distributed.cluster import WorkerLostError, is_other
 from pipelines.distributed.tensorflow import import_tensorflow
 from pipelines.runs.directory import Run
@@ -135,8 +135,8 @@ def _connected(workers: int, device: str) -> bool:
 
 def _work(given: dict[str, Any]) -> None:
     """What each of Ray's workers does, with TF_CONFIG in its environment."""
-    from pipelines.launch.chief import lead
-    from pipelines.launch.worker import help_chief
+    from pipelines.launch.chief import run_as_chief
+    from pipelines.launch.worker import run_as_worker
 
     own, values = Path(given["own"]), given["values"]
     if (own / MISTAKE).exists():
@@ -149,14 +149,14 @@ def _work(given: dict[str, Any]) -> None:
     config = parse(values)
     try:
         if is_other(config.train.workers):
-            help_chief(config)
+            run_as_worker(config)
         else:
-            lead(config, Run(own.parent), values)
+            run_as_chief(config, Run(own.parent), values)
     except WorkerLostError as error:
         log.error("Ray starts all workers again if it still may, since %s", error)
         raise
     except UserError as error:
-        with written_whole(own / MISTAKE) as temporary:
+        with atomic_write(own / MISTAKE) as temporary:
             temporary.write_text(str(error), encoding="utf-8")
         raise
     except Exception:

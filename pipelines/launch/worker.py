@@ -24,7 +24,7 @@ from pipelines.distributed.cluster import (
 from pipelines.distributed.tensorflow import import_tensorflow
 from pipelines.runs.directory import Run
 from pipelines.runs.signals import Stopped, exit_code
-from pipelines.stages import prepared, trained
+from pipelines.stages import prepare_data, train_model
 
 if TYPE_CHECKING:
     pass
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def help_chief(config: Config) -> None:
+def run_as_worker(config: Config) -> None:
     """What this process does as a worker that isn't the chief: its part of training, if any."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.FileHandler):
@@ -50,12 +50,12 @@ def work(cluster: Cluster, device: str) -> None:
     from pipelines.distributed.workers import Workers
 
     workers = Workers(cluster)
-    with workers.losses_told():
+    with workers.raise_on_lost_worker():
         values, directory = workers.told()
         config, run = parse(values), Run(directory)
         workers.wait()  # until the chief has prepared the data
-        data = prepared(config, run, writes=False)
-        trained(config, data, run, workers)
+        data = prepare_data(config, run, writes=False)
+        train_model(config, data, run, workers)
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from pipelines.core.errors import UserError
-from pipelines.core.files import sync, written_whole
+from pipelines.core.files import atomic_write, sync
 from pipelines.runs.signals import Stopped, number
 
 CHUNK = 10_000
@@ -95,7 +95,7 @@ class Partial:
         os.fsync(self._file.fileno())
         self._size += len(content)
         self.done += len(lines)
-        with written_whole(self.note) as temporary:
+        with atomic_write(self.note) as temporary:
             facts = {"about": self._about, "rows": self.done, "bytes": self._size}
             temporary.write_text(json.dumps(facts))
 
@@ -106,7 +106,7 @@ class Partial:
             os.replace(self.lines, self.path)
             sync(self.path.parent)
         else:
-            with written_whole(self.path) as temporary:
+            with atomic_write(self.path) as temporary:
                 convert(self.lines, temporary)
             self.lines.unlink()
         self.note.unlink(missing_ok=True)

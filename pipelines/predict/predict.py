@@ -109,7 +109,7 @@ def _at_once(asked: _Question) -> int:
 
 def _count(asked: _Question, source: Source) -> int | None:
     """About how many rows there are, where that is quickly known."""
-    counts = [source.count_given(path) for path in asked.files]
+    counts = [source.count_inputs(path) for path in asked.files]
     return None if asked.is_stream or None in counts else sum(count or 0 for count in counts)
 
 
@@ -132,10 +132,10 @@ def _rows(asked: _Question, task: Task, source: Source) -> Iterator[Row]:
     if asked.is_stream:
         yield from _lines(task, source)
     elif asked.text is not None:
-        yield source.given_text(asked.text, task.given)
+        yield source.parse_input(asked.text, task.input_columns)
     for path in asked.files:
         issues = _Found()
-        for row in source.read_given(path, task.given, issues):
+        for row in source.read_inputs(path, task.input_columns, issues):
             yield from issues.taken()
             yield {"file": path.name, **row} if asked.names_files else row
         yield from issues.taken()
@@ -145,7 +145,7 @@ def _lines(task: Task, source: Source) -> Iterator[Row]:
     for number, line in enumerate(sys.stdin.buffer, 1):
         try:
             text = usable_text(line.decode("utf-8").rstrip("\r\n"))
-            yield source.given_text(text, task.given)
+            yield source.parse_input(text, task.input_columns)
         except UnicodeDecodeError:
             yield Fault(f"standard input:{number}: is not valid UTF-8")
         except (UserError, FaultError) as error:
@@ -214,7 +214,7 @@ class _Model:
 
         from pipelines.export.client import plain
 
-        given = self._task.given
+        given = self._task.input_columns
         said = self._answer(**{name: tf.constant([row[name] for row in rows]) for name in given})
         arrays = {name: value.numpy() for name, value in said.items()}
         # A column at a time: a call a value would take longer than the model. What explains an
@@ -233,4 +233,4 @@ class _Model:
     def _told(self, answer: dict[str, Any]) -> dict[str, Any]:
         from pipelines.export.client import plain
 
-        return {name: plain(value) for name, value in self._task.present(answer).items()}
+        return {name: plain(value) for name, value in self._task.to_json(answer).items()}

@@ -8,7 +8,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from pipelines.core.files import written_whole
+from pipelines.core.files import atomic_write
 from pipelines.core.sections import Figure, Passages, Section, Table
 from pipelines.report.plots import PALETTE
 from pipelines.report.run_report import Drawing, environment
@@ -48,7 +48,7 @@ def write_page(
             ],
         )
     )
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return path
 

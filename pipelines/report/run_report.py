@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.core.contracts import Provenance
-from pipelines.core.files import written_whole
+from pipelines.core.files import atomic_write
 from pipelines.core.formatting import duration, label, number, probability, short
 from pipelines.core.paths import TEMPLATES
 from pipelines.core.sections import Figure, Passages, Section, Table
@@ -84,7 +84,7 @@ def report(
         )
     )
     path = directory / "report.html"
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return path
 
@@ -105,7 +105,7 @@ class Drawing:
         shown: dict[str, Any] = {"kind": kind, "it": section, "name": self._name(section.title)}
         if isinstance(section, Figure):
             shown["svg"], alone = svgs(section, shown["name"])
-            with written_whole(self.directory / f"{shown['name']}.svg") as temporary:
+            with atomic_write(self.directory / f"{shown['name']}.svg") as temporary:
                 temporary.write_text(alone, encoding="utf-8")
         return shown
 

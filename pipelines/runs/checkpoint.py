@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.core.errors import UserError
-from pipelines.core.files import written_whole
+from pipelines.core.files import atomic_write
 
 
 class DamagedError(UserError):
@@ -26,7 +26,7 @@ def save(path: Path, variables: Mapping[str, Sequence[Any]], state: Mapping[str,
         for index, variable in enumerate(members)
     }
     arrays["state"] = np.frombuffer(json.dumps(state).encode(), dtype=np.uint8)
-    with written_whole(path) as temporary, temporary.open("wb") as file:
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
 
 

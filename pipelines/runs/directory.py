@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.core.errors import UserError
-from pipelines.core.files import ASIDE, written_whole
+from pipelines.core.files import ASIDE, atomic_write
 
 if TYPE_CHECKING:
     import keras
@@ -83,7 +83,7 @@ class Run:
         for key, value in measured.items():
             metrics[key] = {**metrics.get(key, {}), **value} if key in ADDED_TO else value
         text = json.dumps(metrics, indent=2, ensure_ascii=False)
-        with written_whole(self.metrics) as temporary:
+        with atomic_write(self.metrics) as temporary:
             temporary.write_text(text + "\n", encoding="utf-8")
         return metrics
 
@@ -94,7 +94,7 @@ class Run:
         return [_json(self.history, line) for line in lines]
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def lock(self) -> Iterator[None]:
         """Only one process at a time works in the directory; UserError if another does.
 
         What killed processes left half-written is removed, and what they set aside is put back.

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def native_messages_dropped() -> Iterator[None]:
+def suppressed_native_stderr() -> Iterator[None]:
     """TensorFlow takes its level of messages from the environment when it is imported.
 
     Before that, libraries write to file descriptor 2 whatever is set.

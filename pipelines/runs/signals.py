@@ -61,7 +61,7 @@ class Interruption:
         self.requested = number
 
 
-def terminate_like_ctrl_c() -> None:
+def sigterm_as_interrupt() -> None:
     """Makes the other signals raise KeyboardInterrupt too, so that what is half-written goes."""
 
     def handle(number: int, frame: FrameType | None) -> None:

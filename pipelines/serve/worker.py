@@ -59,9 +59,9 @@ def _load(directory: str) -> Any:
     """The SavedModel, each signature called once: the first call takes seconds, and no client's."""
     import numpy as np
 
-    from pipelines.runs.native_output import native_messages_dropped
+    from pipelines.runs.native_output import suppressed_native_stderr
 
-    with native_messages_dropped():
+    with suppressed_native_stderr():
         from pipelines.export.client import load
 
     model = load(directory)

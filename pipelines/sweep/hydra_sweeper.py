@@ -27,7 +27,7 @@ from pipelines.config.restore import resolved
 from pipelines.config.schema import Config, check, parse, sweep_settings
 from pipelines.core.errors import UserError
 from pipelines.core.settings import SweepSettings
-from pipelines.runs.signals import terminate_like_ctrl_c
+from pipelines.runs.signals import sigterm_as_interrupt
 from pipelines.sweep.objectives import objectives_of
 from pipelines.sweep.overrides import Value, settings_in
 from pipelines.sweep.samplers import check_sampling
@@ -81,7 +81,7 @@ class Trials(Sweeper):
         configure_log(self.composed.hydra.hydra_logging, self.composed.hydra.verbose)
         settings, space, config = self._checked(arguments)
         directory = Path(self.composed.hydra.sweep.dir)
-        terminate_like_ctrl_c()
+        sigterm_as_interrupt()
         from pipelines.sweep.study import Study
 
         objectives = objectives_of(settings.objectives, config.task, config.train.monitor)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.core.errors import UserError
-from pipelines.core.files import written_whole
+from pipelines.core.files import atomic_write
 from pipelines.core.formatting import duration, label, number
 from pipelines.core.settings import SweepSettings
 from pipelines.runs.progress import Bar
@@ -195,6 +195,6 @@ def write_summary(study: Study) -> None:
         "trials": trials,
     }
     path = Path(study.directory) / SUMMARY
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         text = json.dumps(summary, indent=1, ensure_ascii=False)
         temporary.write_text(text + "\n", encoding="utf-8")

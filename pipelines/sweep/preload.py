@@ -2,9 +2,9 @@
 
 import importlib
 
-from pipelines.runs.native_output import native_messages_dropped
+from pipelines.runs.native_output import suppressed_native_stderr
 
-with native_messages_dropped():
+with suppressed_native_stderr():
     for name in (
         "hydra._internal.hydra",
         "pipelines.sweep.hydra_sweeper",

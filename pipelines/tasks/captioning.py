@@ -31,7 +31,7 @@ from pipelines.data.codecs.images import ImageCodec, ImageSettings
 from pipelines.data.codecs.text import BEGIN, PAD, TextCodec, TextSettings
 from pipelines.evaluate.metrics.captioning import CAPTION_SCORES, caption_scores
 from pipelines.evaluate.metrics.meteor import check_stemmer
-from pipelines.tasks._writing import EXPLAINED, WritingTask
+from pipelines.tasks._generation import EXPLAINED, GenerationTask
 
 if TYPE_CHECKING:
     import keras
@@ -44,7 +44,7 @@ CHUNK = 256
 
 
 @settings
-class Captioning(WritingTask):
+class Captioning(GenerationTask):
     """Settings of captioning.
 
     image         what the model sees of a picture.
@@ -69,13 +69,13 @@ class Captioning(WritingTask):
     attention_regularization: Annotated[float, Field(ge=0)]
     self_critical_from: Annotated[int, Field(ge=0)] | None
 
-    reads: ClassVar[tuple[str, ...]] = ("image", "captions")
-    given: ClassVar[tuple[str, ...]] = ("image",)
+    columns: ClassVar[tuple[str, ...]] = ("image", "captions")
+    input_columns: ClassVar[tuple[str, ...]] = ("image",)
     scores: ClassVar[tuple[str, ...]] = CAPTION_SCORES
-    identity: ClassVar[tuple[str, ...]] = ("image",)
-    looks_at: ClassVar[str | None] = "image"
-    purpose: ClassVar[str] = "Says in a few words what a picture shows."
-    example: ClassVar[Mapping[str, str]] = {"image": "the bytes of a picture's file"}
+    dedupe_by: ClassVar[tuple[str, ...]] = ("image",)
+    image_field: ClassVar[str | None] = "image"
+    intended_use: ClassVar[str] = "Says in a few words what a picture shows."
+    example_input: ClassVar[Mapping[str, str]] = {"image": "the bytes of a picture's file"}
 
     def check(self, decode: SearchSettings) -> None:
         super().check(decode)
@@ -130,7 +130,7 @@ class Captioning(WritingTask):
             raise UserError(f"task: {error}") from None
         return made
 
-    def for_training(self, train: Split, codec: Codec) -> Task:
+    def training_task(self, train: Split, codec: Codec) -> Task:
         if self.self_critical_from is None:
             return self
         from pipelines.tasks._self_critical import Rewards, SelfCritical, keys
@@ -198,23 +198,25 @@ class Captioning(WritingTask):
             losses = tf.concat([losses[:, :1] + cost[:, tf.newaxis], losses[:, 1:]], 1)
         return losses
 
-    def written(self, codec: Codec) -> TextCodec:
+    def target_codec(self, codec: Codec) -> TextCodec:
         return _text(codec)
 
-    def read(self, model: keras.Model, fields: Mapping[str, tf.Tensor]) -> Any:
+    def encode_inputs(self, model: keras.Model, fields: Mapping[str, tf.Tensor]) -> Any:
         return model.encode(fields["image"])
 
     @property
-    def before(self) -> str:
+    def previous_tokens_field(self) -> str:
         return "caption_before"
 
-    def begun(self, model: keras.Model, inputs: Mapping[str, Any]) -> tuple[Any, Any, tf.Tensor]:
+    def decoder_inputs(
+        self, model: keras.Model, inputs: Mapping[str, Any]
+    ) -> tuple[Any, Any, tf.Tensor]:
         """Of each caption, that of its picture."""
         import tensorflow as tf
 
         read = model.encode(inputs["image"])
         memory, state = tf.nest.map_structure(lambda x: tf.gather(x, inputs["owner"]), read)
-        return memory, state, inputs[self.before]
+        return memory, state, inputs[self.previous_tokens_field]
 
     def predict(
         self,
@@ -235,7 +237,7 @@ class Captioning(WritingTask):
         from pipelines.graphs.generation import numbers_of, write
 
         pictures = inputs["image"]
-        memory, state = self.read(model, inputs)
+        memory, state = self.encode_inputs(model, inputs)
         flat = tf.reshape(tf.cast(pictures, tf.float32) * 256, [tf.shape(pictures)[0], -1])
         written = write(
             model.decoder,
@@ -250,7 +252,9 @@ class Captioning(WritingTask):
         names = {"text": "caption", "texts": "captions"}
         return {names.get(name, name): value for name, value in written.items()}
 
-    def seen(self, model: keras.Model, columns: Mapping[str, Any]) -> dict[str, tf.Tensor]:
+    def attended_inputs(
+        self, model: keras.Model, columns: Mapping[str, Any]
+    ) -> dict[str, tf.Tensor]:
         """Pictures as the model sees them, seen_bytes (B,), files of PNG, and grid (B, 2): how many
         rows and columns of places each has.
         """
@@ -261,7 +265,7 @@ class Captioning(WritingTask):
         grid = tf.constant([model.vision.grid[:2]], tf.int32)
         return {"seen_bytes": files, "grid": tf.repeat(grid, tf.shape(files)[0], 0)}
 
-    def measure(self, model: keras.Model, batch: Batch) -> dict[str, tf.Tensor]:
+    def measure_targets(self, model: keras.Model, batch: Batch) -> dict[str, tf.Tensor]:
         """Of all captions of a picture: log-likelihood in nats, tokens with ends, tokens right."""
         import tensorflow as tf
 
@@ -291,7 +295,7 @@ class Captioning(WritingTask):
 
         return caption_baselines(train, test, image="image", captions="captions")
 
-    def limits(self, codec: Codec) -> list[str]:
+    def limitations(self, codec: Codec) -> list[str]:
         return [
             "It has words only for what its training captions name, and gives every picture a "
             "caption, also one of what it has never seen.",
@@ -299,7 +303,7 @@ class Captioning(WritingTask):
             "beside the whole is lost.",
         ]
 
-    def diagnose(
+    def report_sections(
         self,
         model: keras.Model,
         predictions: Mapping[str, np.ndarray],
@@ -329,7 +333,7 @@ class Captioning(WritingTask):
         from pipelines.evaluate.sections.captioning import Looked, picture_attention_figures
 
         rows = np.unique(np.linspace(0, len(split) - 1, EXPLAINED).astype(int))
-        found = self.explained(model, split, rows, codec, decode)
+        found = self.predict_in_detail(model, split, rows, codec, decode)
         parts = (look(rows), found["tokens"], found["attention"])
         examples = [Looked(*example) for example in zip(*parts, strict=True)]
         return picture_attention_figures(examples, model.vision.grid[:2])

@@ -14,7 +14,7 @@ from models.settings import RecurrentSettings, SearchSettings, settings
 from pipelines.core.contracts import Batch, Codec, FieldCodec, Split
 from pipelines.core.errors import UserError
 from pipelines.core.sections import Section
-from pipelines.core.task import Change, Core, Inside, Reader, Score, Task
+from pipelines.core.task import Change, Core, RecurrentStack, Score, Task, TeacherForced
 from pipelines.data.codecs.numbers import AnswerCodec, SequenceCodec
 
 if TYPE_CHECKING:
@@ -28,13 +28,13 @@ class Probe(Task):
 
     name: Literal["probe"]
 
-    reads: ClassVar[tuple[str, ...]] = ("sequence", "answer")
-    given: ClassVar[tuple[str, ...]] = ("sequence",)
+    columns: ClassVar[tuple[str, ...]] = ("sequence", "answer")
+    input_columns: ClassVar[tuple[str, ...]] = ("sequence",)
     scores: ClassVar[tuple[str, ...]] = ("longest_solved", "error_of_guessing", "error", "loss")
-    identity: ClassVar[tuple[str, ...]] = ("sequence",)
-    stratify: ClassVar[str | None] = None
-    purpose: ClassVar[str] = "Shows how far back a network remembers, on made-up sequences."
-    example: ClassVar[Mapping[str, str]] = {"sequence": "3 1 4 1 5"}
+    dedupe_by: ClassVar[tuple[str, ...]] = ("sequence",)
+    stratify_by: ClassVar[str | None] = None
+    intended_use: ClassVar[str] = "Shows how far back a network remembers, on made-up sequences."
+    example_input: ClassVar[Mapping[str, str]] = {"sequence": "3 1 4 1 5"}
 
     def codec(self) -> Mapping[str, FieldCodec]:
         return {"sequence": SequenceCodec("sequence"), "answer": AnswerCodec("answer")}
@@ -103,7 +103,7 @@ class Probe(Task):
             guess = {"numbers": np.tile(answers.mean(0), (count, 1))}
         return {"best constant": guess}
 
-    def answers(self, predictions: Mapping[str, Any], codec: Codec) -> dict[str, Any]:
+    def decode_predictions(self, predictions: Mapping[str, Any], codec: Codec) -> dict[str, Any]:
         """The most probable symbols, or the numbers, (B, K)."""
         import tensorflow as tf
 
@@ -111,7 +111,9 @@ class Probe(Task):
             return {"answer": predictions["numbers"]}
         return {"answer": tf.argmax(predictions["probabilities"], -1, output_type=tf.int32)}
 
-    def cores(self, model: keras.Model, codec: Codec, decode: SearchSettings) -> dict[str, Core]:
+    def numeric_functions(
+        self, model: keras.Model, codec: Codec, decode: SearchSettings
+    ) -> dict[str, Core]:
         from pipelines.graphs.prediction import given_specs
 
         def answer(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -120,22 +122,26 @@ class Probe(Task):
         specs = given_specs(self, codec)
         return {"answer": Core(answer, specs, lambda batch: batch, predicts=True)}
 
-    def limits(self, codec: Codec) -> list[str]:
+    def limitations(self, codec: Codec) -> list[str]:
         return ["It was trained on made-up sequences, to be measured; it is of no other use."]
 
-    def readers(self, model: keras.Model) -> dict[str, Reader]:
-        return {"encoder": Reader(model.get_layer("encoder"), "sequence", 0)}
+    def recurrent_stacks(self, model: keras.Model) -> dict[str, RecurrentStack]:
+        return {"encoder": RecurrentStack(model.get_layer("encoder"), "sequence", 0)}
 
-    def inside(self, model: keras.Model, batch: Batch, change: Change | None = None) -> Inside:
+    def teacher_forced(
+        self, model: keras.Model, batch: Batch, change: Change | None = None
+    ) -> TeacherForced:
         """Answers (B, K): log-odds of the right symbol, or the number."""
         from models.cross_entropy import log_odds
 
         outputs = model(batch.inputs, training=False)
         losses = self.losses(outputs, batch.targets)
         symbols = batch.targets.dtype.is_integer
-        return Inside(losses, log_odds(outputs, batch.targets) if symbols else outputs[..., 0])
+        return TeacherForced(
+            losses, log_odds(outputs, batch.targets) if symbols else outputs[..., 0]
+        )
 
-    def diagnose(
+    def report_sections(
         self,
         model: keras.Model,
         predictions: Mapping[str, np.ndarray],

@@ -22,7 +22,7 @@ from models.settings import (
 from pipelines.core.contracts import Batch, Codec, FieldCodec, Split
 from pipelines.core.errors import UserError
 from pipelines.core.sections import Passage, Passages, Section
-from pipelines.core.task import Change, Core, Inside, Reader, Score, Signature, Task
+from pipelines.core.task import Change, Core, RecurrentStack, Score, Signature, Task, TeacherForced
 from pipelines.data.codecs.labels import LabelCodec
 from pipelines.data.codecs.text import UNKNOWN, TextCodec, TextSettings
 from pipelines.data.codecs.word_vectors import check_vectors, vectors_for
@@ -59,15 +59,15 @@ class Sentiment(Task):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
     class_weights: Literal["none", "balanced"]
 
-    reads: ClassVar[tuple[str, ...]] = ("text", "label")
-    given: ClassVar[tuple[str, ...]] = ("text",)
+    columns: ClassVar[tuple[str, ...]] = ("text", "label")
+    input_columns: ClassVar[tuple[str, ...]] = ("text",)
     scores: ClassVar[tuple[str, ...]] = ("accuracy", "f1", "loss", "roc_auc", "ece", "brier")
-    identity: ClassVar[tuple[str, ...]] = ("text",)
-    stratify: ClassVar[str | None] = "label"
-    purpose: ClassVar[str] = (
+    dedupe_by: ClassVar[tuple[str, ...]] = ("text",)
+    stratify_by: ClassVar[str | None] = "label"
+    intended_use: ClassVar[str] = (
         "Gives a text one of the labels that it was trained on, and the probability of each."
     )
-    example: ClassVar[Mapping[str, str]] = {"text": "I liked it."}
+    example_input: ClassVar[Mapping[str, str]] = {"text": "I liked it."}
 
     def check(self, decode: SearchSettings) -> None:
         check_vectors(self.embedding.vectors)
@@ -171,7 +171,7 @@ class Sentiment(Task):
 
         return bag_of_words_baselines(train, test, text="text", label="label")
 
-    def answers(self, predictions: Mapping[str, Any], codec: Codec) -> dict[str, Any]:
+    def decode_predictions(self, predictions: Mapping[str, Any], codec: Codec) -> dict[str, Any]:
         """The most probable label as a word, and all probabilities in the order of the labels."""
         import tensorflow as tf
 
@@ -185,7 +185,9 @@ class Sentiment(Task):
             "labels": tf.broadcast_to(names, tf.shape(probabilities)),
         }
 
-    def cores(self, model: keras.Model, codec: Codec, decode: SearchSettings) -> dict[str, Core]:
+    def numeric_functions(
+        self, model: keras.Model, codec: Codec, decode: SearchSettings
+    ) -> dict[str, Core]:
         """A whole text (classify) and, where the model reads forward only, one token more (stream).
 
         A backward direction starts at the last token: with each further one all of it is read anew.
@@ -230,24 +232,24 @@ class Sentiment(Task):
             read = tokenize(text)
             logits, weights = gradient_times_input(model, read)
             return {
-                **self.answers({"probabilities": tf.nn.softmax(logits)}, codec),
+                **self.decode_predictions({"probabilities": tf.nn.softmax(logits)}, codec),
                 "tokens": _parts(codec)[0].tokens(read["tokens"]),
                 "weights": relative(weights),
             }
 
         given = {"text": tf.TensorSpec([None], tf.string)}
         offered = {"tokenize": Signature(tokenize, given), "explain": Signature(explain, given)}
-        core = self.cores(model, codec, decode).get("stream")
+        core = self.numeric_functions(model, codec, decode).get("stream")
         if core is not None:
 
             def stream(**given: tf.Tensor) -> dict[str, tf.Tensor]:
                 said = dict(core.run(**given))
-                return {**self.answers(said, codec), **said}
+                return {**self.decode_predictions(said, codec), **said}
 
             offered["stream"] = Signature(stream, core.inputs)
         return offered
 
-    def limits(self, codec: Codec) -> list[str]:
+    def limitations(self, codec: Codec) -> list[str]:
         names = _parts(codec)[1].names
         shown = ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")
         return [
@@ -256,25 +258,27 @@ class Sentiment(Task):
             self.text.limit,
         ]
 
-    def present(self, answer: dict[str, Any]) -> dict[str, Any]:
+    def to_json(self, answer: dict[str, Any]) -> dict[str, Any]:
         pairs = zip(answer["labels"], answer["probabilities"], strict=True)
         return {"label": answer["label"], "probabilities": dict(pairs)}
 
-    def readers(self, model: keras.Model) -> dict[str, Reader]:
-        return {"encoder": Reader(model.get_layer("encoder"), "tokens", UNKNOWN)}
+    def recurrent_stacks(self, model: keras.Model) -> dict[str, RecurrentStack]:
+        return {"encoder": RecurrentStack(model.get_layer("encoder"), "tokens", UNKNOWN)}
 
-    def inside(self, model: keras.Model, batch: Batch, change: Change | None = None) -> Inside:
+    def teacher_forced(
+        self, model: keras.Model, batch: Batch, change: Change | None = None
+    ) -> TeacherForced:
         """Answers (B,): of the label that the data gives."""
         import tensorflow as tf
 
         from models.cross_entropy import log_odds
 
         logits = model(batch.inputs, training=False)
-        return Inside(
+        return TeacherForced(
             self.losses(logits, batch.targets), log_odds(logits, tf.cast(batch.targets, tf.int32))
         )
 
-    def diagnose(
+    def report_sections(
         self,
         model: keras.Model,
         predictions: Mapping[str, np.ndarray],

@@ -20,11 +20,11 @@ from models.settings import (
 from pipelines.core.contracts import Batch, Codec, FieldCodec, Split
 from pipelines.core.errors import UserError
 from pipelines.core.sections import Figure, Section
-from pipelines.core.task import Reader, Score
+from pipelines.core.task import RecurrentStack, Score
 from pipelines.data.codecs.text import PAD, SPACE, SPECIAL, UNKNOWN, TextCodec, TextSettings
 from pipelines.data.pair_filter import PairCleaning
 from pipelines.evaluate.metrics.translation import TRANSLATION_SCORES
-from pipelines.tasks._writing import EXPLAINED, WritingTask
+from pipelines.tasks._generation import EXPLAINED, GenerationTask
 
 if TYPE_CHECKING:
     import keras
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 @settings
-class Translation(WritingTask):
+class Translation(GenerationTask):
     """Settings of translation.
 
     text, target_text  how the source and the target become tokens.
@@ -49,13 +49,13 @@ class Translation(WritingTask):
     cleaning: PairCleaning
     subword_sampling: Annotated[float, Field(gt=0, lt=1)] | None
 
-    reads: ClassVar[tuple[str, ...]] = ("source", "target")
-    given: ClassVar[tuple[str, ...]] = ("source",)
+    columns: ClassVar[tuple[str, ...]] = ("source", "target")
+    input_columns: ClassVar[tuple[str, ...]] = ("source",)
     scores: ClassVar[tuple[str, ...]] = TRANSLATION_SCORES
-    identity: ClassVar[tuple[str, ...]] = ("source", "target")
-    together: ClassVar[tuple[str, ...]] = ("source", "target")
-    purpose: ClassVar[str] = "Translates sentences as those pairs do that it was trained on."
-    example: ClassVar[Mapping[str, str]] = {"source": "…"}
+    dedupe_by: ClassVar[tuple[str, ...]] = ("source", "target")
+    group_by: ClassVar[tuple[str, ...]] = ("source", "target")
+    intended_use: ClassVar[str] = "Translates sentences as those pairs do that it was trained on."
+    example_input: ClassVar[Mapping[str, str]] = {"source": "…"}
 
     def check(self, decode: SearchSettings) -> None:
         super().check(decode)
@@ -128,26 +128,28 @@ class Translation(WritingTask):
         readouts, projection, *_ = outputs
         return token_losses(readouts, projection, targets, self.label_smoothing)
 
-    def written(self, codec: Codec) -> TextCodec:
+    def target_codec(self, codec: Codec) -> TextCodec:
         return _parts(codec)[1]
 
-    def read(self, model: keras.Model, fields: Mapping[str, tf.Tensor]) -> Any:
+    def encode_inputs(self, model: keras.Model, fields: Mapping[str, tf.Tensor]) -> Any:
         return model.encode(fields["source_tokens"], fields["source_tokens_length"])
 
     @property
-    def before(self) -> str:
+    def previous_tokens_field(self) -> str:
         return "target_before"
 
-    def begun(self, model: keras.Model, inputs: Mapping[str, Any]) -> tuple[Any, Any, tf.Tensor]:
-        return *self.read(model, inputs), inputs[self.before]
+    def decoder_inputs(
+        self, model: keras.Model, inputs: Mapping[str, Any]
+    ) -> tuple[Any, Any, tf.Tensor]:
+        return *self.encode_inputs(model, inputs), inputs[self.previous_tokens_field]
 
-    def readers(self, model: keras.Model) -> dict[str, Reader]:
+    def recurrent_stacks(self, model: keras.Model) -> dict[str, RecurrentStack]:
         return {
-            "encoder": Reader(model.encoder, "source_tokens", UNKNOWN),
-            **super().readers(model),
+            "encoder": RecurrentStack(model.encoder, "source_tokens", UNKNOWN),
+            **super().recurrent_stacks(model),
         }
 
-    def raw(self, decode: SearchSettings) -> tuple[str, ...]:
+    def raw_inputs(self, decode: SearchSettings) -> tuple[str, ...]:
         return ("source",) if isinstance(decode, Limits) and decode.replace_unknown else ()
 
     def predict(
@@ -168,8 +170,8 @@ class Translation(WritingTask):
 
         source, target = _parts(codec)
         tokens, length = inputs["source_tokens"], inputs["source_tokens_length"]
-        memory, state = self.read(model, inputs)
-        replacing = bool(self.raw(decode))
+        memory, state = self.encode_inputs(model, inputs)
+        replacing = bool(self.raw_inputs(decode))
         written = write(
             model.decoder,
             memory,
@@ -185,7 +187,7 @@ class Translation(WritingTask):
         answers = {names.get(name, name): value for name, value in written.items()}
         return answers | ({"source_tokens": source.tokens(tokens)} if detail else {})
 
-    def measure(self, model: keras.Model, batch: Batch) -> dict[str, tf.Tensor]:
+    def measure_targets(self, model: keras.Model, batch: Batch) -> dict[str, tf.Tensor]:
         """Of the reference: log-likelihood in nats, tokens with the end marker, tokens right."""
         from models.cross_entropy import token_measures
 
@@ -211,7 +213,7 @@ class Translation(WritingTask):
 
         return translation_baselines(train, test, source="source", target="target")
 
-    def limits(self, codec: Codec) -> list[str]:
+    def limitations(self, codec: Codec) -> list[str]:
         return [
             "It translates from the one language of its training sources into the other, and what "
             "it makes of a third is not to be trusted.",
@@ -220,9 +222,9 @@ class Translation(WritingTask):
             self.text.limit,
         ]
 
-    def present(self, answer: dict[str, Any]) -> dict[str, Any]:
+    def to_json(self, answer: dict[str, Any]) -> dict[str, Any]:
         """Without what explains it, and with a warning where little can have been understood."""
-        brief = super().present(answer)
+        brief = super().to_json(answer)
         words = [token for token in answer.get("source_tokens", ()) if token.strip(SPACE)]
         unknown = words.count(SPECIAL[UNKNOWN])
         if 2 * unknown >= max(1, len(words)):
@@ -232,7 +234,7 @@ class Translation(WritingTask):
             )
         return brief
 
-    def diagnose(
+    def report_sections(
         self,
         model: keras.Model,
         predictions: Mapping[str, np.ndarray],
@@ -244,7 +246,7 @@ class Translation(WritingTask):
         from pipelines.evaluate.sections.translation import text_sections
 
         sources, targets = (
-            [text for texts in split.raw(column) for text in texts] for column in self.reads
+            [text for texts in split.raw(column) for text in texts] for column in self.columns
         )
         sections = text_sections(
             list(predictions["translation"]),
@@ -268,7 +270,7 @@ class Translation(WritingTask):
         rows = ordinary[
             np.linspace(0, len(ordinary) - 1, min(EXPLAINED, len(ordinary))).astype(int)
         ]
-        found = self.explained(model, split, rows, codec, decode)
+        found = self.predict_in_detail(model, split, rows, codec, decode)
         return attention_figures(found["source_tokens"], found["tokens"], found["attention"])
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import keras
 
-from pipelines.core.files import written_whole
+from pipelines.core.files import atomic_write
 from pipelines.core.settings import TrainSettings
 from pipelines.runs import checkpoint
 from pipelines.runs.directory import Run
@@ -76,7 +76,7 @@ class BestWeights:
         """
         if not self._has_better_mean(state, scored):
             checkpoint.restore(self.run.best, self._variables)
-        with written_whole(self.run.model) as temporary:
+        with atomic_write(self.run.model) as temporary:
             self.model.save(temporary)
 
     def _has_better_mean(self, state: State, scored: Callable[[], Scores]) -> bool:

@@ -24,11 +24,11 @@ import numpy as np
 from models.seeds import stream
 from pipelines.core.contracts import Batch, Codec, Split
 from pipelines.core.errors import UserError
-from pipelines.core.files import written_whole
+from pipelines.core.files import atomic_write
 from pipelines.core.settings import MOST_KEPT, TrainSettings
 from pipelines.core.task import Task
 from pipelines.data.batches import Plan, admitted, assemble, padding_share, plan
-from pipelines.distributed.workers import ALONE, Workers, uncounted
+from pipelines.distributed.workers import ALONE, Workers, with_zero_weights
 from pipelines.evaluate.evaluation import predict_split
 from pipelines.runs import checkpoint
 from pipelines.runs.directory import Run
@@ -92,7 +92,7 @@ class _Training:
         workers: Workers,
     ):
         self.workers = workers
-        self.task = task.for_training(splits["train"], codec)
+        self.task = task.training_task(splits["train"], codec)
         self.model, self.splits, self.codec = model, splits, codec
         self.settings = settings
         self.predict, self.evaluation_tokens, self.run = predict, evaluation_tokens, run
@@ -214,7 +214,7 @@ class _Training:
             columns = self.task.augment(columns, self.codec, random)
             columns, counts = self.workers.part(columns)
             batch = self.task.batch(columns, self.codec)
-            return batch if counts else uncounted(batch)
+            return batch if counts else with_zero_weights(batch)
 
         return make
 
@@ -285,7 +285,7 @@ class _Training:
 
     def _record(self, row: dict[str, Any]) -> None:
         self.state.history.append(row)
-        with written_whole(self.run.history) as temporary:
+        with atomic_write(self.run.history) as temporary:
             lines = [json.dumps(entry) for entry in self.state.history]
             temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
         if self.curves is not None:

@@ -43,8 +43,8 @@ class Writer:
             config = parse(resolved(compose("config", [*SMALL, *overrides])))
         self.task = task = config.task
         data = prepare(
-            config.data, task.codec(), reads=task.reads, identity=task.identity,
-            stratify=task.stratify, together=task.together, settings=config.prepare,
+            config.data, task.codec(), reads=task.columns, identity=task.dedupe_by,
+            stratify=task.stratify_by, together=task.group_by, settings=config.prepare,
             cleaning=task.cleaning,
         )  # fmt: skip
         self.codec = data.codec
@@ -94,7 +94,7 @@ def test_a_decoders_answers_depend_on_nothing_after_them(writer: Writer) -> None
     np.testing.assert_allclose(influence, found.influence["decoder"].state["forward_0"], rtol=1e-4)
     taken = occlusion(
         writer.task, writer.model, writer.codec, writer.sample,
-        writer.task.readers(writer.model)["decoder"],
+        writer.task.recurrent_stacks(writer.model)["decoder"],
     )  # fmt: skip
     assert np.nanmean(taken.moved[:, 0]) > 0
     np.testing.assert_array_equal(np.isfinite(taken.moved[:, 1]), places >= 1)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.core.errors import UserError
-from pipelines.core.files import put_in_place, written_whole
+from pipelines.core.files import atomic_replace, atomic_write
 from pipelines.runs.directory import Run
 
 
@@ -32,7 +32,7 @@ def test_a_file_is_on_the_disk_before_it_takes_its_place(
 
     monkeypatch.setattr(os, "fsync", synced)
     monkeypatch.setattr(os, "replace", replaced)
-    with written_whole(tmp_path / "a.txt") as temporary:
+    with atomic_write(tmp_path / "a.txt") as temporary:
         temporary.write_text("whole")
     file, folder = (tmp_path / "a.txt").stat().st_ino, tmp_path.stat().st_ino
     assert did == [("sync", file), ("replace", file), ("sync", folder)]
@@ -43,7 +43,7 @@ def test_a_file_stays_as_it_was_when_writing_fails(tmp_path: Path) -> None:
     path.write_text("old")
 
     def fail() -> None:
-        with written_whole(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_text("ne")
             raise KeyboardInterrupt
 
@@ -58,7 +58,7 @@ def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
     os.mkfifo(pipe)
     reader = threading.Thread(target=lambda: read.append(pipe.read_text()), daemon=True)
     reader.start()
-    with written_whole(pipe) as path:
+    with atomic_write(pipe) as path:
         path.write_text("answers")
     reader.join(10)
     assert read == ["answers"]
@@ -66,7 +66,7 @@ def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
 
 
 def test_a_directory_is_not_written_over_by_a_file(tmp_path: Path) -> None:
-    with pytest.raises(IsADirectoryError, match=tmp_path.name), written_whole(tmp_path):
+    with pytest.raises(IsADirectoryError, match=tmp_path.name), atomic_write(tmp_path):
         raise AssertionError("too late: what is written would be lost")
 
 
@@ -94,10 +94,10 @@ def test_a_directory_is_replaced_whole_wherever_the_process_is_killed(
         module, name = {"os": os, "shutil": shutil}[step.partition(".")[0]], step.rpartition(".")[2]
         patch.setattr(module, name, killed_at(number, getattr(module, name), done))
         with suppress(KeyboardInterrupt):
-            put_in_place(new, run.saved_model)
+            atomic_replace(new, run.saved_model)
     there = [content(path) for path in tmp_path.iterdir() if path != new]
     assert {"old"} in there or {"new"} in there
-    with run.held():
+    with run.lock():
         pass
     early = step == "os.fsync" or (step == "os.replace" and number < 3)
     assert content(run.saved_model) == ({"old"} if early else {"new"})

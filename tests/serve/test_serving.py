@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from serving_process import Load, Server, serving, write_arithmetic
 
-from pipelines.core.files import put_in_place
+from pipelines.core.files import atomic_replace
 from pipelines.serve.application import REFUSALS
 
 TEXTS = ["great film", "a dull story of people", "", "映画 \U0001f600", "x " * 3000]
@@ -403,7 +403,9 @@ def test_new_versions_are_taken_up_without_losing_a_request(tmp_path: Path) -> N
         with Load(server, "versions", content, 2) as one, Load(server, "run", content, 2) as other:
             server.wait_for(lambda: one.answers and other.answers)
             write_arithmetic(tmp_path / "new", 4.0).rename(tmp_path / "versions" / "4")
-            put_in_place(write_arithmetic(tmp_path / "next", 2.0), tmp_path / "run" / "saved_model")
+            atomic_replace(
+                write_arithmetic(tmp_path / "next", 2.0), tmp_path / "run" / "saved_model"
+            )
             server.wait_for(lambda: server.told().count("is unloaded") == 2)
             shutil.copytree(tmp_path / "versions" / "4", tmp_path / "versions" / "5")
             (tmp_path / "versions" / "5" / "saved_model.pb").write_bytes(b"no graph")

@@ -103,7 +103,7 @@ class ColumnFiles(RowSource):
             citation=self.citation or "not stated",
         )
 
-    def read_given(self, path: Path, given: Sequence[str], issues: RowIssues) -> Iterator[Example]:
+    def read_inputs(self, path: Path, given: Sequence[str], issues: RowIssues) -> Iterator[Example]:
         names: dict[str, str | int] = {column: self._names()[column] for column in given}
         if extension(path) == ".txt" and self.delimiter is None:
             names = {column: column for column in given}

@@ -38,8 +38,8 @@ class Pictures(RowSource):
     columns: ClassVar[tuple[str, ...]] = COLUMNS
     reads_folders: ClassVar[bool] = True
 
-    def read_given(self, path: Path, given: Sequence[str], issues: RowIssues) -> Iterator[Example]:
-        """A picture; a folder of them; or a text file with one a line, as `given_text` takes it."""
+    def read_inputs(self, path: Path, given: Sequence[str], issues: RowIssues) -> Iterator[Example]:
+        """An image, a folder of images, or a text file with one a line in `parse_input`'s form."""
         if path.is_dir():
             found = sorted(file for file in path.iterdir() if file.suffix.lower() in ENDINGS)
             if not found:
@@ -53,10 +53,10 @@ class Pictures(RowSource):
         for content in whole(files, issues):
             yield {"image": content}
 
-    def count_given(self, path: Path) -> int | None:
-        return sum(1 for _ in path.iterdir()) if path.is_dir() else super().count_given(path)
+    def count_inputs(self, path: Path) -> int | None:
+        return sum(1 for _ in path.iterdir()) if path.is_dir() else super().count_inputs(path)
 
-    def given_text(self, text: str, given: Sequence[str]) -> Example:
+    def parse_input(self, text: str, given: Sequence[str]) -> Example:
         """A file's name, or {"image": its name or {"b64": its bytes}} as JSON."""
         return {"image": _usable(*_named(text, Path()))}
 

@@ -18,7 +18,7 @@ class Pairs(RowSource):
 
     columns = PAIR
 
-    def read_given(self, path: Path, given: Sequence[str], issues: RowIssues) -> Iterator[Example]:
+    def read_inputs(self, path: Path, given: Sequence[str], issues: RowIssues) -> Iterator[Example]:
         if extension(path) not in EXTENSIONS:
             return sentences(path, given, issues)
         return read_rows(path, {column: column for column in given}, issues, by_setting=False)

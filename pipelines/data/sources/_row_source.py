@@ -12,8 +12,8 @@ from pipelines.data.sources.rows import count_rows, read_rows
 class RowSource(Source):
     """Inputs to predict for are rows of CSV, TSV, JSON Lines or Parquet, columns by their names."""
 
-    def read_given(self, path: Path, given: Sequence[str], issues: RowIssues) -> Iterator[Example]:
+    def read_inputs(self, path: Path, given: Sequence[str], issues: RowIssues) -> Iterator[Example]:
         return read_rows(path, {column: column for column in given}, issues)
 
-    def count_given(self, path: Path) -> int | None:
+    def count_inputs(self, path: Path) -> int | None:
         return count_rows(path)

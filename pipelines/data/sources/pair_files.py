@@ -23,7 +23,7 @@ class PairFiles(ColumnFiles):
 
     columns = PAIR
 
-    def read_given(self, path: Path, given: Sequence[str], issues: RowIssues) -> Iterator[Example]:
+    def read_inputs(self, path: Path, given: Sequence[str], issues: RowIssues) -> Iterator[Example]:
         if extension(path) not in EXTENSIONS:
             return sentences(path, given, issues)
-        return super().read_given(path, given, issues)
+        return super().read_inputs(path, given, issues)

@@ -68,7 +68,7 @@ def diagnose(
     fresh  makes the model as training found it, from the run's seed. Nothing for a task that
            names no readers.
     """
-    readers = task.readers(model)
+    readers = task.recurrent_stacks(model)
     if not readers:
         return Diagnosis()
     sample = sample_of(task, model, split, codec)

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from models.inspection import watching
 from pipelines.core.contracts import Batch, Codec
-from pipelines.core.task import Change, Reader, Task
+from pipelines.core.task import Change, RecurrentStack, Task
 from pipelines.evaluate.diagnostics.sample import Sample, tensors
 from pipelines.graphs.tracing import batch_signature
 
@@ -32,11 +32,11 @@ class Taken(NamedTuple):
 
 
 def occlusion(
-    task: Task, model: keras.Model, codec: Codec, sample: Sample, reader: Reader
+    task: Task, model: keras.Model, codec: Codec, sample: Sample, reader: RecurrentStack
 ) -> Taken:
     """Steps are taken away one at a time, back from the last, or from each place of the sample."""
     answer = tf.function(
-        lambda batch: task.inside(model, batch).answers,
+        lambda batch: task.teacher_forced(model, batch).answers,
         input_signature=[batch_signature(codec.spec, sample.batch)],
         autograph=False,
     )
@@ -61,13 +61,13 @@ def occlusion(
     return Taken(distances, np.concatenate(moved))
 
 
-def _ends(batch: Batch, reader: Reader) -> np.ndarray:
+def _ends(batch: Batch, reader: RecurrentStack) -> np.ndarray:
     """The last step of each sequence."""
     return np.asarray(batch.inputs[f"{reader.field}_length"]) - 1
 
 
 def _difference(
-    said: np.ndarray, whole: np.ndarray, sample: Sample, place: np.ndarray, reader: Reader
+    said: np.ndarray, whole: np.ndarray, sample: Sample, place: np.ndarray, reader: RecurrentStack
 ) -> np.ndarray:
     """(B,) how far answers moved: the one at `place`, the only one, or the mean over places."""
     change = np.abs(said - whole)
@@ -126,17 +126,17 @@ def paths(task: Task, model: keras.Model, codec: Codec, sample: Sample) -> Paths
 def _origin_norms(task: Task, model: keras.Model, sample: Sample, change: Change) -> np.ndarray:
     """(B, P): sum over what was read of ‖∂ answer / ∂ x‖, by the way that `change` leaves open."""
     batch = tensors(sample.batch)
-    readers = {name: one for name, one in task.readers(model).items() if not one.in_step}
+    readers = {name: one for name, one in task.recurrent_stacks(model).items() if not one.in_step}
     with (
         tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape,
         watching({name: one.stack for name, one in readers.items()}, tape) as watches,
     ):
         origin = None
-        if task.looks_at is not None:
-            origin = tf.cast(batch.inputs[task.looks_at], tf.float32)
+        if task.image_field is not None:
+            origin = tf.cast(batch.inputs[task.image_field], tf.float32)
             tape.watch(origin)
-            batch.inputs[task.looks_at] = origin
-        answers = task.inside(model, batch, change).answers
+            batch.inputs[task.image_field] = origin
+        answers = task.teacher_forced(model, batch, change).answers
         chosen = [tf.gather(answers, place, batch_dims=1) for place in sample.places.T]
     if origin is None:
         origin = next(iter(watches.values()))[0][0].source
@@ -144,7 +144,7 @@ def _origin_norms(task: Task, model: keras.Model, sample: Sample, change: Change
     for answer in chosen:
         gradient = tape.gradient(answer, origin, unconnected_gradients="zero").numpy()
         norms = np.linalg.norm(gradient, axis=-1)
-        if task.looks_at is None:
+        if task.image_field is None:
             columns.append(norms.sum(0))
         else:
             columns.append(norms.reshape(len(norms), -1).sum(1))
@@ -156,7 +156,7 @@ def _nats_lost(task: Task, model: keras.Model, codec: Codec, sample: Sample) -> 
 
     def mean_loss(change: Change | None) -> float:
         graph = tf.function(
-            lambda batch: task.inside(model, batch, change).losses,
+            lambda batch: task.teacher_forced(model, batch, change).losses,
             input_signature=signature,
             autograph=False,
         )

@@ -53,7 +53,7 @@ def sample_of(
     task: Task, model: keras.Model, split: Split, codec: Codec, *, most: int = MOST
 ) -> Sample:
     """Spread evenly over the split; fewer where sequences are long and layers wide."""
-    readers = task.readers(model)
+    readers = task.recurrent_stacks(model)
     lengths = split.lengths()
     longest = int(lengths.max(initial=1))
     widths = sum(
@@ -122,14 +122,14 @@ class Look(NamedTuple):
 
 def look(task: Task, model: keras.Model, sample: Sample, *, influence: bool = True) -> Look:
     """What goes on in the model on the sample. Changes no weight and draws no random number."""
-    readers = task.readers(model)
+    readers = task.recurrent_stacks(model)
     batch = tensors(sample.batch)
     stacks = {name: one.stack for name, one in readers.items()}
     with (
         tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape,
         watching(stacks, tape) as watches,
     ):
-        inside = task.inside(model, batch)
+        inside = task.teacher_forced(model, batch)
         loss = tf.reduce_sum(inside.losses * tf.cast(batch.weights, inside.losses.dtype))
         answers = _chosen(inside.answers, sample.places)
         together = tf.add_n(answers)

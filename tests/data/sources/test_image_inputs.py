@@ -20,7 +20,7 @@ from pipelines.runs.directory import Run
 
 def given(made: ImageCaptions, path: Path) -> tuple[list[str], list[str]]:
     issues = RowIssues()
-    rows = list(made.read_given(path, ("image",), issues))
+    rows = list(made.read_inputs(path, ("image",), issues))
     assert all(list(row) == ["image"] for row in rows)
     return [row["image"].name for row in rows], issues.first
 
@@ -48,7 +48,7 @@ def test_a_picture_a_folder_or_a_list_can_be_given(tmp_path: Path) -> None:
 
 def test_json_with_base64_can_be_given() -> None:
     line = json.dumps({"image": {"b64": base64.b64encode(picture()).decode()}})
-    assert source().given_text(line, ("image",)) == {"image": picture()}
+    assert source().parse_input(line, ("image",)) == {"image": picture()}
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_json_with_base64_can_be_given() -> None:
 )
 def test_what_is_no_picture_cannot_be_given(text: str) -> None:
     with pytest.raises(UserError) as error:
-        source().given_text(text, ("image",))
+        source().parse_input(text, ("image",))
     assert "\n" not in str(error.value)
 
 

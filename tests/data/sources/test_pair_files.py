@@ -105,5 +105,5 @@ def test_what_is_given_to_translate_is_lines_or_the_column(
 ) -> None:
     (tmp_path / name).write_text(content)
     made = source(tmp_path / "a.csv", source_column="en", target_column="de", **changes)
-    rows = list(made.read_given(tmp_path / name, ["source"], RowIssues()))
+    rows = list(made.read_inputs(tmp_path / name, ["source"], RowIssues()))
     assert rows == [{"source": "one"}, {"source": "two"}]

@@ -254,6 +254,6 @@ def test_what_is_given_to_translate_is_lines_or_a_column(tmp_path: Path) -> None
     for name, content in {"b.en": "two\n\nthree\n", "b.jsonl": '{"source": "two"}'}.items():
         (tmp_path / name).write_text(content)
         issues = RowIssues()
-        rows = list(made.read_given(tmp_path / name, ["source"], issues))
+        rows = list(made.read_inputs(tmp_path / name, ["source"], issues))
         assert rows[0] == {"source": "two"}
         assert issues.first == (["b.en:2: column 'source' is empty"] if name == "b.en" else [])

@@ -147,5 +147,5 @@ def test_the_default_set_is_one_that_tfds_knows(tmp_path: Path) -> None:
 
 def test_what_is_given_to_translate_is_lines_or_a_column(prepared: Path, tmp_path: Path) -> None:
     (tmp_path / "given.de").write_text("gut\n")
-    rows = source(prepared).read_given(tmp_path / "given.de", ["source"], RowIssues())
+    rows = source(prepared).read_inputs(tmp_path / "given.de", ["source"], RowIssues())
     assert list(rows) == [{"source": "gut"}]

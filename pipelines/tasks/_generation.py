@@ -18,7 +18,7 @@ from models.settings import (
 )
 from pipelines.core.contracts import Batch, Codec, Split
 from pipelines.core.errors import UserError
-from pipelines.core.task import Change, Core, Inside, Reader, Signature, Task
+from pipelines.core.task import Change, Core, RecurrentStack, Signature, Task, TeacherForced
 from pipelines.data.codecs.text import BEGIN, UNKNOWN, TextCodec
 from pipelines.evaluate.metrics.translation import BleuTokenizer, check_tokenizer
 
@@ -34,7 +34,7 @@ EXPLAINING = ("tokens", "source_tokens", "attention")
 
 
 @settings
-class WritingTask(Task):
+class GenerationTask(Task):
     """Settings of writing.
 
     embedding, decoder  of the words that are written.
@@ -51,7 +51,7 @@ class WritingTask(Task):
     sampling: ScheduledSampling
 
     decodes: ClassVar[bool] = True
-    stratify: ClassVar[str | None] = None
+    stratify_by: ClassVar[str | None] = None
 
     def check(self, decode: SearchSettings) -> None:
         if self.embedding.vectors is not None:
@@ -61,31 +61,39 @@ class WritingTask(Task):
         check_tokenizer(self.bleu_tokenize)
 
     @abstractmethod
-    def written(self, codec: Codec) -> TextCodec:
+    def target_codec(self, codec: Codec) -> TextCodec:
         """The codec of what is written."""
 
     @abstractmethod
-    def read(self, model: keras.Model, fields: Mapping[str, tf.Tensor]) -> Any:
+    def encode_inputs(self, model: keras.Model, fields: Mapping[str, tf.Tensor]) -> Any:
         """Graph code: from the fields that are given to the decoder's memory and first state."""
 
     @abstractmethod
-    def begun(self, model: keras.Model, inputs: Mapping[str, Any]) -> tuple[Any, Any, tf.Tensor]:
+    def decoder_inputs(
+        self, model: keras.Model, inputs: Mapping[str, Any]
+    ) -> tuple[Any, Any, tf.Tensor]:
         """Graph code: the decoder's memory, its first state, and the tokens before each target."""
 
     @property
     @abstractmethod
-    def before(self) -> str:
+    def previous_tokens_field(self) -> str:
         """The field of those tokens among a Batch's inputs."""
 
-    def readers(self, model: keras.Model) -> dict[str, Reader]:
+    def recurrent_stacks(self, model: keras.Model) -> dict[str, RecurrentStack]:
         """The decoder; subclasses add what reads before it writes."""
-        return {"decoder": Reader(model.decoder.rnn, self.before, UNKNOWN, in_step=True)}
+        return {
+            "decoder": RecurrentStack(
+                model.decoder.rnn, self.previous_tokens_field, UNKNOWN, in_step=True
+            )
+        }
 
-    def inside(self, model: keras.Model, batch: Batch, change: Change | None = None) -> Inside:
+    def teacher_forced(
+        self, model: keras.Model, batch: Batch, change: Change | None = None
+    ) -> TeacherForced:
         """Answers (B, T): of each token of the reference, given all before it."""
         from models.cross_entropy import log_odds
 
-        memory, state, target = self.begun(model, batch.inputs)
+        memory, state, target = self.decoder_inputs(model, batch.inputs)
         if change is not None:
             memory, state = change(memory, state)
         readouts, attention = model.decoder.attended(
@@ -93,7 +101,7 @@ class WritingTask(Task):
         )
         outputs = (readouts, model.decoder.projection(), attention)
         odds = log_odds(model.decoder.logits(readouts), batch.targets)
-        return Inside(self.losses(outputs, batch.targets), odds)
+        return TeacherForced(self.losses(outputs, batch.targets), odds)
 
     def signatures(
         self, model: keras.Model, codec: Codec, decode: SearchSettings
@@ -107,12 +115,12 @@ class WritingTask(Task):
         from pipelines.graphs.prediction import answerer
         from pipelines.graphs.tracing import padded
 
-        inputs = {name: tf.TensorSpec([None], tf.string) for name in self.given}
+        inputs = {name: tf.TensorSpec([None], tf.string) for name in self.input_columns}
 
         def read(raw: Mapping[str, Any]) -> Any:
-            return self.read(model, padded(codec.encode(raw)))
+            return self.encode_inputs(model, padded(codec.encode(raw)))
 
-        offered = stepwise(model.decoder, self.written(codec), read, inputs)
+        offered = stepwise(model.decoder, self.target_codec(codec), read, inputs)
         quick = decode.quick()
         if quick != decode:
             answer = answerer(self, model, codec, quick)
@@ -120,18 +128,22 @@ class WritingTask(Task):
         best = answerer(self, model, codec, decode.full())
 
         def explain(**columns: tf.Tensor) -> dict[str, tf.Tensor]:
-            return {**best(columns), **self.seen(model, columns)}
+            return {**best(columns), **self.attended_inputs(model, columns)}
 
         offered["explain"] = Signature(explain, inputs)
         return offered
 
-    def seen(self, model: keras.Model, columns: Mapping[str, Any]) -> dict[str, tf.Tensor]:
+    def attended_inputs(
+        self, model: keras.Model, columns: Mapping[str, Any]
+    ) -> dict[str, tf.Tensor]:
         """Graph code: what of the raw columns (B,) the places are that attention goes to, beside
         "source_tokens".
         """
         return {}
 
-    def cores(self, model: keras.Model, codec: Codec, decode: SearchSettings) -> dict[str, Core]:
+    def numeric_functions(
+        self, model: keras.Model, codec: Codec, decode: SearchSettings
+    ) -> dict[str, Core]:
         """The encode and step of `signatures`, from fields."""
         import tensorflow as tf
 
@@ -141,9 +153,9 @@ class WritingTask(Task):
         inputs = given_specs(self, codec)
 
         def read(fields: Mapping[str, Any]) -> Any:
-            return self.read(model, fields)
+            return self.encode_inputs(model, fields)
 
-        parts = stepwise(model.decoder, self.written(codec), read, inputs)
+        parts = stepwise(model.decoder, self.target_codec(codec), read, inputs)
         encode, step = parts["encode"], parts["step"]
 
         def begun(batch: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -157,14 +169,14 @@ class WritingTask(Task):
             "step": Core(*step, given=begun),
         }
 
-    def answers(self, predictions: Mapping[str, Any], codec: Codec) -> dict[str, Any]:
+    def decode_predictions(self, predictions: Mapping[str, Any], codec: Codec) -> dict[str, Any]:
         return dict(predictions)
 
-    def present(self, answer: dict[str, Any]) -> dict[str, Any]:
+    def to_json(self, answer: dict[str, Any]) -> dict[str, Any]:
         """Without what explains it."""
         return {name: value for name, value in answer.items() if name not in EXPLAINING}
 
-    def explained(
+    def predict_in_detail(
         self,
         model: keras.Model,
         split: Split,
@@ -178,7 +190,7 @@ class WritingTask(Task):
         from pipelines.graphs.prediction import given_inputs, raw_columns
 
         batch = self.batch(split.gather(rows), codec)
-        batch.inputs.update(raw_columns(split.examples(rows.tolist()), self.raw(decode)))
+        batch.inputs.update(raw_columns(split.examples(rows.tolist()), self.raw_inputs(decode)))
         given = given_inputs(self, codec, batch.inputs)
         inputs = {name: tf.convert_to_tensor(value) for name, value in given.items()}
         found = self.predict(model, codec, inputs, decode, detail=True)
