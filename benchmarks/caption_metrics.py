@@ -21,7 +21,6 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.core.formatting import label
 from pipelines.evaluate.metrics.captioning import caption_scores, caption_words
 from pipelines.evaluate.metrics.meteor import ALPHA, BETA, EXACT, GAMMA, STEM
 
@@ -82,7 +81,7 @@ def compare(
         other = peer(words, right)
         end = time.perf_counter()
         print(
-            f"{label(name):18}{value:12.6f}{other:12.6f}{value - other:14.1e}"
+            f"{name:18}{value:12.6f}{other:12.6f}{value - other:14.1e}"
             f"{between - begun:9.2f}{end - between:8.2f}"
         )
 

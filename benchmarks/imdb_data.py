@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from texts import Texts, turn_of
 
+from pipelines.core.task import Trained
 from pipelines.evaluate.evaluation import predict_split
 
 TOKENS = 200
@@ -41,9 +42,8 @@ class Racer:
         self.reviews, self.config, self.every = reviews, reviews.config, every
         plans = [reviews.plan(epoch) for epoch in range(self.config.train.epochs)]
         self.learner = reviews.learner(self.config, sum(map(len, plans)))
-        self.predict = Predictor(
-            self.config.task, self.learner.model, reviews.codec, self.config.decode
-        )
+        model, config = self.learner.model, self.config
+        self.predict = Predictor(Trained(config.task, model, reviews.codec, config.decode))
         self.parts = [
             turn_of(order, number, every)
             for order in plans
@@ -65,8 +65,6 @@ class Racer:
         right, tokens = 0, self.config.evaluate.batch_tokens
         with Averaged(self.learner):
             for split in self.reviews.held_out:
-                outputs = predict_split(
-                    self.predict, split, self.config.task, self.reviews.codec, tokens=tokens
-                ).outputs
+                outputs = predict_split(self.predict, split, tokens=tokens).outputs
                 right += int(np.sum(outputs["probabilities"].argmax(1) == split.column("label")))
         return right / sum(map(len, self.reviews.held_out))

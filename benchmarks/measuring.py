@@ -97,16 +97,15 @@ def machine() -> str:
     """Processor, cores, load and versions, in a line."""
     from importlib.metadata import PackageNotFoundError, version
 
-    from pipelines.runs.measurements import environment
+    from pipelines.runs import measurements
 
-    facts = environment()
-    versions = {name: facts["versions"][name] for name in ("python", "keras", "tensorflow")}
+    used, made_on = measurements.versions(), measurements.machine()
+    versions = {name: used[name] for name in ("python", "keras", "tensorflow")}
     with contextlib.suppress(PackageNotFoundError):
         versions["torch"] = version("torch")
     load = f"load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "load unknown"
-    return (
-        f"{facts['machine']['processor']}, {facts['machine']['cores']} cores, {load}; "
-        + ", ".join(f"{name} {number}" for name, number in versions.items())
+    return f"{made_on.processor}, {made_on.cores} cores, {load}; " + ", ".join(
+        f"{name} {number}" for name, number in versions.items()
     )
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.core.task import Trained
+
 
 class OurWriter:
     """The project's own task, model, update and search.
@@ -22,6 +24,10 @@ class OurWriter:
         self.learner = Learner(self.config.task, self.model, self.codec, self.config.train, 10**6)
         self._step = 0
         self._searches: dict[int, Any] = {}
+
+    @property
+    def _trained(self) -> Trained:
+        return Trained(self.config.task, self.model, self.codec, self.config.decode)
 
     def batch(self, columns: dict[str, np.ndarray]) -> Any:
         return self.config.task.batch(columns, self.codec)
@@ -41,7 +47,7 @@ class OurWriter:
         if beams not in self._searches:
             self.learner.weights.settle()
             self._searches[beams] = self._traced(beams)
-        given = given_inputs(self.config.task, self.codec, batch.inputs)
+        given = given_inputs(self._trained, batch.inputs)
         return self._searches[beams](given).numpy()
 
     def lengths(self, given: Mapping[str, Any]) -> Any:
@@ -52,13 +58,13 @@ class OurWriter:
         import tensorflow as tf
 
         from pipelines.graphs.generation import searched
-        from pipelines.graphs.prediction import given_specs
+        from pipelines.graphs.prediction import field_specs
 
         settings = self.config.decode.quick() if beams == 1 else self.config.decode
 
-        @tf.function(input_signature=[given_specs(self.config.task, self.codec)])
+        @tf.function(input_signature=[field_specs(self._trained)])
         def answers(given: Mapping[str, tf.Tensor]) -> tf.Tensor:
-            memory, state = self.config.task.read(self.model, given)
+            memory, state = self.config.task.encode_inputs(self.model, given)
             length = self.lengths(given)
             found = searched(self.model.decoder, memory, state, settings, source_length=length)
             return found.ids[:, 0]

@@ -19,14 +19,14 @@ from pipelines.distributed.tensorflow import import_tensorflow
 from pipelines.launch.chief import run_as_chief
 from pipelines.launch.worker import run_as_worker
 from pipelines.runs.directory import Run, load_model
-from pipelines.runs.measurements import Stopwatch
+from pipelines.runs.measurements import Record
 from pipelines.runs.signals import sigterm_as_interrupt
 from pipelines.stages import (
-    describe_model,
     evaluate_model,
     export_model,
     load_encoded_data,
     prepare_data,
+    write_model_card,
 )
 
 if TYPE_CHECKING:
@@ -78,22 +78,20 @@ def run(composed: DictConfig, overrides: Sequence[str], directory: str) -> None:
 
 def evaluate(config: Config, run: Run) -> None:
     """Measures a trained run again, and makes its report again."""
-    model = load_model(run)
-    watch = Stopwatch(run)
-    with watch("prepare"):
-        data = prepare_data(config, run)
-    evaluate_model(config, data, model, run, watch)
-    describe_model(config, data, run)
+    model, record = load_model(run), Record(run)
+    with record.stage("prepare"):
+        data = prepare_data(config, record)
+    evaluate_model(config, data, model, record)
+    write_model_card(config, data, record)
 
 
 def export(config: Config, run: Run) -> None:
     """Writes a trained run's SavedModel again."""
-    model = load_model(run)
-    watch = Stopwatch(run)
-    with watch("prepare"):
-        data = prepare_data(config, run)
-    export_model(config, data, model, run, watch)
-    describe_model(config, data, run)
+    model, record = load_model(run), Record(run)
+    with record.stage("prepare"):
+        data = prepare_data(config, record)
+    export_model(config, data, model, record)
+    write_model_card(config, data, record)
 
 
 def predict(config: Config, run: Run) -> None:

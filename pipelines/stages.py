@@ -7,14 +7,16 @@ import logging
 import math
 import shutil
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from models.seeds import stream
 from pipelines.config.schema import Config
 from pipelines.core.contracts import Codec
 from pipelines.core.errors import UserError
+from pipelines.core.task import Trained
 from pipelines.runs.directory import Run
-from pipelines.runs.measurements import Stopwatch, environment, peak_memory
+from pipelines.runs.measurements import Record, machine, peak_memory, versions
+from pipelines.runs.metrics import DataFacts, Epochs, Parameters, RunMetrics, Training
 
 if TYPE_CHECKING:
     import keras
@@ -27,15 +29,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def prepare_data(config: Config, run: Run, *, writes: bool = True) -> Prepared:
-    """The encoded data; the codec is kept with the run, or taken from it."""
+def prepare_data(config: Config, record: Record) -> Prepared:
+    """The encoded data, and the codec that the run keeps."""
     from pipelines.evaluate.against import check_same_examples
     from pipelines.evaluate.evaluation import reported_split
 
-    task = config.task
+    task, run, metrics = config.task, record.run, record.metrics
     data = load_encoded_data(config)
-    before = run.read_metrics().get("data", {}).get("fingerprint")
-    if before is not None and before != data.content:
+    if metrics.data is not None and metrics.data.fingerprint != data.content:
         raise UserError(
             f"the data, or how it is prepared, has changed since {run.directory} was made: "
             "start a new run, or bring the data back"
@@ -46,37 +47,31 @@ def prepare_data(config: Config, run: Run, *, writes: bool = True) -> Prepared:
     if against is not None and config.mode in ("train", "evaluate"):
         split = data.splits[reported_split(config.evaluate)]
         check_same_examples(against, task, data.codec, split)
-    if run.codec.exists():
-        # What was saved with the model is what it is used with.
-        data = dataclasses.replace(data, codec=Codec(task.codec()).load(run.codec))
-    else:
+    if not run.codec.exists():
         data.codec.save(run.codec)
-    if config.mode == "train" and writes:
-        run.update_metrics(
-            data={"fingerprint": data.content, **data.report}, **run_metadata(config)
-        )
-    return data
+    if config.mode == "train":
+        metrics.data = DataFacts(fingerprint=data.content, **data.report)
+        record_facts(config, metrics)
+        record.save()
+    return with_codec_of(run, data, config)
+
+
+def with_codec_of(run: Run, data: Prepared, config: Config) -> Prepared:
+    """The data with the codec that was saved with the model, which it must be used with."""
+    return dataclasses.replace(data, codec=Codec(config.task.codec()).load(run.codec))
 
 
 def load_encoded_data(config: Config) -> Prepared:
     """The data as the task wants it, from the cache if it was prepared before."""
     from pipelines.data.prepare import prepare
 
-    task = config.task
-    return prepare(
-        config.data,
-        task.codec(),
-        reads=task.columns,
-        identity=task.dedupe_by,
-        stratify=task.stratify_by,
-        together=task.group_by,
-        settings=config.prepare,
-        cleaning=task.cleaning,
-    )
+    return prepare(config.data, config.task, config.prepare)
 
 
-def train_model(config: Config, data: Prepared, run: Run, workers: Workers) -> keras.Model:
-    """The model with its best weights, which the chief has."""
+def train_model(
+    config: Config, data: Prepared, run: Run, workers: Workers, record: Record | None
+) -> keras.Model:
+    """The model with its best weights, which the chief has; only the chief has a record."""
     import keras
     import tensorflow as tf
 
@@ -91,13 +86,13 @@ def train_model(config: Config, data: Prepared, run: Run, workers: Workers) -> k
     model = build_model(config, data)
     log.info("%s", describe(config, data, model))
     try:
-        state, throughput = train(
+        result = train(
             config.task,
             model,
             data.splits,
             data.codec,
             settings=config.train,
-            predict=Predictor(config.task, model, data.codec, config.decode.quick()),
+            predict=Predictor(Trained(config.task, model, data.codec, config.decode.quick())),
             evaluation_tokens=config.evaluate.batch_tokens,
             seed=config.seed,
             run=run,
@@ -105,33 +100,31 @@ def train_model(config: Config, data: Prepared, run: Run, workers: Workers) -> k
         )
     finally:
         if workers.is_chief and config.train.tensorboard and run.tensorboard.is_dir():
-            write_hyperparameters(run, given=run_metadata(config))
-    if not workers.is_chief:
-        return model
-    run.update_metrics(
-        **throughput,
-        training=training_metadata(config, workers),
-        epochs={"trained": state.epoch, "best_step": state.best_step},
-        parameters={
-            "total": model.count_params(),
-            "trainable": sum(math.prod(v.shape) for v in model.trainable_variables),
-        },
-        memory={"train_peak_mb": peak_memory()},
-    )
+            write_hyperparameters(run, given=identity(config))
+    if record is not None:
+        metrics = record.metrics
+        result.record(metrics)
+        metrics.training = training_metadata(config, workers)
+        metrics.epochs = Epochs(trained=result.state.epoch, best_step=result.state.best_step)
+        metrics.parameters = Parameters(
+            total=model.count_params(),
+            trainable=sum(math.prod(v.shape) for v in model.trainable_variables),
+        )
+        metrics.memory["train_peak_mb"] = peak_memory()
     return model
 
 
-def training_metadata(config: Config, workers: Workers) -> dict[str, Any]:
+def training_metadata(config: Config, workers: Workers) -> Training:
     """By how many, on what, and whether the same command gives the same bits."""
     from pipelines.distributed.devices import device_name
 
     device = device_name()
-    return {
-        "workers": workers.number,
-        "device": device,
-        "precision": config.train.precision,
-        "deterministic": config.train.deterministic or device == "CPU",
-    }
+    return Training(
+        workers=workers.number,
+        device=device,
+        precision=config.train.precision,
+        deterministic=config.train.deterministic or device == "CPU",
+    )
 
 
 def build_model(config: Config, data: Prepared) -> keras.Model:
@@ -144,42 +137,39 @@ def build_model(config: Config, data: Prepared) -> keras.Model:
     return build(within_budget(config.model, build))
 
 
-def export_model(
-    config: Config, data: Prepared, model: keras.Model, run: Run, watch: Stopwatch
-) -> None:
-    """The SavedModel, asked again in a fresh process."""
+def export_model(config: Config, data: Prepared, model: keras.Model, record: Record) -> None:
+    """The SavedModel, asked again in a fresh process; and files of other formats."""
     from pipelines.export.saved_model import export
 
+    run = record.run
+    trained = Trained(config.task, model, data.codec, config.decode)
     if config.export.saved_model:
-        with watch("export"):
-            export(config.task, model, data, config.decode, settings=config.export, run=run)
+        with record.stage("export"):
+            export(trained, data.splits["test"], config.export, run)
     if config.export.formats:
         from pipelines.export.formats import export_formats
 
-        with watch("formats"):
-            rows = export_formats(
-                config.task, model, data, config.decode, settings=config.export, run=run
+        with record.stage("formats"):
+            record.metrics.exports = export_formats(
+                trained, data.splits["test"], config.export, run
             )
-        run.update_metrics(exports=rows)
     elif run.exports.exists():
-        shutil.rmtree(run.exports)  # of other weights, it may be, than the SavedModel
-        run.update_metrics(exports=[])
+        shutil.rmtree(run.exports)  # they may be of other weights than the SavedModel
+        record.metrics.exports = []
+        record.save()
 
 
-def evaluate_model(
-    config: Config, data: Prepared, model: keras.Model, run: Run, watch: Stopwatch
-) -> None:
+def evaluate_model(config: Config, data: Prepared, model: keras.Model, record: Record) -> None:
     """Scores, baselines and the report."""
     from pipelines.evaluate.evaluation import evaluate, reported_split
     from pipelines.graphs.prediction import Predictor
     from pipelines.report.run_report import report
 
-    task = config.task
-    with watch("evaluate"):
+    run = record.run
+    trained = Trained(config.task, model, data.codec, config.decode)
+    with record.stage("evaluate"):
         evaluation = evaluate(
-            task,
-            Predictor(task, model, data.codec, config.decode),
-            data.codec,
+            Predictor(trained),
             data.splits,
             config.evaluate,
             seed=stream(config.seed, "bootstrap"),
@@ -188,18 +178,19 @@ def evaluate_model(
         sections = []
         if config.evaluate.diagnostics:
             name = reported_split(config.evaluate)
-            sections = task.report_sections(
-                model, evaluation.predictions[name], data.splits[name], data.codec, config.decode
+            sections = config.task.report_sections(
+                trained, evaluation.predictions[name], data.splits[name]
             )
-    run.update_metrics(**evaluation.metrics, memory={"peak_resident_mb": peak_memory()})
+        evaluation.record(record.metrics)
+        record.metrics.memory["peak_resident_mb"] = peak_memory()
     diagnosis = None
     if config.evaluate.diagnostics:
-        with watch("diagnose"):
-            diagnosis = diagnose_model(config, data, model, run)
-    with watch("report"):
+        with record.stage("diagnose"):
+            diagnosis = diagnose_model(config, data, trained, record)
+    with record.stage("report"):
         report(
             run.directory,
-            metrics=run.read_metrics(),
+            metrics=record.metrics,
             history=run.read_history(),
             sections=sections,
             remembered=diagnosis.sections if diagnosis else [],
@@ -210,50 +201,58 @@ def evaluate_model(
     log.info("Report: %s", run.report)
 
 
-def diagnose_model(config: Config, data: Prepared, model: keras.Model, run: Run) -> Diagnosis:
+def diagnose_model(config: Config, data: Prepared, trained: Trained, record: Record) -> Diagnosis:
     """What the model remembers, and how its gradients went."""
     from pipelines.evaluate.diagnostics.diagnose import diagnose, draw_curves
     from pipelines.evaluate.evaluation import reported_split
 
-    made = diagnose(
-        config.task,
-        model,
+    metrics = record.metrics
+    best_step = metrics.epochs.best_step if metrics.epochs else 0
+    diagnosis = diagnose(
+        trained,
         lambda: build_model(config, data),
         data.splits[reported_split(config.evaluate)],
-        data.codec,
-        run,
+        record.run,
         settings=config.model,
+        best_step=best_step,
         clip_norm=config.train.clip_norm,
         resamples=config.evaluate.resamples,
         seed=stream(config.seed, "bootstrap"),
     )
-    run.update_metrics(diagnostics={**made.metrics, "warnings": made.warnings})
+    metrics.diagnostics = {**diagnosis.metrics, "warnings": diagnosis.warnings}
     if config.train.tensorboard:
-        step = run.read_metrics().get("epochs", {}).get("best_step", 0)
-        draw_curves(run.tensorboard / "diagnostics", made, step)
-    return made
+        draw_curves(record.run.tensorboard / "diagnostics", diagnosis, best_step)
+    return diagnosis
 
 
-def describe_model(config: Config, data: Prepared, run: Run) -> None:
+def write_model_card(config: Config, data: Prepared, record: Record) -> None:
     """The model card, once all is known: it lies with the SavedModel but has the scores too."""
     from pipelines.export.model_card import write_card
     from pipelines.report.run_report import title
 
+    run, metrics = record.run, record.metrics
     # What is there although none was to be written is of earlier weights than the scores.
     if config.export.saved_model and run.saved_model.exists():
-        write_card(run, config.task, data.codec, title(run.read_metrics()))
+        write_card(run, metrics, config.task, data.codec, title(metrics))
         log.info("Model card: %s", run.card)
 
 
-def run_metadata(config: Config) -> dict[str, Any]:
-    """What identifies a run, and where it was made."""
+def identity(config: Config) -> dict[str, str | int]:
+    """What a run is called by: task, model and seed."""
+    direction = "bi_" if config.model.bidirectional else ""
     return {
         "task": config.task.name,
-        "model": f"{'bi_' if config.model.bidirectional else ''}{config.model.cell}",
+        "model": f"{direction}{config.model.cell}",
         "seed": config.seed,
-        "command": " ".join(["python", *sys.argv]),
-        **environment(),
     }
+
+
+def record_facts(config: Config, metrics: RunMetrics) -> None:
+    """What identifies a run, and where it was made."""
+    for name, value in identity(config).items():
+        setattr(metrics, name, value)
+    metrics.command = " ".join(["python", *sys.argv])
+    metrics.versions, metrics.machine = versions(), machine()
 
 
 def describe(config: Config, data: Prepared, model: keras.Model) -> str:

@@ -28,7 +28,8 @@ from pipelines.core.settings import (
     SweepSettings,
     TrainSettings,
 )
-from pipelines.core.task import Task
+from pipelines.core.task import Decodes, Task
+from pipelines.data.keys import check_keys
 from pipelines.distributed.cluster import check_ray, check_workers
 from pipelines.distributed.devices import check_device
 from pipelines.evaluate.against import check_against
@@ -118,6 +119,7 @@ def check(config: Config) -> None:
         _check_export(config)
     if config.mode != "predict":
         config.data.check()
+        check_keys(config.data, config.prepare)
     if config.mode in ("train", "evaluate"):
         check_against(config.evaluate.against, task=config.task.name, run=config.run)
     if config.mode == "train":
@@ -145,8 +147,9 @@ def _check_mode(config: Config) -> None:
 def _check_training(config: Config) -> None:
     """Settings that would be passed over without a word, or fail after an epoch."""
     train = config.train
-    if train.monitor is not None and train.monitor not in config.task.scores:
-        hint = suggest(train.monitor, config.task.scores)
+    names = [metric.name for metric in config.task.metrics]
+    if train.monitor is not None and train.monitor not in names:
+        hint = suggest(train.monitor, names)
         raise UserError(f"train.monitor: there is no score {train.monitor!r}; {hint}")
     if train.weight_decay and train.optimizer != "adamw":
         raise UserError(f"train.weight_decay goes with adamw; received {train.optimizer}")
@@ -187,7 +190,7 @@ def _strategy(values: Any, task: Task) -> type[SearchSettings]:
     if name not in kinds:
         raise UserError(f"decode.strategy: no such strategy: {name!r}; {suggest(str(name), kinds)}")
     searches = name != "none"
-    if searches != task.decodes:
+    if searches != isinstance(task, Decodes):
         remedy = "use decode=none" if searches else "choose decode=greedy, beam or sample"
         raise UserError(f"decode: {name} does not go with task={task.name}: {remedy}")
     return kinds[name]

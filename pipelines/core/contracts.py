@@ -69,6 +69,20 @@ class Spec:
     sizes: Mapping[str, int]
 
 
+class Windows(NamedTuple):
+    """Examples that are stretches of longer sequences, which are not copied.
+
+    row, start, stop  (M,) int: example i is positions start[i] to stop[i] of the sequence of
+                      row[i], at least one.
+    fields            names of the sequence fields that are cut so; others stay whole.
+    """
+
+    row: np.ndarray
+    start: np.ndarray
+    stop: np.ndarray
+    fields: tuple[str, ...]
+
+
 class Batch(NamedTuple):
     """One step's worth. Weights have the losses' shape and are 0 on padding and only there."""
 
@@ -132,6 +146,17 @@ class Source(ABC):
     def read(self, part: str, issues: RowIssues) -> Iterator[Example]:
         """The part's examples, finite, always in the same order. Bad rows are added to `issues`."""
 
+    def read_with(self, part: str, issues: RowIssues, extra: Sequence[str]) -> Iterator[Example]:
+        """As `read`, with further columns of the data by their own names, for its division."""
+        raise NotImplementedError
+
+    def check_extra(self, names: Sequence[str]) -> None:
+        """Raises UserError unless the data has these further columns; fast."""
+        raise UserError(
+            f"prepare.group_by and prepare.time_column must name columns of the data; "
+            f"{self.provenance().name} has {', '.join(self.columns)}; received {', '.join(names)}"
+        )
+
     @abstractmethod
     def fingerprint(self) -> str:
         """Changes when, and only when, the examples may have changed."""
@@ -178,6 +203,8 @@ class FieldCodec(ABC):
 
     column: str
     """The raw column it reads."""
+    raw: Field = Field((), "string")
+    """What that column holds: by default a text, or the bytes of a file."""
 
     @property
     def learns_from(self) -> tuple[str, ...]:
@@ -189,8 +216,8 @@ class FieldCodec(ABC):
         """Learns from training values, in batches that are read once, in order."""
 
     @abstractmethod
-    def encode(self, values: tf.Tensor) -> tf.Tensor | tf.RaggedTensor:
-        """Graph code: raw values (B,) to numbers (B, ...); ragged where the field has time.
+    def encode(self, values: tf.Tensor | tf.RaggedTensor) -> tf.Tensor | tf.RaggedTensor:
+        """Graph code: raw values (B, ...) to numbers (B, ...); both ragged where they have time.
 
         The only implementation: prepare, predict and the SavedModel all run it.
         """
@@ -233,7 +260,7 @@ class FieldCodec(ABC):
 
     @abstractmethod
     def summary(self) -> dict[str, Any]:
-        """Facts for the report, such as {"vocabulary": 20000, "unknown share": 0.013}."""
+        """Facts for the report, such as {"vocabulary": 20000, "unknown_share": 0.013}."""
 
 
 class Split(ABC):

@@ -1,4 +1,4 @@
-"""Scores, sizes and durations as text, the same in the log, in metrics.json and in the report."""
+"""Scores, sizes and durations as text, the same in the log and in every page."""
 
 from __future__ import annotations
 
@@ -8,29 +8,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.core.contracts import FileBytes
-
-_LABELS = {
-    "f1": "macro F1",
-    "roc_auc": "ROC AUC",
-    "ece": "calibration error",
-    "brier": "Brier score",
-    "longest_solved": "longest solved sequence",
-    "error_of_guessing": "error beside guessing",
-    "clipped": "share of updates clipped",
-    "bleu": "BLEU",
-    "chrf": "chrF++",
-    "ter": "TER",
-    "bleu_1": "BLEU-1",
-    "bleu_2": "BLEU-2",
-    "bleu_3": "BLEU-3",
-    "cider": "CIDEr-D",
-    "rouge_l": "ROUGE-L",
-    "meteor_exact_stem": "METEOR (exact, stem)",
-}
-
-
-_POINTS = ("bleu", "bleu_1", "bleu_2", "bleu_3", "chrf", "ter")
-"""Scores from 0 to 100, which one decimal is enough for."""
+from pipelines.core.scores import Metric
 
 
 def capitalized(text: str) -> str:
@@ -38,19 +16,15 @@ def capitalized(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def label(name: str) -> str:
-    """A score's name for people: "exact_match" is "exact match"."""
-    return _LABELS.get(name, name.replace("_", " "))
+def number(value: float, metric: Metric | None = None) -> str:
+    """A value as text with a true minus sign: "0.861", "−0.026", BLEU "7.4".
 
-
-def number(value: float, score: str = "") -> str:
-    """A value of the score that is named, and a true minus sign: "0.861", "−0.026", BLEU "7.4".
-
-    Three decimals below 10, else one; scores of 0 to 100 always have one.
+    Three decimals below 10, else one; a metric on a scale of 0 to 100 always has one.
     """
     if not math.isfinite(value):
         return "–"
-    text = f"{value:,.{1 if score in _POINTS or abs(value) >= 10 else 3}f}"
+    percent = metric is not None and metric.scale == 100
+    text = f"{value:,.{1 if percent or abs(value) >= 10 else 3}f}"
     return text.replace("-", "−") if float(text.replace(",", "")) else text.replace("-", "")
 
 

@@ -16,18 +16,29 @@ Scalar = bool | int | float | str
 
 @settings
 class PrepareSettings:
-    """How the data is divided and kept; see pipelines/data/prepare.py.
+    """How the data is divided and kept; see pipelines/data/prepare.py and division.py.
 
-    validation, test  shares of the examples, for the splits the source doesn't bring.
+    validation, test  shares of the examples, for the splits that the source doesn't bring.
+    division          hash: any row may go anywhere; blocks: neighbouring rows stay together; time:
+                      the latest rows are the test split.
+    group_by          columns of the data, such as a user or a film: rows with the same value in one
+                      of them never go to different splits.
+    block_rows        neighbouring rows that stay together with division=blocks.
+    time_column       numbers or ISO 8601 dates, for division=time; null: rows stand in that order.
     bad_rows          share of rows that may be unreadable before that is an error.
     limit             use only so many examples.
+    split_seed        of what is random in the division.
     """
 
     validation: Annotated[float, Field(gt=0, lt=0.5)]
     test: Annotated[float, Field(gt=0, lt=0.5)]
     bad_rows: Share
     limit: Count | None
-    division_seed: int
+    division: Literal["hash", "blocks", "time"]
+    group_by: str | list[str] | None
+    block_rows: Count
+    time_column: str | None
+    split_seed: int
     cache_dir: str
 
 

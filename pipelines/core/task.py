@@ -1,4 +1,13 @@
-"""What a task is: what to learn from examples, and how to measure it."""
+"""What a task is: what to learn from examples, and how to measure it.
+
+`Task` is a core of six methods, with defaults for the rest. What only some tasks can do is a
+capability, a class of its own that a task has as a further base:
+
+    Decodes      its predictions are searched for: greedily, with a beam, by sampling
+    Streams      it answers after each further step of its input
+    Explains     it says which parts of an input an answer is due to
+    Diagnosable  its recurrent layers can be looked into
+"""
 
 from __future__ import annotations
 
@@ -7,7 +16,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from pipelines.core.contracts import Batch, Codec, FieldCodec, Filter, Split
+from pipelines.core.contracts import Batch, Codec, FieldCodec, Filter, Spec, Split, Windows
+from pipelines.core.scores import Metric, Score
 
 if TYPE_CHECKING:
     import keras
@@ -17,53 +27,53 @@ if TYPE_CHECKING:
     from models.settings import RecurrentSettings, SearchSettings
     from pipelines.core.sections import Section
 
+Arrays = Mapping[str, "np.ndarray"]
+"""A batch, or a whole split, of arrays by name, with a leading axis for the examples."""
+
+Tensors = Mapping[str, "tf.Tensor"]
+"""Likewise of tensors, in graph code."""
+
 
 @dataclass(frozen=True)
-class Score:
-    """A corpus-level score as a function of how often each example counts.
+class Trained:
+    """What always goes together once a model is there: what it was made for and from.
 
-    of((R, N) float weights) -> (R,) float. Weights of 1 give the score itself; multinomial weights
-    bootstrap it; 0/1 weights give it on a part (by length, by class). So intervals, paired tests
-    and breakdowns are the same code for every metric of every task.
-
-    signature says exactly what is computed ("f1 macro, classes absent from both count 0"). A costly
-    one is left out while training, unless it is what training is judged by.
+    decode  how answers are searched for, where the task decodes.
     """
 
-    name: str
-    of: Callable[[np.ndarray], np.ndarray]
-    signature: str
-    higher_is_better: bool = True
-    costly: bool = False
+    task: Task
+    model: keras.Model
+    codec: Codec
+    decode: SearchSettings
 
 
 class Signature(NamedTuple):
     """One of a SavedModel's: graph code from tensors by name to tensors by name."""
 
-    run: Callable[..., Mapping[str, Any]]
+    run: Callable[..., Tensors]
     inputs: Mapping[str, tf.TensorSpec]
 
 
-class Core(NamedTuple):
+class ExportedFunction(NamedTuple):
     """A numeric part of a model, for formats that know no text.
 
     run, inputs  as of a Signature.
-    given        graph code: from the inputs of a Batch to those of `run`, such as it may be asked.
+    from_batch   graph code: from the inputs of a Batch to those of `run`, to try it out.
     predicts     `run` gives predictions, which the task can score.
     """
 
-    run: Callable[..., Mapping[str, Any]]
+    run: Callable[..., Tensors]
     inputs: Mapping[str, tf.TensorSpec]
-    given: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+    from_batch: Callable[[Tensors], Tensors]
     predicts: bool = False
 
 
 class RecurrentStack(NamedTuple):
     """A recurrent stack of a model, for diagnostics: what it reads, a step at a time.
 
-    stack  its layers, as in models/recurrent.py.
-    field  of a Batch's inputs, whose second axis is time.
-    blank  what stands in it for nothing: an unknown token's id, or 0.
+    stack    its layers, as in models/recurrent.py.
+    field    of a Batch's inputs, whose second axis is time.
+    blank    what stands in it for nothing: an unknown token's id, or 0.
     in_step  whether the model answers after every step; otherwise after the last.
     """
 
@@ -74,19 +84,19 @@ class RecurrentStack(NamedTuple):
 
 
 class TeacherForced(NamedTuple):
-    """What a model makes of a batch, without dropout, for diagnostics.
+    """What a model makes of a batch whose targets are known, without dropout, for diagnostics.
 
     losses   as of Task.losses.
     answers  one number a prediction, (B,) or (B, P), that moves when the prediction does: the
              log-odds of a class or a word against all others, or an estimated number.
     """
 
-    losses: Any
-    answers: Any
+    losses: tf.Tensor
+    answers: tf.Tensor
 
 
 Change = Callable[[Any, Any], tuple[Any, Any]]
-"""Of what a writing model has of what it read: (memory, state) -> (memory, state), graph code."""
+"""Graph code that alters what a decoder reads: (memory, first state) -> (memory, first state)."""
 
 
 class Task(ABC):
@@ -99,30 +109,25 @@ class Task(ABC):
     name: str
     """That of its module and of its YAML."""
     columns: ClassVar[tuple[str, ...]]
-    """Columns of an example."""
+    """Columns of an example that the task reads."""
     input_columns: ClassVar[tuple[str, ...]]
     """Those of them that are there when predicting; they are the SavedModel's inputs."""
-    scores: ClassVar[tuple[str, ...]]
-    """Names of the scores that `score` may give, the most important first."""
-    dedupe_by: ClassVar[tuple[str, ...]]
-    """Columns that tell two examples apart: examples alike in these are duplicates."""
-    stratify_by: ClassVar[str | None]
+    metrics: ClassVar[tuple[Metric, ...]]
+    """Metrics that `score` may give, the most important first."""
+    dedupe_by: ClassVar[tuple[str, ...]] = ()
+    """Examples alike in these columns are duplicates, of which one stays. Empty: all stay."""
+    stratify_by: ClassVar[str | None] = None
     """Column whose values are spread evenly over the splits; at least two values must occur."""
     group_by: ClassVar[tuple[str, ...]] = ()
     """Columns: examples alike in one of them go to the same split, where we divide the data."""
-    decodes: ClassVar[bool] = False
-    """Whether answers are searched for, as the decode settings say."""
     intended_use: ClassVar[str] = ""
     """What a trained model is for, in a sentence or two, for its model card."""
-    example_input: ClassVar[Mapping[str, str]] = {}
-    """Values of the columns in `given` that the model card may show."""
-    image_field: ClassVar[str | None] = None
-    """Of a Batch's inputs, what a model that writes looks at as a whole, such as a picture."""
+    example_input: ClassVar[Mapping[str, Any]] = {}
+    """Values of `input_columns` that the model card may show."""
     cleaning: Filter | None = None
     """What keeps examples out that are not to be learnt from."""
 
-    def check(self, decode: SearchSettings) -> None:  # noqa: B027 - optional
-        """Raises UserError for what doesn't go together, or isn't there; fast."""
+    # The core
 
     @abstractmethod
     def codec(self) -> Mapping[str, FieldCodec]:
@@ -131,51 +136,65 @@ class Task(ABC):
     @abstractmethod
     def build(self, model: RecurrentSettings, codec: Codec, seed: int) -> keras.Model: ...
 
+    @abstractmethod
+    def batch(self, columns: Arrays, codec: Codec) -> Batch:
+        """From a Split's padded columns to inputs, targets and weights."""
+
+    @abstractmethod
+    def losses(self, outputs: Any, targets: tf.Tensor) -> tf.Tensor:
+        """Graph code. Losses in nats, of the shape of the batch's weights; not reduced."""
+
+    @abstractmethod
+    def predict(
+        self, trained: Trained, inputs: Tensors, *, detail: bool = False
+    ) -> dict[str, tf.Tensor]:
+        """Graph code: predictions by name, each (B, ...), from what is given alone.
+
+        inputs  the fields that are made of `input_columns`, padded, and the columns that
+                `raw_inputs` names.
+        detail  also what explains one answer but is too much to keep for a split, such as
+                attention.
+        """
+
+    @abstractmethod
+    def score(self, predictions: Arrays, split: Split) -> dict[str, Score]:
+        """Scores by name, in order of importance. Predictions are in the split's order."""
+
+    # Defaults for the rest
+
+    def check(self, decode: SearchSettings) -> None:  # noqa: B027 - optional
+        """Raises UserError for what doesn't go together, or isn't there; fast."""
+
+    def windows(self, spec: Spec, lengths: np.ndarray) -> Windows | None:
+        """Examples that are stretches of a longer sequence; None: an example is a whole row.
+
+        lengths (N, F) of the sequence fields of a split's rows, in the order of the Spec.
+        """
+        return None
+
+    def costs(self, spec: Spec) -> Mapping[str, float]:
+        """What a position of a sequence field costs in the budget of a batch, where it isn't 1."""
+        return {}
+
     def training_task(self, train: Split, codec: Codec) -> Task:
-        """The task as training runs it, where that takes what all training examples say."""
+        """The task as training runs it, where that depends on all training examples."""
         return self
 
     def augment(
         self, columns: dict[str, np.ndarray], codec: Codec, random: np.random.Generator
     ) -> dict[str, np.ndarray]:
-        """A Split's padded columns (numpy) as training sees them this time; the same otherwise."""
+        """A Split's padded columns as training sees them this time; the same otherwise."""
         return columns
 
-    @abstractmethod
-    def batch(self, columns: Mapping[str, np.ndarray], codec: Codec) -> Batch:
-        """From a Split's padded columns (numpy) to inputs, targets and weights."""
-
-    def outputs(self, model: keras.Model, inputs: Mapping[str, Any], step: tf.Tensor) -> Any:
-        """Graph code: what `losses` is computed from in training; step is the update, from 0."""
+    def outputs(self, model: keras.Model, inputs: Tensors, step: tf.Tensor) -> Any:
+        """Graph code: what `losses` is computed from in training; step is counted from 0."""
         return model(inputs, training=True)
 
-    @abstractmethod
-    def losses(self, outputs: Any, targets: Any) -> tf.Tensor:
-        """Graph code. Losses in nats, of the shape of the batch's weights; not reduced."""
-
     def raw_inputs(self, decode: SearchSettings) -> tuple[str, ...]:
-        """Columns of `given` whose raw values `predict` needs beside the fields made of them."""
+        """Input columns whose raw values `predict` needs beside the fields made of them."""
         return ()
 
-    @abstractmethod
-    def predict(
-        self,
-        model: keras.Model,
-        codec: Codec,
-        inputs: Mapping[str, Any],
-        decode: SearchSettings,
-        *,
-        detail: bool = False,
-    ) -> dict[str, Any]:
-        """Graph code: predictions by name, each (B, ...), from what is given alone.
-
-        inputs  the fields that are made of the columns in `given`, padded, and the columns that
-                `raw` names.
-        detail  also what explains one answer but is too much to keep for a split, such as
-                attention.
-        """
-
-    def measure_targets(self, model: keras.Model, batch: Batch) -> dict[str, Any]:
+    def measure_targets(self, model: keras.Model, batch: Batch) -> dict[str, tf.Tensor]:
         """Graph code: what can be said only with the targets at hand, by name, each (B,).
 
         Such as the likelihood of a reference. It joins the predictions that are scored; baselines
@@ -183,17 +202,13 @@ class Task(ABC):
         """
         return {}
 
-    @abstractmethod
-    def score(self, predictions: Mapping[str, np.ndarray], split: Split) -> dict[str, Score]:
-        """Scores by name, in order of importance. Predictions are in the split's order."""
+    def baselines(self, train: Split, test: Split) -> Mapping[str, Arrays]:
+        """Predictions of simple systems for test, by the system's name, as `predict` gives them."""
+        return {}
 
-    @abstractmethod
-    def baselines(self, train: Split, test: Split) -> Mapping[str, Mapping[str, np.ndarray]]:
-        """What naive systems would say of test, by their name, in the form of `predict`."""
-
-    @abstractmethod
-    def decode_predictions(self, predictions: Mapping[str, Any], codec: Codec) -> dict[str, Any]:
+    def decode_predictions(self, predictions: Tensors, codec: Codec) -> dict[str, Any]:
         """Graph code: predictions to what a person reads (label words, text), each (B, ...)."""
+        return dict(predictions)
 
     def to_json(self, answer: dict[str, Any]) -> dict[str, Any]:
         """One example's answer in the form that reads best as JSON.
@@ -202,45 +217,65 @@ class Task(ABC):
         """
         return answer
 
-    def numeric_functions(
-        self, model: keras.Model, codec: Codec, decode: SearchSettings
-    ) -> dict[str, Core]:
+    def numeric_functions(self, trained: Trained) -> dict[str, ExportedFunction]:
         """Numbers in, numbers out, by name: what formats that know no text hold of the model."""
         return {}
 
-    def signatures(
-        self, model: keras.Model, codec: Codec, decode: SearchSettings
-    ) -> dict[str, Signature]:
-        """What the SavedModel offers beside "serving_default" (raw columns to answers), by name.
-
-        A task that decodes has the latter under the name of its strategy too.
-        """
+    def signatures(self, trained: Trained) -> dict[str, Signature]:
+        """What the SavedModel offers beside "serving_default" (raw columns to answers), by name."""
         return {}
 
     def limitations(self, codec: Codec) -> list[str]:
         """Sentences for the model card: what a trained model can't do, or wasn't made for."""
         return []
 
-    def recurrent_stacks(self, model: keras.Model) -> dict[str, RecurrentStack]:
-        """The model's recurrent stacks by name; those that diagnostics look into."""
-        return {}
+    def report_sections(self, trained: Trained, predictions: Arrays, split: Split) -> list[Section]:
+        """The task's own part of the report."""
+        return []
 
+
+class Decodes:
+    """A task whose predictions are searched for, as the decode settings say.
+
+    The SavedModel's answers stand under the name of the strategy too.
+    """
+
+
+class Streams(ABC):
+    """A task that answers after each further step of its input, in constant memory."""
+
+    @abstractmethod
+    def stream(self, trained: Trained) -> ExportedFunction | None:
+        """One step more; None for a model that must have read all, such as a bidirectional one."""
+
+
+class Explains(ABC):
+    """A task that says which parts of an input an answer is due to."""
+
+    @abstractmethod
+    def explain(self, trained: Trained) -> Signature:
+        """From raw columns to answers with what explains them."""
+
+
+class Diagnosable(ABC):
+    """A task whose recurrent layers can be looked into."""
+
+    image_field: ClassVar[str | None] = None
+    """Of a Batch's inputs, what a decoder reads as a whole, such as an image."""
+
+    @abstractmethod
+    def recurrent_stacks(self, model: keras.Model) -> dict[str, RecurrentStack]:
+        """The model's recurrent stacks by name."""
+
+    @abstractmethod
     def teacher_forced(
         self, model: keras.Model, batch: Batch, change: Change | None = None
     ) -> TeacherForced:
         """Graph code: how the model answers a batch whose targets are known.
 
-        change  of what a model that writes has read, before it writes.
+        change  alters what a decoder has of its input.
         """
-        raise NotImplementedError
 
-    @abstractmethod
-    def report_sections(
-        self,
-        model: keras.Model,
-        predictions: Mapping[str, np.ndarray],
-        split: Split,
-        codec: Codec,
-        decode: SearchSettings,
-    ) -> list[Section]:
-        """The task's own part of the report."""
+    def attends(self, model: keras.Model) -> bool:
+        """Whether a decoder reads its input by attention and by its first state: `change` works."""
+        return False

@@ -91,6 +91,15 @@ class ArrowFile:
         return np.concatenate([batch.column(name).to_numpy() for batch in self.batches])
 
 
+def _size(value: Any) -> int:
+    """Bytes of a value, about."""
+    if isinstance(value, str | bytes):
+        return len(value)
+    if isinstance(value, np.ndarray):
+        return value.nbytes
+    return sum(map(_size, value)) if isinstance(value, list | tuple) else 8
+
+
 class RawWriter:
     """Examples to an Arrow file, a few thousand rows or a few megabytes at a time.
 
@@ -110,7 +119,7 @@ class RawWriter:
         for name, values in self._values.items():
             value = example[name]
             values.append(value)
-            self._bytes += len(value) if isinstance(value, str | bytes) else 8
+            self._bytes += _size(value)
         self._rows += 1
         if self._rows >= self.ROWS or self._bytes >= self.BYTES:
             self.flush()
@@ -124,21 +133,54 @@ class RawWriter:
 
     def _array(self, name: str, values: list[Any]) -> pa.Array:
         try:
-            if isinstance(values[0], FileBytes):
+            if isinstance(values[0], list | tuple | np.ndarray):
+                array = _sequences(name, values)
+            elif isinstance(values[0], FileBytes):
                 contents = [None if self._kept else value for value in values]
                 names = [value.name for value in values]
                 parts = [pa.array(contents, pa.binary()), pa.array(names)]
                 array = pa.StructArray.from_arrays(parts, FILE)
             else:
                 array = pa.array(values, self._types.get(name))
-        except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError) as error:
+        except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError, TypeError) as error:
             raise UserError(
                 f"column {name!r} holds values of different kinds, or broken text: {error}"
             ) from error
+        if self._types.setdefault(name, array.type) != array.type:
+            raise UserError(
+                f"column {name!r} holds values of different kinds: {self._types[name]} and "
+                f"{array.type}"
+            )
         if array.null_count:
             raise UserError(f"column {name!r} holds {array.null_count} empty values")
-        self._types[name] = array.type
         return array
+
+
+def _sequences(name: str, values: Sequence[Any]) -> pa.Array:
+    """Lists of text or numbers (T,), or series of numbers (T, D), one a row, as Arrow lists.
+
+    UserError for an empty one, and for steps of different widths.
+    """
+    arrays = [np.asarray(value) for value in values]
+    if any(len(value) == 0 for value in arrays):
+        raise UserError(f"column {name!r} holds an empty list: each must have at least one step")
+    widths = {value.shape[1:] for value in arrays}
+    if len(widths) > 1 or any(value.dtype.kind == "O" for value in arrays):
+        raise UserError(
+            f"column {name!r} must hold lists of text or numbers, or series whose steps have all "
+            f"the same width; received {' and '.join(map(str, sorted(widths)))}"
+        )
+    flat = np.concatenate(arrays)
+    steps = pa.array(flat.reshape(-1).tolist() if flat.dtype.kind in "SU" else _wide(flat).ravel())
+    for width in flat.shape[:0:-1]:
+        steps = pa.FixedSizeListArray.from_arrays(steps, width)
+    ends = np.cumsum([0, *map(len, arrays)], dtype=np.int32)
+    return pa.ListArray.from_arrays(pa.array(ends), steps)
+
+
+def _wide(numbers: np.ndarray) -> np.ndarray:
+    """As int64 or float64, so that all rows of a column have one type."""
+    return numbers.astype(np.int64 if numbers.dtype.kind in "iub" else np.float64)
 
 
 class RawFile(ArrowFile):

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.core.contracts import Split
+from pipelines.core.contracts import Codec, Split
+from pipelines.core.task import Task
 
 JITTER = 0.04
 """Lengths are varied by up to this share before sorting, so that neighbours differ by epoch."""
@@ -68,6 +69,19 @@ def plan(
     if random is not None:
         bounds = bounds[random.permutation(len(bounds))]
     return Plan(order, bounds)
+
+
+def costs_of(task: Task, codec: Codec, split: Split) -> np.ndarray:
+    """(N, F): what each sequence of an example costs in a batch's budget; `plan` takes it.
+
+    That is its length, unless the task says that a position of the field costs more or less than
+    1, such as the bytes of a frame.
+    """
+    lengths, costs = split.lengths(), task.costs(codec.spec)
+    if not costs:
+        return lengths
+    names = [name for name, field in codec.spec.fields.items() if field.is_sequence]
+    return np.ceil(lengths * [costs.get(name, 1.0) for name in names]).astype(np.int64)
 
 
 def admitted(lengths: np.ndarray, epoch: int, curriculum: int) -> np.ndarray:

@@ -1,7 +1,11 @@
-"""Which rows go to which split: without duplicates, exact in size and stratified.
+"""Which rows go to which split, so that nothing related is on both sides.
 
-Only a hash of a row's content decides, so the order of the rows does not matter, except for which
-spelling stays of duplicates that are spelt differently.
+hash    every row by a hash of its content: exact in size, stratified, whatever the rows' order.
+groups  rows with the same value in a column stay together: a speaker, a user, a film.
+blocks  neighbouring rows stay together, where a file's order says what is related.
+time    the last rows in time are the test split, and those before them the validation split.
+
+A source that brings its own splits keeps them; what it lacks is drawn from its training part.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.data.groups import draw_whole, tied
+from pipelines.data.groups import draw_groups
 
 PARTS = ("train", "validation", "test")
 DROPPED = -1
@@ -57,47 +61,85 @@ def content_hash(values: Iterable[Any]) -> int:
     return int.from_bytes(digest.digest(), "little")
 
 
+@dataclass(frozen=True, eq=False)
+class RowKeys:
+    """What decides where a row goes, (N,) each.
+
+    hashes  uint64, of the contents that tell rows apart.
+    strata  int32, the rank of the row's stratum among all.
+    given   int8, a place in PARTS: the split that the source puts it in, or train if we divide.
+    groups  int32: rows of one group go to the same of the splits that we draw. None: each alone.
+    times   float64: later rows go to later splits. None where time plays no part.
+    """
+
+    hashes: np.ndarray
+    strata: np.ndarray
+    given: np.ndarray
+    groups: np.ndarray | None = None
+    times: np.ndarray | None = None
+
+
 def divide(
-    hashes: np.ndarray,
-    strata: np.ndarray,
-    given: np.ndarray,
+    rows: RowKeys,
     *,
     shares: Mapping[str, float],
     limit: int | None,
     seed: int,
-    ties: np.ndarray | None = None,
+    keep_duplicates: bool = False,
 ) -> Division:
     """Every row's split.
 
-    hashes (N,) uint64 of the contents; strata (N,) the rank of the stratum among all; given (N,) a
-    place in PARTS. Shares are of the rows given for training, once duplicates are dropped; those
-    of splits that are given are not looked at. A share above 0 is at least one row, and each
-    stratum keeps a row in train.
-
-    ties (C, N) uint64: rows with the same value in one of C columns go to the same of the splits
-    that we draw; strata then play no part, and splits may be a few rows smaller than their shares.
+    Shares are of the rows given for training, once duplicates are dropped; those of splits that are
+    given are not looked at. A share above 0 is at least one row, and without groups or times each
+    stratum keeps a row in train. With groups or times splits may differ a little from their shares,
+    since groups, and rows of one time, stay whole.
     """
-    split = given.astype(np.int8)
-    duplicates, kept_duplicates, conflicts, overlaps = _drop_repeated(hashes, strata, split)
-    ranks = _mix(hashes, seed)
+    split = rows.given.astype(np.int8)
+    repeated: tuple[int, int, int, dict[str, int]] = (0, 0, 0, {})
+    if not keep_duplicates:
+        repeated = _drop_repeated(rows.hashes, rows.strata, split)
+    duplicates, kept_duplicates, conflicts, overlaps = repeated
+    ranks = _mix(rows.hashes, seed)
     before = np.count_nonzero(split != DROPPED)
     if limit is not None and limit < before:
-        for part in range(len(PARTS)):
-            rows = np.flatnonzero(split == part)
-            dropped = len(rows) - max(min(len(rows), 1), round(len(rows) * limit / before))
-            split[_draw(ranks, strata, rows, dropped)] = DROPPED
+        _drop_beyond(rows, ranks, split, limit / before)
     limited = int(before - np.count_nonzero(split != DROPPED))
     pool = np.count_nonzero(split == 0)
-    label = None if ties is None else tied(ties)
     for part in (2, 1):
-        if not np.any(given == part):
-            rows, share = np.flatnonzero(split == 0), shares[PARTS[part]]
+        if not np.any(rows.given == part):
+            train, share = np.flatnonzero(split == 0), shares[PARTS[part]]
             wanted = max(1, round(pool * share)) if share > 0 else 0
-            if label is None:
-                split[_draw(ranks, strata, rows, wanted)] = part
-            else:
-                split[draw_whole(ranks, label, rows, wanted)] = part
+            split[_held_out(rows, ranks, train, wanted)] = part
     return Division(split, duplicates, conflicts, overlaps, kept_duplicates, limited)
+
+
+def _held_out(rows: RowKeys, ranks: np.ndarray, train: np.ndarray, wanted: int) -> np.ndarray:
+    """About `wanted` of the training rows, which leave nothing related behind."""
+    if rows.times is not None:
+        return _latest(rows.times, train, wanted)
+    if rows.groups is not None:
+        return draw_groups(ranks, rows.groups, rows.strata, train, wanted)
+    return _draw(ranks, rows.strata, train, wanted)
+
+
+def _latest(times: np.ndarray, rows: np.ndarray, wanted: int) -> np.ndarray:
+    """The last rows in time; those of one time stay together, on the later side."""
+    if wanted <= 0 or not len(rows):
+        return rows[:0]
+    border = np.sort(times[rows])[-min(wanted, len(rows))]
+    return rows[times[rows] >= border]
+
+
+def _drop_beyond(rows: RowKeys, ranks: np.ndarray, split: np.ndarray, share: float) -> None:
+    """Leaves about this share of each split, at least a row: with times the first, else drawn."""
+    for part in range(len(PARTS)):
+        here = np.flatnonzero(split == part)
+        dropped = len(here) - max(min(len(here), 1), round(len(here) * share))
+        if rows.times is not None:
+            order = here[np.argsort(rows.times[here], kind="stable")]
+            split[order[len(here) - dropped :]] = DROPPED
+        else:
+            split[_draw(ranks, rows.strata, here, dropped)] = DROPPED
 
 
 def _drop_repeated(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,8 +17,14 @@ from pipelines.data.division import DROPPED, PARTS
 from pipelines.data.splits import ROW, arrow_column, numbers_in, stored_dtype
 from pipelines.runs.parallel import in_order
 
+if TYPE_CHECKING:
+    import tensorflow as tf
+
 LARGEST = 64_000_000
-"""Bytes of fields without time, such as pictures, that are encoded at once."""
+"""Bytes of fields without time, such as images, that are encoded at once."""
+
+STEPS = 1_000
+"""Steps that a sequence with several numbers a step, such as a series, is taken to have."""
 
 Advance = Callable[[int], None]
 
@@ -68,9 +74,13 @@ def _batches(
 
 
 def _bytes(spec: Spec) -> int:
-    """Of an example's fields without time; at least 1."""
-    fixed = [field for field in spec.fields.values() if not field.is_sequence]
-    return max(1, sum(numbers_in(field) * np.dtype(field.dtype).itemsize for field in fixed))
+    """About what an example's encoded fields take; at least 1. Sequences of ids hardly count."""
+    total = 0
+    for field in spec.fields.values():
+        width = numbers_in(field)
+        steps = 1 if not field.is_sequence else STEPS if width > 1 else 0
+        total += steps * width * np.dtype(field.dtype).itemsize
+    return max(1, total)
 
 
 class _Encoder:
@@ -86,8 +96,12 @@ class _Encoder:
         self.columns = sorted({field.column for field in codec.fields.values()})
         signature = {}
         for name in self.columns:
-            nothing = self._tensor(raw.batches[0].column(name).slice(0, 0))
-            signature[name] = tf.TensorSpec([None], nothing.dtype)
+            one = self._tensor(raw.batches[0].column(name).slice(0, 1))
+            signature[name] = (
+                tf.RaggedTensorSpec([None, None, *one.shape[2:]], one.dtype, ragged_rank=1)
+                if isinstance(one, tf.RaggedTensor)
+                else tf.TensorSpec([None], one.dtype)
+            )
         graph = tf.function(codec.encode, input_signature=[signature], autograph=False)
         # Traced here: threads that trace at once would each do it.
         self.graph = graph.get_concrete_function()
@@ -121,10 +135,26 @@ class _Encoder:
             except UserError as error:
                 raise UserError(f"in the {PARTS[part]} split: {error}") from error
 
-    def _tensor(self, column: pa.Array) -> Any:
+    def _tensor(self, column: pa.Array) -> tf.Tensor | tf.RaggedTensor:
+        """(B,) of scalars; ragged (B, T, ...) of lists and series."""
         import tensorflow as tf
 
         kind = column.type
+        if pa.types.is_list(kind):
+            lengths = np.diff(column.offsets.to_numpy())
+            return tf.RaggedTensor.from_row_lengths(self._steps(column.flatten()), lengths)
         if pa.types.is_string(kind) or pa.types.is_binary(kind) or pa.types.is_struct(kind):
             return tf.constant(self.raw.values(column), tf.string, shape=[len(column)])
         return tf.constant(column.to_numpy(zero_copy_only=False))
+
+    def _steps(self, values: pa.Array) -> tf.Tensor:
+        """(steps, ...) from the values of lists, which may be lists of fixed size again."""
+        import tensorflow as tf
+
+        widths: list[int] = []
+        while pa.types.is_fixed_size_list(values.type):
+            widths.append(values.type.list_size)
+            values = values.flatten()
+        if pa.types.is_string(values.type):
+            return tf.constant(values.to_pylist(), tf.string, shape=[len(values)])
+        return tf.reshape(tf.constant(values.to_numpy(zero_copy_only=False)), [-1, *widths])

@@ -1,4 +1,4 @@
-"""Rows that belong together go to the same split: a sentence with all of its translations."""
+"""Rows that belong together, which go to the same split: a speaker's, or a film's."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ LARGE = 10
 """A group of more rows than this is drawn only if it is no more than a tenth of what is wanted."""
 
 
-def tied(values: np.ndarray) -> np.ndarray:
+def connected_groups(values: np.ndarray) -> np.ndarray:
     """The group of each row, (N,) int32: the least row it is tied to, by any chain of values.
 
     values (C, N) uint64: rows with the same value in a column are tied.
@@ -34,20 +34,46 @@ def tied(values: np.ndarray) -> np.ndarray:
             return label
 
 
-def draw_whole(ranks: np.ndarray, label: np.ndarray, rows: np.ndarray, wanted: int) -> np.ndarray:
+def draw_groups(
+    ranks: np.ndarray, group: np.ndarray, strata: np.ndarray, rows: np.ndarray, wanted: int
+) -> np.ndarray:
     """At most `wanted` of the rows, as whole groups in the order of their least rank.
 
-    ranks (N,) uint64, a random order of contents; label (N,), the group of each. Large groups stay:
-    one chain of everyday phrases may tie half of a data set.
+    If all groups are too large for that, it is the one nearest in size.
+
+    ranks (N,) uint64, a random order of contents; group (N,) int, the group of each row; strata
+    (N,) int: groups are drawn from each stratum by its share of the rows, where a group counts as
+    of the stratum that most of its rows have. Large groups stay: one chain of everyday phrases may
+    tie half of a data set.
     """
     if wanted <= 0 or not len(rows):
         return rows[:0]
-    rows = rows[np.argsort(label[rows], kind="stable")]
-    starts = np.flatnonzero(np.diff(label[rows], prepend=-1))
+    rows = rows[np.argsort(group[rows], kind="stable")]
+    starts = np.flatnonzero(np.diff(group[rows], prepend=-1))
     sizes = np.diff(starts, append=len(rows))
     order = np.argsort(np.minimum.reduceat(ranks[rows], starts), kind="stable")
     order = order[sizes[order] <= max(LARGE, wanted // 10)]
-    taken = order[np.cumsum(sizes[order]) <= wanted]
+    of_group = _most_frequent(strata[rows], starts, sizes)
     chosen = np.zeros(len(starts), bool)
-    chosen[taken] = True
+    for stratum in np.unique(of_group):
+        here = order[of_group[order] == stratum]
+        share = sizes[of_group == stratum].sum() / len(rows)
+        chosen[here[np.cumsum(sizes[here]) <= int(wanted * share + 1e-9)]] = True
+    if not chosen.any() and len(starts) > 1:
+        # A few large groups, such as five speakers: one of them, of about the size that is wanted.
+        chosen[np.argmin(np.abs(sizes - wanted))] = True
     return rows[np.repeat(chosen, sizes)]
+
+
+def _most_frequent(strata: np.ndarray, starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """(G,) the stratum that most rows of each group have; the least of equally frequent ones."""
+    group = np.repeat(np.arange(len(starts)), sizes)
+    order = np.lexsort((strata, group))
+    sorted_group, sorted_strata = group[order], strata[order]
+    new = np.diff(sorted_group, prepend=-1) != 0
+    new |= np.diff(sorted_strata, prepend=sorted_strata[:1]) != 0
+    places = np.flatnonzero(new)
+    counts = np.diff(places, append=len(order))
+    best = np.lexsort((sorted_strata[places], -counts, sorted_group[places]))
+    _, first = np.unique(sorted_group[places][best], return_index=True)
+    return sorted_strata[places][best][first]

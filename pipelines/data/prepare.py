@@ -9,19 +9,20 @@ import dataclasses
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipelines.core.contracts import Codec, Example, FieldCodec, Filter, RowIssues, Source, Split
+from pipelines.core.contracts import Codec, Example, RowIssues, Source, Split
 from pipelines.core.errors import UserError
 from pipelines.core.settings import PrepareSettings
-from pipelines.data import arrow, cache, division, encoding, fingerprints, splits
+from pipelines.core.task import Task
+from pipelines.data import arrow, cache, division, encoding, fingerprints, keys, splits
 from pipelines.runs.progress import Bar
 
-Progress = Callable[[str, int | None, str], AbstractContextManager[Any]]
+Progress = Callable[[str, int | None, str], AbstractContextManager[Bar]]
 """Like Bar: of title, total and unit, makes something that is told `advance(how many more)`."""
 
 MOST_STRATA, FEW = 10_000, 10
@@ -47,40 +48,16 @@ class Prepared:
     reused: bool
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """What reading found: (N,) arrays, and the strata's values by number."""
-
-    hashes: np.ndarray
-    strata: np.ndarray
-    given: np.ndarray
-    values: Sequence[Any]
-    ties: np.ndarray | None
-
-
 def prepare(
-    source: Source,
-    task_codec: Mapping[str, FieldCodec],
-    *,
-    reads: Sequence[str],
-    identity: Sequence[str],
-    stratify: str | None,
-    settings: PrepareSettings,
-    together: Sequence[str] = (),
-    cleaning: Filter | None = None,
-    progress: Progress = Bar,
+    source: Source, task: Task, settings: PrepareSettings, progress: Progress = Bar
 ) -> Prepared:
     """Takes what an earlier call with the same data, settings and code made, or makes it.
 
-    `task_codec` are unfitted codecs by field; afterwards they are fitted. UserError if rows can't
-    be read, a split is empty, a codec can't be fitted, or the cache can't be written.
+    UserError if rows can't be read, a split is empty, a codec can't be fitted, or the cache can't
+    be written.
     """
-    decisive = {"cleaning": None if cleaning is None else dataclasses.asdict(cleaning)}  # type: ignore[call-overload]
-    decisive |= {k: v for k, v in dataclasses.asdict(settings).items() if k != "cache_dir"}
-    columns = [list(reads), list(identity), stratify, list(together)]
-    fingerprint = fingerprints.fingerprint(source, task_codec, columns, decisive)
-    directory = Path(settings.cache_dir).expanduser() / fingerprint
-    codec = Codec(task_codec)
+    codec = Codec(task.codec())
+    directory = Path(settings.cache_dir).expanduser() / _fingerprint(source, task, codec, settings)
     meta = cache.read_meta(directory)
     reused = meta is not None
     if meta is None:
@@ -90,17 +67,7 @@ def prepare(
             reused = meta is not None
             if meta is None:
                 with cache.atomic_directory(directory) as temporary:
-                    work = _Preparation(
-                        source,
-                        codec,
-                        stratify=stratify,
-                        together=together,
-                        settings=settings,
-                        cleaning=cleaning,
-                        progress=progress,
-                        directory=temporary,
-                    )
-                    work.run(reads, identity)
+                    _Preparation(source, task, codec, settings, progress, temporary).run()
                 meta = cache.read_meta(directory)
     if meta is None:
         raise UserError(f"the cache {directory} vanished while it was written; try again")
@@ -109,111 +76,117 @@ def prepare(
     return Prepared(opened, codec, meta["report"], meta["content"], directory, reused)
 
 
+def _fingerprint(source: Source, task: Task, codec: Codec, settings: PrepareSettings) -> str:
+    cleaning = task.cleaning
+    decisive = {"cleaning": None if cleaning is None else dataclasses.asdict(cleaning)}  # type: ignore[call-overload]
+    decisive |= {k: v for k, v in dataclasses.asdict(settings).items() if k != "cache_dir"}
+    columns = [list(task.columns), list(task.dedupe_by), task.stratify_by, list(task.group_by)]
+    return fingerprints.fingerprint(source, codec.fields, columns, decisive)
+
+
+@dataclass
+class _Rows:
+    """What reading found, row by row: see division.RowKeys. `values` are the strata by rank."""
+
+    hashes: array[int] = field(default_factory=lambda: array("Q"))
+    strata: array[int] = field(default_factory=lambda: array("i"))
+    given: array[int] = field(default_factory=lambda: array("b"))
+    times: array[float] = field(default_factory=lambda: array("d"))
+    ties: list[array[int]] = field(default_factory=list)
+    values: list[Any] = field(default_factory=list)
+
+
 class _Preparation:
     """One making of the cache; `run` is the table of contents."""
 
     def __init__(
         self,
         source: Source,
+        task: Task,
         codec: Codec,
-        *,
-        stratify: str | None,
-        together: Sequence[str],
         settings: PrepareSettings,
-        cleaning: Filter | None,
         progress: Progress,
         directory: Path,
     ):
-        self.source = source
-        self.codec = codec
-        self.stratify = stratify
-        self.together = together
-        self.settings = settings
-        self.cleaning = cleaning
+        self.source, self.task, self.codec = source, task, codec
+        self.settings, self.progress, self.directory = settings, progress, directory
+        self.keys = keys.KeyColumns.of(source, task, settings)
         self.rejected: dict[str, int] = {}
-        self.progress = progress
-        self.directory = directory
+        self.issues = RowIssues()
         self.name = source.provenance().name
 
-    def run(self, reads: Sequence[str], identity: Sequence[str]) -> None:
-        issues = RowIssues()
-        rows = self._read(reads, identity, issues)
-        self._check_rows(issues, rows)
+    def run(self) -> None:
+        rows = self._read()
+        self._check_rows(rows)
         divided = self._divide(rows)
         raw = arrow.RawFile(self.directory / "raw.arrow", self.source.files_in())
         self._fit(raw, divided.split)
         self._encode(raw, divided.split)
         self.codec.save(self.directory / "codec")
         names = [name for part, name in enumerate(division.PARTS) if np.any(divided.split == part)]
-        report = self._report(issues, rows, divided)
-        cache.write_meta(self.directory, {"splits": names, "report": report})
+        cache.write_meta(self.directory, {"splits": names, "report": self._report(rows, divided)})
 
-    def _read(self, reads: Sequence[str], identity: Sequence[str], issues: RowIssues) -> _Rows:
-        hashes, strata, given = array("Q"), array("i"), array("b")
-        numbers: dict[Any, int] = {}
-        ties = [array("Q") for _ in self.together]
-        needed = [*reads, *identity, *self.together, *filter(None, [self.stratify])]
-        columns = tuple(dict.fromkeys(needed))
+    def _read(self) -> _Rows:
+        task, rows = self.task, _Rows(ties=[array("Q") for _ in self.keys.groups])
+        ranks: dict[Any, int] = {}
         with (
             arrow.ArrowWriter(self.directory / "raw.arrow") as file,
             self.progress(f"read {self.name}", None, "rows") as bar,
         ):
-            raw = arrow.RawWriter(file, columns, kept=self.source.files_in() is not None)
+            kept = self.source.files_in() is not None
+            raw = arrow.RawWriter(file, self.keys.stored(task), kept=kept)
             for part in self.source.parts():
                 place = 0 if part == "all" else division.PARTS.index(part)
-                for example in self._kept(part, issues):
+                for example, time in self._examples(part):
                     raw.add(example)
-                    hashes.append(division.content_hash([example[name] for name in identity]))
-                    for tie, name in zip(ties, self.together, strict=True):
+                    rows.hashes.append(self.keys.identity(example, len(rows.hashes)))
+                    for tie, name in zip(rows.ties, self.keys.groups, strict=True):
                         tie.append(division.content_hash([example[name]]))
-                    stratum = example[self.stratify] if self.stratify else None
-                    strata.append(numbers.setdefault(stratum, len(numbers)))
-                    given.append(place)
-                    if len(hashes) % EVERY == 0:
+                    rows.times.append(time)
+                    stratum = example[task.stratify_by] if task.stratify_by else None
+                    rows.strata.append(ranks.setdefault(stratum, len(ranks)))
+                    rows.given.append(place)
+                    if len(rows.hashes) % EVERY == 0:
                         bar.advance(EVERY)
-                    if len(numbers) > MOST_STRATA:
-                        raise self._no_strata(list(numbers), len(hashes))
+                    if len(ranks) > MOST_STRATA:
+                        raise self._no_strata(list(ranks), len(rows.hashes))
             raw.flush()
-            bar.advance(len(hashes) % EVERY)
+            bar.advance(len(rows.hashes) % EVERY)
         # Numbered by value, not by first occurrence: the order of rows must not matter.
-        values = sorted(numbers, key=lambda value: (type(value).__name__, value))
-        rank = np.empty(len(values), np.int32)
-        rank[[numbers[value] for value in values]] = np.arange(len(values))
-        ranked = rank[np.frombuffer(strata, np.int32)] if len(strata) else np.zeros(0, np.int32)
-        return _Rows(
-            np.frombuffer(hashes, np.uint64),
-            ranked,
-            np.frombuffer(given, np.int8),
-            values,
-            np.stack([np.frombuffer(tie, np.uint64) for tie in ties]) if ties else None,
-        )
+        rows.values = sorted(ranks, key=lambda value: (type(value).__name__, value))
+        rank = {ranks[value]: number for number, value in enumerate(rows.values)}
+        rows.strata = array("i", map(rank.__getitem__, rows.strata))
+        return rows
 
-    def _kept(self, part: str, issues: RowIssues) -> Iterator[Example]:
-        examples = self.source.read(part, issues)
-        if self.cleaning is None or part not in ("all", "train"):
+    def _examples(self, part: str) -> Iterator[tuple[Example, float]]:
+        """Those that can be used, with their times; given validation and test parts stay whole."""
+        examples = self.keys.read(part, self.issues)
+        cleaning = self.task.cleaning
+        if cleaning is None or part not in ("all", "train"):
             yield from examples
             return
-        for example in examples:
-            reason = self.cleaning.reject(example)
+        for example, time in examples:
+            reason = cleaning.reject(example)
             if reason is None:
-                yield example
+                yield example, time
             else:
                 self.rejected[reason] = self.rejected.get(reason, 0) + 1
 
     def _no_strata(self, values: Sequence[Any], rows: int) -> UserError:
         shown = ", ".join(repr(value) for value in values[:5])
         return UserError(
-            f"column {self.stratify!r} of {self.name} has {len(values):,} different values among "
-            f"{rows:,} rows ({shown}, ...): is it the right label column? Numbers to be estimated "
-            "are no classes"
+            f"column {self.task.stratify_by!r} of {self.name} has {len(values):,} different values "
+            f"among {rows:,} rows ({shown}, ...): is it the right label column? Numbers to be "
+            "estimated are no classes"
         )
 
-    def _check_rows(self, issues: RowIssues, rows: _Rows) -> None:
-        total = issues.count + len(rows.hashes) + sum(self.rejected.values())
+    def _check_rows(self, rows: _Rows) -> None:
+        issues, count = self.issues, len(rows.hashes)
+        total = issues.count + count + sum(self.rejected.values())
         if total == 0:
             raise UserError(f"{self.name} has no rows")
-        if not len(rows.hashes) and self.rejected:
-            why = ", ".join(f"{count:,} {reason}" for reason, count in self.rejected.items())
+        if not count and self.rejected:
+            why = ", ".join(f"{number:,} {reason}" for reason, number in self.rejected.items())
             raise UserError(f"cleaning leaves no rows of {self.name}: {why}; see task.cleaning")
         allowed = self.settings.bad_rows
         bad = issues.count - issues.tolerated
@@ -225,34 +198,36 @@ class _Preparation:
                 f"({bad / total:.1%}, allowed {allowed:.1%}): {first}. "
                 "Mend them or raise prepare.bad_rows"
             )
-        if len(rows.values) > max(FEW, len(rows.hashes) / 2):
-            raise self._no_strata(rows.values, len(rows.hashes))
-        if self.stratify is not None and len(rows.values) < 2:
+        if len(rows.values) > max(FEW, count / 2):
+            raise self._no_strata(rows.values, count)
+        if self.task.stratify_by is not None and len(rows.values) < 2:
             raise UserError(
-                f"column {self.stratify!r} of {self.name} holds only {rows.values[0]!r}: at least "
-                "two different values are needed; is it the right label column?"
+                f"column {self.task.stratify_by!r} of {self.name} holds only {rows.values[0]!r}: "
+                "at least two different values are needed; is it the right label column?"
             )
 
     def _divide(self, rows: _Rows) -> division.Division:
         given = set(self.source.parts()) - {"all"}
         shares = {"validation": self.settings.validation, "test": self.settings.test}
         divided = division.divide(
-            rows.hashes,
-            rows.strata,
-            rows.given,
+            self.keys.row_keys(rows.hashes, rows.strata, rows.given, rows.ties, rows.times),
             shares=shares,
             limit=self.settings.limit,
-            seed=self.settings.division_seed,
-            ties=rows.ties,
+            seed=self.settings.split_seed,
+            keep_duplicates=not self.task.dedupe_by,
         )
         wanted = ["train"] + [n for n in shares if n in given or shares[n] > 0]
-        kept = f", and train keeps one of each {self.stratify}" if self.stratify else ""
+        kept = (
+            f", and train keeps one of each {self.task.stratify_by}"
+            if self.task.stratify_by
+            else ""
+        )
         for name in wanted:
             if not np.any(divided.split == division.PARTS.index(name)):
                 raise UserError(
                     f"the {name} split is empty: {self.name} has {len(rows.hashes):,} rows, "
                     f"{np.count_nonzero(divided.split >= 0):,} of them used and different{kept}; "
-                    "give more rows, or change prepare.validation, prepare.test or prepare.limit"
+                    f"give more rows, or change {self.keys.settings_named()}"
                 )
         return divided
 
@@ -269,27 +244,30 @@ class _Preparation:
         with self.progress("encode", int(np.count_nonzero(split >= 0)), "rows") as bar:
             encoding.encode(raw, split, self.codec, self.directory, bar.advance)
 
-    def _report(self, issues: RowIssues, rows: _Rows, divided: division.Division) -> dict[str, Any]:
+    def _report(self, rows: _Rows, divided: division.Division) -> dict[str, Any]:
+        """The form of DataFacts, but for its fingerprint."""
         sizes, strata = {}, {}
+        of_row = np.frombuffer(rows.strata, np.int32)
         for part, name in enumerate(division.PARTS):
             here = divided.split == part
             if here.any():
                 sizes[name] = int(np.count_nonzero(here))
-                counts = np.bincount(rows.strata[here], minlength=len(rows.values))
+                counts = np.bincount(of_row[here], minlength=len(rows.values))
                 strata[name] = {str(v): int(n) for v, n in zip(rows.values, counts, strict=True)}
         return {
             "source": dataclasses.asdict(self.source.provenance()),
-            "rows": len(rows.hashes) + issues.count + sum(self.rejected.values()),
-            "bad rows": issues.count,
-            "bad row reasons": issues.reasons,
-            "bad row examples": issues.first,
+            "rows": len(rows.hashes) + self.issues.count + sum(self.rejected.values()),
+            "bad_rows": self.issues.count,
+            "bad_row_reasons": self.issues.reasons,
+            "bad_row_examples": self.issues.first,
             "rejected": self.rejected,
             "duplicates": divided.duplicates,
             "conflicts": divided.conflicts,
             "overlaps": dict(divided.overlaps),
-            "duplicates kept": divided.kept_duplicates,
-            "left out by limit": divided.limited,
+            "kept_duplicates": divided.kept_duplicates,
+            "left_out_by_limit": divided.limited,
+            "division": self.keys.described(),
             "splits": sizes,
-            "strata": strata if self.stratify else {},
+            "strata": strata if self.task.stratify_by else {},
             "codec": {name: codec.summary() for name, codec in self.codec.fields.items()},
         }

@@ -1,4 +1,4 @@
-"""This run beside another on the same examples: is the difference more than chance?
+"""This run compared with another on the same examples: is the difference more than chance?
 
 The other run's predictions are scored anew, by this run's scores and resamples: a paired bootstrap
 (Koehn 2004).
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ import yaml
 from pipelines.core.contracts import Codec, Split
 from pipelines.core.errors import UserError
 from pipelines.core.task import Task
+from pipelines.runs.metrics import OtherScore, RunComparison
 
 if TYPE_CHECKING:
     from pipelines.evaluate.bootstrap import Measurement
@@ -80,7 +80,7 @@ def check_same_examples(directory: str, task: Task, codec: Codec, split: Split) 
         raise UserError(_difference(where, split.name, 0, "answer")) from None
 
 
-def beside_run(
+def compare_with_run(
     directory: str,
     network: Mapping[str, Measurement],
     task: Task,
@@ -88,13 +88,13 @@ def beside_run(
     *,
     resamples: int,
     seed: int,
-) -> dict[str, Any]:
-    """The form of metrics.json: this run's scores minus the other's, on the split of this run.
+) -> RunComparison:
+    """This run's scores minus those of the run in `directory`, on the split of this run.
 
-    By score the other's "value" and what a Comparison holds. Scores with different signatures, such
-    as perplexities of different tokens, are not compared. "verdict" is about the most important.
+    Scores with different signatures, such as perplexities of different tokens, are not compared.
+    The verdict is about the most important metric.
     """
-    from pipelines.core.formatting import label, number
+    from pipelines.core.formatting import number
     from pipelines.evaluate.bootstrap import compare_measured, measure_all
     from pipelines.evaluate.verdict import relation
 
@@ -107,25 +107,27 @@ def beside_run(
     others = measure_all(alike, len(split), resamples=resamples, seed=seed)
     results = {name: compare_measured(network[name], other) for name, other in others.items()}
     entries = {
-        name: {"value": others[name].value, **asdict(result), "outcome": result.outcome}
+        name: OtherScore(
+            value=others[name].value,
+            label=network[name].metric.label,
+            scale=network[name].metric.scale,
+            **result.model_dump(),
+        )
         for name, result in results.items()
     }
     verdict, outcome = f"Nothing could be compared with {directory}.", None
     if results:
         name, result = next(iter(results.items()))
-        own, outcome = f"{label(name)} {number(network[name].value, name)}", result.outcome
-        other = f"that of {directory} ({number(others[name].value, name)})"
+        metric, outcome = network[name].metric, result.outcome
+        own = f"{metric.label} {number(network[name].value, metric)}"
+        other = f"that of {directory} ({number(others[name].value, metric)})"
         verdict = (
-            f"This run ({own}) {relation(result, name, other)} (paired bootstrap, "
+            f"This run ({own}) {relation(result, metric, other)} (paired bootstrap, "
             f"{len(split):,} {split.name} examples)."
         )
-    return {
-        "run": directory,
-        "split": split.name,
-        "verdict": verdict,
-        "outcome": outcome,
-        "scores": entries,
-    }
+    return RunComparison(
+        run=directory, split=split.name, verdict=verdict, outcome=outcome, scores=entries
+    )
 
 
 def _predictions(directory: str, split: Split) -> dict[str, Any]:

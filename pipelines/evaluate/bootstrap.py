@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from pipelines.core.task import Score
+from pipelines.core.scores import Metric, Score
+from pipelines.runs.metrics import Comparison, Outcome, ScoreEntry
 
 CHUNK = 8_000_000
 """Weights held at once: 32 MB of float32."""
@@ -28,38 +28,23 @@ class Measurement:
     value: float
     samples: np.ndarray
 
-    def entry(self) -> dict[str, Any]:
+    @property
+    def metric(self) -> Metric:
+        return self.score.metric
+
+    def entry(self) -> ScoreEntry:
         """The form of metrics.json; low and high bound the central 95% of the resamples."""
         low, high = interval(self.samples)
-        return {
-            "value": self.value,
-            "low": low,
-            "high": high,
-            "signature": self.score.signature,
-            "higher_is_better": self.score.higher_is_better,
-        }
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Score a minus score b on the same examples.
-
-    p  two-sided: twice the smaller share of resamples on either side of 0, counting the data itself
-       as one of them, so never 0 (Davison & Hinkley 1997, eq. 4.11).
-    """
-
-    difference: float
-    low: float
-    high: float
-    p: float
-    higher_is_better: bool
-
-    @property
-    def outcome(self) -> str:
-        """One of "better", "worse", "equal": a differs from b if the 95% interval excludes 0."""
-        if self.low <= 0 <= self.high:
-            return "equal"
-        return "better" if (self.difference > 0) == self.higher_is_better else "worse"
+        metric = self.metric
+        return ScoreEntry(
+            value=self.value,
+            low=low,
+            high=high,
+            signature=self.score.signature,
+            label=metric.label,
+            scale=metric.scale,
+            higher_is_better=metric.higher_is_better,
+        )
 
 
 def resample(n: int, *, resamples: int, seed: int) -> Iterator[np.ndarray]:
@@ -107,17 +92,24 @@ def measure_all(
 
 
 def compare_measured(a: Measurement, b: Measurement) -> Comparison:
-    """Paired bootstrap (Koehn 2004) of two scores with the same n, resamples and seed."""
+    """Paired bootstrap (Koehn 2004) of two scores with the same n, resamples and seed: a minus b.
+
+    p is two-sided: twice the smaller share of resamples on either side of 0, counting the data
+    itself as one of them, so never 0 (Davison & Hinkley 1997, eq. 4.11).
+    """
     differences = a.samples - b.samples
     differences = differences[np.isfinite(differences)]
     low, high = interval(differences)
     side = min(int((differences <= 0).sum()), int((differences >= 0).sum()))
+    difference, higher = a.value - b.value, a.metric.higher_is_better
+    outcome: Outcome = "better" if (difference > 0) == higher else "worse"
     return Comparison(
-        difference=a.value - b.value,
+        difference=difference,
         low=low,
         high=high,
         p=min(1.0, 2 * (side + 1) / (len(differences) + 1)),
-        higher_is_better=a.score.higher_is_better,
+        higher_is_better=higher,
+        outcome="equal" if low <= 0 <= high else outcome,
     )
 
 

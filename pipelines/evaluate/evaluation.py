@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,22 +12,38 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from pipelines.core.contracts import Batch, Codec, Split
+from pipelines.core.scores import Score
 from pipelines.core.settings import EvaluateSettings
-from pipelines.core.task import Score, Task
-from pipelines.data.batches import assemble, plan
-from pipelines.evaluate.against import beside_run
+from pipelines.core.task import Task
+from pipelines.data.batches import assemble, costs_of, plan
+from pipelines.evaluate.against import compare_with_run
 from pipelines.evaluate.bootstrap import Measurement, measure_all
 from pipelines.evaluate.predictions import Arrays, keep, write_predictions
-from pipelines.evaluate.verdict import verdict
+from pipelines.evaluate.verdict import judge
 from pipelines.graphs.prediction import raw_columns
+from pipelines.runs.metrics import (
+    SPLITS,
+    Baseline,
+    BaselineComparison,
+    Latency,
+    LengthBucket,
+    RunComparison,
+    RunMetrics,
+    Scores,
+)
 from pipelines.runs.progress import Bar
 
 log = logging.getLogger(__name__)
 
 
 class Predict(Protocol):
-    """From a Batch to predictions by name; `raw` columns are wanted among its inputs."""
+    """From a Batch to predictions by name, of a task and its codec.
 
+    raw  columns that are wanted among the batch's inputs, beside the task's fields.
+    """
+
+    task: Task
+    codec: Codec
     raw: tuple[str, ...]
 
     def __call__(self, batch: Batch) -> Mapping[str, Any]: ...
@@ -42,10 +59,30 @@ MOST_TIMED, MOST_SECONDS = 50, 3.0
 
 
 class Evaluation(NamedTuple):
-    """metrics  to be merged into metrics.json; predictions  by split, in the split's order."""
+    """What was measured, and the predictions by split, in the split's order.
 
-    metrics: dict[str, Any]
+    scores, baselines, by_length, verdict, comparison, against, latency  as in RunMetrics.
+    throughput  predictions per second.
+    """
+
+    scores: dict[str, Scores]
+    baselines: dict[str, dict[str, Baseline]]
+    by_length: dict[str, list[LengthBucket]]
+    verdict: str
+    comparison: BaselineComparison | None
+    against: RunComparison | None
+    latency: Latency
+    throughput: float
     predictions: dict[str, Arrays]
+
+    def record(self, metrics: RunMetrics) -> None:
+        """Puts all into the run's metrics, in place of what an earlier evaluation measured."""
+        for name in SPLITS:
+            setattr(metrics, name, self.scores.get(name, {}))
+        metrics.baselines, metrics.by_length = self.baselines, self.by_length
+        metrics.verdict, metrics.comparison = self.verdict, self.comparison
+        metrics.against, metrics.latency = self.against, self.latency
+        metrics.throughput["evaluate"] = self.throughput
 
 
 class Prediction(NamedTuple):
@@ -56,9 +93,7 @@ class Prediction(NamedTuple):
 
 
 def evaluate(
-    task: Task,
     predict: Predict,
-    codec: Codec,
     splits: Mapping[str, Split],
     settings: EvaluateSettings,
     *,
@@ -69,38 +104,36 @@ def evaluate(
 
     And, beside them as .npz, those of the split that is reported as arrays.
 
-    predict   from a Batch to predictions by name; see graphs.Predictor.
     splits    all of the run, by name; the baselines learn from "train".
     """
+    task, codec = predict.task, predict.codec
     predictions: dict[str, Arrays] = {}
     measured: dict[str, dict[str, Measurement]] = {}
     throughput = 0.0
-    metrics: dict[str, Any] = {"by_length": {}, "baselines": {}}
+    buckets: dict[str, list[LengthBucket]] = {}
     for name in settings.splits:
         split = splits[name]
         with Bar(f"predict {name}", len(split), "examples") as bar:
             predictions[name], throughput = predict_split(
-                predict, split, task, codec, tokens=settings.batch_tokens, progress=bar.advance
+                predict, split, tokens=settings.batch_tokens, progress=bar.advance
             )
         scores = task.score(predictions[name], split)
         measured[name] = measure_all(scores, len(split), resamples=settings.resamples, seed=seed)
-        metrics[name] = entries(measured[name])
         if settings.diagnostics:
-            metrics["by_length"][name] = by_length(
-                scores, split, resamples=settings.resamples, seed=seed
-            )
+            buckets[name] = by_length(scores, split, resamples=settings.resamples, seed=seed)
     evaluated = {name: splits[name] for name in predictions}
     last = reported_split(settings)
     write_predictions(predictions_file, task, codec, evaluated, predictions)
     keep(predictions_file.with_suffix(".npz"), last, predictions[last])
-    beside: dict[str, dict[str, Measurement]] = {}
+    baselines: dict[str, dict[str, Measurement]] = {}
     if settings.diagnostics:
-        beside = measure_baselines(task, splits["train"], splits[last], settings, seed=seed)
-        metrics["baselines"][last] = {name: entries(scores) for name, scores in beside.items()}
-    metrics.update(judge(measured[last], beside, len(splits[last])))
-    metrics["against"] = None
+        baselines = measure_baselines(task, splits["train"], splits[last], settings, seed=seed)
+    labels = {key_of(label): label for label in baselines}
+    by_key = {key_of(label): scores for label, scores in baselines.items()}
+    verdict, comparison = judge(measured[last], by_key, labels, len(splits[last]))
+    against = None
     if settings.against is not None:
-        metrics["against"] = beside_run(
+        against = compare_with_run(
             settings.against,
             measured[last],
             task,
@@ -108,11 +141,32 @@ def evaluate(
             resamples=settings.resamples,
             seed=seed,
         )
-        log.info("%s", metrics["against"]["verdict"])
-    metrics["throughput"] = {"evaluate": throughput}
-    metrics["latency"] = latency(predict, splits[last], task, codec)
-    log.info("%s", metrics["verdict"])
-    return Evaluation(metrics, predictions)
+        log.info("%s", against.verdict)
+    log.info("%s", verdict)
+    return Evaluation(
+        scores={name: entries(scores) for name, scores in measured.items()},
+        baselines={last: _baselines(by_key, labels)} if settings.diagnostics else {},
+        by_length=buckets,
+        verdict=verdict,
+        comparison=comparison,
+        against=against,
+        latency=latency(predict, splits[last]),
+        throughput=throughput,
+        predictions=predictions,
+    )
+
+
+def key_of(label: str) -> str:
+    """A system's name as a key: "tf-idf logistic regression" is "tf_idf_logistic_regression"."""
+    return re.sub(r"[^a-z0-9]+", "_", label.lower()).strip("_")
+
+
+def _baselines(
+    by_key: Mapping[str, Mapping[str, Measurement]], labels: Mapping[str, str]
+) -> dict[str, Baseline]:
+    return {
+        key: Baseline(label=labels[key], scores=entries(scores)) for key, scores in by_key.items()
+    }
 
 
 def reported_split(settings: EvaluateSettings) -> str:
@@ -123,8 +177,6 @@ def reported_split(settings: EvaluateSettings) -> str:
 def predict_split(
     predict: Predict,
     split: Split,
-    task: Task,
-    codec: Codec,
     *,
     tokens: int,
     progress: Callable[[int], None] | None = None,
@@ -135,7 +187,8 @@ def predict_split(
     some batches than in others (sequences) are padded with 0 on the right of their second axis.
     `progress` is told how many more are done.
     """
-    order = plan(split.lengths(), tokens=tokens, seed=None)
+    task, codec = predict.task, predict.codec
+    order = plan(costs_of(task, codec, split), tokens=tokens, seed=None)
     parts, seconds = [], []
     batches = assemble(split, order, make=lambda columns: task.batch(columns, codec))
     for number, batch in enumerate(batches):
@@ -155,13 +208,13 @@ def predict_split(
     return Prediction(outputs, throughput)
 
 
-def latency(predict: Predict, split: Split, task: Task, codec: Codec) -> dict[str, Any]:
+def latency(predict: Predict, split: Split) -> Latency:
     """Milliseconds of a prediction: the median over examples one at a time, of all lengths."""
     by_length = plan(split.lengths(), tokens=1, seed=None, maximum_examples=1)
     seconds: list[float] = []
     for number in np.linspace(0, len(by_length) - 1, min(MOST_TIMED, len(by_length))).astype(int):
         rows = by_length[int(number)]
-        batch = task.batch(split.gather(rows), codec)
+        batch = predict.task.batch(split.gather(rows), predict.codec)
         if predict.raw:
             batch.inputs.update(raw_columns(split.examples(rows.tolist()), predict.raw))
         begun = time.perf_counter()
@@ -170,10 +223,11 @@ def latency(predict: Predict, split: Split, task: Task, codec: Codec) -> dict[st
         seconds.append(time.perf_counter() - begun)
         if sum(seconds) > MOST_SECONDS:
             break
-    return {"milliseconds": round(1e3 * float(np.median(seconds)), 3), "examples": len(seconds)}
+    milliseconds = round(1e3 * float(np.median(seconds)), 3)
+    return Latency(milliseconds=milliseconds, examples=len(seconds))
 
 
-def entries(measured: Mapping[str, Measurement]) -> dict[str, dict[str, Any]]:
+def entries(measured: Mapping[str, Measurement]) -> Scores:
     return {name: one.entry() for name, one in measured.items()}
 
 
@@ -192,36 +246,12 @@ def measure_baselines(
     return measured
 
 
-def judge(
-    network: Mapping[str, Measurement],
-    baselines: Mapping[str, Mapping[str, Measurement]],
-    examples: int,
-) -> dict[str, Any]:
-    """By the most important score that is defined: "verdict" in words, "comparison" in numbers."""
-    if not network:
-        return {"verdict": "No score is defined on this split.", "comparison": None}
-    name = next(iter(network))
-    beside = {baseline: scores[name] for baseline, scores in baselines.items() if name in scores}
-    sentence, best, result = verdict(name, network[name], beside, examples)
-    comparison = result and {
-        "score": name,
-        "baseline": best,
-        "difference": result.difference,
-        "low": result.low,
-        "high": result.high,
-        "p": result.p,
-        "outcome": result.outcome,
-    }
-    return {"verdict": sentence, "comparison": comparison}
-
-
 def by_length(
     scores: Mapping[str, Score], split: Split, *, resamples: int, seed: int
-) -> list[dict[str, Any]]:
+) -> list[LengthBucket]:
     """Scores on buckets of the first sequence field's length, about equally many examples in each.
 
-    "from" and "to" are the shortest and longest length in a bucket. The most important score comes
-    with its interval, under "low" and "high". Nothing for a split without sequences.
+    The most important score comes with its interval. Nothing for a split without sequences.
     """
     lengths = split.lengths()
     if not len(lengths) or not lengths.shape[1]:
@@ -233,18 +263,18 @@ def by_length(
         values = {
             name: float(score.of(keep[None].astype(float))[0]) for name, score in scores.items()
         }
-        bucket: dict[str, Any] = {
-            "from": int(lengths[keep].min()),
-            "to": int(lengths[keep].max()),
-            "count": int(keep.sum()),
-        }
-        bucket["scores"] = {name: value for name, value in values.items() if np.isfinite(value)}
+        bucket = LengthBucket(
+            shortest=int(lengths[keep].min()),
+            longest=int(lengths[keep].max()),
+            count=int(keep.sum()),
+            scores={name: value for name, value in values.items() if np.isfinite(value)},
+        )
         part = measure_all(
             {first: scores[first]}, len(keep), resamples=resamples, seed=seed, keep=keep
         )
         if first in part:
             entry = part[first].entry()
-            bucket |= {"low": entry["low"], "high": entry["high"]}
+            bucket.low, bucket.high = entry.low, entry.high
         buckets.append(bucket)
     return buckets
 

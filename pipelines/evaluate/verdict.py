@@ -1,48 +1,59 @@
-"""Scores in words and digits, the same in the log, in metrics.json and in the report."""
+"""Comparisons in words: whether the network is better than other systems."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pipelines.core.formatting import _POINTS, label, number, probability
-from pipelines.evaluate.bootstrap import Comparison, Measurement, compare_measured
+from pipelines.core.formatting import number, probability
+from pipelines.core.scores import Metric
+from pipelines.evaluate.bootstrap import Measurement, compare_measured
+from pipelines.runs.metrics import BaselineComparison, Comparison
 
 
-def verdict(
-    name: str, network: Measurement, baselines: Mapping[str, Measurement], examples: int
-) -> tuple[str, str | None, Comparison | None]:
-    """A sentence that sets the network beside the strongest baseline, that baseline and the test.
+def judge(
+    network: Mapping[str, Measurement],
+    baselines: Mapping[str, Mapping[str, Measurement]],
+    labels: Mapping[str, str],
+    examples: int,
+) -> tuple[str, BaselineComparison | None]:
+    """A sentence that compares the network with the strongest baseline, and the numbers behind it.
 
-    `examples` of the split that both were measured on.
+    By the most important metric that is defined on the split, which has so many examples; labels
+    are the baselines' names in words. None where there is no baseline.
     """
-    entry = network.entry()
-    low, high = number(entry["low"], name), number(entry["high"], name)
-    own = f"{label(name)} {number(network.value, name)}, 95% interval {low} to {high}"
-    if not baselines:
+    if not network:
+        return "No score is defined on this split.", None
+    name, own = next(iter(network.items()))
+    known = {key: scores[name] for key, scores in baselines.items() if name in scores}
+    metric, entry = own.metric, own.entry()
+    low, high = number(entry.low, metric), number(entry.high, metric)
+    value = f"{metric.label} {number(own.value, metric)}, 95% interval {low} to {high}"
+    if not known:
         return (
-            f"The network scores {own}, on {examples:,} examples; nothing to compare it with.",
-            None,
+            f"The network scores {value}, on {examples:,} examples; nothing to compare it with.",
             None,
         )
-    sign = 1 if network.score.higher_is_better else -1
-    best = max(baselines, key=lambda baseline: sign * baselines[baseline].value)
-    result = compare_measured(network, baselines[best])
-    other = f"the strongest baseline, {best} ({number(baselines[best].value, name)})"
-    sentence = f"The network ({own}) {relation(result, name, other)} "
-    return f"{sentence}(paired bootstrap, {examples:,} examples).", best, result
+    best = max(known, key=lambda key: metric.sign * known[key].value)
+    result = compare_measured(own, known[best])
+    other = f"the strongest baseline, {labels[best]} ({number(known[best].value, metric)})"
+    sentence = (
+        f"The network ({value}) {relation(result, metric, other)} "
+        f"(paired bootstrap, {examples:,} examples)."
+    )
+    return sentence, BaselineComparison(score=name, baseline=best, **result.model_dump())
 
 
-def relation(result: Comparison, name: str, other: str) -> str:
+def relation(result: Comparison, metric: Metric, other: str) -> str:
     """The comparison as the predicate of a sentence: "is better than X, by 1.2 BLEU (0.4 to 2.1)".
 
     The amount is how much better or worse, whichever direction that is, with its 95% interval.
     """
     bounds = (result.low, result.high)
     if result.outcome == "equal":
-        low, high = (number(bound, name) for bound in bounds)
-        difference = f"difference {number(result.difference, name)}, 95% interval {low} to {high}"
+        low, high = (number(bound, metric) for bound in bounds)
+        difference = f"difference {number(result.difference, metric)}, 95% interval {low} to {high}"
         return f"does not differ significantly from {other}: {difference}, {probability(result.p)}"
-    low, high = (number(bound, name) for bound in sorted(map(abs, bounds)))
-    unit = f" {label(name)}" if name in _POINTS else ""
-    amount = f"{number(abs(result.difference), name)}{unit} ({low} to {high})"
+    low, high = (number(bound, metric) for bound in sorted(map(abs, bounds)))
+    unit = f" {metric.label}" if metric.scale == 100 else ""
+    amount = f"{number(abs(result.difference), metric)}{unit} ({low} to {high})"
     return f"is {result.outcome} than {other}, by {amount}, {probability(result.p)}"

@@ -21,14 +21,14 @@ import numpy as np
 import tensorflow as tf
 
 from models.recurrent import make_portable
-from models.settings import SearchSettings
+from pipelines.core.contracts import Split
 from pipelines.core.files import atomic_replace
 from pipelines.core.settings import ExportSettings
-from pipelines.core.task import Core, Task
-from pipelines.data.prepare import Prepared
+from pipelines.core.task import ExportedFunction, Streams, Trained
 from pipelines.export.saved_model import ExportError
 from pipelines.graphs.tracing import batch_signature
 from pipelines.runs.directory import Run
+from pipelines.runs.metrics import Export
 from pipelines.runs.native_output import suppressed_native_stderr
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ class _Core(keras.Model):
     for one thing. Tensors of no width, which some runtimes refuse, are left out.
     """
 
-    def __init__(self, model: keras.Model, core: Core) -> None:
+    def __init__(self, model: keras.Model, core: ExportedFunction) -> None:
         super().__init__(name="core")
         self.model, self.core = model, core
         self.specs = {name: spec for name, spec in core.inputs.items() if not _is_empty(spec)}
@@ -97,29 +97,24 @@ def _is_empty(tensor: Any) -> bool:
 
 
 def export_formats(
-    task: Task,
-    model: keras.Model,
-    data: Prepared,
-    decode: SearchSettings,
-    *,
-    settings: ExportSettings,
-    run: Run,
-) -> list[dict[str, Any]]:
+    trained: Trained, split: Split, settings: ExportSettings, run: Run
+) -> list[Export]:
     """Writes run.exports anew: <format>/<core>[.<precision>].<suffix>. Returns a row a file.
 
     A row holds format, core and precision, and either file, bytes and what _Judge measures, or
     `reason`, why the file can't be had; that never ends the run. A core's first row is the
     original's, whose bytes are the SavedModel's.
     """
+    task, model = trained.task, trained.model
     make_portable(model)
     new = run.exports.with_name(f".{os.getpid()}.exports")
-    rows = []
+    rows: list[dict[str, Any]] = []
     try:
-        cores = task.numeric_functions(model, data.codec, decode)
-        if not cores:
-            log.warning("export.formats: task=%s has no numeric core to export.", task.name)
-        for name, core in cores.items():
-            judge = _Judge(task, core, data, settings.sample)
+        functions = functions_of(trained)
+        if not functions:
+            log.warning("export.formats: task=%s has no numeric function to export.", task.name)
+        for name, core in functions.items():
+            judge = _Judge(trained, core, split, settings.sample)
             rows.append(judge.original(name) | {"bytes": _size(run.saved_model)})
             for kind in settings.formats:
                 for precision in FORMATS[kind].precisions:
@@ -130,7 +125,14 @@ def export_formats(
         atomic_replace(new, run.exports)
     finally:
         shutil.rmtree(new, ignore_errors=True)
-    return rows
+    return [Export(**row) for row in rows]
+
+
+def functions_of(trained: Trained) -> dict[str, ExportedFunction]:
+    """The task's own ones, and a step of those that stream."""
+    task = trained.task
+    step = task.stream(trained) if isinstance(task, Streams) else None
+    return task.numeric_functions(trained) | ({} if step is None else {"stream": step})
 
 
 def _written(folder: Path, model: _Core, row: Mapping[str, str], judge: _Judge) -> dict[str, Any]:
@@ -164,19 +166,20 @@ def _written(folder: Path, model: _Core, row: Mapping[str, str], judge: _Judge) 
 class _Judge:
     """Asks the original and every file of a core about the same examples of the test split."""
 
-    def __init__(self, task: Task, core: Core, data: Prepared, sample: int):
-        self.task, self.core, self.split = task, core, data.splits["test"]
+    def __init__(self, trained: Trained, core: ExportedFunction, split: Split, sample: int):
+        task, codec = trained.task, trained.codec
+        self.task, self.core, self.split = task, core, split
         count = min(sample, len(self.split))
         self.rows = np.linspace(0, len(self.split) - 1, count).astype(int)
         run = tf.function(core.run, autograph=False).get_concrete_function(**core.inputs)
         given: Any = None
         self.questions, self.seconds = [], []
         for row in self.rows:
-            batch = task.batch(self.split.gather(np.asarray([row])), data.codec)
+            batch = task.batch(self.split.gather(np.asarray([row])), codec)
             if given is None:
                 given = tf.function(
-                    core.given,
-                    input_signature=[batch_signature(data.codec.spec, batch).inputs],
+                    core.from_batch,
+                    input_signature=[batch_signature(codec.spec, batch).inputs],
                     autograph=False,
                 )
             said = given({name: tf.convert_to_tensor(x) for name, x in batch.inputs.items()})

@@ -19,17 +19,18 @@ from tensorflow.core.framework.types_pb2 import DataType
 from pipelines.core.contracts import Codec
 from pipelines.core.errors import UserError
 from pipelines.core.files import atomic_write
-from pipelines.core.formatting import capitalized, label, number
+from pipelines.core.formatting import capitalized, number
+from pipelines.core.scores import Metric
 from pipelines.core.sections import Table
 from pipelines.core.task import Task
 from pipelines.export.signature_definitions import signature_definitions
-from pipelines.report.tables import evaluated, exports_table, score_columns, score_rows
+from pipelines.report.tables import exports_table, score_columns, score_rows
 from pipelines.runs.directory import Run
+from pipelines.runs.metrics import RunMetrics, ScoreEntry
 
 
-def write_card(run: Run, task: Task, codec: Codec, title: str) -> None:
-    """Writes run.card, from metrics.json, the SavedModel's signatures and the task's own words."""
-    metrics = run.read_metrics()
+def write_card(run: Run, metrics: RunMetrics, task: Task, codec: Codec, title: str) -> None:
+    """Writes run.card, from the metrics, the SavedModel's signatures and the task's own words."""
     imports = (run.saved_model / "assets.extra" / "imports.txt").read_text(encoding="utf-8")
     # Markdown, not HTML: a card is read as it is, and `_cell` keeps tables whole.
     environment = jinja2.Environment(
@@ -46,17 +47,18 @@ def write_card(run: Run, task: Task, codec: Codec, title: str) -> None:
         title=title,
         purpose=task.intended_use,
         example={name: task.example_input.get(name, "…") for name in task.input_columns},
-        verdict=metrics.get("verdict"),
+        verdict=metrics.verdict,
         scores=_markdown(_scores(metrics)),
         limits=[*task.limitations(codec), *_lengths(metrics), *_size(metrics)],
-        data={"source": {}, "splits": {}, **metrics.get("data", {})},
+        source=metrics.data.source if metrics.data else {},
+        splits=metrics.data.splits if metrics.data else {},
         signatures=_markdown(_signature_table(signatures)),
         streams="stream" in signatures,
         imports=imports.split(),
         exports=_markdown(exports_table(metrics)),
-        versions=metrics.get("versions", {}),
-        seed=metrics.get("seed"),
-        parameters=metrics.get("parameters", {}).get("total"),
+        versions=metrics.versions,
+        seed=metrics.seed,
+        parameters=metrics.parameters.total if metrics.parameters else None,
     )
     with atomic_write(run.card) as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -96,48 +98,48 @@ def _signature_table(signatures: Mapping[str, Any]) -> Table:
     return Table("Signatures", ("signature", "in", "out"), rows)
 
 
-def _scores(metrics: Mapping[str, Any]) -> Table | None:
-    """Each score with its interval, the baselines beside it; None before anything was measured."""
-    if not evaluated(metrics):
+def _scores(metrics: RunMetrics) -> Table | None:
+    """Each score with its interval, next to the baselines'; None before anything was measured."""
+    if not metrics.evaluated():
         return None
 
-    def shown(entry: Mapping[str, Any] | None, name: str) -> str:
+    def shown(entry: ScoreEntry | None, metric: Metric) -> str:
         if entry is None:
             return "–"
-        low, high = number(entry["low"], name), number(entry["high"], name)
-        return f"{number(entry['value'], name)} ({low} to {high})"
+        low, high = number(entry.low, metric), number(entry.high, metric)
+        return f"{number(entry.value, metric)} ({low} to {high})"
 
     rows = [
         (
-            f"{label(row['name'])} {'↑' if row['about']['higher_is_better'] else '↓'}",
-            *(shown(entry, row["name"]) for entry in row["entries"]),
+            f"{row.metric.label} {'↑' if row.metric.higher_is_better else '↓'}",
+            *(shown(entry, row.metric) for entry in row.entries),
         )
         for row in score_rows(metrics)
     ]
     return Table("Scores", ("score", *score_columns(metrics)), rows)
 
 
-def _lengths(metrics: Mapping[str, Any]) -> list[str]:
+def _lengths(metrics: RunMetrics) -> list[str]:
     """What it was trained on, field by field, as far as the codecs say."""
     sentences = []
-    for name, facts in metrics.get("data", {}).get("codec", {}).items():
-        if "median length" not in facts:
+    for name, facts in metrics.data.codec.items() if metrics.data else ():
+        if "median_length" not in facts:
             continue
         sentence = (
-            f"{capitalized(label(name))}: of the training data half have up to "
-            f"{facts['median length']:,} and 95% up to {facts['95% length']:,}; longer ones it has "
+            f"{capitalized(name.replace('_', ' '))}: of the training data half have up to "
+            f"{facts['median_length']:,} and 95% up to {facts['length_95']:,}; longer ones it has "
             "hardly seen."
         )
-        if facts.get("unknown share"):
-            sentence += f" {100 * facts['unknown share']:.1f}% were unknown, being too rare."
-        if facts.get("truncated share"):
-            sentence += f" {100 * facts['truncated share']:.1f}% of examples were cut."
+        if facts.get("unknown_share"):
+            sentence += f" {100 * facts['unknown_share']:.1f}% were unknown, being too rare."
+        if facts.get("truncated_share"):
+            sentence += f" {100 * facts['truncated_share']:.1f}% of examples were cut."
         sentences.append(sentence)
     return sentences
 
 
-def _size(metrics: Mapping[str, Any]) -> list[str]:
-    train = metrics.get("data", {}).get("splits", {}).get("train")
+def _size(metrics: RunMetrics) -> list[str]:
+    train = metrics.data.splits.get("train") if metrics.data else None
     if train is None:
         return []
     return [

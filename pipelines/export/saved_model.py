@@ -13,19 +13,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from models.recurrent import make_portable
-from models.settings import SearchSettings
-from pipelines.core.contracts import Codec, Example
+from pipelines.core.contracts import Codec, Example, Split
 from pipelines.core.errors import UserError
 from pipelines.core.files import atomic_replace
 from pipelines.core.settings import ExportSettings
-from pipelines.core.task import Task
-from pipelines.data.prepare import Prepared
-from pipelines.graphs.prediction import answerer, given_inputs, raw_columns
+from pipelines.core.task import (
+    Decodes,
+    Explains,
+    ExportedFunction,
+    Signature,
+    Streams,
+    Task,
+    Trained,
+)
+from pipelines.graphs.prediction import answer_graph, gather_batch, given_inputs, input_specs
 from pipelines.runs.directory import Run
 
 log = logging.getLogger(__name__)
@@ -41,50 +46,61 @@ class ExportError(RuntimeError):
 class Served(tf.Module):
     """Owns what the graph needs: the model's variables and the codec's tables."""
 
-    def __init__(self, task: Task, model: keras.Model, codec: Codec, decode: SearchSettings):
+    def __init__(self, trained: Trained):
         super().__init__()
-        self.variables_ = [variable.value for variable in model.variables]
-        self.resources_ = [r for part in codec.fields.values() for r in part.resources]
-        answer = answerer(task, model, codec, decode)
+        fields = trained.codec.fields.values()
+        self.variables_ = [variable.value for variable in trained.model.variables]
+        self.resources_ = [resource for part in fields for resource in part.resources]
+        answer = answer_graph(trained)
         self.answer = tf.function(lambda **columns: answer(columns), autograph=False)
-        raw = {name: tf.TensorSpec([None], tf.string, name=name) for name in task.input_columns}
-        serving = self.answer.get_concrete_function(**raw)
+        serving = self.answer.get_concrete_function(**input_specs(trained))
         self.endpoints = {"serving_default": serving}
-        if task.decodes:
-            self.endpoints[decode.strategy] = serving
-        for name, (run, inputs) in task.signatures(model, codec, decode).items():
+        if isinstance(trained.task, Decodes):
+            self.endpoints[trained.decode.strategy] = serving
+        for name, (run, inputs) in signatures_of(trained).items():
             graph = tf.function(run, autograph=False)
             self.endpoints[name] = graph.get_concrete_function(**inputs)
 
 
-def export(
-    task: Task,
-    model: keras.Model,
-    data: Prepared,
-    decode: SearchSettings,
-    *,
-    settings: ExportSettings,
-    run: Run,
-) -> None:
+def signatures_of(trained: Trained) -> dict[str, Signature]:
+    """The task's own ones, and those of its capabilities."""
+    task = trained.task
+    found = task.signatures(trained)
+    if isinstance(task, Explains):
+        found["explain"] = task.explain(trained)
+    step = task.stream(trained) if isinstance(task, Streams) else None
+    if step is not None:
+        found["stream"] = _with_answers(trained, step)
+    return found
+
+
+def _with_answers(trained: Trained, step: ExportedFunction) -> Signature:
+    """A step whose predictions come with what a person reads of them."""
+
+    def stream(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        said = dict(step.run(**inputs))
+        return {**trained.task.decode_predictions(said, trained.codec), **said}
+
+    return Signature(stream, step.inputs)
+
+
+def export(trained: Trained, split: Split, settings: ExportSettings, run: Run) -> None:
     """Writes run.saved_model, whole or not at all, and only if a fresh process gives its answers.
 
-    Raises ExportError otherwise.
+    split  whose examples a fresh process is asked about. Raises ExportError if answers differ.
     """
-    make_portable(model)
-    served = Served(task, model, data.codec, decode)
+    make_portable(trained.model)
+    served = Served(trained)
     new = run.saved_model.with_name(f".{os.getpid()}.saved_model")
     try:
         # Gradients are for training; the recurrent layers' own can't be saved.
         options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
         tf.saved_model.save(served, str(new), served.endpoints, options)
-        write_imports(new, data.codec)
+        write_imports(new, trained.codec)
         if settings.verify:
-            split = data.splits["test"]
             rows = np.linspace(0, len(split) - 1, min(settings.verify, len(split))).astype(int)
-            examples = split.examples(rows.tolist())
-            batch = task.batch(split.gather(rows), data.codec)
-            batch.inputs.update(raw_columns(examples, task.raw_inputs(decode)))
-            verify(new, task, examples, _answers(task, model, data.codec, decode, batch.inputs))
+            answers = _answers(trained, gather_batch(trained, split, rows).inputs)
+            verify(new, trained.task, split.examples(rows.tolist()), answers)
         atomic_replace(new, run.saved_model)
     except tf.errors.OpError as error:
         # What the file system refuses comes as many classes, always with the file's name.
@@ -97,11 +113,9 @@ def export(
     log.info("SavedModel: %s", run.saved_model)
 
 
-def _answers(
-    task: Task, model: keras.Model, codec: Codec, decode: SearchSettings, inputs: Mapping[str, Any]
-) -> Mapping[str, Any]:
+def _answers(trained: Trained, inputs: Mapping[str, Any]) -> Mapping[str, tf.Tensor]:
     """The model's answers to examples as they were prepared."""
-    given = given_inputs(task, codec, inputs)
+    given = given_inputs(trained, inputs)
     tensors = {name: tf.convert_to_tensor(value) for name, value in given.items()}
     # Of any number of rows, as it is served: else the graph is optimized, and rounds, otherwise.
     signature = {
@@ -109,15 +123,15 @@ def _answers(
         for name, tensor in tensors.items()
     }
     predict = tf.function(
-        lambda given: task.predict(model, codec, given, decode, detail=True),
+        lambda given: trained.task.predict(trained, given, detail=True),
         input_signature=[signature],
         autograph=False,
     )
-    return task.decode_predictions(predict(tensors), codec)
+    return trained.task.decode_predictions(predict(tensors), trained.codec)
 
 
 def write_imports(directory: Path, codec: Codec) -> None:
-    """Notes beside the graph what must be imported before it is loaded; see ask.py."""
+    """Notes beside the graph what must be imported before it is loaded; see client.py."""
     modules = sorted({name for part in codec.fields.values() for name in part.operators})
     extra = directory / "assets.extra"
     extra.mkdir()

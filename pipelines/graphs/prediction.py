@@ -1,20 +1,18 @@
-"""Graphs made of a task, a model and a codec: for whole splits, and from raw values to answers."""
+"""Graphs of a trained task: for whole splits, and from raw values to answers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
-from models.settings import SearchSettings
-from pipelines.core.contracts import Batch, Codec, Example
-from pipelines.core.task import Task
+from pipelines.core.contracts import Batch, Example, Field, Split
+from pipelines.core.task import Tensors, Trained
 from pipelines.graphs.tracing import batch_signature, padded, traced
 
-Graph = Callable[[Mapping[str, Any]], dict[str, tf.Tensor]]
+Graph = Callable[[Tensors], dict[str, tf.Tensor]]
 
 
 class Predictor:
@@ -23,53 +21,99 @@ class Predictor:
     Traced once for all lengths, at the first batch.
     """
 
-    def __init__(self, task: Task, model: keras.Model, codec: Codec, decode: SearchSettings):
-        self.task, self.model, self.codec, self.decode = task, model, codec, decode
-        self.raw = task.raw_inputs(decode)
-        self._graph: Any = None
+    def __init__(self, trained: Trained):
+        self.trained = trained
+        self.task, self.codec = trained.task, trained.codec
+        self.raw = trained.task.raw_inputs(trained.decode)
+        self._graph: Callable[..., dict[str, tf.Tensor]] | None = None
 
     def __call__(self, batch: Batch) -> dict[str, tf.Tensor]:
         if self._graph is None:
-            signature = batch_signature(self.codec.spec, batch)
-            self._graph = traced(self._predict, signature)
+            self._graph = traced(self._predict, batch_signature(self.codec.spec, batch))
         return self._graph(batch)
 
     def _predict(self, batch: Batch) -> dict[str, tf.Tensor]:
-        inputs = given_inputs(self.task, self.codec, batch.inputs)
-        predicted = self.task.predict(self.model, self.codec, inputs, self.decode)
-        return {**predicted, **self.task.measure_targets(self.model, batch)}
+        inputs = given_inputs(self.trained, batch.inputs)
+        predicted = self.task.predict(self.trained, inputs)
+        return {**predicted, **self.task.measure_targets(self.trained.model, batch)}
 
 
-def given_inputs(task: Task, codec: Codec, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of a batch's inputs that are there when predicting, fields and raw columns."""
-    names = {name for name, part in codec.fields.items() if part.column in task.input_columns}
-    names |= {f"{name}_length" for name in names} | set(task.input_columns)
-    return {name: value for name, value in inputs.items() if name in names}
-
-
-def given_specs(task: Task, codec: Codec) -> dict[str, tf.TensorSpec]:
-    """Of the fields that are made of the columns in `given`, as `padded` gives them."""
-    specs: dict[str, tf.TensorSpec] = {}
-    for name, part in codec.fields.items():
-        if part.column in task.input_columns:
-            specs[name] = tf.TensorSpec([None, *part.field.shape], part.field.dtype)
-            if part.field.is_sequence:
-                specs[f"{name}_length"] = tf.TensorSpec([None], tf.int32)
-    return specs
-
-
-def answerer(task: Task, model: keras.Model, codec: Codec, decode: SearchSettings) -> Graph:
-    """From raw columns (B,) by name, those of task.input_columns, to what a person reads."""
-
-    def answer(columns: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        inputs = padded(codec.encode(columns))
-        inputs |= {name: columns[name] for name in task.raw_inputs(decode)}
-        return task.decode_predictions(
-            task.predict(model, codec, inputs, decode, detail=True), codec
-        )
-
-    return answer
+def gather_batch(trained: Trained, split: Split, rows: np.ndarray) -> Batch:
+    """A batch of the rows, with the raw columns that predicting needs among its inputs."""
+    task = trained.task
+    batch = task.batch(split.gather(rows), trained.codec)
+    names = task.raw_inputs(trained.decode)
+    batch.inputs.update(raw_columns(split.examples(rows.tolist()), names))
+    return batch
 
 
 def raw_columns(examples: Sequence[Example], names: Sequence[str]) -> dict[str, np.ndarray]:
-    return {name: np.asarray([one[name] for one in examples], object) for name in names}
+    """The raw columns that are named, each (B,)."""
+    return {name: np.array([example[name] for example in examples]) for name in names}
+
+
+def given_inputs(trained: Trained, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of a batch's inputs that are there when predicting, fields and raw columns."""
+    columns, fields = trained.task.input_columns, trained.codec.fields
+    names = {name for name, part in fields.items() if part.column in columns}
+    names |= {f"{name}_length" for name in names} | set(columns)
+    return {name: value for name, value in inputs.items() if name in names}
+
+
+def field_specs(trained: Trained) -> dict[str, tf.TensorSpec]:
+    """Of the fields that are made of the input columns, as a Batch has them."""
+    columns = trained.task.input_columns
+    fields = {
+        name: part.field for name, part in trained.codec.fields.items() if part.column in columns
+    }
+    return dense_specs(fields)
+
+
+def input_specs(trained: Trained) -> dict[str, tf.TensorSpec]:
+    """Of the raw input columns, as a SavedModel takes them.
+
+    Text, bytes and numbers are (B,). What has time, such as a list of words or a series, is
+    (B, T, ...), right-padded, with its length (B,) under "<column>_length".
+    """
+    return dense_specs(raw_fields(trained))
+
+
+def raw_fields(trained: Trained) -> dict[str, Field]:
+    """What each raw input column holds."""
+    raw = {part.column: part.raw for part in trained.codec.fields.values()}
+    return {name: raw.get(name, Field((), "string")) for name in trained.task.input_columns}
+
+
+def dense_specs(fields: Mapping[str, Field]) -> dict[str, tf.TensorSpec]:
+    """As dense tensors: (B, ...), with "<name>_length" for those with time."""
+    specs: dict[str, tf.TensorSpec] = {}
+    for name, field in fields.items():
+        specs[name] = tf.TensorSpec([None, *field.shape], field.dtype, name=name)
+        if field.is_sequence:
+            length = f"{name}_length"
+            specs[length] = tf.TensorSpec([None], tf.int32, name=length)
+    return specs
+
+
+def encode_inputs(trained: Trained, columns: Tensors) -> dict[str, tf.Tensor]:
+    """Graph code: from raw input columns, in the form of `input_specs`, to padded fields."""
+    raw = {
+        name: tf.RaggedTensor.from_tensor(columns[name], columns[f"{name}_length"])
+        if field.is_sequence
+        else columns[name]
+        for name, field in raw_fields(trained).items()
+    }
+    return padded(trained.codec.encode(raw))
+
+
+def answer_graph(trained: Trained) -> Graph:
+    """From raw input columns, in the form of `input_specs`, to what a person reads."""
+    task = trained.task
+
+    def answer(columns: Tensors) -> dict[str, tf.Tensor]:
+        inputs = encode_inputs(trained, columns)
+        inputs |= {name: columns[name] for name in task.raw_inputs(trained.decode)}
+        predictions = task.predict(trained, inputs, detail=True)
+        return task.decode_predictions(predictions, trained.codec)
+
+    return answer

@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from pipelines.config.schema import Config, parse
 from pipelines.core.errors import UserError
@@ -24,10 +24,7 @@ from pipelines.distributed.cluster import (
 from pipelines.distributed.tensorflow import import_tensorflow
 from pipelines.runs.directory import Run
 from pipelines.runs.signals import Stopped, exit_code
-from pipelines.stages import prepare_data, train_model
-
-if TYPE_CHECKING:
-    pass
+from pipelines.stages import load_encoded_data, train_model, with_codec_of
 
 log = logging.getLogger(__name__)
 
@@ -54,8 +51,8 @@ def work(cluster: Cluster, device: str) -> None:
         values, directory = workers.told()
         config, run = parse(values), Run(directory)
         workers.wait()  # until the chief has prepared the data
-        data = prepare_data(config, run, writes=False)
-        train_model(config, data, run, workers)
+        data = with_codec_of(run, load_encoded_data(config), config)
+        train_model(config, data, run, workers, record=None)
 
 
 def main() -> None:

@@ -10,11 +10,13 @@ import math
 import re
 import unicodedata
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-from pipelines.core.formatting import label, number
+from pipelines.core.formatting import number
+from pipelines.core.scores import Metric
 from pipelines.core.sections import Figure
+from pipelines.runs.metrics import LengthBucket, ScoreEntry
 
 INK = "#010203"
 PAPER = "#010205"
@@ -101,8 +103,13 @@ def _drawn(figure: Figure, name: str) -> str:
     return file.getvalue()
 
 
-def learning_curves(history: Sequence[Mapping[str, Any]]) -> list[Figure]:
-    """A figure a quantity, over epochs: loss and scores of each split, learning rate, gradients."""
+def learning_curves(
+    history: Sequence[Mapping[str, Any]], metric: Callable[[str], Metric]
+) -> list[Figure]:
+    """A figure a quantity, over epochs: loss and scores of each split, learning rate, gradients.
+
+    metric  gives the metric of a score's name.
+    """
     quantities: dict[str, list[str]] = {}
     for row in history:
         for key, value in row.items():
@@ -112,18 +119,25 @@ def learning_curves(history: Sequence[Mapping[str, Any]]) -> list[Figure]:
             if shown and isinstance(value, int | float) and key not in names:
                 names.append(key)
     order = sorted((name for name in quantities if quantities[name]), key=_rank)
-    return [_curve(history, name, quantities[name]) for name in order]
+    labels = {name: _UNSPLIT.get(name) or metric(name).label for name in order}
+    return [_curve(history, labels[name], quantities[name]) for name in order]
 
 
 _SPLITS = ("train", "validation", "test")
-_UNSPLIT = ("learning_rate", "gradient_norm", "clipped")
+_UNSPLIT = {
+    "learning_rate": "learning rate",
+    "gradient_norm": "gradient norm",
+    "clipped": "share of training steps clipped",
+}
 
 
 def _rank(quantity: str) -> int:
-    return 0 if quantity == "loss" else 2 + _UNSPLIT.index(quantity) if quantity in _UNSPLIT else 1
+    if quantity in _UNSPLIT:
+        return 2 + list(_UNSPLIT).index(quantity)
+    return 0 if quantity == "loss" else 1
 
 
-def _curve(history: Sequence[Mapping[str, Any]], quantity: str, keys: Sequence[str]) -> Figure:
+def _curve(history: Sequence[Mapping[str, Any]], label: str, keys: Sequence[str]) -> Figure:
     epochs = [row.get("epoch") for row in history]
     # Evaluations within an epoch share its number.
     axis = "epoch" if None not in epochs and len(set(epochs)) == len(epochs) else "step"
@@ -149,64 +163,59 @@ def _curve(history: Sequence[Mapping[str, Any]], quantity: str, keys: Sequence[s
         if any("." in key for key in keys):
             axes.legend()
 
-    return Figure(_title(quantity), draw, size=(3.6, 2.4))
+    return Figure(_title(label), draw, size=(3.6, 2.4))
 
 
-def _title(score: str) -> str:
-    """Its name with a capital, unless it has one of its own as chrF++ does."""
-    text = label(score)
+def _title(text: str) -> str:
+    """A label with a capital, unless it has one of its own as chrF++ does."""
     first = text.split()[0]
     return text if first != first.lower() else text[:1].upper() + text[1:]
 
 
-def by_length(buckets: Sequence[Mapping[str, Any]], score: str) -> Figure:
-    """One score over buckets of length (see evaluate.by_length), with its 95% interval."""
-    shown = [bucket for bucket in buckets if score in bucket["scores"]]
+def by_length(buckets: Sequence[LengthBucket], metric: Metric) -> Figure:
+    """One metric over buckets of length (see evaluate.by_length), with its 95% interval."""
+    shown = [bucket for bucket in buckets if metric.name in bucket.scores]
     names = [
-        f"{bucket['from']}"
-        if bucket["from"] == bucket["to"]
-        else f"{bucket['from']}–{bucket['to']}"
-        for bucket in shown
+        f"{one.shortest}" if one.shortest == one.longest else f"{one.shortest}–{one.longest}"
+        for one in shown
     ]
-
-    spans = [(b["scores"][score], b.get("low"), b.get("high"), SERIES[0], "o") for b in shown]
+    spans = [(one.scores[metric.name], one.low, one.high, SERIES[0], "o") for one in shown]
 
     def draw(axes: Any) -> None:
-        _draw_intervals(axes, score, names, spans)
-        axes.set_xlabel(label(score))
+        _draw_intervals(axes, metric, names, spans)
+        axes.set_xlabel(metric.label)
         axes.set_ylabel("length")
 
-    return Figure(f"{_title(score)} by length", draw, size=(4.8, 0.75 + 0.36 * len(shown)))
+    return Figure(f"{_title(metric.label)} by length", draw, size=(4.8, 0.75 + 0.36 * len(shown)))
 
 
-def beside_baselines(
-    score: str, network: Mapping[str, Any], baselines: Mapping[str, Mapping[str, Any]]
+def compare_baselines(
+    metric: Metric, network: ScoreEntry, baselines: Mapping[str, ScoreEntry]
 ) -> Figure:
-    """The score of the network and of each baseline that has it, with 95% intervals."""
+    """The score of the network and of each baseline, by its label, with 95% intervals."""
     entries = [network, *baselines.values()]
-    spans = [(entry["value"], entry["low"], entry["high"], INK, "D") for entry in entries]
+    spans: list[Span] = [(entry.value, entry.low, entry.high, INK, "D") for entry in entries]
     spans[0] = (*spans[0][:3], SERIES[0], "o")
 
     def draw(axes: Any) -> None:
-        _draw_intervals(axes, score, ["this network", *baselines], spans)
-        axes.set_xlabel(label(score))
+        _draw_intervals(axes, metric, ["this network", *baselines], spans)
+        axes.set_xlabel(metric.label)
 
-    return Figure("Beside the baselines", draw, size=(4.8, 0.75 + 0.45 * len(spans)))
+    return Figure("Compared with the baselines", draw, size=(4.8, 0.75 + 0.45 * len(spans)))
 
 
-def _draw_intervals(
-    axes: Any,
-    score: str,
-    names: Sequence[str],
-    spans: Sequence[tuple[float, float | None, float | None, str, str]],
-) -> None:
-    """A row a name: (value, low, high, colour, marker), the value written above its mark."""
+Span = tuple[float, float | None, float | None, str, str]
+"""Value, low, high, colour, marker."""
+
+
+def _draw_intervals(axes: Any, metric: Metric, names: Sequence[str], spans: Sequence[Span]) -> None:
+    """A row a name, with the value written above its mark."""
     for place, (value, low, high, colour, marker) in enumerate(spans):
         if low is not None and high is not None:
             axes.plot([low, high], [place, place], color=colour, linewidth=3, alpha=0.45)
         axes.plot([value], [place], marker, color=colour, markersize=6.5)
         axes.annotate(
-            number(value, score),
+            number(value, metric),
             (value, place),
             (0, 6),
             textcoords="offset points",

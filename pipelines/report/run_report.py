@@ -11,20 +11,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from pipelines.core.contracts import Provenance
 from pipelines.core.files import atomic_write
-from pipelines.core.formatting import duration, label, number, probability, short
+from pipelines.core.formatting import duration, number, probability, short
 from pipelines.core.paths import TEMPLATES
+from pipelines.core.scores import Metric
 from pipelines.core.sections import Figure, Passages, Section, Table
 from pipelines.report.plots import (
     PALETTE,
-    beside_baselines,
     by_length,
+    compare_baselines,
     learning_curves,
     svgs,
     text_columns,
 )
-from pipelines.report.tables import evaluated, exports_table, score_columns, score_rows
+from pipelines.report.tables import exports_table, score_columns, score_rows
+from pipelines.runs.metrics import DataFacts, RunMetrics
 
 EXPANDED = 260
 """Characters of a text that are shown before the reader asks for the rest."""
@@ -38,7 +42,7 @@ LONG, SHORT = 40, 10
 def report(
     directory: Path,
     *,
-    metrics: Mapping[str, Any],
+    metrics: RunMetrics,
     history: Sequence[Mapping[str, Any]],
     sections: Sequence[Section],
     provenance: Provenance,
@@ -49,7 +53,7 @@ def report(
 ) -> Path:
     """Writes report.html and plots/*.svg into the directory; returns the report's path.
 
-    metrics  all of metrics.json. What it lacks is left out of the report.
+    metrics  what was measured. What it lacks is left out of the report.
     remembered, warnings  what diagnostics of the recurrent layers found.
     """
     drawn = Drawing(directory / "plots")
@@ -58,27 +62,27 @@ def report(
         .get_template("report.html.j2")
         .render(
             heading=_heading(metrics, provenance, made or datetime.date.today()),
-            outcome=(metrics.get("comparison") or {}).get("outcome"),
-            verdict=metrics.get("verdict"),
+            outcome=metrics.comparison.outcome if metrics.comparison else None,
+            verdict=metrics.verdict,
             against=_against(metrics),
             cards=_cards(metrics),
             scores=score_rows(metrics),
             columns=score_columns(metrics),
-            beside=drawn.each(_beside(metrics)),
-            curves=drawn.each(learning_curves(history)),
+            comparison=drawn.each(_comparison(metrics)),
+            curves=drawn.each(learning_curves(history, metrics.metric)),
             lengths=drawn.each(_lengths(metrics)),
             own=[drawn.section(section) for section in sections],
             remembered=[drawn.section(section) for section in remembered],
             warnings=warnings,
             exports=exports_table(metrics),
-            splits=_splits_table(metrics.get("data", {})),
-            data=_flat({k: v for k, v in metrics.get("data", {}).items() if k not in _SHOWN_APART}),
-            bad_rows=metrics.get("data", {}).get("bad rows", 0),
-            bad_row_examples=metrics.get("data", {}).get("bad row examples", []),
+            splits=_splits_table(metrics.data),
+            data=_flat(metrics.data.model_dump(exclude=_SHOWN_APART)) if metrics.data else [],
+            bad_rows=metrics.data.bad_rows if metrics.data else 0,
+            bad_row_examples=metrics.data.bad_row_examples if metrics.data else [],
             provenance=provenance,
             costs=_costs(metrics),
-            versions=_flat(metrics.get("versions", {})) + _flat(metrics.get("machine", {})),
-            command=metrics.get("command"),
+            versions=_flat(metrics.versions) + _facts(metrics.machine),
+            command=metrics.command,
             config=config_yaml,
             palette=PALETTE,
         )
@@ -133,7 +137,6 @@ def environment() -> Any:
         undefined=jinja2.StrictUndefined,
     )
     templates.filters.update(
-        label=label,
         number=number,
         cell=_cell,
         beginning=_beginning,
@@ -143,20 +146,18 @@ def environment() -> Any:
     return templates
 
 
-def _heading(
-    metrics: Mapping[str, Any], provenance: Provenance, made: datetime.date
-) -> dict[str, str]:
+def _heading(metrics: RunMetrics, provenance: Provenance, made: datetime.date) -> dict[str, str]:
     return {
         "title": title(metrics),
         "data": provenance.name,
-        "seed": str(metrics.get("seed", "–")),
+        "seed": "–" if metrics.seed is None else str(metrics.seed),
         "date": f"{made.day} {made:%B %Y}",
     }
 
 
-def title(metrics: Mapping[str, Any]) -> str:
+def title(metrics: RunMetrics) -> str:
     """Task and model in words."""
-    task, model = str(metrics.get("task", "run")), str(metrics.get("model", "network"))
+    task, model = metrics.task or "run", metrics.model or "network"
     return f"{task.replace('_', ' ').capitalize()} with {_MODELS.get(model, model)}"
 
 
@@ -170,116 +171,119 @@ _MODELS = {
 }
 
 
-def _cards(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
+def _cards(metrics: RunMetrics) -> list[dict[str, str]]:
     """The numbers that a reader wants first: name, value, and a line below."""
     cards = []
-    for split in evaluated(metrics)[:1]:
-        name, entry = next(iter(metrics[split].items()))
-        span = f"95% {number(entry['low'], name)} to {number(entry['high'], name)}"
-        cards.append(
-            {"name": f"{split} {label(name)}", "value": number(entry["value"], name), "note": span}
-        )
-        comparison = metrics.get("comparison")
-        if comparison:
-            baseline = metrics["baselines"][split][comparison["baseline"]][comparison["score"]]
-            value = number(baseline["value"], comparison["score"])
-            cards.append({"name": "best baseline", "value": value, "note": comparison["baseline"]})
-    if "parameters" in metrics:
-        total, trained = metrics["parameters"]["total"], metrics["parameters"]["trainable"]
+    for split in metrics.evaluated()[:1]:
+        name, entry = next(iter(metrics.scores(split).items()))
+        metric = entry.metric(name)
+        span = f"95% {number(entry.low, metric)} to {number(entry.high, metric)}"
+        value = number(entry.value, metric)
+        cards.append({"name": f"{split} {metric.label}", "value": value, "note": span})
+        if metrics.comparison is not None:
+            baseline = metrics.baselines[split][metrics.comparison.baseline]
+            best = number(baseline.scores[metrics.comparison.score].value, metric)
+            cards.append({"name": "best baseline", "value": best, "note": baseline.label})
+    if metrics.parameters is not None:
+        total, trained = metrics.parameters.total, metrics.parameters.trainable
         note = "all of them trained" if trained == total else f"{trained:,} of them trained"
         cards.append({"name": "parameters", "value": short(total), "note": note})
-    seconds = metrics.get("seconds", {})
-    if seconds:
-        total = seconds.get("total", sum(seconds.values()))
+    if metrics.seconds:
+        seconds = metrics.seconds
+        spent = seconds.get("total", sum(seconds.values()))
         note = f"{duration(seconds['train'])} of it training" if "train" in seconds else ""
-        cards.append({"name": "time in all", "value": duration(total), "note": note})
-    if "evaluate" in metrics.get("throughput", {}):
-        rate = metrics["throughput"]["evaluate"]
-        cards.append(
-            {"name": "predictions", "value": f"{short(rate)}/s", "note": "examples, in batches"}
-        )
+        cards.append({"name": "total time", "value": duration(spent), "note": note})
+    if "evaluate" in metrics.throughput:
+        rate = f"{short(metrics.throughput['evaluate'])}/s"
+        cards.append({"name": "predictions", "value": rate, "note": "examples, in batches"})
     return cards
 
 
-def _against(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What the run that this one was set against has, and a table of their scores."""
-    against = metrics.get("against")
-    if not against:
+def _against(metrics: RunMetrics) -> dict[str, Any] | None:
+    """The comparison with another run, and a table of their scores."""
+    against = metrics.against
+    if against is None:
         return None
     rows = []
-    for name, entry in against["scores"].items():
-        values = (entry["value"] + entry["difference"], entry["value"], entry["difference"])
-        interval = f"{number(entry['low'], name)} to {number(entry['high'], name)}"
-        shown = [number(value, name) for value in values]
-        p = probability(entry["p"]).removeprefix("p = ")
-        rows.append((label(name), *shown, interval, p, entry["outcome"]))
+    for name, entry in against.scores.items():
+        metric = Metric(name, entry.label, entry.higher_is_better, entry.scale)
+        values = (entry.value + entry.difference, entry.value, entry.difference)
+        interval = f"{number(entry.low, metric)} to {number(entry.high, metric)}"
+        shown = [number(value, metric) for value in values]
+        p = probability(entry.p).removeprefix("p = ")
+        rows.append((metric.label, *shown, interval, p, entry.outcome))
     header = ("score", "this run", "other run", "difference", "95% interval", "p", "this run is")
-    caption = (
-        f"The other run is {against['run']}; paired bootstrap on the {against['split']} split."
-    )
-    return {**against, "table": Table("Beside the other run", header, rows, caption)}
+    caption = f"The other run is {against.run}; paired bootstrap on the {against.split} split."
+    table = Table("Compared with the other run", header, rows, caption)
+    return {"verdict": against.verdict, "outcome": against.outcome, "table": table}
 
 
-def _beside(metrics: Mapping[str, Any]) -> list[Figure]:
-    for split in evaluated(metrics)[:1]:
-        name, entry = next(iter(metrics[split].items()))
-        baselines = metrics.get("baselines", {}).get(split, {})
-        beside = {
-            baseline: scores[name] for baseline, scores in baselines.items() if name in scores
+def _comparison(metrics: RunMetrics) -> list[Figure]:
+    for split in metrics.evaluated()[:1]:
+        name, entry = next(iter(metrics.scores(split).items()))
+        baselines = {
+            one.label: one.scores[name]
+            for one in metrics.baselines.get(split, {}).values()
+            if name in one.scores
         }
-        return [beside_baselines(name, entry, beside)] if beside else []
+        return [compare_baselines(entry.metric(name), entry, baselines)] if baselines else []
     return []
 
 
-def _lengths(metrics: Mapping[str, Any]) -> list[Figure]:
-    for split in evaluated(metrics)[:1]:
-        buckets = metrics.get("by_length", {}).get(split) or []
+def _lengths(metrics: RunMetrics) -> list[Figure]:
+    for split in metrics.evaluated()[:1]:
+        buckets = metrics.by_length.get(split, [])
         if len(buckets) > 1:
-            return [by_length(buckets, next(iter(metrics[split])))]
+            name, entry = next(iter(metrics.scores(split).items()))
+            return [by_length(buckets, entry.metric(name))]
     return []
 
 
-_SHOWN_APART = ("source", "splits", "strata", "bad row examples")
+_SHOWN_APART = {"source", "splits", "strata", "bad_row_examples"}
 
 MOST_STRATA = 8
 
 
-def _splits_table(data: Mapping[str, Any]) -> Table | None:
+def _splits_table(data: DataFacts | None) -> Table | None:
     """Examples of each split and, where they are few, of each value that the division balanced."""
-    if not data.get("splits"):
+    if data is None or not data.splits:
         return None
-    strata = data.get("strata") or {}
-    values = list(dict.fromkeys(value for counts in strata.values() for value in counts))
+    values = list(dict.fromkeys(value for counts in data.strata.values() for value in counts))
     values = values if len(values) <= MOST_STRATA else []
     rows = [
-        (name, size, *(strata.get(name, {}).get(value, 0) for value in values))
-        for name, size in data["splits"].items()
+        (name, size, *(data.strata.get(name, {}).get(value, 0) for value in values))
+        for name, size in data.splits.items()
     ]
     return Table("Splits", ("split", "examples", *values), rows)
 
 
-def _costs(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
-    seconds = metrics.get("seconds", {})
-    rows = [(f"time: {name}", duration(value)) for name, value in seconds.items()]
-    rows += [
-        (f"memory: {name}", f"{value:,.0f} MB") for name, value in _named(metrics, "memory", "_mb")
+def _costs(metrics: RunMetrics) -> list[tuple[str, Any]]:
+    rows: list[tuple[str, Any]] = [
+        (f"time: {name}", duration(value)) for name, value in metrics.seconds.items()
     ]
     rows += [
-        (f"throughput: {name}", f"{value:,.0f} /s") for name, value in _named(metrics, "throughput")
+        (f"memory: {_spaced(name.removesuffix('_mb'))}", f"{value:,.0f} MB")
+        for name, value in metrics.memory.items()
+    ]
+    rows += [
+        (f"throughput: {_spaced(name)}", f"{value:,.0f} /s")
+        for name, value in metrics.throughput.items()
     ]
     rows += [
         (f"padding among the positions of {split}", f"{100 * share:.1f} %")
-        for split, share in metrics.get("padding", {}).items()
+        for split, share in metrics.padding.items()
     ]
-    rows += _flat(
-        {key: metrics[key] for key in ("parameters", "epochs", "training") if key in metrics}
-    )
+    for name in ("parameters", "epochs", "training"):
+        rows += _facts(getattr(metrics, name), f"{name}: ")
     return rows
 
 
-def _named(metrics: Mapping[str, Any], key: str, ending: str = "") -> list[tuple[str, float]]:
-    values = metrics.get(key, {})
-    return [(name.removesuffix(ending).replace("_", " "), value) for name, value in values.items()]
+def _spaced(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _facts(facts: BaseModel | None, before: str = "") -> list[tuple[str, Any]]:
+    return _flat(facts.model_dump(), before) if facts is not None else []
 
 
 def _flat(values: Mapping[str, Any], before: str = "") -> list[tuple[str, Any]]:

@@ -2,74 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import NamedTuple
 
-from pipelines.core.formatting import label, number
+from pipelines.core.formatting import number
+from pipelines.core.scores import Metric
 from pipelines.core.sections import Table
-
-_SPLITS = ("test", "validation", "train")
-
-
-def evaluated(metrics: Mapping[str, Any]) -> list[str]:
-    """Splits that have scores, the one that the baselines were measured on first."""
-    names = [name for name in _SPLITS if isinstance(metrics.get(name), Mapping) and metrics[name]]
-    return sorted(names, key=lambda name: name not in metrics.get("baselines", {}))
+from pipelines.runs.metrics import Export, RunMetrics, ScoreEntry
 
 
-def score_columns(metrics: Mapping[str, Any]) -> list[str]:
+class ScoreRow(NamedTuple):
+    """A metric, and its entries by column: None where a column lacks it."""
+
+    metric: Metric
+    signature: str
+    entries: list[ScoreEntry | None]
+
+
+def score_columns(metrics: RunMetrics) -> list[str]:
     """The evaluated splits, and the baselines."""
-    splits = evaluated(metrics)
-    baselines = [name for split in splits for name in metrics.get("baselines", {}).get(split, {})]
+    splits = metrics.evaluated()
+    baselines = [one.label for split in splits for one in metrics.baselines.get(split, {}).values()]
     return [*splits, *dict.fromkeys(baselines)]
 
 
-def score_rows(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A row a score: its entries by column, None where a column lacks it."""
-    splits = evaluated(metrics)
-    columns: list[Mapping[str, Any]] = [metrics[split] for split in splits]
+def score_rows(metrics: RunMetrics) -> list[ScoreRow]:
+    splits = metrics.evaluated()
+    columns = [metrics.scores(split) for split in splits]
     for split in splits:
-        columns += metrics.get("baselines", {}).get(split, {}).values()
-    names = dict.fromkeys(name for column in columns for name in column)
+        columns += [one.scores for one in metrics.baselines.get(split, {}).values()]
     rows = []
-    for name in names:
+    for name in dict.fromkeys(name for column in columns for name in column):
         entries = [column.get(name) for column in columns]
-        first = next(entry for entry in entries if entry)
-        rows.append({"name": name, "entries": entries, "about": first})
+        first = next(entry for entry in entries if entry is not None)
+        rows.append(ScoreRow(first.metric(name), first.signature, entries))
     return rows
 
 
-def exports_table(metrics: Mapping[str, Any]) -> Table | None:
-    """The files of other formats beside the original; None if there are none."""
-    exports = metrics.get("exports") or []
+def exports_table(metrics: RunMetrics) -> Table | None:
+    """The files of other formats compared with the original; None if there are none."""
+    exports = metrics.exports
     if not exports:
         return None
-    original = {row["core"]: row for row in exports if row["format"] == "tensorflow"}
-    scored = next((row for row in exports if "score" in row), None)
-    rows = [_export_row(row, original[row["core"]]) for row in exports]
-    name = label(scored["score"]) if scored else "score"
+    original = {row.core: row for row in exports if row.format == "tensorflow"}
+    scored = next((row.score for row in exports if row.score is not None), None)
+    metric = metrics.metric(scored) if scored else None
+    rows = [_export_row(row, original[row.core], metric) for row in exports]
+    name = metric.label if metric else "score"
     header = ("file", "weights", "size", "a prediction", "difference", name, "loss")
-    asked = f" and {name}" if scored else ""
+    both = f" and {name}" if metric else ""
     caption = (
         "A prediction is the median for one test example at a time. The difference is the largest "
         "from the original's numbers, and what is allowed; a loss is negative where the file is "
-        f"better. Difference{asked} are of {exports[0]['examples']:,} test examples. The "
-        "SavedModel holds all cores, and the text. In int8 what is small stays float32."
+        f"better. Difference{both} are of {exports[0].examples:,} test examples. The SavedModel "
+        "holds all functions, and the text. In int8 what is small stays float32."
     )
-    return Table("Numeric cores", header, rows, caption)
+    return Table("Numeric functions", header, rows, caption)
 
 
-def _export_row(row: Mapping[str, Any], original: Mapping[str, Any]) -> tuple[str, ...]:
-    kind = "SavedModel" if row is original else row["format"]
-    name = row.get("file", f"{kind}: {row['core']}")
-    if "reason" in row:
-        return (name, row["precision"], f"can't be had: {row['reason']}", "–", "–", "–", "–")
-    size = f"{row['bytes'] / 1e3:,.0f} kB"
-    milliseconds = f"{row['milliseconds']:.3g} ms"
-    apart = f"{row['difference']:.1g} of {row['tolerance']:g}" if "difference" in row else "–"
+def _export_row(row: Export, original: Export, metric: Metric | None) -> tuple[str, ...]:
+    kind = "SavedModel" if row is original else row.format
+    name = row.file or f"{kind}: {row.core}"
+    if row.reason is not None:
+        return (name, row.precision, f"unavailable: {row.reason}", "–", "–", "–", "–")
+    size = f"{(row.bytes or 0) / 1e3:,.0f} kB"
+    milliseconds = f"{row.milliseconds:.3g} ms"
+    apart = "–" if row.difference is None else f"{row.difference:.1g} of {row.tolerance:g}"
     value = loss = "–"
-    if "score" in row:
-        value = number(row["value"], row["score"])
+    if row.value is not None and original.value is not None:
+        value = number(row.value, metric)
         if row is not original:
-            loss = number(original["value"] - row["value"], row["score"])
-    return (name, row["precision"], size, milliseconds, apart, value, loss)
+            loss = number(original.value - row.value, metric)
+    return (name, row.precision, size, milliseconds, apart, value, loss)

@@ -21,17 +21,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from pipelines.core.errors import UserError
 from pipelines.core.files import ASIDE, atomic_write
+from pipelines.runs.metrics import RunMetrics
 
 if TYPE_CHECKING:
     import keras
-
-
-SPLITS = ("train", "validation", "test")
-
-ADDED_TO = ("seconds", "memory", "throughput")
-"""What several stages measure a part of, each under names of its own."""
 
 
 class Run:
@@ -62,30 +59,24 @@ class Run:
         """The weights of an update that is among the best."""
         return self.directory / "checkpoints" / f"kept_{step}.npz"
 
-    def read_metrics(self) -> dict[str, Any]:
-        """What earlier stages measured; empty before the first."""
+    def load_metrics(self) -> RunMetrics:
+        """What earlier stages measured; empty before the first. UserError if it is damaged."""
         if not self.metrics.exists():
-            return {}
-        metrics = _json(self.metrics, self.metrics.read_bytes())
-        if not isinstance(metrics, dict):
-            raise UserError(f"{self.metrics} is damaged: delete it and run again")
-        return metrics
+            return RunMetrics()
+        try:
+            return RunMetrics.model_validate(_json(self.metrics, self.metrics.read_bytes()))
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "it"
+            raise UserError(
+                f"{self.metrics} is damaged or of another version ({where}: {first['msg'].lower()})"
+                f": delete it and run mode=evaluate run={self.directory}"
+            ) from None
 
-    def update_metrics(self, **measured: Any) -> dict[str, Any]:
-        """Puts into metrics.json what a stage measured, in place of what it measured before.
-
-        An evaluation gives the scores of all its splits at once, so those of other splits are of an
-        earlier one, and go. Only what is ADDED_TO is merged.
-        """
-        metrics = self.read_metrics()
-        if not measured.keys().isdisjoint(SPLITS):
-            metrics = {key: value for key, value in metrics.items() if key not in SPLITS}
-        for key, value in measured.items():
-            metrics[key] = {**metrics.get(key, {}), **value} if key in ADDED_TO else value
-        text = json.dumps(metrics, indent=2, ensure_ascii=False)
+    def save_metrics(self, metrics: RunMetrics) -> None:
+        text = json.dumps(metrics.to_json(), indent=2, ensure_ascii=False)
         with atomic_write(self.metrics) as temporary:
             temporary.write_text(text + "\n", encoding="utf-8")
-        return metrics
 
     def read_history(self) -> list[dict[str, Any]]:
         if not self.history.exists():

@@ -12,38 +12,42 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
-from typing import Any
 
 from pipelines.runs.directory import Run
+from pipelines.runs.metrics import Machine
 
 log = logging.getLogger(__name__)
 
 PACKAGES = ("keras", "tensorflow", "numpy", "pyarrow", "scikit-learn", "hydra-core")
 
 
-class Stopwatch:
-    """Puts the seconds of each stage, and their total, into the run's metrics.
-
-    Training goes on where it stopped, so that its seconds add up; other stages are done anew.
-    """
+class Record:
+    """A run, and what its stages measure: in memory, and in metrics.json after each stage."""
 
     def __init__(self, run: Run):
         self.run = run
+        self.metrics = run.load_metrics()
 
     @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
+    def stage(self, name: str) -> Iterator[None]:
+        """Measures the seconds of a stage, and saves the metrics when it ends, however it ends.
+
+        Training goes on where it stopped, so that its seconds add up; other stages are done anew.
+        """
         start = time.perf_counter()
-        before = self.run.read_metrics().get("seconds", {})
+        seconds = self.metrics.seconds
+        earlier = seconds.get(name, 0.0) if name == "train" else 0.0
         try:
             yield
         finally:
-            spent = time.perf_counter() - start
-            earlier = before.get(stage, 0.0) if stage == "train" else 0.0
-            seconds = {**before, stage: earlier + spent}
+            seconds[name] = round(earlier + time.perf_counter() - start, 3)
             seconds.pop("total", None)
-            seconds["total"] = sum(seconds.values())
+            seconds["total"] = round(sum(seconds.values()), 3)
             if self.run.directory.exists():
-                self.run.update_metrics(seconds={k: round(v, 3) for k, v in seconds.items()})
+                self.save()
+
+    def save(self) -> None:
+        self.run.save_metrics(self.metrics)
 
 
 def peak_memory() -> float:
@@ -58,15 +62,13 @@ def peak_memory() -> float:
     return round(peak * unit / 1e6, 1)
 
 
-def environment() -> dict[str, Any]:
-    return {
-        "versions": {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
-        "machine": {
-            "system": platform.platform(),
-            "cores": os.cpu_count(),
-            "processor": _processor(),
-        },
-    }
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that decide what a run computes."""
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+
+
+def machine() -> Machine:
+    return Machine(system=platform.platform(), cores=os.cpu_count(), processor=_processor())
 
 
 def _processor() -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pipelines.runs.directory import Run
+from pipelines.runs.metrics import numbers
 from pipelines.runs.overrides import overridden, recorded_overrides
 
 log = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ def _send(run: Run, address: str, given: Mapping[str, Any], status: str) -> None
         for key, value in row.items()
         if isinstance(value, int | float) and key not in ("step", "epoch")
     ]
-    for key, value in _numbers(run.read_metrics()):
+    for key, value in numbers(run.load_metrics()):
         metrics.append(Metric(_metric_name(f"final.{key}"), value, started.start_time, 0))
     given_params = [Param(key, str(value)[:500]) for key, value in params.items()]
     for start in range(0, max(len(metrics), 1), 1000):  # as many as the interface takes at once
@@ -105,15 +105,6 @@ def _send(run: Run, address: str, given: Mapping[str, Any], status: str) -> None
     if run.report.exists() and address.startswith("http"):  # else it would go to where we stand
         client.log_artifact(started.run_id, str(run.report))
     client.set_terminated(started.run_id, status)
-
-
-def _numbers(metrics: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """Scores and costs by their stable names: "test.accuracy", "seconds.train"."""
-    for part in ("validation", "test", "seconds", "memory", "parameters", "latency", "throughput"):
-        for name, entry in (metrics.get(part) or {}).items():
-            value = entry.get("value") if isinstance(entry, Mapping) else entry
-            if isinstance(value, int | float) and math.isfinite(value):
-                yield f"{part}.{name}", float(value)
 
 
 def _metric_name(key: str) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from pydantic import Field
@@ -18,13 +19,28 @@ from models.settings import (
 )
 from pipelines.core.contracts import Batch, Codec, Split
 from pipelines.core.errors import UserError
-from pipelines.core.task import Change, Core, RecurrentStack, Signature, Task, TeacherForced
+from pipelines.core.task import (
+    Change,
+    Decodes,
+    Diagnosable,
+    Explains,
+    ExportedFunction,
+    RecurrentStack,
+    Signature,
+    Task,
+    TeacherForced,
+    Tensors,
+    Trained,
+)
 from pipelines.data.codecs.text import BEGIN, UNKNOWN, TextCodec
 from pipelines.evaluate.metrics.translation import BleuTokenizer, check_tokenizer
 
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
+
+    from models.attention import Memory
+    from models.token_decoder import Written
 
 EXPLAINED = 6
 """Answers whose attention the report draws."""
@@ -34,7 +50,7 @@ EXPLAINING = ("tokens", "source_tokens", "attention")
 
 
 @settings
-class GenerationTask(Task):
+class GenerationTask(Task, Decodes, Explains, Diagnosable):
     """Settings of writing.
 
     embedding, decoder  of the words that are written.
@@ -50,9 +66,6 @@ class GenerationTask(Task):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
     sampling: ScheduledSampling
 
-    decodes: ClassVar[bool] = True
-    stratify_by: ClassVar[str | None] = None
-
     def check(self, decode: SearchSettings) -> None:
         if self.embedding.vectors is not None:
             raise UserError("task.embedding.vectors goes with task=sentiment; leave it null")
@@ -65,13 +78,13 @@ class GenerationTask(Task):
         """The codec of what is written."""
 
     @abstractmethod
-    def encode_inputs(self, model: keras.Model, fields: Mapping[str, tf.Tensor]) -> Any:
+    def encode_inputs(self, model: keras.Model, fields: Tensors) -> tuple[Memory, Written]:
         """Graph code: from the fields that are given to the decoder's memory and first state."""
 
     @abstractmethod
     def decoder_inputs(
-        self, model: keras.Model, inputs: Mapping[str, Any]
-    ) -> tuple[Any, Any, tf.Tensor]:
+        self, model: keras.Model, inputs: Tensors
+    ) -> tuple[Memory, Written, tf.Tensor]:
         """Graph code: the decoder's memory, its first state, and the tokens before each target."""
 
     @property
@@ -86,6 +99,9 @@ class GenerationTask(Task):
                 model.decoder.rnn, self.previous_tokens_field, UNKNOWN, in_step=True
             )
         }
+
+    def attends(self, model: keras.Model) -> bool:
+        return model.decoder.attention is not None
 
     def teacher_forced(
         self, model: keras.Model, batch: Batch, change: Change | None = None
@@ -103,35 +119,34 @@ class GenerationTask(Task):
         odds = log_odds(model.decoder.logits(readouts), batch.targets)
         return TeacherForced(self.losses(outputs, batch.targets), odds)
 
-    def signatures(
-        self, model: keras.Model, codec: Codec, decode: SearchSettings
-    ) -> dict[str, Signature]:
-        """greedy, if `decode` is not; explain, with all answers that `decode` finds; and encode,
-        step and text to write word by word.
-        """
-        import tensorflow as tf
-
+    def signatures(self, trained: Trained) -> dict[str, Signature]:
+        """greedy, if `decode` is not; and encode, step and text to write word by word."""
         from pipelines.graphs.generation import stepwise
-        from pipelines.graphs.prediction import answerer
-        from pipelines.graphs.tracing import padded
+        from pipelines.graphs.prediction import answer_graph, encode_inputs, input_specs
 
-        inputs = {name: tf.TensorSpec([None], tf.string) for name in self.input_columns}
+        model, decode = trained.model, trained.decode
+        inputs = input_specs(trained)
 
-        def read(raw: Mapping[str, Any]) -> Any:
-            return self.encode_inputs(model, padded(codec.encode(raw)))
+        def read(raw: Tensors) -> tuple[Memory, Written]:
+            return self.encode_inputs(model, encode_inputs(trained, raw))
 
-        offered = stepwise(model.decoder, self.target_codec(codec), read, inputs)
+        offered = stepwise(model.decoder, self.target_codec(trained.codec), read, inputs)
         quick = decode.quick()
         if quick != decode:
-            answer = answerer(self, model, codec, quick)
+            answer = answer_graph(replace(trained, decode=quick))
             offered["greedy"] = Signature(lambda **columns: answer(columns), inputs)
-        best = answerer(self, model, codec, decode.full())
+        return offered
+
+    def explain(self, trained: Trained) -> Signature:
+        """All answers that `decode` finds, with what each token of the best attended to."""
+        from pipelines.graphs.prediction import answer_graph, input_specs
+
+        best = answer_graph(replace(trained, decode=trained.decode.full()))
 
         def explain(**columns: tf.Tensor) -> dict[str, tf.Tensor]:
-            return {**best(columns), **self.attended_inputs(model, columns)}
+            return {**best(columns), **self.attended_inputs(trained.model, columns)}
 
-        offered["explain"] = Signature(explain, inputs)
-        return offered
+        return Signature(explain, input_specs(trained))
 
     def attended_inputs(
         self, model: keras.Model, columns: Mapping[str, Any]
@@ -141,57 +156,46 @@ class GenerationTask(Task):
         """
         return {}
 
-    def numeric_functions(
-        self, model: keras.Model, codec: Codec, decode: SearchSettings
-    ) -> dict[str, Core]:
+    def numeric_functions(self, trained: Trained) -> dict[str, ExportedFunction]:
         """The encode and step of `signatures`, from fields."""
         import tensorflow as tf
 
         from pipelines.graphs.generation import stepwise
-        from pipelines.graphs.prediction import given_specs
+        from pipelines.graphs.prediction import field_specs
 
-        inputs = given_specs(self, codec)
+        model, inputs = trained.model, field_specs(trained)
 
-        def read(fields: Mapping[str, Any]) -> Any:
+        def read(fields: Tensors) -> tuple[Memory, Written]:
             return self.encode_inputs(model, fields)
 
-        parts = stepwise(model.decoder, self.target_codec(codec), read, inputs)
+        parts = stepwise(model.decoder, self.target_codec(trained.codec), read, inputs)
         encode, step = parts["encode"], parts["step"]
 
-        def begun(batch: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        def first_step(batch: Tensors) -> dict[str, tf.Tensor]:
             """Two hypotheses, of which one is at the beginning."""
             read = encode.run(**{name: batch[name] for name in inputs})
             states = {name: tf.repeat(x, 2, 1) for name, x in read.items() if "state" in name}
             return {**read, **states, "ids": tf.constant([[BEGIN, UNKNOWN]])}
 
         return {
-            "encode": Core(*encode, given=lambda batch: batch),
-            "step": Core(*step, given=begun),
+            "encode": ExportedFunction(*encode, lambda batch: batch),
+            "step": ExportedFunction(*step, first_step),
         }
-
-    def decode_predictions(self, predictions: Mapping[str, Any], codec: Codec) -> dict[str, Any]:
-        return dict(predictions)
 
     def to_json(self, answer: dict[str, Any]) -> dict[str, Any]:
         """Without what explains it."""
         return {name: value for name, value in answer.items() if name not in EXPLAINING}
 
     def predict_in_detail(
-        self,
-        model: keras.Model,
-        split: Split,
-        rows: np.ndarray,
-        codec: Codec,
-        decode: SearchSettings,
-    ) -> dict[str, Any]:
-        """What `predict` says of the rows in detail, as numpy arrays."""
+        self, trained: Trained, split: Split, rows: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """What `predict` says of the rows in detail."""
         import tensorflow as tf
 
-        from pipelines.graphs.prediction import given_inputs, raw_columns
+        from pipelines.graphs.prediction import gather_batch, given_inputs
 
-        batch = self.batch(split.gather(rows), codec)
-        batch.inputs.update(raw_columns(split.examples(rows.tolist()), self.raw_inputs(decode)))
-        given = given_inputs(self, codec, batch.inputs)
+        batch = gather_batch(trained, split, rows)
+        given = given_inputs(trained, batch.inputs)
         inputs = {name: tf.convert_to_tensor(value) for name, value in given.items()}
-        found = self.predict(model, codec, inputs, decode, detail=True)
+        found = self.predict(trained, inputs, detail=True)
         return {name: np.asarray(value) for name, value in found.items()}

@@ -22,14 +22,15 @@ from models.settings import (
 )
 from pipelines.core.contracts import Batch, Codec, FieldCodec, Split
 from pipelines.core.errors import UserError
+from pipelines.core.scores import Metric, Score
 from pipelines.core.sections import Figure, Section
-from pipelines.core.task import Score, Task
+from pipelines.core.task import Arrays, Task, Tensors, Trained
 from pipelines.data.augmentation import AugmentationSettings, augmented, mirrored
 from pipelines.data.codecs.captions import CaptionsCodec, caption_lines
 from pipelines.data.codecs.features import FeatureCodec
 from pipelines.data.codecs.images import ImageCodec, ImageSettings
 from pipelines.data.codecs.text import BEGIN, PAD, TextCodec, TextSettings
-from pipelines.evaluate.metrics.captioning import CAPTION_SCORES, caption_scores
+from pipelines.evaluate.metrics.captioning import CAPTIONING, caption_scores
 from pipelines.evaluate.metrics.meteor import check_stemmer
 from pipelines.tasks._generation import EXPLAINED, GenerationTask
 
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
+    from models.attention import Memory
+    from models.token_decoder import Written
     from pipelines.evaluate.sections.captioning import Look
 
 CHUNK = 256
@@ -71,7 +74,7 @@ class Captioning(GenerationTask):
 
     columns: ClassVar[tuple[str, ...]] = ("image", "captions")
     input_columns: ClassVar[tuple[str, ...]] = ("image",)
-    scores: ClassVar[tuple[str, ...]] = CAPTION_SCORES
+    metrics: ClassVar[tuple[Metric, ...]] = CAPTIONING
     dedupe_by: ClassVar[tuple[str, ...]] = ("image",)
     image_field: ClassVar[str | None] = "image"
     intended_use: ClassVar[str] = "Says in a few words what a picture shows."
@@ -158,7 +161,7 @@ class Captioning(GenerationTask):
             pictures = mirrored(pictures, of_picture, self.augmentation.mirror_unless, random)
         return {**columns, "image": pictures}
 
-    def batch(self, columns: Mapping[str, np.ndarray], codec: Codec) -> Batch:
+    def batch(self, columns: Arrays, codec: Codec) -> Batch:
         """Targets and weights (N, T): each token after the begin marker, with the end marker.
 
         Inputs image (B, ...), caption_before (N, T): the token before each of the targets, and
@@ -201,7 +204,7 @@ class Captioning(GenerationTask):
     def target_codec(self, codec: Codec) -> TextCodec:
         return _text(codec)
 
-    def encode_inputs(self, model: keras.Model, fields: Mapping[str, tf.Tensor]) -> Any:
+    def encode_inputs(self, model: keras.Model, fields: Tensors) -> tuple[Memory, Written]:
         return model.encode(fields["image"])
 
     @property
@@ -209,8 +212,8 @@ class Captioning(GenerationTask):
         return "caption_before"
 
     def decoder_inputs(
-        self, model: keras.Model, inputs: Mapping[str, Any]
-    ) -> tuple[Any, Any, tf.Tensor]:
+        self, model: keras.Model, inputs: Tensors
+    ) -> tuple[Memory, Written, tf.Tensor]:
         """Of each caption, that of its picture."""
         import tensorflow as tf
 
@@ -219,13 +222,7 @@ class Captioning(GenerationTask):
         return memory, state, inputs[self.previous_tokens_field]
 
     def predict(
-        self,
-        model: keras.Model,
-        codec: Codec,
-        inputs: Mapping[str, Any],
-        decode: SearchSettings,
-        *,
-        detail: bool = False,
+        self, trained: Trained, inputs: Tensors, *, detail: bool = False
     ) -> dict[str, tf.Tensor]:
         """Caption (B,) as text and its score (B,): log-probability, as `decode` ranks by it.
 
@@ -236,6 +233,7 @@ class Captioning(GenerationTask):
 
         from pipelines.graphs.generation import numbers_of, write
 
+        model = trained.model
         pictures = inputs["image"]
         memory, state = self.encode_inputs(model, inputs)
         flat = tf.reshape(tf.cast(pictures, tf.float32) * 256, [tf.shape(pictures)[0], -1])
@@ -243,8 +241,8 @@ class Captioning(GenerationTask):
             model.decoder,
             memory,
             state,
-            _text(codec),
-            decode,
+            _text(trained.codec),
+            trained.decode,
             source_length=tf.fill(tf.shape(pictures)[:1], model.vision.positions),
             detail=detail,
             numbers=numbers_of(tf.cast(flat, tf.int64)),
@@ -279,7 +277,7 @@ class Captioning(GenerationTask):
             for name, value in measured.items()
         }
 
-    def score(self, predictions: Mapping[str, np.ndarray], split: Split) -> dict[str, Score]:
+    def score(self, predictions: Arrays, split: Split) -> dict[str, Score]:
         return caption_scores(
             list(predictions["caption"]),
             references_of(split),
@@ -290,7 +288,7 @@ class Captioning(GenerationTask):
             measured=predictions if "log_likelihood" in predictions else None,
         )
 
-    def baselines(self, train: Split, test: Split) -> Mapping[str, Mapping[str, np.ndarray]]:
+    def baselines(self, train: Split, test: Split) -> Mapping[str, Arrays]:
         from pipelines.evaluate.baselines.captioning import caption_baselines
 
         return caption_baselines(train, test, image="image", captions="captions")
@@ -303,14 +301,7 @@ class Captioning(GenerationTask):
             "beside the whole is lost.",
         ]
 
-    def report_sections(
-        self,
-        model: keras.Model,
-        predictions: Mapping[str, np.ndarray],
-        split: Split,
-        codec: Codec,
-        decode: SearchSettings,
-    ) -> list[Section]:
+    def report_sections(self, trained: Trained, predictions: Arrays, split: Split) -> list[Section]:
         """Pictures with captions, good and bad, typical mistakes, and where the decoder looked."""
         from pipelines.evaluate.sections.captioning import picture_sections, pictures_of
 
@@ -322,21 +313,19 @@ class Captioning(GenerationTask):
             tokenize=self.bleu_tokenize,
             lowercase=self.text.lowercase,
         )
-        return [*sections, *self._attention(model, split, codec, decode, look)]
+        return [*sections, *self._attention(trained, split, look)]
 
-    def _attention(
-        self, model: keras.Model, split: Split, codec: Codec, decode: SearchSettings, look: Look
-    ) -> list[Figure]:
+    def _attention(self, trained: Trained, split: Split, look: Look) -> list[Figure]:
         """Of a few examples, spread over the split."""
         if self.decoder.attention == "none":
             return []
         from pipelines.evaluate.sections.captioning import Looked, picture_attention_figures
 
         rows = np.unique(np.linspace(0, len(split) - 1, EXPLAINED).astype(int))
-        found = self.predict_in_detail(model, split, rows, codec, decode)
+        found = self.predict_in_detail(trained, split, rows)
         parts = (look(rows), found["tokens"], found["attention"])
         examples = [Looked(*example) for example in zip(*parts, strict=True)]
-        return picture_attention_figures(examples, model.vision.grid[:2])
+        return picture_attention_figures(examples, trained.model.vision.grid[:2])
 
 
 def captions_of(tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -10,12 +10,24 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import numpy as np
 
-from models.settings import RecurrentSettings, SearchSettings, settings
+from models.settings import RecurrentSettings, settings
 from pipelines.core.contracts import Batch, Codec, FieldCodec, Split
 from pipelines.core.errors import UserError
+from pipelines.core.scores import Metric, Score
 from pipelines.core.sections import Section
-from pipelines.core.task import Change, Core, RecurrentStack, Score, Task, TeacherForced
+from pipelines.core.task import (
+    Arrays,
+    Change,
+    Diagnosable,
+    ExportedFunction,
+    RecurrentStack,
+    Task,
+    TeacherForced,
+    Tensors,
+    Trained,
+)
 from pipelines.data.codecs.numbers import AnswerCodec, SequenceCodec
+from pipelines.evaluate.metrics.probe import PROBE
 
 if TYPE_CHECKING:
     import keras
@@ -23,16 +35,15 @@ if TYPE_CHECKING:
 
 
 @settings
-class Probe(Task):
+class Probe(Task, Diagnosable):
     """Settings of probing; there are none: the problem is the data's."""
 
     name: Literal["probe"]
 
     columns: ClassVar[tuple[str, ...]] = ("sequence", "answer")
     input_columns: ClassVar[tuple[str, ...]] = ("sequence",)
-    scores: ClassVar[tuple[str, ...]] = ("longest_solved", "error_of_guessing", "error", "loss")
+    metrics: ClassVar[tuple[Metric, ...]] = PROBE
     dedupe_by: ClassVar[tuple[str, ...]] = ("sequence",)
-    stratify_by: ClassVar[str | None] = None
     intended_use: ClassVar[str] = "Shows how far back a network remembers, on made-up sequences."
     example_input: ClassVar[Mapping[str, str]] = {"sequence": "3 1 4 1 5"}
 
@@ -51,7 +62,7 @@ class Probe(Task):
             seed=seed,
         )
 
-    def batch(self, columns: Mapping[str, np.ndarray], codec: Codec) -> Batch:
+    def batch(self, columns: Arrays, codec: Codec) -> Batch:
         """Inputs sequence (B, T, D) and sequence_length (B,); targets and weights (B, K)."""
         answers = columns["answer"]
         inputs = {name: columns[name] for name in ("sequence", "sequence_length")}
@@ -71,28 +82,22 @@ class Probe(Task):
         return tf.square(outputs[..., 0] - targets)
 
     def predict(
-        self,
-        model: keras.Model,
-        codec: Codec,
-        inputs: Mapping[str, Any],
-        decode: SearchSettings,
-        *,
-        detail: bool = False,
+        self, trained: Trained, inputs: Tensors, *, detail: bool = False
     ) -> dict[str, tf.Tensor]:
         """Probabilities (B, K, C) of symbols, or numbers (B, K)."""
         import tensorflow as tf
 
-        outputs = model(inputs, training=False)
-        if "answer" in codec.spec.sizes:
+        outputs = trained.model(inputs, training=False)
+        if "answer" in trained.codec.spec.sizes:
             return {"probabilities": tf.nn.softmax(outputs)}
         return {"numbers": outputs[..., 0]}
 
-    def score(self, predictions: Mapping[str, np.ndarray], split: Split) -> dict[str, Score]:
+    def score(self, predictions: Arrays, split: Split) -> dict[str, Score]:
         from pipelines.evaluate.metrics.probe import probing_scores
 
         return probing_scores(predictions, split.column("answer"), split.lengths()[:, 0])
 
-    def baselines(self, train: Split, test: Split) -> Mapping[str, Mapping[str, np.ndarray]]:
+    def baselines(self, train: Split, test: Split) -> Mapping[str, Arrays]:
         """The best constant."""
         answers, count = train.column("answer"), len(test)
         if answers.dtype.kind in "iu":
@@ -111,16 +116,14 @@ class Probe(Task):
             return {"answer": predictions["numbers"]}
         return {"answer": tf.argmax(predictions["probabilities"], -1, output_type=tf.int32)}
 
-    def numeric_functions(
-        self, model: keras.Model, codec: Codec, decode: SearchSettings
-    ) -> dict[str, Core]:
-        from pipelines.graphs.prediction import given_specs
+    def numeric_functions(self, trained: Trained) -> dict[str, ExportedFunction]:
+        from pipelines.graphs.prediction import field_specs
 
         def answer(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-            return self.predict(model, codec, inputs, decode)
+            return self.predict(trained, inputs)
 
-        specs = given_specs(self, codec)
-        return {"answer": Core(answer, specs, lambda batch: batch, predicts=True)}
+        specs = field_specs(trained)
+        return {"answer": ExportedFunction(answer, specs, lambda batch: batch, predicts=True)}
 
     def limitations(self, codec: Codec) -> list[str]:
         return ["It was trained on made-up sequences, to be measured; it is of no other use."]
@@ -141,14 +144,7 @@ class Probe(Task):
             losses, log_odds(outputs, batch.targets) if symbols else outputs[..., 0]
         )
 
-    def report_sections(
-        self,
-        model: keras.Model,
-        predictions: Mapping[str, np.ndarray],
-        split: Split,
-        codec: Codec,
-        decode: SearchSettings,
-    ) -> list[Section]:
+    def report_sections(self, trained: Trained, predictions: Arrays, split: Split) -> list[Section]:
         """Errors by length."""
         from pipelines.evaluate.metrics.probe import errors_of, guessing, ladder_figure
 

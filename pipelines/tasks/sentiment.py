@@ -21,11 +21,26 @@ from models.settings import (
 )
 from pipelines.core.contracts import Batch, Codec, FieldCodec, Split
 from pipelines.core.errors import UserError
+from pipelines.core.scores import Metric, Score
 from pipelines.core.sections import Passage, Passages, Section
-from pipelines.core.task import Change, Core, RecurrentStack, Score, Signature, Task, TeacherForced
+from pipelines.core.task import (
+    Arrays,
+    Change,
+    Diagnosable,
+    Explains,
+    ExportedFunction,
+    RecurrentStack,
+    Signature,
+    Streams,
+    Task,
+    TeacherForced,
+    Tensors,
+    Trained,
+)
 from pipelines.data.codecs.labels import LabelCodec
 from pipelines.data.codecs.text import UNKNOWN, TextCodec, TextSettings
 from pipelines.data.codecs.word_vectors import check_vectors, vectors_for
+from pipelines.evaluate.metrics.classification import CLASSIFICATION
 from pipelines.runs.directory import Run, load_model
 
 if TYPE_CHECKING:
@@ -40,7 +55,7 @@ SHOWN = 20
 
 
 @settings
-class Sentiment(Task):
+class Sentiment(Task, Streams, Explains, Diagnosable):
     """Settings of text classification.
 
     start            null, or the directory of a run on other data with the same model: what it
@@ -61,7 +76,7 @@ class Sentiment(Task):
 
     columns: ClassVar[tuple[str, ...]] = ("text", "label")
     input_columns: ClassVar[tuple[str, ...]] = ("text",)
-    scores: ClassVar[tuple[str, ...]] = ("accuracy", "f1", "loss", "roc_auc", "ece", "brier")
+    metrics: ClassVar[tuple[Metric, ...]] = CLASSIFICATION
     dedupe_by: ClassVar[tuple[str, ...]] = ("text",)
     stratify_by: ClassVar[str | None] = "label"
     intended_use: ClassVar[str] = (
@@ -124,7 +139,7 @@ class Sentiment(Task):
                 f"task.start={run.directory}: {error}; take the model and pooling it was made with"
             ) from None
 
-    def batch(self, columns: Mapping[str, np.ndarray], codec: Codec) -> Batch:
+    def batch(self, columns: Arrays, codec: Codec) -> Batch:
         """Inputs tokens (B, T) and tokens_length (B,); targets (B,); weights (B,)."""
         labels = columns["label"]
         inputs = {name: columns[name] for name in ("tokens", "tokens_length")}
@@ -148,25 +163,19 @@ class Sentiment(Task):
         return tf.nn.softmax_cross_entropy_with_logits(smoothed, outputs)
 
     def predict(
-        self,
-        model: keras.Model,
-        codec: Codec,
-        inputs: Mapping[str, Any],
-        decode: SearchSettings,
-        *,
-        detail: bool = False,
+        self, trained: Trained, inputs: Tensors, *, detail: bool = False
     ) -> dict[str, tf.Tensor]:
         """Probabilities (B, C)."""
         import tensorflow as tf
 
-        return {"probabilities": tf.nn.softmax(model(inputs, training=False))}
+        return {"probabilities": tf.nn.softmax(trained.model(inputs, training=False))}
 
-    def score(self, predictions: Mapping[str, np.ndarray], split: Split) -> dict[str, Score]:
+    def score(self, predictions: Arrays, split: Split) -> dict[str, Score]:
         from pipelines.evaluate.metrics.classification import classification_scores
 
         return classification_scores(predictions["probabilities"], split.column("label"))
 
-    def baselines(self, train: Split, test: Split) -> Mapping[str, Mapping[str, np.ndarray]]:
+    def baselines(self, train: Split, test: Split) -> Mapping[str, Arrays]:
         from pipelines.evaluate.baselines.classification import bag_of_words_baselines
 
         return bag_of_words_baselines(train, test, text="text", label="label")
@@ -185,69 +194,65 @@ class Sentiment(Task):
             "labels": tf.broadcast_to(names, tf.shape(probabilities)),
         }
 
-    def numeric_functions(
-        self, model: keras.Model, codec: Codec, decode: SearchSettings
-    ) -> dict[str, Core]:
-        """A whole text (classify) and, where the model reads forward only, one token more (stream).
+    def numeric_functions(self, trained: Trained) -> dict[str, ExportedFunction]:
+        """From a whole text's tokens to probabilities."""
+        from pipelines.graphs.prediction import field_specs
 
-        A backward direction starts at the last token: with each further one all of it is read anew.
+        def classify(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+            return self.predict(trained, inputs)
+
+        specs = field_specs(trained)
+        return {"classify": ExportedFunction(classify, specs, lambda batch: batch, predicts=True)}
+
+    def stream(self, trained: Trained) -> ExportedFunction | None:
+        """One token more.
+
+        Not where a backward direction starts at the last token: with each further one it would
+        read all of them anew.
         """
         import tensorflow as tf
 
         from models.classifier import Read, read_token, unread
         from pipelines.graphs.streaming import second, streaming
 
-        def classify(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-            return self.predict(model, codec, inputs, decode)
+        model = trained.model
+        if model.get_layer("encoder").settings.bidirectional:
+            return None
 
         def step(token: tf.Tensor, read: Read) -> tuple[dict[str, tf.Tensor], Read]:
             logits, read = read_token(model, token, read)
             return {"probabilities": tf.nn.softmax(logits)}, read
 
-        inputs = {
-            "tokens": tf.TensorSpec([None, None], tf.int32, name="tokens"),
-            "tokens_length": tf.TensorSpec([None], tf.int32, name="tokens_length"),
-        }
-        cores = {"classify": Core(classify, inputs, lambda batch: batch, predicts=True)}
-        if not model.get_layer("encoder").settings.bidirectional:
-            stream = streaming(unread(model, 1), step)
-            cores["stream"] = Core(*stream, given=lambda batch: second(stream, batch["tokens"]))
-        return cores
+        stream = streaming(unread(model, 1), step)
+        return ExportedFunction(*stream, lambda batch: second(stream, batch["tokens"]))
 
-    def signatures(
-        self, model: keras.Model, codec: Codec, decode: SearchSettings
-    ) -> dict[str, Signature]:
-        """Text to the ids that are read (tokenize), to the answer with the words that mattered
-        (explain) and, where it is had, stream with labels.
-        """
+    def signatures(self, trained: Trained) -> dict[str, Signature]:
+        """Text to the ids that are read (tokenize)."""
+        from pipelines.graphs.prediction import encode_inputs, input_specs
+
+        def tokenize(**text: tf.Tensor) -> dict[str, tf.Tensor]:
+            return encode_inputs(trained, text)
+
+        return {"tokenize": Signature(tokenize, input_specs(trained))}
+
+    def explain(self, trained: Trained) -> Signature:
+        """The answer, with the tokens (B, T) and how much each speaks for it, (B, T) in [-1, 1]."""
         import tensorflow as tf
 
         from models.attribution import gradient_times_input, relative
-        from pipelines.graphs.tracing import padded
+        from pipelines.graphs.prediction import encode_inputs, input_specs
 
-        def tokenize(text: tf.Tensor) -> dict[str, tf.Tensor]:
-            return padded(codec.encode({"text": text}))
-
-        def explain(text: tf.Tensor) -> dict[str, tf.Tensor]:
-            read = tokenize(text)
-            logits, weights = gradient_times_input(model, read)
+        def explain(**text: tf.Tensor) -> dict[str, tf.Tensor]:
+            read = encode_inputs(trained, text)
+            logits, weights = gradient_times_input(trained.model, read)
+            probabilities = {"probabilities": tf.nn.softmax(logits)}
             return {
-                **self.decode_predictions({"probabilities": tf.nn.softmax(logits)}, codec),
-                "tokens": _parts(codec)[0].tokens(read["tokens"]),
+                **self.decode_predictions(probabilities, trained.codec),
+                "tokens": _parts(trained.codec)[0].tokens(read["tokens"]),
                 "weights": relative(weights),
             }
 
-        given = {"text": tf.TensorSpec([None], tf.string)}
-        offered = {"tokenize": Signature(tokenize, given), "explain": Signature(explain, given)}
-        core = self.numeric_functions(model, codec, decode).get("stream")
-        if core is not None:
-
-            def stream(**given: tf.Tensor) -> dict[str, tf.Tensor]:
-                said = dict(core.run(**given))
-                return {**self.decode_predictions(said, codec), **said}
-
-            offered["stream"] = Signature(stream, core.inputs)
-        return offered
+        return Signature(explain, input_specs(trained))
 
     def limitations(self, codec: Codec) -> list[str]:
         names = _parts(codec)[1].names
@@ -278,23 +283,17 @@ class Sentiment(Task):
             self.losses(logits, batch.targets), log_odds(logits, tf.cast(batch.targets, tf.int32))
         )
 
-    def report_sections(
-        self,
-        model: keras.Model,
-        predictions: Mapping[str, np.ndarray],
-        split: Split,
-        codec: Codec,
-        decode: SearchSettings,
-    ) -> list[Section]:
+    def report_sections(self, trained: Trained, predictions: Arrays, split: Split) -> list[Section]:
         """What a classifier gets wrong, and which words decided a few examples."""
         from pipelines.evaluate.sections.classification import classification_sections
 
         labels, probabilities = split.column("label"), predictions["probabilities"]
+        codec = trained.codec
         names = _parts(codec)[1].names
         sections = classification_sections(
             probabilities, labels, names, examples=split.examples, column="text"
         )
-        return [*sections, self._words_that_mattered(model, probabilities, split, codec)]
+        return [*sections, self._words_that_mattered(trained.model, probabilities, split, codec)]
 
     def _words_that_mattered(
         self, model: keras.Model, probabilities: np.ndarray, split: Split, codec: Codec

@@ -19,16 +19,20 @@ from models.settings import (
 )
 from pipelines.core.contracts import Batch, Codec, FieldCodec, Split
 from pipelines.core.errors import UserError
+from pipelines.core.scores import Metric, Score
 from pipelines.core.sections import Figure, Section
-from pipelines.core.task import RecurrentStack, Score
+from pipelines.core.task import Arrays, RecurrentStack, Tensors, Trained
 from pipelines.data.codecs.text import PAD, SPACE, SPECIAL, UNKNOWN, TextCodec, TextSettings
 from pipelines.data.pair_filter import PairCleaning
-from pipelines.evaluate.metrics.translation import TRANSLATION_SCORES
+from pipelines.evaluate.metrics.translation import TRANSLATION
 from pipelines.tasks._generation import EXPLAINED, GenerationTask
 
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
+
+    from models.attention import Memory
+    from models.token_decoder import Written
 
 
 @settings
@@ -51,7 +55,7 @@ class Translation(GenerationTask):
 
     columns: ClassVar[tuple[str, ...]] = ("source", "target")
     input_columns: ClassVar[tuple[str, ...]] = ("source",)
-    scores: ClassVar[tuple[str, ...]] = TRANSLATION_SCORES
+    metrics: ClassVar[tuple[Metric, ...]] = TRANSLATION
     dedupe_by: ClassVar[tuple[str, ...]] = ("source", "target")
     group_by: ClassVar[tuple[str, ...]] = ("source", "target")
     intended_use: ClassVar[str] = "Translates sentences as those pairs do that it was trained on."
@@ -103,7 +107,7 @@ class Translation(GenerationTask):
             made[name], made[length] = part.redrawn(columns[name], columns[length], alpha, random)
         return made
 
-    def batch(self, columns: Mapping[str, np.ndarray], codec: Codec) -> Batch:
+    def batch(self, columns: Arrays, codec: Codec) -> Batch:
         """Targets and weights (B, T): each token after the begin marker, with the end marker.
 
         Inputs source_tokens (B, S), source_tokens_length (B,), and target_before (B, T): the token
@@ -131,7 +135,7 @@ class Translation(GenerationTask):
     def target_codec(self, codec: Codec) -> TextCodec:
         return _parts(codec)[1]
 
-    def encode_inputs(self, model: keras.Model, fields: Mapping[str, tf.Tensor]) -> Any:
+    def encode_inputs(self, model: keras.Model, fields: Tensors) -> tuple[Memory, Written]:
         return model.encode(fields["source_tokens"], fields["source_tokens_length"])
 
     @property
@@ -139,8 +143,8 @@ class Translation(GenerationTask):
         return "target_before"
 
     def decoder_inputs(
-        self, model: keras.Model, inputs: Mapping[str, Any]
-    ) -> tuple[Any, Any, tf.Tensor]:
+        self, model: keras.Model, inputs: Tensors
+    ) -> tuple[Memory, Written, tf.Tensor]:
         return *self.encode_inputs(model, inputs), inputs[self.previous_tokens_field]
 
     def recurrent_stacks(self, model: keras.Model) -> dict[str, RecurrentStack]:
@@ -153,13 +157,7 @@ class Translation(GenerationTask):
         return ("source",) if isinstance(decode, Limits) and decode.replace_unknown else ()
 
     def predict(
-        self,
-        model: keras.Model,
-        codec: Codec,
-        inputs: Mapping[str, Any],
-        decode: SearchSettings,
-        *,
-        detail: bool = False,
+        self, trained: Trained, inputs: Tensors, *, detail: bool = False
     ) -> dict[str, tf.Tensor]:
         """Translation (B,) as text and its score (B,): log-probability, as `decode` ranks by it.
 
@@ -168,7 +166,8 @@ class Translation(GenerationTask):
         """
         from pipelines.graphs.generation import numbers_of, write
 
-        source, target = _parts(codec)
+        model, decode = trained.model, trained.decode
+        source, target = _parts(trained.codec)
         tokens, length = inputs["source_tokens"], inputs["source_tokens_length"]
         memory, state = self.encode_inputs(model, inputs)
         replacing = bool(self.raw_inputs(decode))
@@ -194,7 +193,7 @@ class Translation(GenerationTask):
         readouts = model.readouts(_named(batch.inputs))
         return token_measures(readouts, model.decoder.projection(), batch.targets)
 
-    def score(self, predictions: Mapping[str, np.ndarray], split: Split) -> dict[str, Score]:
+    def score(self, predictions: Arrays, split: Split) -> dict[str, Score]:
         from pipelines.evaluate.metrics.translation import translation_scores
 
         references = [[text] for texts in split.raw("target") for text in texts]
@@ -208,7 +207,7 @@ class Translation(GenerationTask):
             measured=measured,
         )
 
-    def baselines(self, train: Split, test: Split) -> Mapping[str, Mapping[str, np.ndarray]]:
+    def baselines(self, train: Split, test: Split) -> Mapping[str, Arrays]:
         from pipelines.evaluate.baselines.translation import translation_baselines
 
         return translation_baselines(train, test, source="source", target="target")
@@ -234,14 +233,7 @@ class Translation(GenerationTask):
             )
         return brief
 
-    def report_sections(
-        self,
-        model: keras.Model,
-        predictions: Mapping[str, np.ndarray],
-        split: Split,
-        codec: Codec,
-        decode: SearchSettings,
-    ) -> list[Section]:
+    def report_sections(self, trained: Trained, predictions: Arrays, split: Split) -> list[Section]:
         """Translations from good to bad, typical mistakes, and what the decoder attended to."""
         from pipelines.evaluate.sections.translation import text_sections
 
@@ -254,11 +246,9 @@ class Translation(GenerationTask):
             sources,
             lowercase=self.target_text.lowercase,
         )
-        return [*sections, *self._attention(model, split, codec, decode)]
+        return [*sections, *self._attention(trained, split)]
 
-    def _attention(
-        self, model: keras.Model, split: Split, codec: Codec, decode: SearchSettings
-    ) -> list[Figure]:
+    def _attention(self, trained: Trained, split: Split) -> list[Figure]:
         """Of a few examples of ordinary length, spread over the split."""
         if self.decoder.attention == "none":
             return []
@@ -270,8 +260,9 @@ class Translation(GenerationTask):
         rows = ordinary[
             np.linspace(0, len(ordinary) - 1, min(EXPLAINED, len(ordinary))).astype(int)
         ]
-        found = self.predict_in_detail(model, split, rows, codec, decode)
-        return attention_figures(found["source_tokens"], found["tokens"], found["attention"])
+        found = self.predict_in_detail(trained, split, rows)
+        sources, targets = found["source_tokens"].tolist(), found["tokens"].tolist()
+        return attention_figures(sources, targets, list(found["attention"]))
 
 
 def _named(inputs: Mapping[str, Any]) -> dict[str, Any]:

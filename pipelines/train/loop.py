@@ -16,7 +16,7 @@ import os
 import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -32,6 +32,7 @@ from pipelines.distributed.workers import ALONE, Workers, with_zero_weights
 from pipelines.evaluate.evaluation import predict_split
 from pipelines.runs import checkpoint
 from pipelines.runs.directory import Run
+from pipelines.runs.metrics import RunMetrics
 from pipelines.runs.progress import Bar
 from pipelines.runs.signals import Interruption, Stopped
 from pipelines.runs.tensorboard import Curves
@@ -40,6 +41,26 @@ from pipelines.train.state import State
 from pipelines.train.update import Averaged, Learner
 
 log = logging.getLogger(__name__)
+
+
+class Training(NamedTuple):
+    """Where training ended, and what it cost.
+
+    padding   share of an epoch's positions that are padding.
+    saving    time spent on checkpoints, as a share of the time of training.
+    """
+
+    state: State
+    padding: float
+    saving: float
+    examples_per_second: float
+    tokens_per_second: float
+
+    def record(self, metrics: RunMetrics) -> None:
+        metrics.padding["train"] = self.padding
+        metrics.saving["share_of_training"] = self.saving
+        metrics.throughput["train.examples_per_second"] = self.examples_per_second
+        metrics.throughput["train.tokens_per_second"] = self.tokens_per_second
 
 
 def train(
@@ -54,12 +75,11 @@ def train(
     seed: int,
     run: Run,
     workers: Workers = ALONE,
-) -> tuple[State, dict[str, Any]]:
+) -> Training:
     """Fits the model and leaves it with its best weights, which are saved as model.keras too.
 
     predict(batch) gives predictions, as in `evaluate`. Goes on from the run's last checkpoint.
-    Returns where it ended, and throughput and padding for metrics.json. Raises Stopped when a
-    signal asked to stop; UserError when the loss is no longer finite.
+    Raises Stopped when a signal asked to stop; UserError when the loss is no longer finite.
 
     Of several workers only the chief evaluates and writes; a signal that one gets stops all.
     """
@@ -72,7 +92,7 @@ def train(
             training.epoch(interruption)
     if workers.is_chief:
         training.best.leave(training.state, training.scores)
-    return training.state, training.facts()
+    return training.result()
 
 
 class _Training:
@@ -272,15 +292,13 @@ class _Training:
     def scores(self) -> dict[str, tuple[float, bool]]:
         """Of the model as it is, on validation: values, and whether higher ones are better."""
         split = self.splits["validation"]
-        predictions = predict_split(
-            self.predict, split, self.task, self.codec, tokens=self.evaluation_tokens
-        ).outputs
+        predictions = predict_split(self.predict, split, tokens=self.evaluation_tokens).outputs
         ones = np.ones((1, len(split)))
         scores = self.task.score(predictions, split)
         return {
-            name: (float(score.of(ones)[0]), score.higher_is_better)
+            name: (float(score.of(ones)[0]), score.metric.higher_is_better)
             for name, score in scores.items()
-            if not score.costly or name == self.settings.monitor
+            if not score.metric.costly or name == self.settings.monitor
         }
 
     def _record(self, row: dict[str, Any]) -> None:
@@ -319,16 +337,14 @@ class _Training:
         )
         return Stopped(told, number)
 
-    def facts(self) -> dict[str, Any]:
+    def result(self) -> Training:
         """Of a whole epoch's plan: positions that are padding, and what a second covers."""
-        share = padding_share(self.lengths, self.plan(self.settings.curriculum))
         epochs = self.state.step / self.steps_per_epoch
         seconds = max(self.state.seconds, 1e-9)
-        return {
-            "padding": {"train": share},
-            "saving": {"share_of_training": self.state.saving / seconds},
-            "throughput": {
-                "train.examples_per_second": len(self.lengths) * epochs / seconds,
-                "train.tokens_per_second": float(self.lengths.sum()) * epochs / seconds,
-            },
-        }
+        return Training(
+            state=self.state,
+            padding=padding_share(self.lengths, self.plan(self.settings.curriculum)),
+            saving=self.state.saving / seconds,
+            examples_per_second=len(self.lengths) * epochs / seconds,
+            tokens_per_second=float(self.lengths.sum()) * epochs / seconds,
+        )

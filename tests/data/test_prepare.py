@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+from only_data import OnlyData
 
 from pipelines.core.contracts import Example, Field, FieldCodec, Provenance, RowIssues, Source
 from pipelines.core.errors import UserError
@@ -129,21 +130,20 @@ def options(tmp_path: Path) -> dict[str, Any]:
         "test": 0.2,
         "bad_rows": 0.1,
         "limit": None,
-        "division_seed": 0,
+        "division": "hash",
+        "group_by": None,
+        "block_rows": 10,
+        "time_column": None,
+        "split_seed": 0,
         "cache_dir": str(tmp_path / "cache"),
     }
 
 
 def run(source: Source, options: dict[str, Any], *, text: dict[str, Any] | None = None) -> Prepared:
     settings = TextSettings(**{**TEXT, **(text or {})})
-    return prepare(
-        source,
-        {"tokens": TextCodec("text", settings), "label": LabelCodec("label")},
-        reads=("text", "label"),
-        identity=("text",),
-        stratify="label",
-        settings=PrepareSettings(**options),
-    )
+    codec = {"tokens": TextCodec("text", settings), "label": LabelCodec("label")}
+    task = OnlyData(codec, dedupe_by=("text",), stratify_by="label")
+    return prepare(source, task, PrepareSettings(**options))
 
 
 def left(options: dict[str, Any]) -> list[str]:
@@ -203,14 +203,9 @@ def test_fields_of_any_shape(options: dict[str, Any], monkeypatch: pytest.Monkey
         {"pixels": bytes(range(i, i + 6)), "frames": bytes([i] * 2 * (1 + i % 4))}
         for i in range(30)
     ]
-    data = prepare(
-        Memory({"all": examples}),
-        {"pixels": PixelCodec("pixels"), "frames": FramesCodec("frames")},
-        reads=("pixels", "frames"),
-        identity=("pixels",),
-        stratify=None,
-        settings=PrepareSettings(**options),
-    )
+    codec = {"pixels": PixelCodec("pixels"), "frames": FramesCodec("frames")}
+    task = OnlyData(codec, dedupe_by=("pixels",))
+    data = prepare(Memory({"all": examples}), task, PrepareSettings(**options))
     split = data.splits["train"]
     raw = split.examples(range(len(split)))
     columns = split.gather(np.arange(len(split)))
@@ -305,7 +300,7 @@ def test_bad_rows_are_counted_or_too_many(options: dict[str, Any]) -> None:
     some = Memory({"all": [*rows(30), None, None]})
     data = run(some, options)
     assert data.report["rows"] == 32
-    assert data.report["bad row reasons"] == {"empty text": 2}
+    assert data.report["bad_row_reasons"] == {"empty text": 2}
     with pytest.raises(
         UserError,
         match=r"2 of 32 rows of x.csv can't be read \(6.2%, allowed 1.0%\): x.csv:32: empty text; "
@@ -411,7 +406,7 @@ def test_two_at_once_prepare_once(options: dict[str, Any]) -> None:
 def test_limit(options: dict[str, Any]) -> None:
     data = run(Memory({"all": rows(100)}), {**options, "limit": 50})
     assert data.report["splits"] == {"train": 35, "validation": 5, "test": 10}
-    assert data.report["left out by limit"] == 50
+    assert data.report["left_out_by_limit"] == 50
 
 
 def test_progress_is_told(options: dict[str, Any]) -> None:
@@ -431,11 +426,8 @@ def test_progress_is_told(options: dict[str, Any]) -> None:
 
     prepare_module.prepare(
         Memory({"all": rows(50)}),
-        {"label": LabelCodec("label")},
-        reads=("text", "label"),
-        identity=("text",),
-        stratify="label",
-        settings=PrepareSettings(**options),
+        OnlyData({"label": LabelCodec("label")}, dedupe_by=("text",), stratify_by="label"),
+        PrepareSettings(**options),
         progress=Told,
     )
     assert told == {

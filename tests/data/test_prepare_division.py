@@ -10,19 +10,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.data.division import DROPPED, Division, content_hash, divide, quota
+from pipelines.data.division import DROPPED, Division, RowKeys, content_hash, divide, quota
 
 
 def divided(
     texts: list[str], labels: list[int], given: list[int] | None = None, **changes: object
 ) -> Division:
     options = {"shares": {"validation": 0.1, "test": 0.2}, "limit": None, "seed": 0, **changes}
-    return divide(
+    rows = RowKeys(
         np.array([content_hash([text]) for text in texts], np.uint64),
         np.array(labels, np.int32),
         np.array(given or [0] * len(texts), np.int8),
-        **options,
     )
+    return divide(rows, **options)
 
 
 def test_alike_but_for_case_width_and_space() -> None:

@@ -10,7 +10,7 @@ from conftest import Command, Finished
 
 from pipelines.core.contracts import Codec
 from pipelines.core.errors import UserError
-from pipelines.core.task import Score
+from pipelines.core.scores import Score
 from pipelines.evaluate import predictions
 from pipelines.evaluate.against import beside_run, check_against, check_same_examples
 from pipelines.evaluate.bootstrap import measure_all
@@ -200,7 +200,7 @@ def test_a_run_is_set_against_another_from_the_command_line(
     finished: Finished, quick: list[str], command_here: Command, tmp_path: Path
 ) -> None:
     against = f"evaluate.against={finished.directory}"
-    other_data = command_here(*quick, against, "seed=2", "prepare.division_seed=9")
+    other_data = command_here(*quick, against, "seed=2", "prepare.split_seed=9")
     assert other_data.returncode == 1
     assert "was measured on other examples" in other_data.stderr
     directory = tmp_path / "run"

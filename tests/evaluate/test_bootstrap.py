@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipelines.core.formatting import duration, label, number, probability, short
-from pipelines.core.task import Score
+from pipelines.core.scores import Score
 from pipelines.evaluate import bootstrap
 from pipelines.evaluate.bootstrap import (
     Comparison,

@@ -42,11 +42,7 @@ class Writer:
         with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
             config = parse(resolved(compose("config", [*SMALL, *overrides])))
         self.task = task = config.task
-        data = prepare(
-            config.data, task.codec(), reads=task.columns, identity=task.dedupe_by,
-            stratify=task.stratify_by, together=task.group_by, settings=config.prepare,
-            cleaning=task.cleaning,
-        )  # fmt: skip
+        data = prepare(config.data, task, config.prepare)
         self.codec = data.codec
         self.model: Any = task.build(config.model.of_width(config.model.width), self.codec, 1)
         self.sample = sample_of(task, self.model, data.splits["train"], self.codec, most=12)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from pipelines.core.contracts import Batch, Codec
+from pipelines.core.scores import Score
 from pipelines.core.settings import EvaluateSettings
-from pipelines.core.task import Score
 from pipelines.evaluate.evaluation import by_length, evaluate, judge, predict_split
 
 SETTINGS = EvaluateSettings(

@@ -11,7 +11,7 @@ import numpy as np
 import yaml
 
 from pipelines.core.errors import UserError
-from pipelines.core.task import Score
+from pipelines.core.scores import Score
 from pipelines.evaluate.predictions import keep
 from pipelines.runs.directory import Run
 

@@ -58,8 +58,8 @@ class Lengths:
         up_to = np.cumsum(self.histogram) / total
         cut = min(self.max_tokens, len(up_to) - 1)
         return {
-            "truncated share": float(1 - up_to[cut]),
-            "mean length": self.tokens / total,
-            "median length": int(np.searchsorted(up_to, 0.5)),
-            "95% length": int(np.searchsorted(up_to, 0.95)),
+            "truncated_share": float(1 - up_to[cut]),
+            "mean_length": self.tokens / total,
+            "median_length": int(np.searchsorted(up_to, 0.5)),
+            "length_95": int(np.searchsorted(up_to, 0.95)),
         }

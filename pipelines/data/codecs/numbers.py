@@ -71,7 +71,7 @@ class _Numbers(FieldCodec):
         self.symbols, self.width = state["symbols"], state["width"]
 
     def summary(self) -> dict[str, Any]:
-        return {"symbols": self.symbols} if self.symbols else {"numbers a step": self.width}
+        return {"symbols": self.symbols} if self.symbols else {"numbers_per_step": self.width}
 
 
 class SequenceCodec(_Numbers):

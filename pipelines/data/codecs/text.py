@@ -124,7 +124,7 @@ class TextCodec(FieldCodec):
         counts.add(in_order(self._numpy_tokens(), batches))
         most = self.settings.vocabulary_size - self._specials
         vocabulary, unknown = counts.most_frequent(most, self.settings.minimum_count)
-        facts = {"unknown share": unknown, **counts.lengths.summary()}
+        facts = {"unknown_share": unknown, **counts.lengths.summary()}
         if self.vectors is not None and self.settings.tokens == "word":
             from pipelines.data.codecs.word_vectors import words_with_vectors
 
@@ -153,7 +153,7 @@ class TextCodec(FieldCodec):
         ids = subwords.encode(model, sample)
         lengths.add(np.asarray([len(row) for row in ids], np.int64))
         unknown = sum(row.count(UNKNOWN) for row in ids) / max(lengths.tokens, 1)
-        return pieces[self._specials :], {"unknown share": unknown, **lengths.summary()}, model
+        return pieces[self._specials :], {"unknown_share": unknown, **lengths.summary()}, model
 
     def _numpy_tokens(self) -> Any:
         import tensorflow as tf
@@ -362,7 +362,7 @@ class TextCodec(FieldCodec):
             "column": self.column,
             "markers": self.markers,
             "enclose": self.enclose,
-            "learnt from": list(self.learns_from if self.like is None else self.like.learns_from),
+            "learnt_from": list(self.learns_from if self.like is None else self.like.learns_from),
             "vectors": self.vectors,
             "settings": dataclasses.asdict(self.settings),
         }
@@ -384,7 +384,7 @@ class TextCodec(FieldCodec):
         }
 
     def summary(self) -> dict[str, Any]:
-        """vocabulary: ids. unknown share: of all training tokens. truncated share: of texts.
+        """vocabulary: ids. unknown_share: of all training tokens. truncated_share: of texts.
         Lengths are in tokens, before truncation. For sentencepiece, of the first texts only.
         """
         return {"vocabulary": self.size, **self._state["facts"]}

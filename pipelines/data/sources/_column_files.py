@@ -24,6 +24,7 @@ from pipelines.data.sources._row_source import RowSource
 from pipelines.data.sources.rows import (
     EXTENSIONS,
     check_columns,
+    check_extra_columns,
     check_file,
     delimiter_meant,
     extension,
@@ -81,11 +82,18 @@ class ColumnFiles(RowSource):
         return tuple(self._files())
 
     def read(self, part: str, issues: RowIssues) -> Iterator[Example]:
+        return self.read_with(part, issues, ())
+
+    def check_extra(self, names: Sequence[str]) -> None:
+        for path in self._files().values():
+            check_extra_columns(path, names, delimiter=self._delimiter(), quoting=self.quoting)
+
+    def read_with(self, part: str, issues: RowIssues, extra: Sequence[str]) -> Iterator[Example]:
         return read_rows(
             self._files()[part],
-            self._names(),
+            self._names() | {name: name for name in extra},
             issues,
-            labels=self.labels,
+            labels=(*self.labels, *extra),
             delimiter=self._delimiter(),
             quoting=self.quoting,
         )

@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -66,9 +66,22 @@ class TfdsSet(RowSource):
         return tuple(self._splits())
 
     def read(self, part: str, issues: RowIssues) -> Iterator[Example]:
-        names, split = self._names(), self._splits()[part]
+        return self.read_with(part, issues, ())
+
+    def read_with(self, part: str, issues: RowIssues, extra: Sequence[str]) -> Iterator[Example]:
+        names, split = self._names() | {name: name for name in extra}, self._splits()[part]
         rows = enumerate(values(self._prepared(), split, list(names.values())), 1)
-        return usable_rows(rows, names, issues, labels=self.labels, where=f"{self.name} {split}")
+        where = f"{self.name} {split}"
+        return usable_rows(rows, names, issues, labels=(*self.labels, *extra), where=where)
+
+    def check_extra(self, names: Sequence[str]) -> None:
+        known = flat(self._builder().info.features)
+        for name in names:
+            if name not in known:
+                raise UserError(
+                    f"prepare.group_by or prepare.time_column: {self.name} has no feature "
+                    f"{name!r}; {suggest(name, known)}"
+                )
 
     def fingerprint(self) -> str:
         builder = self._prepared()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +13,7 @@ from pipelines.core.contracts import Example, Provenance, RowIssues
 from pipelines.core.errors import UserError
 from pipelines.data.sources._packaged import Sha256, packaged_file
 from pipelines.data.sources._row_source import RowSource
-from pipelines.data.sources.rows import check_columns, read_rows
+from pipelines.data.sources.rows import check_columns, check_extra_columns, read_rows
 
 
 @settings
@@ -48,8 +48,15 @@ class PackagedCsv(RowSource):
         return ("all",)
 
     def read(self, part: str, issues: RowIssues) -> Iterator[Example]:
+        return self.read_with(part, issues, ())
+
+    def check_extra(self, names: Sequence[str]) -> None:
+        check_extra_columns(self._path(), names)
+
+    def read_with(self, part: str, issues: RowIssues, extra: Sequence[str]) -> Iterator[Example]:
         wanted = [(f"rows.{column}", value) for column, value in self.rows.items()]
-        for row in read_rows(self._path(), self._columns(), issues, labels=("label",)):
+        columns = self._columns() | {name: name for name in extra}
+        for row in read_rows(self._path(), columns, issues, labels=("label", *extra)):
             if all(row[key] == value for key, value in wanted):
                 label = row["label"]
                 if label not in self.label_names:
@@ -57,7 +64,8 @@ class PackagedCsv(RowSource):
                         f"data.label_names must name all labels of {self.file}; "
                         f"it lacks {label!r}: add it"
                     )
-                yield {"text": row["text"], "label": self.label_names[label]}
+                example = {"text": row["text"], "label": self.label_names[label]}
+                yield example | {name: row[name] for name in extra}
 
     def fingerprint(self) -> str:
         how = [self.sha256, self.rows, self.text_column, self.label_column, self.label_names]

@@ -16,10 +16,10 @@ import keras
 import numpy as np
 
 from models.settings import RecurrentSettings
-from pipelines.core.contracts import Codec, Split
+from pipelines.core.contracts import Split
 from pipelines.core.sections import Section
 from pipelines.core.settings import MOST_KEPT
-from pipelines.core.task import Task
+from pipelines.core.task import Diagnosable, Trained
 from pipelines.evaluate.diagnostics import plots as figures
 from pipelines.evaluate.diagnostics.advice import Moment, advice, steps_until, typical
 from pipelines.evaluate.diagnostics.horizon import Horizon, entry, horizon
@@ -51,14 +51,13 @@ class Diagnosis:
 
 
 def diagnose(
-    task: Task,
-    model: keras.Model,
+    trained: Trained,
     fresh: Callable[[], keras.Model],
     split: Split,
-    codec: Codec,
     run: Run,
     *,
     settings: RecurrentSettings,
+    best_step: int,
     clip_norm: float | None,
     resamples: int,
     seed: int,
@@ -66,21 +65,21 @@ def diagnose(
     """What the trained model remembers, and how gradients went before, while and after it learnt.
 
     fresh  makes the model as training found it, from the run's seed. Nothing for a task that
-           names no readers.
+           isn't Diagnosable.
     """
-    readers = task.recurrent_stacks(model)
-    if not readers:
+    task, model = trained.task, trained.model
+    if not isinstance(task, Diagnosable):
         return Diagnosis()
-    sample = sample_of(task, model, split, codec)
+    readers = task.recurrent_stacks(model)
+    sample = sample_of(trained, split)
     final = look(task, model, sample)
-    step = int(run.read_metrics().get("epochs", {}).get("best_step", 0))
     other = fresh()
     start = Moment("before training", 0, look(task, other, sample, influence=False))
     between = [
         Moment(f"update {at:,}", at, look(task, other, sample, influence=False))
-        for at in _weights_between(run, other, step)
+        for at in _weights_between(run, other, best_step)
     ]
-    moments = [start, *between, Moment("after training", step, final)]
+    moments = [start, *between, Moment("after training", best_step, final)]
     examples = len(sample.batch.weights)
     horizons = {
         name: _horizons(found, examples, resamples, seed) for name, found in final.influence.items()
@@ -91,7 +90,7 @@ def diagnose(
     made = Diagnosis(_metrics(moments, horizons), _flow_sections(moments), warnings)
     for name, reader in readers.items():
         if horizons[name]:
-            taken = occlusion(task, model, codec, sample, reader)
+            taken = occlusion(trained, sample, reader)
             made.sections.append(figures.within_figure(name, horizons[name]))
             made.sections.append(
                 figures.influence_figure(name, final.influence[name].answer, taken)
@@ -101,8 +100,8 @@ def diagnose(
                     zip(taken.distances.tolist(), _means(taken.moved).tolist(), strict=False)
                 )
             }
-    if task.decodes and model.decoder.attention is not None:
-        ways = paths(task, model, codec, sample)
+    if task.attends(model):
+        ways = paths(trained, sample)
         made.sections.extend(figures.paths_sections(ways))
         made.metrics["through_attention"] = float(np.nanmean(ways.attention))
         made.metrics["nats_lost_without"] = dict(ways.nats)
@@ -165,7 +164,7 @@ def _metrics(
     for reader, found in moments[-1].look.layers.items():
         for index, layer in enumerate(found):
             layers[f"{reader}.{layer.name}"] = {
-                moment.name: {
+                moment.name.replace(" ", "_").replace(",", ""): {
                     "vanished_after": steps_until(one.arriving)[0],
                     "step_gain": float(np.median(one.gain)),
                     "saturated": one.saturated,

@@ -13,9 +13,9 @@ import numpy as np
 import tensorflow as tf
 
 from models.inspection import watching
-from pipelines.core.contracts import Batch, Codec
-from pipelines.core.task import Change, RecurrentStack, Task
-from pipelines.evaluate.diagnostics.sample import Sample, tensors
+from pipelines.core.contracts import Batch
+from pipelines.core.task import Change, Diagnosable, RecurrentStack, Trained
+from pipelines.evaluate.diagnostics.sample import Sample, diagnosable, tensors
 from pipelines.graphs.tracing import batch_signature
 
 DISTANCES = (0, 1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233, 377, 610, 987)
@@ -31,13 +31,12 @@ class Taken(NamedTuple):
     moved: np.ndarray
 
 
-def occlusion(
-    task: Task, model: keras.Model, codec: Codec, sample: Sample, reader: RecurrentStack
-) -> Taken:
+def occlusion(trained: Trained, sample: Sample, reader: RecurrentStack) -> Taken:
     """Steps are taken away one at a time, back from the last, or from each place of the sample."""
+    task, model = diagnosable(trained.task), trained.model
     answer = tf.function(
         lambda batch: task.teacher_forced(model, batch).answers,
-        input_signature=[batch_signature(codec.spec, sample.batch)],
+        input_signature=[batch_signature(trained.codec.spec, sample.batch)],
         autograph=False,
     )
     given = np.asarray(sample.batch.inputs[reader.field])
@@ -111,8 +110,9 @@ WITHOUT: Mapping[str, Change] = {
 }
 
 
-def paths(task: Task, model: keras.Model, codec: Codec, sample: Sample) -> Paths:
-    """For a task whose model writes; with attention."""
+def paths(trained: Trained, sample: Sample) -> Paths:
+    """For a task whose model attends to its input."""
+    task, model = diagnosable(trained.task), trained.model
     only = {
         "attention": lambda memory, state: (memory, _stopped(state)),
         "state": lambda memory, state: (_stopped(memory), state),
@@ -120,10 +120,12 @@ def paths(task: Task, model: keras.Model, codec: Codec, sample: Sample) -> Paths
     norms = {name: _origin_norms(task, model, sample, change) for name, change in only.items()}
     total = norms["attention"] + norms["state"]
     share = np.where(total > 0, norms["attention"] / np.where(total > 0, total, 1), np.nan)
-    return Paths(share, sample.places.mean(0), _nats_lost(task, model, codec, sample))
+    return Paths(share, sample.places.mean(0), _nats_lost(trained, sample))
 
 
-def _origin_norms(task: Task, model: keras.Model, sample: Sample, change: Change) -> np.ndarray:
+def _origin_norms(
+    task: Diagnosable, model: keras.Model, sample: Sample, change: Change
+) -> np.ndarray:
     """(B, P): sum over what was read of ‖∂ answer / ∂ x‖, by the way that `change` leaves open."""
     batch = tensors(sample.batch)
     readers = {name: one for name, one in task.recurrent_stacks(model).items() if not one.in_step}
@@ -151,8 +153,9 @@ def _origin_norms(task: Task, model: keras.Model, sample: Sample, change: Change
     return np.stack(columns, axis=1)
 
 
-def _nats_lost(task: Task, model: keras.Model, codec: Codec, sample: Sample) -> dict[str, float]:
-    signature = [batch_signature(codec.spec, sample.batch)]
+def _nats_lost(trained: Trained, sample: Sample) -> dict[str, float]:
+    task, model = diagnosable(trained.task), trained.model
+    signature = [batch_signature(trained.codec.spec, sample.batch)]
 
     def mean_loss(change: Change | None) -> float:
         graph = tf.function(

@@ -21,8 +21,8 @@ from models.inspection import (
     through_time,
     watching,
 )
-from pipelines.core.contracts import Batch, Codec, Split
-from pipelines.core.task import Task
+from pipelines.core.contracts import Batch, Split
+from pipelines.core.task import Diagnosable, Task, Trained
 
 FEWEST, MOST = 8, 64
 """Examples that are looked into."""
@@ -40,6 +40,13 @@ GAINS = 256
 """Steps of a layer whose Jacobian is measured."""
 
 
+def diagnosable(task: Task) -> Diagnosable:
+    """The task as one whose layers can be looked into; TypeError if it isn't one."""
+    if not isinstance(task, Diagnosable):
+        raise TypeError(f"diagnostics are of tasks that are Diagnosable; task={task.name} isn't")
+    return task
+
+
 class Sample(NamedTuple):
     """batch  of examples spread over the split; places (B, P): the steps after which those of its
     answers come that are looked into, or (B, 0) if there is one answer, after the last step.
@@ -49,11 +56,10 @@ class Sample(NamedTuple):
     places: np.ndarray
 
 
-def sample_of(
-    task: Task, model: keras.Model, split: Split, codec: Codec, *, most: int = MOST
-) -> Sample:
+def sample_of(trained: Trained, split: Split, *, most: int = MOST) -> Sample:
     """Spread evenly over the split; fewer where sequences are long and layers wide."""
-    readers = task.recurrent_stacks(model)
+    task, codec = trained.task, trained.codec
+    readers = diagnosable(task).recurrent_stacks(trained.model)
     lengths = split.lengths()
     longest = int(lengths.max(initial=1))
     widths = sum(
@@ -120,7 +126,7 @@ class Look(NamedTuple):
     influence: Mapping[str, Influence]
 
 
-def look(task: Task, model: keras.Model, sample: Sample, *, influence: bool = True) -> Look:
+def look(task: Diagnosable, model: keras.Model, sample: Sample, *, influence: bool = True) -> Look:
     """What goes on in the model on the sample. Changes no weight and draws no random number."""
     readers = task.recurrent_stacks(model)
     batch = tensors(sample.batch)

@@ -13,9 +13,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from pipelines.core.task import Score
+from pipelines.core.scores import Metric, Score, by_name
 from pipelines.evaluate.metrics.cider import Cider
 from pipelines.evaluate.metrics.generation import (
+    EXACT_MATCH,
+    PERPLEXITY,
+    TOKEN_ACCURACY,
     Of,
     as_texts,
     exact_match,
@@ -24,21 +27,24 @@ from pipelines.evaluate.metrics.generation import (
     weighted,
 )
 from pipelines.evaluate.metrics.meteor import SIGNATURE, meteor_of, meteor_statistics, stemming
-from pipelines.evaluate.metrics.translation import BleuTokenizer, bleu_of, bleu_statistics
+from pipelines.evaluate.metrics.translation import BLEU, BleuTokenizer, bleu_of, bleu_statistics
 
-CAPTION_SCORES = (
-    "cider",
-    "bleu",
-    "bleu_1",
-    "bleu_2",
-    "bleu_3",
-    "rouge_l",
-    "meteor_exact_stem",
-    "exact_match",
-    "distinct_captions",
-    "vocabulary_used",
-    "token_accuracy",
-    "perplexity",
+CIDER = Metric("cider", "CIDEr-D", scale=10)
+BLEUS = (BLEU, *(Metric(f"bleu_{order}", f"BLEU-{order}", scale=100) for order in (1, 2, 3)))
+ROUGE_L = Metric("rouge_l", "ROUGE-L", scale=1, costly=True)
+METEOR = Metric("meteor_exact_stem", "METEOR (exact, stem)", scale=1, costly=True)
+DISTINCT_CAPTIONS = Metric("distinct_captions", scale=1)
+VOCABULARY_USED = Metric("vocabulary_used", scale=1)
+CAPTIONING = (
+    CIDER,
+    *BLEUS,
+    ROUGE_L,
+    METEOR,
+    EXACT_MATCH,
+    DISTINCT_CAPTIONS,
+    VOCABULARY_USED,
+    TOKEN_ACCURACY,
+    PERPLEXITY,
 )
 """The most important first; bleu is BLEU-4."""
 
@@ -60,7 +66,7 @@ def caption_scores(
     stemmer: str | None = "english",
     measured: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, Score]:
-    """By name, in the order of CAPTION_SCORES. BLEU is on a scale of 0 to 100, CIDEr-D of 0 to 10.
+    """By name, in the order of CAPTIONING.
 
     references  one or several for each of the N captions.
     tokenize    how words are found; see `caption_words`.
@@ -80,26 +86,24 @@ def caption_scores(
 
     how = f"lower case, without punctuation, tok:{tokenize}"
     scores = [
-        Score("cider", _mean(lambda: cider(*words())), f"CIDEr-D, n 1 to 4, sigma 6, x10, {how}"),
+        Score(CIDER, _mean(lambda: cider(*words())), f"CIDEr-D, n 1 to 4, sigma 6, x10, {how}"),
         *_bleus(words, how),
         Score(
-            "rouge_l",
+            ROUGE_L,
             _mean(lambda: rouge_l(*words())),
             f"ROUGE-L, beta {BETA}, most over references of precision and recall, {how}",
-            costly=True,
         ),
         Score(
-            "meteor_exact_stem",
+            METEOR,
             weighted(
                 functools.cache(lambda: meteor_statistics(*words(), stemming(stemmer))), meteor_of
             ),
             f"{SIGNATURE}; stems: {stemmer or 'none'}; {how}",
-            costly=True,
         ),
         exact_match(texts, right, lowercase),
         *_variety(words, how),
     ]
-    return {score.name: score for score in [*scores, *likelihoods(measured or {})]}
+    return by_name([*scores, *likelihoods(measured or {})])
 
 
 def caption_words(texts: Iterable[str], tokenize: BleuTokenizer = "13a") -> list[Words]:
@@ -191,11 +195,11 @@ def _bleus(words: AllWords, how: str) -> list[Score]:
             [[" ".join(text) for text in given] for given in references],
         )
 
-    def one(name: str, order: int) -> Score:
+    def one(metric: Metric, order: int) -> Score:
         of = weighted(statistics, functools.partial(bleu_of, order=order, smooth=False))
-        return Score(name, of, f"BLEU-{order}, closest reference length, not smoothed, {how}")
+        return Score(metric, of, f"BLEU-{order}, closest reference length, not smoothed, {how}")
 
-    return [one("bleu", 4), *(one(f"bleu_{order}", order) for order in (1, 2, 3))]
+    return [one(metric, order) for metric, order in zip(BLEUS, (4, 1, 2, 3), strict=True)]
 
 
 def _variety(words: AllWords, how: str) -> list[Score]:
@@ -226,9 +230,9 @@ def _variety(words: AllWords, how: str) -> list[Score]:
             return np.minimum(sums[:, 0] / sums[:, 1], 1)
 
     return [
-        Score("distinct_captions", _mean(captions), f"different captions by all captions, {how}"),
+        Score(DISTINCT_CAPTIONS, _mean(captions), f"different captions by all captions, {how}"),
         Score(
-            "vocabulary_used",
+            VOCABULARY_USED,
             weighted(used, share),
             f"share of the references' different words that captions use, {how}",
         ),

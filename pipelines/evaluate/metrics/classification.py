@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipelines.core.task import Score
+from pipelines.core.scores import Metric, Score, by_name
 
 BINS = 15
 """Guo et al. 2017 report calibration with 15 bins."""
@@ -22,8 +22,18 @@ MOST_CLASSES_FOR_AUC = 20
 """One-vs-rest curves cost a pass over all resamples for each class."""
 
 
+ACCURACY = Metric("accuracy", scale=1)
+F1 = Metric("f1", "macro F1", scale=1)
+LOSS = Metric("loss", higher_is_better=False)
+ROC_AUC = Metric("roc_auc", "ROC AUC", scale=1)
+ECE = Metric("ece", "calibration error", higher_is_better=False, scale=1)
+BRIER = Metric("brier", "Brier score", higher_is_better=False, scale=2)
+CLASSIFICATION = (ACCURACY, F1, LOSS, ROC_AUC, ECE, BRIER)
+"""The most important first."""
+
+
 def classification_scores(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, Score]:
-    """By name, in order of importance: accuracy, f1, loss, roc_auc, ece, brier."""
+    """By name, in the order of CLASSIFICATION."""
     probabilities, labels = np.asarray(probabilities, float), np.asarray(labels, int)
     rows, classes = np.arange(len(labels)), probabilities.shape[1]
     predicted = probabilities.argmax(1)
@@ -31,33 +41,30 @@ def classification_scores(probabilities: np.ndarray, labels: np.ndarray) -> dict
     surprise = -np.log(np.clip(probabilities[rows, labels], SMALLEST, 1.0))
     squared = (probabilities**2).sum(1) - 2 * probabilities[rows, labels] + 1
     scores = [
-        Score("accuracy", _mean(correct), "share of examples whose most probable class is right"),
+        Score(ACCURACY, _mean(correct), "share of examples whose most probable class is right"),
         Score(
-            "f1",
+            F1,
             _macro_f1(predicted, labels, classes),
             "f1 macro, classes absent from references and predictions are left out",
         ),
         Score(
-            "loss",
+            LOSS,
             _mean(surprise),
             f"mean negative log-likelihood in nats, probabilities at least {SMALLEST:g}",
-            higher_is_better=False,
         ),
         _auc_score(probabilities, labels),
         Score(
-            "ece",
+            ECE,
             _calibration_error(probabilities.max(1), correct),
             f"expected calibration error of the top class, {BINS} bins of equal width",
-            higher_is_better=False,
         ),
         Score(
-            "brier",
+            BRIER,
             _mean(squared),
             "squared error summed over classes (Brier 1950), 0 to 2",
-            higher_is_better=False,
         ),
     ]
-    return {score.name: score for score in scores if score is not None}
+    return by_name(score for score in scores if score is not None)
 
 
 def confusion(predicted: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
@@ -131,7 +138,7 @@ def _auc_score(probabilities: np.ndarray, labels: np.ndarray) -> Score | None:
         return None
     if classes == 2:
         curve = _auc(probabilities[:, 1], labels == 1)
-        return Score("roc_auc", curve, "area under the ROC curve of class 1, ties count half")
+        return Score(ROC_AUC, curve, "area under the ROC curve of class 1, ties count half")
     curves = [_auc(probabilities[:, c], labels == c) for c in range(classes)]
 
     def of(weights: np.ndarray) -> np.ndarray:
@@ -140,7 +147,7 @@ def _auc_score(probabilities: np.ndarray, labels: np.ndarray) -> Score | None:
         return _divide(np.where(defined, areas, 0).sum(0), defined.sum(0))
 
     return Score(
-        "roc_auc",
+        ROC_AUC,
         of,
         "area under the ROC curve, one class against the rest, mean over classes that occur, "
         "ties count half",

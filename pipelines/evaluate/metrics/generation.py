@@ -6,10 +6,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from pipelines.core.task import Score
+from pipelines.core.scores import Metric, Score
 
 Of = Callable[[np.ndarray], np.ndarray]
 Statistics = Callable[[], np.ndarray]
+
+EXACT_MATCH = Metric("exact_match", scale=1)
+TOKEN_ACCURACY = Metric("token_accuracy", scale=1)
+PERPLEXITY = Metric("perplexity", higher_is_better=False)
 
 
 def as_texts(values: Iterable[str | bytes]) -> list[str]:
@@ -51,7 +55,7 @@ def exact_match(
     same = matched(texts, references, lowercase).astype(float)
     case = " and case" if lowercase else ""
     signature = f"share of answers that are a reference, but for white space{case}"
-    return Score("exact_match", ratio(same, np.ones(len(same))), signature)
+    return Score(EXACT_MATCH, ratio(same, np.ones(len(same))), signature)
 
 
 def likelihoods(measured: Mapping[str, np.ndarray]) -> list[Score]:
@@ -74,12 +78,11 @@ def likelihoods(measured: Mapping[str, np.ndarray]) -> list[Score]:
     # Their number tells vocabularies apart: other tokens make another score.
     given = f"{tokens.sum():,.0f} reference tokens, each given those before it, ends included"
     return [
-        Score("token_accuracy", ratio(right, tokens), f"share that is right of {given}"),
+        Score(TOKEN_ACCURACY, ratio(right, tokens), f"share that is right of {given}"),
         Score(
-            "perplexity",
+            PERPLEXITY,
             perplexity,
             f"exponential of the mean negative log-likelihood of {given}",
-            higher_is_better=False,
         ),
     ]
 

@@ -7,12 +7,20 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.core.scores import Metric, Score, by_name
 from pipelines.core.sections import Figure
-from pipelines.core.task import Score
 from pipelines.report.plots import INK, SERIES
 
 SOLVED = 0.1
 """A length is solved where the error is at most this share of what guessing makes."""
+
+
+LONGEST_SOLVED = Metric("longest_solved", "longest solved sequence")
+RELATIVE_ERROR = Metric("error_of_guessing", "error relative to guessing", higher_is_better=False)
+ERROR = Metric("error", higher_is_better=False)
+LOSS = Metric("loss", higher_is_better=False)
+PROBE = (LONGEST_SOLVED, RELATIVE_ERROR, ERROR, LOSS)
+"""The most important first."""
 
 
 def errors_of(predictions: Mapping[str, np.ndarray], answers: np.ndarray) -> np.ndarray:
@@ -36,31 +44,30 @@ def guessing(answers: np.ndarray) -> float:
 def probing_scores(
     predictions: Mapping[str, np.ndarray], answers: np.ndarray, lengths: np.ndarray
 ) -> dict[str, Score]:
-    """By name, the most important first: longest_solved, error_of_guessing, loss."""
+    """By name, in the order of PROBE."""
     errors, guess = errors_of(predictions, answers), guessing(answers)
     kind = "wrong answers" if "probabilities" in predictions else "squared error"
     scores = [
         Score(
-            "longest_solved",
+            LONGEST_SOLVED,
             _longest(errors, lengths, guess),
             f"steps of the longest sequences that are solved, as all shorter ones are: {kind} at "
             f"most {SOLVED:g} of what the best constant makes ({guess:.4g}); 0 if none is",
         ),
         Score(
-            "error_of_guessing",
+            RELATIVE_ERROR,
             _mean(errors / max(guess, 1e-30)),
             f"{kind}, as a share of what the best constant makes ({guess:.4g}), all lengths",
-            higher_is_better=False,
         ),
-        Score("error", _mean(errors), f"{kind}, mean, all lengths", higher_is_better=False),
+        Score(ERROR, _mean(errors), f"{kind}, mean, all lengths"),
     ]
     if "probabilities" in predictions:
         likely = np.take_along_axis(predictions["probabilities"], answers[..., None], -1)[..., 0]
         nats = -np.log(np.maximum(likely, 1e-7)).mean(1)
-        loss = Score("loss", _mean(nats), "mean nats an answer", higher_is_better=False)
+        loss = Score(LOSS, _mean(nats), "mean nats an answer")
     else:
-        loss = Score("loss", _mean(errors), "mean squared error", higher_is_better=False)
-    return {score.name: score for score in [*scores, loss]}
+        loss = Score(LOSS, _mean(errors), "mean squared error")
+    return by_name([*scores, loss])
 
 
 def _mean(values: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:

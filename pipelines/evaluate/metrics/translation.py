@@ -18,8 +18,11 @@ from typing import Any, Literal
 import numpy as np
 
 from pipelines.core.errors import UserError
-from pipelines.core.task import Score
+from pipelines.core.scores import Metric, Score, by_name
 from pipelines.evaluate.metrics.generation import (
+    EXACT_MATCH,
+    PERPLEXITY,
+    TOKEN_ACCURACY,
     Statistics,
     as_texts,
     exact_match,
@@ -30,7 +33,10 @@ from pipelines.evaluate.metrics.ter import edits
 
 log = logging.getLogger(__name__)
 
-TRANSLATION_SCORES = ("bleu", "chrf", "ter", "exact_match", "token_accuracy", "perplexity")
+BLEU = Metric("bleu", "BLEU", scale=100)
+CHRF = Metric("chrf", "chrF++", scale=100, costly=True)
+TER = Metric("ter", "TER", higher_is_better=False, scale=100, costly=True)
+TRANSLATION = (BLEU, CHRF, TER, EXACT_MATCH, TOKEN_ACCURACY, PERPLEXITY)
 """The most important first."""
 
 BleuTokenizer = Literal["13a", "intl", "char", "zh", "ja-mecab"]
@@ -64,7 +70,7 @@ def translation_scores(
     lowercase: bool = False,
     measured: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, Score]:
-    """By name, in the order of TRANSLATION_SCORES. The first three are on a scale of 0 to 100.
+    """By name, in the order of TRANSLATION.
 
     references  one or several for each of the N texts.
     measured    what was found with the references at hand, as `texts.likelihoods` needs it. Where
@@ -74,25 +80,20 @@ def translation_scores(
     bleu, chrf, ter = _metrics(tokenize, lowercase)
     streams = list(zip_longest(*right))
     scores = [
+        Score(BLEU, weighted(_statistics(bleu, texts, streams), bleu_of), _signature(bleu, right)),
         Score(
-            "bleu", weighted(_statistics(bleu, texts, streams), bleu_of), _signature(bleu, right)
-        ),
-        Score(
-            "chrf",
+            CHRF,
             weighted(_statistics(chrf, texts, streams), _chrf),
             _signature(chrf, right),
-            costly=True,
         ),
         Score(
-            "ter",
+            TER,
             weighted(functools.cache(lambda: _edits(ter, texts, right)), _ter),
             _signature(ter, right),
-            higher_is_better=False,
-            costly=True,
         ),
         exact_match(texts, right, lowercase),
     ]
-    return {score.name: score for score in [*scores, *likelihoods(measured or {})]}
+    return by_name([*scores, *likelihoods(measured or {})])
 
 
 def sentence_chrf(

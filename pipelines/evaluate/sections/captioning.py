@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pipelines.core.contracts import FieldCodec, Split
-from pipelines.core.formatting import label, number
+from pipelines.core.formatting import number
 from pipelines.core.sections import Figure, Section, Table
-from pipelines.evaluate.metrics.captioning import caption_words, cider
+from pipelines.evaluate.metrics.captioning import CIDER, caption_words, cider
 from pipelines.evaluate.metrics.generation import as_texts, matched
 from pipelines.evaluate.metrics.translation import BleuTokenizer
 from pipelines.evaluate.sections.attention import Tokens, token_label, without_padding
@@ -78,7 +78,7 @@ def picture_sections(
     telling = np.flatnonzero([bool(text.strip()) for text in said])
     best = telling[np.lexsort((-lengths[telling], -scores[telling]))][:EXTREMES]
     worst = telling[np.lexsort((-lengths[telling], scores[telling]))][:EXTREMES]
-    by = f"By {label('cider')} of each caption that isn't empty, which stands above it."
+    by = f"By {CIDER.label} of each caption that isn't empty, which stands above it."
     return [
         wall.figure("Pictures and captions", spread, f"From all over the split. {MARKS}"),
         *([wall.figure("Best captions", best, by, scored=True)] if len(best) else []),
@@ -154,7 +154,7 @@ class _Wall:
         """Below a picture: lines, and whether they are faint, as a reference is."""
         text, given = self.captions[row], self.references[row]
         mark = "✓" if self.good[row] else "✗"
-        head = [(number(self.scores[row], "cider"), True)] if scored else []
+        head = [(number(self.scores[row], CIDER), True)] if scored else []
         first, *others = wrapped(text.strip() or "(nothing)", WIDEST - 2, LINES)
         said = [f"{mark} {first}", *others]
         right = [] if self.good[row] else wrapped(given[0], WIDEST, LINES)

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.core.formatting import label, number
+from pipelines.core.formatting import number
 from pipelines.core.sections import Figure, Section, Table
 from pipelines.evaluate.metrics.generation import as_texts
-from pipelines.evaluate.metrics.translation import sentence_chrf
+from pipelines.evaluate.metrics.translation import CHRF, sentence_chrf
 from pipelines.report.plots import INK, SERIES
 
 SHOWN = 5
@@ -95,15 +95,15 @@ def _examples(shown: _Shown, lowercase: bool, some: str) -> list[Section]:
     }
     if count == 0:
         parts = {"All": falling}
-    header = (label("chrf"), *shown.header)
+    header = (CHRF.label, *shown.header)
     empty = len(shown.texts) - len(said)
     left_out = f" {empty:,} empty {shown.noun}s are left out." if empty else ""
-    caption = f"By {label('chrf')} of each {shown.noun} alone, 0 to 100.{left_out}{some}"
+    caption = f"By {CHRF.label} of each {shown.noun} alone, 0 to 100.{left_out}{some}"
     return [
         Table(
             f"{name} {shown.noun}s",
             header,
-            [(number(scores[row], "chrf"), *shown.row(row)) for row in rows],
+            [(number(scores[row], CHRF), *shown.row(row)) for row in rows],
             caption if name in ("Best", "All") else "",
         )
         for name, rows in parts.items()

@@ -158,10 +158,10 @@ def test_state_restores_and_is_checked_against_the_settings() -> None:
 def test_summary_worked_by_hand() -> None:
     facts = fitted(["a a a b", "a", "a c"], minimum_count=2, max_tokens=3).summary()
     assert facts["vocabulary"] == 3
-    assert facts["unknown share"] == pytest.approx(2 / 7)
-    assert facts["truncated share"] == pytest.approx(1 / 3)
-    assert facts["mean length"] == pytest.approx(7 / 3)
-    assert (facts["median length"], facts["95% length"]) == (2, 4)
+    assert facts["unknown_share"] == pytest.approx(2 / 7)
+    assert facts["truncated_share"] == pytest.approx(1 / 3)
+    assert facts["mean_length"] == pytest.approx(7 / 3)
+    assert (facts["median_length"], facts["length_95"]) == (2, 4)
 
 
 def test_counting_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,7 +236,7 @@ def test_sentencepiece_adapts_to_little_text(model_type: str) -> None:
     again.restore(json.loads(json.dumps(made.state())))
     assert again.encode(tf.constant(["the cat", ""])).to_list() == ids.to_list()
     assert b"".join(made.pieces(tf.constant(["the cat"]))[0].numpy()[1:-1]).decode() == "▁the▁cat"
-    assert set(made.summary()) >= {"vocabulary", "unknown share", "mean length"}
+    assert set(made.summary()) >= {"vocabulary", "unknown_share", "mean_length"}
 
 
 def test_a_vocabulary_too_small_for_the_characters_is_told_with_how_many_there_are() -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from caption_files import CSV, ROWS, coco, folder, picture, read, source
+from only_data import OnlyData
 from PIL import Image
 
 from pipelines.core.contracts import FileBytes, RowIssues
@@ -115,26 +116,25 @@ def test_prepare_skips_bad_pictures_and_counts_them(tmp_path: Path) -> None:
     (tmp_path / "photos" / "3.png").write_bytes(b"broken")
 
     def prepared(bad_rows: float):
-        return prepare(
-            made,
-            {"image": ImageCodec("image", ImageSettings(size=8, fit="pad"))},
-            reads=("image", "captions"),
-            identity=("image",),
-            stratify=None,
-            settings=PrepareSettings(
-                validation=0.2,
-                test=0.2,
-                bad_rows=bad_rows,
-                limit=None,
-                division_seed=0,
-                cache_dir=str(tmp_path / "cache"),
-            ),
+        codec = {"image": ImageCodec("image", ImageSettings(size=8, fit="pad"))}
+        settings = PrepareSettings(
+            validation=0.2,
+            test=0.2,
+            bad_rows=bad_rows,
+            limit=None,
+            division="hash",
+            group_by=None,
+            block_rows=10,
+            time_column=None,
+            split_seed=0,
+            cache_dir=str(tmp_path / "cache"),
         )
+        return prepare(made, OnlyData(codec, dedupe_by=("image",)), settings)
 
     with pytest.raises(UserError, match=r"1 of 20 rows .* 3\.png: no picture"):
         prepared(0.01)
     data = prepared(0.1)
-    assert data.report["bad row reasons"] == {"no picture of a known format": 1}
+    assert data.report["bad_row_reasons"] == {"no picture of a known format": 1}
     assert sum(map(len, data.splits.values())) == 19
     train = data.splits["train"]
     (example,) = train.examples([0])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -145,6 +145,16 @@ def check_columns(
             _check_name(path, setting, str(column), names, separator)
     if separator is not None:
         _check_records(path, list(columns.values()), separator, quoting)
+
+
+def check_extra_columns(
+    path: Path, names: Sequence[str], *, delimiter: str | None = None, quoting: bool = True
+) -> None:
+    """Raises UserError unless the file has each of the columns that prepare names, once."""
+    known = column_names(path, delimiter=delimiter, quoting=quoting)
+    for name in names:
+        where = "prepare.group_by or prepare.time_column: "
+        _check_name(path, where, name, known, _separator(path, delimiter))
 
 
 def check_exists(path: Path, setting: str | None = None) -> None:

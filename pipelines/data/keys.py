@@ -1,0 +1,150 @@
+"""What decides which split a row goes to: the columns, and their values as numbers."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import math
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipelines.core.contracts import Example, RowIssues, Source
+from pipelines.core.errors import UserError
+from pipelines.core.settings import PrepareSettings
+from pipelines.core.task import Task
+from pipelines.data.division import RowKeys, content_hash
+from pipelines.data.groups import connected_groups
+
+
+@dataclass(frozen=True)
+class KeyColumns:
+    """Columns of a source that decide where a row goes.
+
+    dedupe_by  tell rows apart; if there are none, each row is another.
+    groups     rows with the same value in one of them stay together.
+    time       orders the rows; None where time plays no part, or the rows stand in its order.
+    extra      those of them that the task doesn't read.
+    """
+
+    source: Source
+    settings: PrepareSettings
+    dedupe_by: tuple[str, ...]
+    groups: tuple[str, ...]
+    time: str | None
+    extra: tuple[str, ...]
+
+    @classmethod
+    def of(cls, source: Source, task: Task, settings: PrepareSettings) -> KeyColumns:
+        given = settings.group_by
+        asked = (given,) if isinstance(given, str) else tuple(given or ())
+        time = settings.time_column
+        wanted = dict.fromkeys([*asked, *([time] if time else [])])
+        extra = tuple(name for name in wanted if name not in source.columns)
+        groups = tuple(dict.fromkeys([*task.group_by, *asked]))
+        return cls(source, settings, tuple(task.dedupe_by), groups, time, extra)
+
+    def stored(self, task: Task) -> tuple[str, ...]:
+        """Columns that are kept of each row."""
+        own = [*task.columns, *self.dedupe_by, *task.group_by]
+        return tuple(dict.fromkeys([*own, *filter(None, [task.stratify_by]), *self.extra]))
+
+    def read(self, part: str, issues: RowIssues) -> Iterator[tuple[Example, float]]:
+        """The part's examples with their times; 0 where no column says it."""
+        source = self.source
+        examples = (
+            source.read_with(part, issues, self.extra) if self.extra else source.read(part, issues)
+        )
+        for number, example in enumerate(examples, 1):
+            if self.time is None:
+                yield example, 0.0
+                continue
+            try:
+                time = time_number(example[self.time])
+            except ValueError:
+                reason = f"column {self.time!r} is neither a number nor a date in ISO 8601"
+                issues.add(f"{source.provenance().name}, example {number:,}", reason)
+            else:
+                yield example, time
+
+    def identity(self, example: Example, row: int) -> int:
+        """64 bits that are the same for rows that are duplicates."""
+        return content_hash([example[name] for name in self.dedupe_by] or [row])
+
+    def row_keys(
+        self,
+        hashes: array[int],
+        strata: array[int],
+        given: array[int],
+        ties: Sequence[array[int]],
+        times: array[float],
+    ) -> RowKeys:
+        """The keys of all rows, from what was found row by row."""
+        count = len(hashes)
+        groups = None
+        if self.settings.division == "blocks":
+            groups = (np.arange(count) // self.settings.block_rows).astype(np.int32)
+        elif ties and self.settings.division == "hash":
+            groups = connected_groups(np.stack([np.frombuffer(tie, np.uint64) for tie in ties]))
+        stamps = None
+        if self.settings.division == "time":
+            stamps = np.frombuffer(times, np.float64) if self.time else np.arange(float(count))
+        return RowKeys(
+            np.frombuffer(hashes, np.uint64),
+            np.frombuffer(strata, np.int32),
+            np.frombuffer(given, np.int8),
+            groups,
+            stamps,
+        )
+
+    def described(self) -> str:
+        """How rows are divided, for the report."""
+        if self.settings.division == "blocks":
+            return f"blocks of {self.settings.block_rows} neighbouring rows"
+        if self.settings.division == "time":
+            return f"time, by {self.time}" if self.time else "time, by the order of the rows"
+        return f"groups by {', '.join(self.groups)}" if self.groups else "hash of the content"
+
+    def settings_named(self) -> str:
+        """Settings that a split which came out empty may depend on."""
+        names = ["prepare.validation", "prepare.test", "prepare.limit"]
+        if self.settings.group_by:
+            names.insert(0, "prepare.group_by")
+        if self.settings.division == "blocks":
+            names.insert(0, "prepare.block_rows")
+        return f"{', '.join(names[:-1])} or {names[-1]}"
+
+
+def check_keys(source: Source, settings: PrepareSettings) -> None:
+    """Raises UserError for settings that contradict each other, or columns that aren't there."""
+    if settings.group_by and settings.division != "hash":
+        raise UserError(
+            f"prepare.group_by goes with prepare.division=hash; received {settings.division}, "
+            "which keeps rows together in its own way: leave one of them out"
+        )
+    if settings.time_column is not None and settings.division != "time":
+        raise UserError("prepare.time_column goes with prepare.division=time; leave it null")
+    names = [settings.group_by] if isinstance(settings.group_by, str) else settings.group_by or []
+    wanted = [*names, *filter(None, [settings.time_column])]
+    extra = [name for name in wanted if name not in source.columns]
+    if extra:
+        source.check_extra(extra)
+
+
+def time_number(value: Any) -> float:
+    """A number, or a date or time in ISO 8601, as a number that grows with time.
+
+    ValueError if it is neither.
+    """
+    if isinstance(value, datetime.datetime | datetime.date):
+        value = value.isoformat()
+    with contextlib.suppress(TypeError, ValueError):
+        if math.isfinite(number := float(value)):
+            return number
+    stamp = datetime.datetime.fromisoformat(str(value).strip())
+    if stamp.tzinfo is None:
+        stamp = stamp.replace(tzinfo=datetime.UTC)
+    return stamp.timestamp()
