@@ -42,7 +42,7 @@ class FileBytes(bytes):
 
 
 @dataclass(frozen=True)
-class Field:
+class FieldSpec:
     """One encoded value, without the batch axis. A leading None in `shape` is time.
 
     A field with time reaches the model as two arrays: `name` (B, T, ...), right-padded with 0, and
@@ -56,6 +56,14 @@ class Field:
     def is_sequence(self) -> bool:
         return bool(self.shape) and self.shape[0] is None
 
+    @property
+    def example(self) -> Any:
+        """A value of this kind, to be shown."""
+        value: Any = "..." if self.dtype == "string" else 0 if "int" in self.dtype else 0.5
+        for size in reversed(self.shape):
+            value = [value] * min(size or 2, 3)
+        return value
+
 
 @dataclass(frozen=True)
 class Spec:
@@ -65,7 +73,7 @@ class Spec:
     sizes   by field: size of its vocabulary or number of its classes, where it has one.
     """
 
-    fields: Mapping[str, Field]
+    fields: Mapping[str, FieldSpec]
     sizes: Mapping[str, int]
 
 
@@ -168,20 +176,38 @@ class Source(ABC):
         """The folder with the files that FileBytes name, which then needn't be stored again."""
         return None
 
-    def read_inputs(self, path: Path, given: Sequence[str], issues: RowIssues) -> Iterator[Example]:
-        """The `given` columns of a file to predict for, of the form of this source's own files."""
+    def read_inputs(
+        self, path: Path, fields: Mapping[str, FieldSpec], issues: RowIssues
+    ) -> Iterator[Example]:
+        """Columns of a file to predict for, of the form of this source's own files.
+
+        fields  what the columns hold, by name.
+        """
         raise UserError(f"{self.provenance().name} reads no files to predict for: received {path}")
 
     def count_inputs(self, path: Path) -> int | None:
         """About how many rows `read_inputs` reads; None if only reading tells."""
         return None
 
-    def parse_input(self, text: str, given: Sequence[str]) -> Example:
-        """The `given` columns of what is no file: a text, or a line of standard input.
+    def parse_input(self, text: str, fields: Mapping[str, FieldSpec]) -> Example:
+        """The columns of what is no file: a text, or a line of standard input.
 
-        UserError if they can't be had from it.
+        fields  what the columns hold, by name. One column of text is the text itself; anything
+                else is a JSON object with the columns. UserError if they can't be had from it.
         """
-        return dict.fromkeys(given, text)
+        if list(fields.values()) == [FieldSpec((), "string")]:
+            return dict.fromkeys(fields, text)
+        return parse_object(text, fields)
+
+
+def parse_object(text: str, fields: Mapping[str, FieldSpec]) -> Example:
+    """Columns by name from a JSON object; UserError if it is none, or one is lacking."""
+    try:
+        values = json.loads(text)
+        return {name: values[name] for name in fields}
+    except (ValueError, KeyError, TypeError, RecursionError):
+        example = json.dumps({name: field.example for name, field in fields.items()})
+        raise UserError(f"an input must be a JSON object such as {example}") from None
 
 
 class Filter(ABC):
@@ -203,7 +229,7 @@ class FieldCodec(ABC):
 
     column: str
     """The raw column it reads."""
-    raw: Field = Field((), "string")
+    raw: FieldSpec = FieldSpec((), "string")
     """What that column holds: by default a text, or the bytes of a file."""
 
     @property
@@ -244,7 +270,7 @@ class FieldCodec(ABC):
 
     @property
     @abstractmethod
-    def field(self) -> Field: ...
+    def field(self) -> FieldSpec: ...
 
     @property
     @abstractmethod
@@ -306,6 +332,11 @@ class Codec:
                 name: codec.size for name, codec in self.fields.items() if codec.size is not None
             },
         )
+
+    def raw_fields(self, columns: Sequence[str]) -> dict[str, FieldSpec]:
+        """What each of the raw columns holds."""
+        raw = {part.column: part.raw for part in self.fields.values()}
+        return {name: raw.get(name, FieldSpec((), "string")) for name in columns}
 
     def encode(self, raw: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor | tf.RaggedTensor]:
         """Graph code: the fields whose raw column is present."""

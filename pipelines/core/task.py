@@ -120,6 +120,8 @@ class Task(ABC):
     """Column whose values are spread evenly over the splits; at least two values must occur."""
     group_by: ClassVar[tuple[str, ...]] = ()
     """Columns: examples alike in one of them go to the same split, where we divide the data."""
+    divides_sequences: ClassVar[bool] = False
+    """Whether prepare.division=time cuts each sequence, of which the end is the test split's."""
     intended_use: ClassVar[str] = ""
     """What a trained model is for, in a sentence or two, for its model card."""
     example_input: ClassVar[Mapping[str, Any]] = {}
@@ -165,10 +167,11 @@ class Task(ABC):
     def check(self, decode: SearchSettings) -> None:  # noqa: B027 - optional
         """Raises UserError for what doesn't go together, or isn't there; fast."""
 
-    def windows(self, spec: Spec, lengths: np.ndarray) -> Windows | None:
+    def windows(self, spec: Spec, begin: np.ndarray, end: np.ndarray) -> Windows | None:
         """Examples that are stretches of a longer sequence; None: an example is a whole row.
 
-        lengths (N, F) of the sequence fields of a split's rows, in the order of the Spec.
+        begin, end (N,): the positions of each row's first sequence field that the split has. What a
+        window predicts must lie there; what it reads may lie before, never after.
         """
         return None
 

@@ -30,12 +30,17 @@ Advance = Callable[[int], None]
 
 
 def training_values(
-    raw: RawFile, split: np.ndarray, columns: Sequence[str], advance: Advance
+    raw: RawFile,
+    split: np.ndarray,
+    columns: Sequence[str],
+    advance: Advance,
+    seen: Callable[[Any], Any] | None = None,
 ) -> Iterator[list[Any]]:
-    """Training values of the raw columns, in batches."""
+    """Training values of the raw columns, in batches; `seen` gives what may be seen of each."""
     for batch in raw.take(np.flatnonzero(split == 0), columns):
         for column in columns:
-            yield raw.values(batch.column(column))
+            values = raw.values(batch.column(column))
+            yield values if seen is None else list(map(seen, values))
         advance(batch.num_rows)
 
 

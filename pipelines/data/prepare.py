@@ -19,7 +19,16 @@ from pipelines.core.contracts import Codec, Example, RowIssues, Source, Split
 from pipelines.core.errors import UserError
 from pipelines.core.settings import PrepareSettings
 from pipelines.core.task import Task
-from pipelines.data import arrow, cache, division, encoding, fingerprints, keys, splits
+from pipelines.data import (
+    arrow,
+    cache,
+    division,
+    encoding,
+    fingerprints,
+    keys,
+    splits,
+    windows,
+)
 from pipelines.runs.progress import Bar
 
 Progress = Callable[[str, int | None, str], AbstractContextManager[Bar]]
@@ -73,7 +82,37 @@ def prepare(
         raise UserError(f"the cache {directory} vanished while it was written; try again")
     codec.load(directory / "codec")
     opened = splits.open_splits(directory, meta["splits"], codec.spec, source.files_in())
-    return Prepared(opened, codec, meta["report"], meta["content"], directory, reused)
+    if _within(task, settings):
+        examples = _cut(opened["train"], task, codec, settings)
+    else:
+        examples = {
+            name: windows.windowed(split, task, codec.spec) for name, split in opened.items()
+        }
+    sizes = {name: len(split) for name, split in examples.items()}
+    if empty := [name for name, size in sizes.items() if not size]:
+        raise UserError(
+            f"the {empty[0]} split has no example: its sequences are shorter than what "
+            f"task={task.name} cuts out of them; give longer ones"
+        )
+    report = {**meta["report"], "splits": sizes}
+    return Prepared(examples, codec, report, meta["content"], directory, reused)
+
+
+def _within(task: Task, settings: PrepareSettings) -> bool:
+    """Whether sequences are divided, not rows."""
+    return task.divides_sequences and settings.division == "time"
+
+
+def _cut(
+    whole: splits.ArrowSplit, task: Task, codec: Codec, settings: PrepareSettings
+) -> dict[str, Split]:
+    """All splits, over the same rows: each has its part of every sequence."""
+    lengths = whole.lengths()[:, 0]
+    parts = windows.cut_in_time(lengths, settings.validation, settings.test)
+    return {
+        name: windows.windowed(whole.named(name), task, codec.spec, part)
+        for name, part in parts.items()
+    }
 
 
 def _fingerprint(source: Source, task: Task, codec: Codec, settings: PrepareSettings) -> str:
@@ -81,6 +120,7 @@ def _fingerprint(source: Source, task: Task, codec: Codec, settings: PrepareSett
     decisive = {"cleaning": None if cleaning is None else dataclasses.asdict(cleaning)}  # type: ignore[call-overload]
     decisive |= {k: v for k, v in dataclasses.asdict(settings).items() if k != "cache_dir"}
     columns = [list(task.columns), list(task.dedupe_by), task.stratify_by, list(task.group_by)]
+    decisive["within"] = _within(task, settings)
     return fingerprints.fingerprint(source, codec.fields, columns, decisive)
 
 
@@ -111,6 +151,7 @@ class _Preparation:
         self.source, self.task, self.codec = source, task, codec
         self.settings, self.progress, self.directory = settings, progress, directory
         self.keys = keys.KeyColumns.of(source, task, settings)
+        self.within = _within(task, settings)
         self.rejected: dict[str, int] = {}
         self.issues = RowIssues()
         self.name = source.provenance().name
@@ -209,6 +250,8 @@ class _Preparation:
     def _divide(self, rows: _Rows) -> division.Division:
         given = set(self.source.parts()) - {"all"}
         shares = {"validation": self.settings.validation, "test": self.settings.test}
+        if self.within:
+            shares = dict.fromkeys(shares, 0.0)
         divided = division.divide(
             self.keys.row_keys(rows.hashes, rows.strata, rows.given, rows.ties, rows.times),
             shares=shares,
@@ -217,6 +260,8 @@ class _Preparation:
             keep_duplicates=not self.task.dedupe_by,
         )
         wanted = ["train"] + [n for n in shares if n in given or shares[n] > 0]
+        if self.within:
+            wanted = ["train"]
         kept = (
             f", and train keeps one of each {self.task.stratify_by}"
             if self.task.stratify_by
@@ -238,7 +283,20 @@ class _Preparation:
                 codec.fit([])
                 continue
             with self.progress(f"fit {name}", rows, "rows") as bar:
-                codec.fit(encoding.training_values(raw, split, codec.learns_from, bar.advance))
+                columns = codec.learns_from
+                seen = self._training_part if self.within else None
+                codec.fit(encoding.training_values(raw, split, columns, bar.advance, seen))
+
+    def _training_part(self, value: Any) -> Any:
+        """What the codec may learn from, of a sequence that is divided.
+
+        So that no scaler and no vocabulary knows the future.
+        """
+        if not isinstance(value, list):
+            return value
+        settings = self.settings
+        parts = windows.cut_in_time(np.array([len(value)]), settings.validation, settings.test)
+        return value[: int(parts["train"][1][0])]
 
     def _encode(self, raw: arrow.RawFile, split: np.ndarray) -> None:
         with self.progress("encode", int(np.count_nonzero(split >= 0)), "rows") as bar:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from pipelines.core.contracts import Batch, Example, Field, Split
+from pipelines.core.contracts import Batch, Example, FieldSpec, Split
 from pipelines.core.task import Tensors, Trained
 from pipelines.graphs.tracing import batch_signature, padded, traced
 
@@ -75,16 +75,10 @@ def input_specs(trained: Trained) -> dict[str, tf.TensorSpec]:
     Text, bytes and numbers are (B,). What has time, such as a list of words or a series, is
     (B, T, ...), right-padded, with its length (B,) under "<column>_length".
     """
-    return dense_specs(raw_fields(trained))
+    return dense_specs(trained.codec.raw_fields(trained.task.input_columns))
 
 
-def raw_fields(trained: Trained) -> dict[str, Field]:
-    """What each raw input column holds."""
-    raw = {part.column: part.raw for part in trained.codec.fields.values()}
-    return {name: raw.get(name, Field((), "string")) for name in trained.task.input_columns}
-
-
-def dense_specs(fields: Mapping[str, Field]) -> dict[str, tf.TensorSpec]:
+def dense_specs(fields: Mapping[str, FieldSpec]) -> dict[str, tf.TensorSpec]:
     """As dense tensors: (B, ...), with "<name>_length" for those with time."""
     specs: dict[str, tf.TensorSpec] = {}
     for name, field in fields.items():
@@ -101,7 +95,7 @@ def encode_inputs(trained: Trained, columns: Tensors) -> dict[str, tf.Tensor]:
         name: tf.RaggedTensor.from_tensor(columns[name], columns[f"{name}_length"])
         if field.is_sequence
         else columns[name]
-        for name, field in raw_fields(trained).items()
+        for name, field in trained.codec.raw_fields(trained.task.input_columns).items()
     }
     return padded(trained.codec.encode(raw))
 

@@ -9,13 +9,13 @@ import hashlib
 import json
 import secrets
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipelines.core.contracts import Example, RowIssues, Source
+from pipelines.core.contracts import Codec, Example, FieldSpec, RowIssues, Source
 from pipelines.core.errors import UserError
 from pipelines.core.formatting import shown
 from pipelines.core.task import Task
@@ -48,7 +48,8 @@ def predict(run: Run, task: Task, source: Source, given: str | None, output: str
         )
     with opened(output, _about(run, source, asked)) as answers:
         model = _Model(run, task)
-        rows = islice(_rows(asked, task, source), answers.done, None)
+        fields = Codec(task.codec()).load(run.codec).raw_fields(task.input_columns)
+        rows = islice(_rows(asked, fields, source), answers.done, None)
         total = None if output is None else _count(asked, source)
         lost = 0
         with Bar("predict", total, "rows", answers.done, shows=output is not None) as bar:
@@ -127,25 +128,25 @@ class _Found(RowIssues):
         return taken
 
 
-def _rows(asked: _Question, task: Task, source: Source) -> Iterator[Row]:
+def _rows(asked: _Question, fields: Mapping[str, FieldSpec], source: Source) -> Iterator[Row]:
     """Rows by the task's column names, and faults where rows can't be read."""
     if asked.is_stream:
-        yield from _lines(task, source)
+        yield from _lines(fields, source)
     elif asked.text is not None:
-        yield source.parse_input(asked.text, task.input_columns)
+        yield source.parse_input(asked.text, fields)
     for path in asked.files:
         issues = _Found()
-        for row in source.read_inputs(path, task.input_columns, issues):
+        for row in source.read_inputs(path, fields, issues):
             yield from issues.taken()
             yield {"file": path.name, **row} if asked.names_files else row
         yield from issues.taken()
 
 
-def _lines(task: Task, source: Source) -> Iterator[Row]:
+def _lines(fields: Mapping[str, FieldSpec], source: Source) -> Iterator[Row]:
     for number, line in enumerate(sys.stdin.buffer, 1):
         try:
             text = usable_text(line.decode("utf-8").rstrip("\r\n"))
-            yield source.parse_input(text, task.input_columns)
+            yield source.parse_input(text, fields)
         except UnicodeDecodeError:
             yield Fault(f"standard input:{number}: is not valid UTF-8")
         except (UserError, FaultError) as error:

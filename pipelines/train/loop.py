@@ -27,7 +27,7 @@ from pipelines.core.errors import UserError
 from pipelines.core.files import atomic_write
 from pipelines.core.settings import MOST_KEPT, TrainSettings
 from pipelines.core.task import Task
-from pipelines.data.batches import Plan, admitted, assemble, padding_share, plan
+from pipelines.data.batches import Plan, admitted, assemble, costs_of, padding_share, plan
 from pipelines.distributed.workers import ALONE, Workers, with_zero_weights
 from pipelines.evaluate.evaluation import predict_split
 from pipelines.runs import checkpoint
@@ -118,6 +118,7 @@ class _Training:
         self.predict, self.evaluation_tokens, self.run = predict, evaluation_tokens, run
         self.order_seed, self.augment_seed = stream(seed, "order"), stream(seed, "augment")
         self.lengths = splits["train"].lengths()
+        self.costs = costs_of(self.task, codec, splits["train"])
         self.state = State()
         self.steps_per_epoch = self._steps(settings.curriculum)
         # Epochs differ by a batch or so; the schedule's end need not be exact.
@@ -144,9 +145,9 @@ class _Training:
             "epoch": epoch,
         }
         if epoch >= self.settings.curriculum:
-            return plan(self.lengths, **how)
+            return plan(self.costs, **how)
         rows = admitted(self.lengths, epoch, self.settings.curriculum)
-        made = plan(self.lengths[rows], **how)
+        made = plan(self.costs[rows], **how)
         return Plan(rows[made.order], made.bounds)
 
     def resume(self) -> None:

@@ -13,7 +13,7 @@ from tiny_learner import PLAIN, Squares
 
 from models.embedding import build_embedding
 from models.settings import EmbeddingSettings
-from pipelines.core.contracts import Batch, Codec, Field, Spec
+from pipelines.core.contracts import Batch, Codec, FieldSpec, Spec
 from pipelines.train import lazy_adam as row_adam
 from pipelines.train.optimizers import Adam
 from pipelines.train.update import Learner
@@ -28,7 +28,7 @@ class Ids(Codec):
 
     @property
     def spec(self) -> Spec:
-        return Spec(fields={"x": Field((2,), "int32")}, sizes={})
+        return Spec(fields={"x": FieldSpec((2,), "int32")}, sizes={})
 
 
 ROWS, WIDTH = 7, 3

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 from tiny_learner import PLAIN, Squares
 
-from pipelines.core.contracts import Batch, Codec, Field, Spec
+from pipelines.core.contracts import Batch, Codec, FieldSpec, Spec
 from pipelines.train.optimizers import make_optimizer
 from pipelines.train.update import Averaged, Learner, learning_rate
 
@@ -21,7 +21,7 @@ class Numbers(Codec):
 
     @property
     def spec(self) -> Spec:
-        return Spec(fields={"x": Field((1,), "float32")}, sizes={})
+        return Spec(fields={"x": FieldSpec((1,), "float32")}, sizes={})
 
 
 def learner(total: int = 10, **changes: Any) -> Learner:

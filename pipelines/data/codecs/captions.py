@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines.core.contracts import Field, FieldCodec
+from pipelines.core.contracts import FieldCodec, FieldSpec
 from pipelines.data.codecs.text import BEGIN, PAD, TextCodec, TextSettings
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class CaptionsCodec(FieldCodec):
         return self.text.operators
 
     @property
-    def field(self) -> Field:
+    def field(self) -> FieldSpec:
         return self.text.field
 
     @property

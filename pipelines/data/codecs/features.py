@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from models.settings import VisionSettings
-from pipelines.core.contracts import Field
+from pipelines.core.contracts import FieldSpec
 from pipelines.core.errors import UserError
 from pipelines.core.paths import MODELS
 from pipelines.data.codecs.images import ImageCodec, ImageSettings
@@ -96,8 +96,8 @@ class FeatureCodec(ImageCodec):
         return [variable.value for variable in self._network.variables]
 
     @property
-    def field(self) -> Field:
-        return Field(shape=tuple(self._state["grid"]), dtype="float16")
+    def field(self) -> FieldSpec:
+        return FieldSpec(shape=tuple(self._state["grid"]), dtype="float16")
 
     def state(self) -> dict[str, Any]:
         return {**super().state(), "network": self.vision.network, **self._state}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from models.settings import Count, settings
-from pipelines.core.contracts import Field, FieldCodec
+from pipelines.core.contracts import FieldCodec, FieldSpec
 from pipelines.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -83,8 +83,8 @@ class ImageCodec(FieldCodec):
         return tf.io.encode_png(numbers).numpy()
 
     @property
-    def field(self) -> Field:
-        return Field(shape=(self.settings.size, self.settings.size, 3), dtype="uint8")
+    def field(self) -> FieldSpec:
+        return FieldSpec(shape=(self.settings.size, self.settings.size, 3), dtype="uint8")
 
     @property
     def size(self) -> None:

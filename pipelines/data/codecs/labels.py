@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines.core.contracts import Field, FieldCodec
+from pipelines.core.contracts import FieldCodec, FieldSpec
 from pipelines.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -79,8 +79,8 @@ class LabelCodec(FieldCodec):
         return self.names[int(numbers)]
 
     @property
-    def field(self) -> Field:
-        return Field(shape=(), dtype="int32")
+    def field(self) -> FieldSpec:
+        return FieldSpec(shape=(), dtype="int32")
 
     @property
     def size(self) -> int:

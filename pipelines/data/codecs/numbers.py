@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines.core.contracts import Field, FieldCodec
+from pipelines.core.contracts import FieldCodec, FieldSpec
 from pipelines.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -97,8 +97,8 @@ class SequenceCodec(_Numbers):
         return numbers.argmax(-1).tolist() if self.symbols else numbers.tolist()
 
     @property
-    def field(self) -> Field:
-        return Field(shape=(None, self.symbols or self.width), dtype="float32")
+    def field(self) -> FieldSpec:
+        return FieldSpec(shape=(None, self.symbols or self.width), dtype="float32")
 
     @property
     def size(self) -> None:
@@ -126,9 +126,9 @@ class AnswerCodec(_Numbers):
         return numbers.tolist()
 
     @property
-    def field(self) -> Field:
+    def field(self) -> FieldSpec:
         dtype = "float32" if self.symbols is None else "int32"
-        return Field(shape=(self.width,), dtype=dtype)
+        return FieldSpec(shape=(self.width,), dtype=dtype)
 
     @property
     def size(self) -> int | None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pipelines.core.contracts import Example, FileBytes, RowIssues
+from pipelines.core.contracts import Example, FieldSpec, FileBytes, RowIssues
 from pipelines.core.errors import UserError
 from pipelines.data.codecs.images import SIGNATURES, decoded
 from pipelines.data.sources._named import file_named
@@ -38,7 +38,9 @@ class Pictures(RowSource):
     columns: ClassVar[tuple[str, ...]] = COLUMNS
     reads_folders: ClassVar[bool] = True
 
-    def read_inputs(self, path: Path, given: Sequence[str], issues: RowIssues) -> Iterator[Example]:
+    def read_inputs(
+        self, path: Path, fields: Mapping[str, FieldSpec], issues: RowIssues
+    ) -> Iterator[Example]:
         """An image, a folder of images, or a text file with one a line in `parse_input`'s form."""
         if path.is_dir():
             found = sorted(file for file in path.iterdir() if file.suffix.lower() in ENDINGS)
@@ -56,7 +58,7 @@ class Pictures(RowSource):
     def count_inputs(self, path: Path) -> int | None:
         return sum(1 for _ in path.iterdir()) if path.is_dir() else super().count_inputs(path)
 
-    def parse_input(self, text: str, given: Sequence[str]) -> Example:
+    def parse_input(self, text: str, fields: Mapping[str, FieldSpec]) -> Example:
         """A file's name, or {"image": its name or {"b64": its bytes}} as JSON."""
         return {"image": _usable(*_named(text, Path()))}
 
