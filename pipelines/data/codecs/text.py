@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import Field as Range
 
 from models.settings import Count, settings
-from pipelines.core.contracts import Field, FieldCodec
+from pipelines.core.contracts import FieldCodec, FieldSpec
 from pipelines.core.errors import UserError
 from pipelines.data.codecs import subwords, tokens
 from pipelines.data.codecs.counting import Counts, Lengths
@@ -350,8 +350,8 @@ class TextCodec(FieldCodec):
         return self.text(tf.constant(numbers, tf.int32)[None]).numpy()[0].decode()
 
     @property
-    def field(self) -> Field:
-        return Field(shape=(None,), dtype="int32")
+    def field(self) -> FieldSpec:
+        return FieldSpec(shape=(None,), dtype="int32")
 
     @property
     def size(self) -> int:
