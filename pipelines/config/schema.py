@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Literal, get_args, get_type_hints
@@ -19,7 +20,6 @@ from models.settings import ModelSettings, SearchSettings
 from pipelines.config.messages import from_validation
 from pipelines.core.contracts import Source
 from pipelines.core.errors import UserError, suggest
-from pipelines.core.paths import PIPELINES
 from pipelines.core.settings import (
     EvaluateSettings,
     ExportSettings,
@@ -212,8 +212,9 @@ def _build(cls: type, values: Any, where: str) -> Any:
 
 def _implementation(package: str, values: Any, where: str, key: str, base: type) -> type:
     """The one subclass of `base` in the module that `values[key]` names: there is no registry."""
-    folder = PIPELINES.joinpath(*package.split("."))
-    choices = {path.stem for path in folder.glob("*.py") if not path.stem.startswith("_")}
+    folders = importlib.import_module(f"pipelines.{package}").__path__
+    modules = [module.name for module in pkgutil.iter_modules(folders) if not module.ispkg]
+    choices = {name for name in modules if not name.startswith("_")}
     name = values.get(key) if isinstance(values, dict) else values
     if name not in choices:
         raise UserError(f"{where}.{key}: no such {where}: {name!r}; {suggest(str(name), choices)}")

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from pipelines.core.contracts import Batch, Codec, FieldCodec, Filter, Spec, Split, Windows
+from pipelines.core.contracts import Batch, Codec, Example, FieldCodec, Filter, Spec, Split, Windows
 from pipelines.core.scores import Metric, Score
 
 if TYPE_CHECKING:
@@ -174,6 +174,13 @@ class Task(ABC):
         window predicts must lie there; what it reads may lie before, never after.
         """
         return None
+
+    def example(self, raw: Example) -> Example:
+        """A raw example as it is shown, and as the SavedModel is asked about it.
+
+        Of a window it holds apart what is read, in the input columns, and what is to be predicted.
+        """
+        return {name: raw[name] for name in self.columns}
 
     def costs(self, spec: Spec) -> Mapping[str, float]:
         """What a position of a sequence field costs in the budget of a batch, where it isn't 1."""

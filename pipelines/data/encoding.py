@@ -146,7 +146,7 @@ class _Encoder:
 
         kind = column.type
         if pa.types.is_list(kind):
-            lengths = np.diff(column.offsets.to_numpy())
+            lengths = np.diff(column.offsets.to_numpy()).astype(np.int64)
             return tf.RaggedTensor.from_row_lengths(self._steps(column.flatten()), lengths)
         if pa.types.is_string(kind) or pa.types.is_binary(kind) or pa.types.is_struct(kind):
             return tf.constant(self.raw.values(column), tf.string, shape=[len(column)])

@@ -146,7 +146,8 @@ def verify(
     answers  the model's, by name, each (N, ...), to the same examples as they were prepared: so
              tokens made in the graph are compared with those that were trained on.
     """
-    rows = [{name: example[name] for name in task.input_columns} for example in examples]
+    shown = map(task.example, examples)
+    rows = [{name: example[name] for name in task.input_columns} for example in shown]
     here = {name: np.asarray(value) for name, value in answers.items()}
     for index, there in enumerate(_ask(directory, rows)):
         for name, values in here.items():

@@ -43,7 +43,8 @@ def gather_batch(trained: Trained, split: Split, rows: np.ndarray) -> Batch:
     task = trained.task
     batch = task.batch(split.gather(rows), trained.codec)
     names = task.raw_inputs(trained.decode)
-    batch.inputs.update(raw_columns(split.examples(rows.tolist()), names))
+    if names:
+        batch.inputs.update(raw_columns(split.examples(rows.tolist()), names))
     return batch
 
 
