@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from pipelines.core.contracts import Batch, Example, FieldSpec, Split
-from pipelines.core.task import Tensors, Trained
+from pipelines.core.task import ExportedFunction, Tensors, Trained
 from pipelines.graphs.tracing import batch_signature, padded, traced
 
 Graph = Callable[[Tensors], dict[str, tf.Tensor]]
@@ -99,6 +99,15 @@ def encode_inputs(trained: Trained, columns: Tensors) -> dict[str, tf.Tensor]:
         for name, field in trained.codec.raw_fields(trained.task.input_columns).items()
     }
     return padded(trained.codec.encode(raw))
+
+
+def predict_function(trained: Trained) -> ExportedFunction:
+    """From the fields that are made of the input columns to predictions."""
+
+    def predict(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        return trained.task.predict(trained, inputs)
+
+    return ExportedFunction(predict, field_specs(trained), lambda batch: batch, predicts=True)
 
 
 def answer_graph(trained: Trained) -> Graph:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import keras
 import tensorflow as tf
 
-from pipelines.core.task import Signature
+from pipelines.core.task import ExportedFunction, Signature
 from pipelines.graphs.tracing import named, nested
 
 Step = Callable[[tf.Tensor, Any], tuple[dict[str, tf.Tensor], Any]]
@@ -49,3 +50,21 @@ def second(stream: Signature, tokens: tf.Tensor) -> dict[str, tf.Tensor]:
 
 def _outside(leaf: tf.Tensor) -> tf.Tensor:
     return tf.cast(leaf, tf.float32) if leaf.dtype.is_floating else leaf
+
+
+def stream_tokens(model: keras.Model) -> ExportedFunction | None:
+    """A classifier's probabilities after one token more; None for a bidirectional one.
+
+    A backward direction starts at the last token: with each further one it would read all anew.
+    """
+    from models.classifier import Read, read_token, unread
+
+    if model.get_layer("encoder").settings.bidirectional:
+        return None
+
+    def step(token: tf.Tensor, read: Read) -> tuple[dict[str, tf.Tensor], Read]:
+        logits, read = read_token(model, token, read)
+        return {"probabilities": tf.nn.softmax(logits)}, read
+
+    stream = streaming(unread(model, 1), step)
+    return ExportedFunction(*stream, lambda batch: second(stream, batch["tokens"]))

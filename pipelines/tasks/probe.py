@@ -117,13 +117,9 @@ class Probe(Task, Diagnosable):
         return {"answer": tf.argmax(predictions["probabilities"], -1, output_type=tf.int32)}
 
     def numeric_functions(self, trained: Trained) -> dict[str, ExportedFunction]:
-        from pipelines.graphs.prediction import field_specs
+        from pipelines.graphs.prediction import predict_function
 
-        def answer(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-            return self.predict(trained, inputs)
-
-        specs = field_specs(trained)
-        return {"answer": ExportedFunction(answer, specs, lambda batch: batch, predicts=True)}
+        return {"answer": predict_function(trained)}
 
     def limitations(self, codec: Codec) -> list[str]:
         return ["It was trained on made-up sequences, to be measured; it is of no other use."]

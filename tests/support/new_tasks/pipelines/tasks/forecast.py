@@ -110,11 +110,6 @@ class Forecast(Task):
         return {"quantiles": predictions["quantiles"] + cast(Numbers, codec.fields["series"]).mean}
 
     def numeric_functions(self, trained: Trained) -> dict[str, ExportedFunction]:
-        from pipelines.graphs.prediction import field_specs
+        from pipelines.graphs.prediction import predict_function
 
-        specs = field_specs(trained)
-        return {
-            "forecast": ExportedFunction(
-                lambda **inputs: self.predict(trained, inputs), specs, lambda batch: batch, True
-            )
-        }
+        return {"forecast": predict_function(trained)}
