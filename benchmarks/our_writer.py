@@ -57,16 +57,16 @@ class OurWriter:
     def _traced(self, beams: int) -> Any:
         import tensorflow as tf
 
-        from pipelines.graphs.generation import searched
+        from pipelines.graphs.generation import InputFacts, search_ids
         from pipelines.graphs.prediction import field_specs
 
         settings = self.config.decode.quick() if beams == 1 else self.config.decode
 
         @tf.function(input_signature=[field_specs(self._trained)])
         def answers(given: Mapping[str, tf.Tensor]) -> tf.Tensor:
-            memory, state = self.config.task.encode_inputs(self.model, given)
-            length = self.lengths(given)
-            found = searched(self.model.decoder, memory, state, settings, source_length=length)
+            start = self.config.task.encode_inputs(self.model, given)
+            facts = InputFacts(self.lengths(given))
+            found = search_ids(self.model.decoder, start, settings, facts)
             return found.ids[:, 0]
 
         return answers

@@ -14,7 +14,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from pipelines.core.contracts import Batch, Codec, Example, FieldCodec, Filter, Spec, Split, Windows
 from pipelines.core.scores import Metric, Score
@@ -97,6 +97,16 @@ class TeacherForced(NamedTuple):
 
 Change = Callable[[Any, Any], tuple[Any, Any]]
 """Graph code that alters what a decoder reads: (memory, first state) -> (memory, first state)."""
+
+
+class Objective(Protocol):
+    """What training minimizes: the task's own losses, or others in their place."""
+
+    def outputs(self, model: keras.Model, inputs: Tensors, step: tf.Tensor) -> Any:
+        """Graph code: what `losses` is computed from; the training step is counted from 0."""
+
+    def losses(self, outputs: Any, targets: tf.Tensor) -> tf.Tensor:
+        """Graph code. Losses of the shape of the batch's weights; not reduced."""
 
 
 class Task(ABC):
@@ -186,8 +196,8 @@ class Task(ABC):
         """What a position of a sequence field costs in the budget of a batch, where it isn't 1."""
         return {}
 
-    def training_task(self, train: Split, codec: Codec) -> Task:
-        """The task as training runs it, where that depends on all training examples."""
+    def objective(self, train: Split, codec: Codec) -> Objective:
+        """What training minimizes, where that isn't the task's own losses."""
         return self
 
     def augment(

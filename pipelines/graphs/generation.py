@@ -6,7 +6,7 @@ A translation and a caption differ in what is read; how an answer is written fro
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -18,45 +18,47 @@ from pipelines.core.task import Signature
 from pipelines.data.codecs.text import BEGIN, END, PAD, UNKNOWN, TextCodec
 from pipelines.graphs.tracing import named, nested
 
-Read = Callable[[Mapping[str, Any]], tuple[Memory, Written]]
+Start = tuple[Memory, Written]
+"""A decoder's memory and its first state."""
+
+Read = Callable[[Mapping[str, Any]], Start]
 """From a task's inputs to what is decoded from them: memory and state at the start."""
+
+
+class InputFacts(NamedTuple):
+    """What a search goes by, of the inputs.
+
+    length        (B,) int32, which the longest answer goes by.
+    sample_ids    (B,) int32: a sample is drawn by it, so that it doesn't depend on the batch.
+    replacements  (B, S): what stands at each position of the memory, as text, to replace unknown
+                  tokens by; None if they must not be written.
+    """
+
+    length: tf.Tensor
+    sample_ids: tf.Tensor | None = None
+    replacements: tf.Tensor | None = None
 
 
 def write(
     decoder: TokenDecoder,
-    memory: Memory,
-    state: Written,
+    start: Start,
     codec: TextCodec,
     decode: SearchSettings,
+    facts: InputFacts,
     *,
-    source_length: tf.Tensor,
     detail: bool = False,
-    read: tf.Tensor | None = None,
-    numbers: tf.Tensor | None = None,
 ) -> dict[str, tf.Tensor]:
-    """Graph code: what the decoder writes for each row.
-
-    source_length (B,), which the longest answer goes by. read (B, S): what stands at each position
-    of the memory, as text, to replace unknown tokens by; None if they must not be written. numbers
-    (B,) int32: a sample is drawn by it, so that it doesn't depend on the batch.
+    """Graph code: what the decoder writes for each row, from the memory and state at the start.
 
     "text" (B,) and its "score" (B,), by which `decode` ranks; with several answers also "texts" and
     "scores" (B, A), the best first. In detail also "tokens" (B, T), as text, and the "attention"
     (B, T, S) that each had.
     """
-    found = searched(
-        decoder,
-        memory,
-        state,
-        decode,
-        source_length=source_length,
-        unknown=read is not None,
-        attention=detail or read is not None,
-        numbers=numbers,
-    )
+    replaces = facts.replacements is not None
+    found = search_ids(decoder, start, decode, facts, attention=detail or replaces)
     tokens = codec.tokens(found.ids)
-    if read is not None:
-        tokens = _with_unknown_replaced(found, tokens, read)
+    if facts.replacements is not None:
+        tokens = _replace_unknown(found, tokens, facts.replacements)
     shape = tf.shape(tokens)
     texts = codec.join(tf.reshape(tokens, [shape[0] * shape[1], shape[2]]))
     texts = tf.reshape(texts, shape[:2])
@@ -68,21 +70,17 @@ def write(
     return written
 
 
-def searched(
+def search_ids(
     decoder: TokenDecoder,
-    memory: Memory,
-    state: Written,
+    start: Start,
     decode: SearchSettings,
+    facts: InputFacts,
     *,
-    source_length: tf.Tensor,
-    unknown: bool = False,
     attention: bool = False,
-    numbers: tf.Tensor | None = None,
 ) -> Hypotheses:
-    """Graph code: the ids that `decode` finds; unknown tokens among them only if they may be.
-
-    See `write` for the rest.
-    """
+    """Graph code: the ids that `decode` finds; unknown tokens only where they can be replaced."""
+    memory, state = start
+    unknown = facts.replacements is not None
     return search(
         decoder.step,
         state,
@@ -91,20 +89,20 @@ def searched(
         begin=BEGIN,
         end=END,
         forbidden=(PAD, BEGIN) if unknown else (PAD, UNKNOWN, BEGIN),
-        source_length=source_length,
+        source_length=facts.length,
         want_attention=attention,
-        numbers=numbers,
+        numbers=facts.sample_ids,
     )
 
 
-def numbers_of(ids: tf.Tensor) -> tf.Tensor:
+def sample_ids(ids: tf.Tensor) -> tf.Tensor:
     """(B,) int32 by the content of ids (B, T), whatever the padding: sums of ids by place."""
     place = tf.range(1, tf.shape(ids)[1] + 1, dtype=tf.int64)
     factors = (place * 2654435761) % (2**31 - 1)
     return tf.cast(tf.reduce_sum(tf.cast(ids, tf.int64) * factors, 1) % (2**31 - 1), tf.int32)
 
 
-def _with_unknown_replaced(found: Hypotheses, tokens: tf.Tensor, read: tf.Tensor) -> tf.Tensor:
+def _replace_unknown(found: Hypotheses, tokens: tf.Tensor, read: tf.Tensor) -> tf.Tensor:
     """Tokens (B, A, T), where unknown what was read (B, S) with the most attention."""
     place = tf.argmax(found.attention, -1, output_type=tf.int32)
     return tf.where(found.ids == UNKNOWN, tf.gather(read, place, batch_dims=1), tokens)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from models.attention import Memory
     from models.token_decoder import Written
+    from pipelines.graphs.generation import InputFacts
 
 EXPLAINED = 6
 """Answers whose attention the report draws."""
@@ -66,6 +67,9 @@ class GenerationTask(Task, Decodes, Explains, Diagnosable):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
     sampling: ScheduledSampling
 
+    answer_name: ClassVar[str]
+    """What a predicted text is called."""
+
     def check(self, decode: SearchSettings) -> None:
         if self.embedding.vectors is not None:
             raise UserError("task.embedding.vectors goes with task=sentiment; leave it null")
@@ -76,6 +80,10 @@ class GenerationTask(Task, Decodes, Explains, Diagnosable):
     @abstractmethod
     def target_codec(self, codec: Codec) -> TextCodec:
         """The codec of what is written."""
+
+    @abstractmethod
+    def input_facts(self, trained: Trained, inputs: Tensors) -> InputFacts:
+        """Graph code: what a search goes by, of the inputs."""
 
     @abstractmethod
     def encode_inputs(self, model: keras.Model, fields: Tensors) -> tuple[Memory, Written]:
@@ -91,6 +99,28 @@ class GenerationTask(Task, Decodes, Explains, Diagnosable):
     @abstractmethod
     def previous_tokens_field(self) -> str:
         """The field of those tokens among a Batch's inputs."""
+
+    def predict(
+        self, trained: Trained, inputs: Tensors, *, detail: bool = False
+    ) -> dict[str, tf.Tensor]:
+        """The answer (B,) as text and its score (B,): log-probability, as `decode` ranks by it.
+
+        With several answers also all of them, and scores (B, A), the best first. In detail also
+        tokens (B, T) as text and the attention (B, T, S) that each paid to the places of the input.
+        """
+        from pipelines.graphs.generation import write
+
+        memory, state = self.encode_inputs(trained.model, inputs)
+        written = write(
+            trained.model.decoder,
+            (memory, state),
+            self.target_codec(trained.codec),
+            trained.decode,
+            self.input_facts(trained, inputs),
+            detail=detail,
+        )
+        names = {"text": self.answer_name, "texts": f"{self.answer_name}s"}
+        return {names.get(name, name): value for name, value in written.items()}
 
     def recurrent_stacks(self, model: keras.Model) -> dict[str, RecurrentStack]:
         """The decoder; subclasses add what reads before it writes."""

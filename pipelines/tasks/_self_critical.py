@@ -7,15 +7,19 @@ are drawn from the model, and become likelier by as much as they are better than
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
 
 from models.settings import Greedy, Limits, Sample
+from pipelines.core.contracts import Split
+from pipelines.core.task import Objective
+from pipelines.data.codecs.captions import caption_references, caption_rows
 from pipelines.data.codecs.text import BEGIN, END, PAD, TextCodec
 from pipelines.evaluate.metrics.captioning import CiderReward
-from pipelines.graphs.generation import searched
+from pipelines.evaluate.metrics.translation import BleuTokenizer
+from pipelines.graphs.generation import InputFacts, search_ids
 
 LONGER = 5
 """Tokens by which a drawn caption may be longer than the longest reference of its batch."""
@@ -32,18 +36,25 @@ DRAWN = Sample(
     strategy="sample", temperature=1.0, top_k=None, top_p=None, seed=0, answers=1, **LIMITS
 )
 
+
+class WritesCaptions(Objective, Protocol):
+    """A task whose vision network may learn from some training step on only."""
+
+    def learns(self, step: tf.Tensor) -> tf.Tensor | None: ...
+
+
+CHUNK = 256
+"""Images that are read at a time."""
+
 ROWS = 2**15
 """More than captions in a batch: each of an update draws by a number of its own."""
 
 
 class SelfCritical:
-    """What training asks of a task, with other losses from update `start` on; else the task."""
+    """An Objective: the task's own losses until training step `start`, from then on rewards."""
 
-    def __init__(self, task: Any, start: int, text: TextCodec, rewards: Rewards):
+    def __init__(self, task: WritesCaptions, start: int, text: TextCodec, rewards: Rewards):
         self.task, self.start, self.text, self.rewards = task, start, text, rewards
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.task, name)
 
     def outputs(self, model: Any, inputs: Mapping[str, Any], step: tf.Tensor) -> Any:
         """What `losses` decides by: which of the two depends on the update."""
@@ -98,11 +109,10 @@ class SelfCritical:
         self, model: Any, seen: Any, how: Any, longest: tf.Tensor, numbers: tf.Tensor | None
     ) -> tf.Tensor:
         """Ids (N, T) of a caption of each, without markers, 0 after the end."""
-        memory, state = tf.nest.map_structure(tf.stop_gradient, seen)
-        rows = tf.shape(tf.nest.flatten(state)[0])[0]
-        length = tf.fill([rows], longest)
-        found = searched(model.decoder, memory, state, how, source_length=length, numbers=numbers)
-        return found.ids[:, 0]
+        start = tf.nest.map_structure(tf.stop_gradient, seen)
+        rows = tf.shape(tf.nest.flatten(start[1])[0])[0]
+        facts = InputFacts(tf.fill([rows], longest), numbers)
+        return search_ids(model.decoder, start, how, facts).ids[:, 0]
 
 
 class Rewards:
@@ -131,3 +141,13 @@ def keys(targets: np.ndarray, owner: np.ndarray) -> list[bytes]:
     for ids, picture in zip(targets.astype(np.int32), owner, strict=True):
         parts[picture].append(ids[ids != PAD].tobytes())
     return [b"".join(part) for part in parts]
+
+
+def rewards_of(train: Split, field: str, column: str, tokenize: BleuTokenizer) -> Rewards:
+    """From all captions of the training images: the field of ids, and the column of text."""
+    known: list[bytes] = []
+    for start in range(0, len(train), CHUNK):
+        rows = np.arange(start, min(start + CHUNK, len(train)))
+        ids, owner = caption_rows(train.gather(rows)[field])
+        known += keys(ids[:, 1:], owner)
+    return Rewards(caption_references(train, column), known, tokenize)

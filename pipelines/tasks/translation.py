@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from models.attention import Memory
     from models.token_decoder import Written
+    from pipelines.graphs.generation import InputFacts
 
 
 @settings
@@ -55,6 +56,7 @@ class Translation(GenerationTask):
 
     columns: ClassVar[tuple[str, ...]] = ("source", "target")
     input_columns: ClassVar[tuple[str, ...]] = ("source",)
+    answer_name: ClassVar[str] = "translation"
     metrics: ClassVar[tuple[Metric, ...]] = TRANSLATION
     dedupe_by: ClassVar[tuple[str, ...]] = ("source", "target")
     group_by: ClassVar[tuple[str, ...]] = ("source", "target")
@@ -156,35 +158,26 @@ class Translation(GenerationTask):
     def raw_inputs(self, decode: SearchSettings) -> tuple[str, ...]:
         return ("source",) if isinstance(decode, Limits) and decode.replace_unknown else ()
 
+    def input_facts(self, trained: Trained, inputs: Tensors) -> InputFacts:
+        from pipelines.graphs.generation import InputFacts, sample_ids
+
+        tokens, source = inputs["source_tokens"], _parts(trained.codec)[0]
+        replaces = bool(self.raw_inputs(trained.decode))
+        return InputFacts(
+            length=inputs["source_tokens_length"],
+            sample_ids=sample_ids(tokens),
+            replacements=source.pieces(inputs["source"]).to_tensor("") if replaces else None,
+        )
+
     def predict(
         self, trained: Trained, inputs: Tensors, *, detail: bool = False
     ) -> dict[str, tf.Tensor]:
-        """Translation (B,) as text and its score (B,): log-probability, as `decode` ranks by it.
-
-        With several answers also translations and scores (B, A), the best first. In detail also
-        tokens (B, T), source_tokens (B, S), both as text, and the attention (B, T, S) between.
-        """
-        from pipelines.graphs.generation import numbers_of, write
-
-        model, decode = trained.model, trained.decode
-        source, target = _parts(trained.codec)
-        tokens, length = inputs["source_tokens"], inputs["source_tokens_length"]
-        memory, state = self.encode_inputs(model, inputs)
-        replacing = bool(self.raw_inputs(decode))
-        written = write(
-            model.decoder,
-            memory,
-            state,
-            target,
-            decode,
-            source_length=length,
-            detail=detail,
-            numbers=numbers_of(tokens),
-            read=source.pieces(inputs["source"]).to_tensor("") if replacing else None,
-        )
-        names = {"text": "translation", "texts": "translations"}
-        answers = {names.get(name, name): value for name, value in written.items()}
-        return answers | ({"source_tokens": source.tokens(tokens)} if detail else {})
+        """In detail also source_tokens (B, S) as text."""
+        predicted = super().predict(trained, inputs, detail=detail)
+        if detail:
+            source = _parts(trained.codec)[0]
+            predicted["source_tokens"] = source.tokens(inputs["source_tokens"])
+        return predicted
 
     def measure_targets(self, model: keras.Model, batch: Batch) -> dict[str, tf.Tensor]:
         """Of the reference: log-likelihood in nats, tokens with the end marker, tokens right."""

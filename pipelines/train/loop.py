@@ -112,7 +112,7 @@ class _Training:
         workers: Workers,
     ):
         self.workers = workers
-        self.task = task.training_task(splits["train"], codec)
+        self.task = task
         self.model, self.splits, self.codec = model, splits, codec
         self.settings = settings
         self.predict, self.evaluation_tokens, self.run = predict, evaluation_tokens, run
@@ -126,7 +126,8 @@ class _Training:
         begun = range(min(settings.curriculum, settings.epochs))
         expected = whole + sum(self._steps(epoch) for epoch in begun)
         total = min(expected, settings.max_steps or expected)
-        self.learner = Learner(self.task, model, codec, settings, total, workers)
+        objective = task.objective(splits["train"], codec)
+        self.learner = Learner(objective, model, codec, settings, total, workers)
         self.best = BestWeights(model, settings, run)
         self.curves = Curves(run.tensorboard) if settings.tensorboard and workers.is_chief else None
         self.clock = time.perf_counter()

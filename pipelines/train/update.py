@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from pipelines.core.contracts import Batch, Codec
 from pipelines.core.settings import TrainSettings
-from pipelines.core.task import Task
+from pipelines.core.task import Objective
 from pipelines.distributed.workers import ALONE, Workers
 from pipelines.graphs.tracing import batch_signature, traced
 from pipelines.train.gradients import Gradient, native, scaled
@@ -49,7 +49,7 @@ class Learner:
 
     def __init__(
         self,
-        task: Task,
+        objective: Objective,
         model: keras.Model,
         codec: Codec,
         settings: TrainSettings,
@@ -57,7 +57,8 @@ class Learner:
         workers: Workers = ALONE,
     ):
         self.workers = workers
-        self.task, self.model, self.settings, self.total = task, model, settings, total_steps
+        self.objective, self.model = objective, model
+        self.settings, self.total = settings, total_steps
         self.spec = codec.spec
         # Gradients that are summed, over batches or workers, have all rows.
         alone = settings.accumulate == 1 and workers.number == 1
@@ -151,8 +152,8 @@ class Learner:
     def _gradients(self, batch: Batch, step: tf.Tensor) -> tuple[list[Gradient], tf.Tensor]:
         """Gradients of the summed loss, and the sum of weights."""
         with self.weights.looked_up(), tf.GradientTape() as tape:
-            outputs = self.task.outputs(self.model, batch.inputs, step)
-            losses = self.task.losses(outputs, batch.targets)
+            outputs = self.objective.outputs(self.model, batch.inputs, step)
+            losses = self.objective.losses(outputs, batch.targets)
             total = tf.reduce_sum(losses * batch.weights)
             regular = tf.add_n(self.model.losses) if self.model.losses else tf.constant(0.0)
             weight = tf.reduce_sum(batch.weights)

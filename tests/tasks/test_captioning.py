@@ -15,8 +15,8 @@ from tiny_runs import MODELS, SOME_MODELS, go
 from pipelines.config.schema import check
 from pipelines.core.contracts import Codec
 from pipelines.core.errors import UserError
+from pipelines.data.codecs.captions import caption_rows
 from pipelines.data.codecs.images import ImageCodec, ImageSettings
-from pipelines.tasks.captioning import captions_of
 from pipelines.train.update import Learner
 
 SLOW = pytest.mark.slow
@@ -27,7 +27,7 @@ SLOW = pytest.mark.slow
 
 def test_captions_of_pictures_become_rows_with_their_owner() -> None:
     tokens = np.array([[2, 5, 3, 2, 6, 7, 3], [2, 8, 9, 3, 0, 0, 0], [2, 3, 2, 4, 3, 0, 0]])
-    ids, owner = captions_of(tokens)
+    ids, owner = caption_rows(tokens)
     assert ids.tolist() == [[2, 5, 3, 0], [2, 6, 7, 3], [2, 8, 9, 3], [2, 3, 0, 0], [2, 4, 3, 0]]
     assert owner.tolist() == [0, 0, 1, 2, 2]
     assert owner.dtype == np.int32

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines.core.contracts import FieldCodec, FieldSpec
+from pipelines.core.contracts import FieldCodec, FieldSpec, Split
 from pipelines.data.codecs.text import BEGIN, PAD, TextCodec, TextSettings
 
 if TYPE_CHECKING:
@@ -91,3 +91,25 @@ def split_captions(ids: np.ndarray) -> list[np.ndarray]:
     """(T,) ids, padded or not, of several captions to those of each, with its markers."""
     ids = ids[ids != PAD]
     return np.split(ids, np.flatnonzero(ids == BEGIN)[1:])
+
+
+def caption_rows(tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """From all captions of each image, one after the other, (B, L), to one caption a row.
+
+    Returns ids (N, T), padded, and owner (N,) int32: whose caption each is, in rising order.
+    """
+    # Each begin marker starts a caption. It stops where the next one starts or, of an image's
+    # last caption, where the image's tokens end.
+    owner, starts = np.nonzero(tokens == BEGIN)
+    lengths = np.count_nonzero(tokens, axis=1)[owner]
+    last = np.append(owner[1:] != owner[:-1], True)
+    stops = np.where(last, lengths, np.append(starts[1:], 0))
+    places = starts[:, None] + np.arange((stops - starts).max(initial=2))
+    real = places < stops[:, None]
+    ids = np.where(real, tokens[owner[:, None], np.where(real, places, 0)], PAD)
+    return ids, owner.astype(np.int32)
+
+
+def caption_references(split: Split, column: str) -> list[list[str]]:
+    """All captions of each image."""
+    return [caption_lines(text) for texts in split.raw(column) for text in texts]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from models.settings import VisionSettings
+from models.settings import VisionSettings, smallest_side
 from pipelines.core.contracts import FieldSpec
 from pipelines.core.errors import UserError
 from pipelines.core.paths import MODELS
@@ -122,3 +122,20 @@ def _digest(path: str | Path | None) -> str | None:
         return None
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_vision(vision: VisionSettings, side: int) -> None:
+    """Raises UserError for settings that don't go together; `side` is an image's, in pixels."""
+    if side < (smallest := smallest_side(vision.network)):
+        raise UserError(
+            f"task.image.size must be at least {smallest} for task.vision.network="
+            f"{vision.network}; received {side}"
+        )
+    if vision.network == "residual" and vision.train_from != 0:
+        raise UserError("task.vision.network=residual learns from the start: train_from=0")
+    if vision.network == "residual" and vision.weights is not None:
+        raise UserError("task.vision.weights are of a network of keras.applications: name it")
+    if vision.weights is None and vision.train_from != 0:
+        raise UserError("task.vision.train_from goes with task.vision.weights; else it is 0")
+    if vision.weights not in (None, "imagenet") and not Path(str(vision.weights)).is_file():
+        raise UserError(f"task.vision.weights: there is no file {vision.weights}")
