@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
@@ -14,6 +14,7 @@ from pipelines.config.schema import Config, check, parse
 from pipelines.core.contracts import Split
 from pipelines.core.errors import UserError
 from pipelines.core.task import Task
+from pipelines.core.types import Config as Values
 from pipelines.distributed.cluster import is_other
 from pipelines.distributed.tensorflow import import_tensorflow
 from pipelines.launch.chief import run_as_chief
@@ -108,7 +109,7 @@ def serve(config: Config) -> None:
     serve(str(config.run), config.serve)
 
 
-def compare(config: Config, values: Mapping[str, Any]) -> None:
+def compare(config: Config, values: Values) -> None:
     """Sets runs beside one another: a page, Markdown, CSV."""
     from pipelines.compare.leaderboard import leaderboard
 

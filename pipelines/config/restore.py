@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from pipelines.config.schema import parse
 from pipelines.core.errors import UserError
 from pipelines.core.files import atomic_write
+from pipelines.core.types import Config as Values
 from pipelines.runs.directory import Run
 from pipelines.runs.overrides import overridden, recorded_overrides
 
@@ -41,7 +42,7 @@ EPHEMERAL_KEYS = ("serve", "sweep", "runs")
 """Settings that its directory doesn't keep."""
 
 
-def resolve_config(composed: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
+def resolve_config(composed: DictConfig, overrides: Sequence[str]) -> Values:
     """The settings: as composed or, with run=DIRECTORY, the run's own with the overrides on top.
 
     The run's config.yaml is the truth about the run; conf/ may have changed since. UserError for an
@@ -83,7 +84,7 @@ def _among(key: str, names: Sequence[str]) -> bool:
     return any(key == name or key.startswith(f"{name}.") for name in names)
 
 
-def _served(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+def _served(values: Values, overrides: Sequence[str]) -> Values:
     """A server looks at SavedModels only, of runs or of others: what else is set has no effect."""
     for key in overridden(overrides):
         if key not in ("mode", "run") and key.partition(".")[0] not in OVERRIDABLE["serve"]:
@@ -91,14 +92,14 @@ def _served(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     return values
 
 
-def resolved(composed: DictConfig) -> dict[str, Any]:
+def resolved(composed: DictConfig) -> Values:
     """Plain values, without Hydra's own settings."""
     keys = [str(key) for key in composed if key not in ("hydra", "experiment")]
     values = OmegaConf.to_container(OmegaConf.masked_copy(composed, keys), resolve=True)
     return {str(key): value for key, value in cast(dict, values).items()}
 
 
-def save_config(run: Run, values: Mapping[str, Any]) -> None:
+def save_config(run: Run, values: Values) -> None:
     """As of a new run: what a later mode asks for is asked anew."""
     kept = {**values, "mode": "train", "run": None, "input": None, "output": None}
     for name in EPHEMERAL_KEYS:
@@ -108,7 +109,7 @@ def save_config(run: Run, values: Mapping[str, Any]) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def _completed(saved: dict[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
+def _completed(saved: Values, asked: Values) -> Values:
     """With settings that there weren't yet when the run was made, as they are by default."""
     if any(saved.get(key) != asked.get(key) for key in KINDS):
         return saved
@@ -120,7 +121,7 @@ def _completed(saved: dict[str, Any], asked: Mapping[str, Any]) -> dict[str, Any
     }
 
 
-def load_run_config(run: Run, asked: Mapping[str, Any]) -> dict[str, Any]:
+def load_run_config(run: Run, asked: Values) -> Values:
     """The settings that a run was made with; those that it doesn't keep are `asked`'s."""
     try:
         text = run.config.read_text(encoding="utf-8")

@@ -12,22 +12,17 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from pipelines.core.errors import UserError
 from pipelines.core.files import sync
+from pipelines.core.types import Example, JsonObject, Nest, Value
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy as np
     import tensorflow as tf
-
-Example = Mapping[str, Any]
-"""One raw record, unbatched: column name to value (text, bytes or number)."""
-
-Columns = Mapping[str, Any]
-"""A batch of values by name, each with a leading batch axis of the same length."""
 
 
 class FileBytes(bytes):
@@ -57,9 +52,9 @@ class FieldSpec:
         return bool(self.shape) and self.shape[0] is None
 
     @property
-    def example(self) -> Any:
+    def example(self) -> Value:
         """A value of this kind, to be shown."""
-        value: Any = "..." if self.dtype == "string" else 0 if "int" in self.dtype else 0.5
+        value: Value = "..." if self.dtype == "string" else 0 if "int" in self.dtype else 0.5
         for size in reversed(self.shape):
             value = [value] * min(size or 2, 3)
         return value
@@ -94,9 +89,9 @@ class Windows(NamedTuple):
 class Batch(NamedTuple):
     """One step's worth. Weights have the losses' shape and are 0 on padding and only there."""
 
-    inputs: dict[str, Any]
-    targets: Any
-    weights: Any
+    inputs: dict[str, Nest]
+    targets: Nest
+    weights: Nest
 
 
 @dataclass(frozen=True)
@@ -238,7 +233,7 @@ class FieldCodec(ABC):
         return (self.column,)
 
     @abstractmethod
-    def fit(self, batches: Iterable[Sequence[Any]]) -> None:
+    def fit(self, batches: Iterable[Sequence[Value]]) -> None:
         """Learns from training values, in batches that are read once, in order."""
 
     @abstractmethod
@@ -248,18 +243,18 @@ class FieldCodec(ABC):
         The only implementation: prepare, predict and the SavedModel all run it.
         """
 
-    def check(self, raw: Sequence[Any], encoded: np.ndarray) -> None:  # noqa: B027 - optional
+    def check(self, raw: Sequence[Value], encoded: np.ndarray) -> None:  # noqa: B027 - optional
         """Raises UserError if a value can't be encoded, such as a label unknown in training.
 
         Called by prepare with the whole column of non-sequence fields, batch by batch.
         """
 
     @abstractmethod
-    def decode(self, numbers: np.ndarray) -> Any:
+    def decode(self, numbers: np.ndarray) -> Value:
         """One example's numbers back to a raw value."""
 
     @property
-    def resources(self) -> list[Any]:
+    def resources(self) -> list[object]:
         """TensorFlow objects that `encode` uses, such as tables; a SavedModel owns them."""
         return []
 
@@ -278,14 +273,14 @@ class FieldCodec(ABC):
         """Vocabulary size or number of classes, special entries included; else None."""
 
     @abstractmethod
-    def state(self) -> dict[str, Any]:
+    def state(self) -> JsonObject:
         """What `fit` learned, as JSON-able values (bytes base64-encoded); see `restore`."""
 
     @abstractmethod
-    def restore(self, state: Mapping[str, Any]) -> None: ...
+    def restore(self, state: JsonObject) -> None: ...
 
     @abstractmethod
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> JsonObject:
         """Facts for the report, such as {"vocabulary": 20000, "unknown_share": 0.013}."""
 
 
@@ -314,7 +309,7 @@ class Split(ABC):
         """The rows as they were read, before encoding."""
 
     @abstractmethod
-    def raw(self, column: str) -> Iterator[list[Any]]:
+    def raw(self, column: str) -> Iterator[list[Value]]:
         """All raw values of a column, in order, in batches."""
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from models.settings import Count, Rate, settings
+from pipelines.core.types import Config
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -156,7 +157,7 @@ class SweepSettings:
     """
 
     sampler: Literal["grid", "random", "tpe", "gp", "cmaes"]
-    space: dict[str, Scalar | dict[str, Any]] | None
+    space: dict[str, Scalar | Config] | None
     each: list[str]
     trials: Count | None
     objectives: Annotated[list[str], Field(min_length=1)]

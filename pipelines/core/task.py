@@ -14,24 +14,20 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
-from pipelines.core.contracts import Batch, Codec, Example, FieldCodec, Filter, Spec, Split, Windows
+from pipelines.core.contracts import Batch, Codec, FieldCodec, Filter, Spec, Split, Windows
 from pipelines.core.scores import Metric, Score
+from pipelines.core.types import Arrays, Example, JsonObject, Nest, Tensors
 
 if TYPE_CHECKING:
     import keras
     import numpy as np
     import tensorflow as tf
 
+    from models.recurrent import Decoder, Encoder
     from models.settings import RecurrentSettings, SearchSettings
     from pipelines.core.sections import Section
-
-Arrays = Mapping[str, "np.ndarray"]
-"""A batch, or a whole split, of arrays by name, with a leading axis for the examples."""
-
-Tensors = Mapping[str, "tf.Tensor"]
-"""Likewise of tensors, in graph code."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +73,7 @@ class RecurrentStack(NamedTuple):
     in_step  whether the model answers after every step; otherwise after the last.
     """
 
-    stack: Any
+    stack: Encoder | Decoder
     field: str
     blank: int
     in_step: bool = False
@@ -95,17 +91,17 @@ class TeacherForced(NamedTuple):
     answers: tf.Tensor
 
 
-Change = Callable[[Any, Any], tuple[Any, Any]]
+Change = Callable[[Nest, Nest], tuple[Nest, Nest]]
 """Graph code that alters what a decoder reads: (memory, first state) -> (memory, first state)."""
 
 
 class Objective(Protocol):
     """What training minimizes: the task's own losses, or others in their place."""
 
-    def outputs(self, model: keras.Model, inputs: Tensors, step: tf.Tensor) -> Any:
+    def outputs(self, model: keras.Model, inputs: Tensors, step: tf.Tensor) -> Nest:
         """Graph code: what `losses` is computed from; the training step is counted from 0."""
 
-    def losses(self, outputs: Any, targets: tf.Tensor) -> tf.Tensor:
+    def losses(self, outputs: Nest, targets: tf.Tensor) -> tf.Tensor:
         """Graph code. Losses of the shape of the batch's weights; not reduced."""
 
 
@@ -134,7 +130,7 @@ class Task(ABC):
     """Whether prepare.division=time cuts each sequence, of which the end is the test split's."""
     intended_use: ClassVar[str] = ""
     """What a trained model is for, in a sentence or two, for its model card."""
-    example_input: ClassVar[Mapping[str, Any]] = {}
+    example_input: ClassVar[Example] = {}
     """Values of `input_columns` that the model card may show."""
     cleaning: Filter | None = None
     """What keeps examples out that are not to be learnt from."""
@@ -153,7 +149,7 @@ class Task(ABC):
         """From a Split's padded columns to inputs, targets and weights."""
 
     @abstractmethod
-    def losses(self, outputs: Any, targets: tf.Tensor) -> tf.Tensor:
+    def losses(self, outputs: Nest, targets: tf.Tensor) -> tf.Tensor:
         """Graph code. Losses in nats, of the shape of the batch's weights; not reduced."""
 
     @abstractmethod
@@ -206,7 +202,7 @@ class Task(ABC):
         """A Split's padded columns as training sees them this time; the same otherwise."""
         return columns
 
-    def outputs(self, model: keras.Model, inputs: Tensors, step: tf.Tensor) -> Any:
+    def outputs(self, model: keras.Model, inputs: Tensors, step: tf.Tensor) -> Nest:
         """Graph code: what `losses` is computed from in training; step is counted from 0."""
         return model(inputs, training=True)
 
@@ -226,11 +222,11 @@ class Task(ABC):
         """Predictions of simple systems for test, by the system's name, as `predict` gives them."""
         return {}
 
-    def decode_predictions(self, predictions: Tensors, codec: Codec) -> dict[str, Any]:
+    def decode_predictions(self, predictions: Tensors, codec: Codec) -> dict[str, tf.Tensor]:
         """Graph code: predictions to what a person reads (label words, text), each (B, ...)."""
         return dict(predictions)
 
-    def to_json(self, answer: dict[str, Any]) -> dict[str, Any]:
+    def to_json(self, answer: JsonObject) -> JsonObject:
         """One example's answer in the form that reads best as JSON.
 
         Values are plain, but for arrays of two axes and more.

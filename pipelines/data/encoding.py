@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
 from pipelines.core.contracts import Codec, FieldCodec, Spec
 from pipelines.core.errors import UserError
+from pipelines.core.types import Value
 from pipelines.data.arrow import ArrowWriter, RawFile
 from pipelines.data.division import DROPPED, PARTS
 from pipelines.data.splits import ROW, arrow_column, numbers_in, stored_dtype
@@ -34,8 +35,8 @@ def training_values(
     split: np.ndarray,
     columns: Sequence[str],
     advance: Advance,
-    seen: Callable[[Any], Any] | None = None,
-) -> Iterator[list[Any]]:
+    seen: Callable[[Value], Value] | None = None,
+) -> Iterator[list[Value]]:
     """Training values of the raw columns, in batches; `seen` gives what may be seen of each."""
     for batch in raw.take(np.flatnonzero(split == 0), columns):
         for column in columns:

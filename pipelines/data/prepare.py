@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from pipelines.core.contracts import Codec, Example, RowIssues, Source, Split
+from pipelines.core.contracts import Codec, RowIssues, Source, Split
 from pipelines.core.errors import UserError
 from pipelines.core.settings import PrepareSettings
 from pipelines.core.task import Task
+from pipelines.core.types import Example, JsonObject, Value
 from pipelines.data import (
     arrow,
     cache,
@@ -51,7 +51,7 @@ class Prepared:
 
     splits: Mapping[str, Split]
     codec: Codec
-    report: Mapping[str, Any]
+    report: JsonObject
     content: str
     directory: Path
     reused: bool
@@ -133,7 +133,7 @@ class _Rows:
     given: array[int] = field(default_factory=lambda: array("b"))
     times: array[float] = field(default_factory=lambda: array("d"))
     ties: list[array[int]] = field(default_factory=list)
-    values: list[Any] = field(default_factory=list)
+    values: list[Value] = field(default_factory=list)
 
 
 class _Preparation:
@@ -169,7 +169,7 @@ class _Preparation:
 
     def _read(self) -> _Rows:
         task, rows = self.task, _Rows(ties=[array("Q") for _ in self.keys.groups])
-        ranks: dict[Any, int] = {}
+        ranks: dict[Value, int] = {}
         with (
             arrow.ArrowWriter(self.directory / "raw.arrow") as file,
             self.progress(f"read {self.name}", None, "rows") as bar,
@@ -213,7 +213,7 @@ class _Preparation:
             else:
                 self.rejected[reason] = self.rejected.get(reason, 0) + 1
 
-    def _no_strata(self, values: Sequence[Any], rows: int) -> UserError:
+    def _no_strata(self, values: Sequence[Value], rows: int) -> UserError:
         shown = ", ".join(repr(value) for value in values[:5])
         return UserError(
             f"column {self.task.stratify_by!r} of {self.name} has {len(values):,} different values "
@@ -287,7 +287,7 @@ class _Preparation:
                 seen = self._training_part if self.within else None
                 codec.fit(encoding.training_values(raw, split, columns, bar.advance, seen))
 
-    def _training_part(self, value: Any) -> Any:
+    def _training_part(self, value: Value) -> Value:
         """What the codec may learn from, of a sequence that is divided.
 
         So that no scaler and no vocabulary knows the future.
@@ -302,7 +302,7 @@ class _Preparation:
         with self.progress("encode", int(np.count_nonzero(split >= 0)), "rows") as bar:
             encoding.encode(raw, split, self.codec, self.directory, bar.advance)
 
-    def _report(self, rows: _Rows, divided: division.Division) -> dict[str, Any]:
+    def _report(self, rows: _Rows, divided: division.Division) -> JsonObject:
         """The form of DataFacts, but for its fingerprint."""
         sizes, strata = {}, {}
         of_row = np.frombuffer(rows.strata, np.int32)

@@ -11,12 +11,12 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from pipelines.core.contracts import Example, FieldSpec, Spec, Split
+from pipelines.core.contracts import FieldSpec, Spec, Split
+from pipelines.core.types import Example, Value
 from pipelines.data.arrow import APART, ArrowFile, RawFile
 
 ROW = "row"
@@ -105,7 +105,7 @@ class ArrowSplit(Split):
     def examples(self, rows: Sequence[int]) -> list[Example]:
         return [self._raw.at(int(self.rows[row])) for row in rows]
 
-    def raw(self, column: str) -> Iterator[list[Any]]:
+    def raw(self, column: str) -> Iterator[list[Value]]:
         for batch in self._raw.take(self.rows, [column]):
             yield self._raw.values(batch.column(column))
 

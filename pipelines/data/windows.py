@@ -6,13 +6,13 @@ copies: a window is a row and two places in it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from pipelines.core.contracts import Example, Spec, Split, Windows
+from pipelines.core.contracts import Spec, Split, Windows
 from pipelines.core.task import Task
+from pipelines.core.types import Example, Value
 from pipelines.data.splits import ArrowSplit
 
 CHUNK = 1000
@@ -51,12 +51,12 @@ class WindowedSplit(Split):
         whole = self._whole.examples(self._windows.row[rows].tolist())
         return [self._cut(example, row) for example, row in zip(whole, rows, strict=True)]
 
-    def raw(self, column: str) -> Iterator[list[Any]]:
+    def raw(self, column: str) -> Iterator[list[Value]]:
         for first in range(0, len(self), CHUNK):
             rows = range(first, min(first + CHUNK, len(self)))
             yield [example[column] for example in self.examples(rows)]
 
-    def _cut(self, example: Example, row: int) -> Mapping[str, Any]:
+    def _cut(self, example: Example, row: int) -> Example:
         """With those of its lists that have a value a step cut to the window."""
         steps = int(self._whole.lengths()[self._windows.row[row]].max(initial=0))
         start, stop = int(self._windows.start[row]), int(self._windows.stop[row])

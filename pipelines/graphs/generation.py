@@ -6,7 +6,7 @@ A translation and a caption differ in what is read; how an answer is written fro
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -15,13 +15,14 @@ from models.decoding import Hypotheses, search
 from models.settings import SearchSettings
 from models.token_decoder import TokenDecoder, Written
 from pipelines.core.task import Signature
+from pipelines.core.types import Nest, Tensors
 from pipelines.data.codecs.text import BEGIN, END, PAD, UNKNOWN, TextCodec
 from pipelines.graphs.tracing import named, nested
 
 Start = tuple[Memory, Written]
 """A decoder's memory and its first state."""
 
-Read = Callable[[Mapping[str, Any]], Start]
+Read = Callable[[Tensors], Start]
 """From a task's inputs to what is decoded from them: memory and state at the start."""
 
 
@@ -119,7 +120,7 @@ def stepwise(
             (B, K, S). K hypotheses of an input share its memory.
     text    ids (B, T) int32, 0 after the end -> text (B,).
     """
-    structure: dict[str, Any] = {}
+    structure: dict[str, Nest] = {}
 
     def encode(**raw: tf.Tensor) -> dict[str, tf.Tensor]:
         memory, state = read(raw)

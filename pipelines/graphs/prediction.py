@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from pipelines.core.contracts import Batch, Example, FieldSpec, Split
-from pipelines.core.task import ExportedFunction, Tensors, Trained
+from pipelines.core.contracts import Batch, FieldSpec, Split
+from pipelines.core.task import ExportedFunction, Trained
+from pipelines.core.types import Example, Nest, Tensors
 from pipelines.graphs.tracing import batch_signature, padded, traced
 
 Graph = Callable[[Tensors], dict[str, tf.Tensor]]
@@ -53,7 +53,7 @@ def raw_columns(examples: Sequence[Example], names: Sequence[str]) -> dict[str, 
     return {name: np.array([example[name] for example in examples]) for name in names}
 
 
-def given_inputs(trained: Trained, inputs: Mapping[str, Any]) -> dict[str, Any]:
+def given_inputs(trained: Trained, inputs: Mapping[str, Nest]) -> dict[str, Nest]:
     """Those of a batch's inputs that are there when predicting, fields and raw columns."""
     columns, fields = trained.task.input_columns, trained.codec.fields
     names = {name for name, part in fields.items() if part.column in columns}

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import keras
 import tensorflow as tf
 
 from pipelines.core.task import ExportedFunction, Signature
+from pipelines.core.types import Nest
 from pipelines.graphs.tracing import named, nested
 
-Step = Callable[[tf.Tensor, Any], tuple[dict[str, tf.Tensor], Any]]
+Step = Callable[[tf.Tensor, Nest], tuple[dict[str, tf.Tensor], Nest]]
 """Graph code: token (B,) int32 and a state -> predictions by name, and the new state."""
 
 
-def streaming(unread: Any, step: Step) -> Signature:
+def streaming(unread: Nest, step: Step) -> Signature:
     """One token and a state in, what is predicted from all tokens so far and the new state out.
 
     unread  the state before the first token, of a batch of 1. It is all zeros, so that a client

@@ -15,10 +15,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipelines.core.contracts import Codec, Example, FieldSpec, RowIssues, Source
+from pipelines.core.contracts import Codec, FieldSpec, RowIssues, Source
 from pipelines.core.errors import UserError
 from pipelines.core.formatting import shown
 from pipelines.core.task import Task
+from pipelines.core.types import Example
 from pipelines.data.sources._named import digest
 from pipelines.data.sources.rows import COMPRESSIONS, EXTENSIONS, FaultError, extension, usable_text
 from pipelines.predict.output import check_output, opened

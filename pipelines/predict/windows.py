@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
-from pipelines.core.contracts import Example
+from pipelines.core.types import Example
 from pipelines.runs.parallel import in_order
 
 ROWS = 8192

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -29,9 +28,9 @@ from pipelines.core.task import (
     Signature,
     Task,
     TeacherForced,
-    Tensors,
     Trained,
 )
+from pipelines.core.types import JsonObject, Tensors
 from pipelines.data.codecs.text import BEGIN, UNKNOWN, TextCodec
 from pipelines.evaluate.metrics.translation import BleuTokenizer, check_tokenizer
 
@@ -178,9 +177,7 @@ class GenerationTask(Task, Decodes, Explains, Diagnosable):
 
         return Signature(explain, input_specs(trained))
 
-    def attended_inputs(
-        self, model: keras.Model, columns: Mapping[str, Any]
-    ) -> dict[str, tf.Tensor]:
+    def attended_inputs(self, model: keras.Model, columns: Tensors) -> dict[str, tf.Tensor]:
         """Graph code: what of the raw columns (B,) the places are that attention goes to, beside
         "source_tokens".
         """
@@ -212,7 +209,7 @@ class GenerationTask(Task, Decodes, Explains, Diagnosable):
             "step": ExportedFunction(*step, first_step),
         }
 
-    def to_json(self, answer: dict[str, Any]) -> dict[str, Any]:
+    def to_json(self, answer: JsonObject) -> JsonObject:
         """Without what explains it."""
         return {name: value for name, value in answer.items() if name not in EXPLAINING}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, cast
 
 import numpy as np
 from pydantic import Field
@@ -11,7 +11,8 @@ from pydantic import Field
 from models.settings import Rate, settings
 from pipelines.core.contracts import Batch, Codec, Split
 from pipelines.core.scores import Metric, Score
-from pipelines.core.task import Arrays, Change, Diagnosable, Task, TeacherForced, Tensors, Trained
+from pipelines.core.task import Change, Diagnosable, Task, TeacherForced, Trained
+from pipelines.core.types import Arrays, JsonObject, Nest, Tensors
 from pipelines.data.codecs.labels import LabelCodec
 from pipelines.evaluate.metrics.classification import CLASSIFICATION
 
@@ -49,7 +50,7 @@ class OneLabelTask(Task, Diagnosable):
         counts = np.asarray(self.labels(codec).counts)
         return (counts.sum() / (len(counts) * counts))[labels].astype(np.float32)
 
-    def losses(self, outputs: Any, targets: tf.Tensor) -> tf.Tensor:
+    def losses(self, outputs: Nest, targets: tf.Tensor) -> tf.Tensor:
         """Cross-entropy of logits (B, C) with labels (B,): (B,) nats."""
         import tensorflow as tf
 
@@ -75,7 +76,7 @@ class OneLabelTask(Task, Diagnosable):
 
         return classification_scores(predictions["probabilities"], split.column("label"))
 
-    def decode_predictions(self, predictions: Tensors, codec: Codec) -> dict[str, Any]:
+    def decode_predictions(self, predictions: Tensors, codec: Codec) -> dict[str, tf.Tensor]:
         """The most probable label as a word, and all probabilities in the order of the labels."""
         import tensorflow as tf
 
@@ -86,7 +87,7 @@ class OneLabelTask(Task, Diagnosable):
             "labels": tf.broadcast_to(names, tf.shape(probabilities)),
         }
 
-    def to_json(self, answer: dict[str, Any]) -> dict[str, Any]:
+    def to_json(self, answer: JsonObject) -> JsonObject:
         pairs = zip(answer["labels"], answer["probabilities"], strict=True)
         return {"label": answer["label"], "probabilities": dict(pairs)}
 

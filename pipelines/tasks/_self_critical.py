@@ -6,20 +6,21 @@ are drawn from the model, and become likelier by as much as they are better than
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Protocol
 
+import keras
 import numpy as np
 import tensorflow as tf
 
-from models.settings import Greedy, Limits, Sample
+from models.settings import Greedy, Sample
 from pipelines.core.contracts import Split
 from pipelines.core.task import Objective
+from pipelines.core.types import Nest, Tensors
 from pipelines.data.codecs.captions import caption_references, caption_rows
 from pipelines.data.codecs.text import BEGIN, END, PAD, TextCodec
 from pipelines.evaluate.metrics.captioning import CiderReward
 from pipelines.evaluate.metrics.translation import BleuTokenizer
-from pipelines.graphs.generation import InputFacts, search_ids
+from pipelines.graphs.generation import InputFacts, Start, search_ids
 
 LONGER = 5
 """Tokens by which a drawn caption may be longer than the longest reference of its batch."""
@@ -31,7 +32,7 @@ LIMITS: dict[str, Any] = {
     "no_repeat_ngram": None,
     "replace_unknown": False,
 }
-GREEDY: Limits = Greedy(strategy="greedy", **LIMITS)
+GREEDY = Greedy(strategy="greedy", **LIMITS)
 DRAWN = Sample(
     strategy="sample", temperature=1.0, top_k=None, top_p=None, seed=0, answers=1, **LIMITS
 )
@@ -56,11 +57,11 @@ class SelfCritical:
     def __init__(self, task: WritesCaptions, start: int, text: TextCodec, rewards: Rewards):
         self.task, self.start, self.text, self.rewards = task, start, text, rewards
 
-    def outputs(self, model: Any, inputs: Mapping[str, Any], step: tf.Tensor) -> Any:
+    def outputs(self, model: keras.Model, inputs: Tensors, step: tf.Tensor) -> Nest:
         """What `losses` decides by: which of the two depends on the update."""
         return model, inputs, step
 
-    def losses(self, outputs: Any, targets: tf.Tensor) -> tf.Tensor:
+    def losses(self, outputs: Nest, targets: tf.Tensor) -> tf.Tensor:
         """(N, T); of drawn captions all that one costs stands at its reference's first token."""
         model, inputs, step = outputs
 
@@ -75,7 +76,7 @@ class SelfCritical:
         return tf.cond(step >= self.start, critical, usual)
 
     def _costs(
-        self, model: Any, inputs: Mapping[str, Any], targets: tf.Tensor, step: tf.Tensor
+        self, model: keras.Model, inputs: Tensors, targets: tf.Tensor, step: tf.Tensor
     ) -> tf.Tensor:
         """(N,) - (reward of a drawn caption - reward of the greedy one) log P(the drawn one).
 
@@ -106,7 +107,12 @@ class SelfCritical:
         return tf.reshape(advantage, [count]) * tf.reduce_sum(nats * real, 1)
 
     def _said(
-        self, model: Any, seen: Any, how: Any, longest: tf.Tensor, numbers: tf.Tensor | None
+        self,
+        model: keras.Model,
+        seen: Start,
+        how: Greedy | Sample,
+        longest: tf.Tensor,
+        numbers: tf.Tensor | None,
     ) -> tf.Tensor:
         """Ids (N, T) of a caption of each, without markers, 0 after the end."""
         start = tf.nest.map_structure(tf.stop_gradient, seen)
@@ -118,7 +124,7 @@ class SelfCritical:
 class Rewards:
     """CIDEr-D of captions beside the references of training pictures."""
 
-    def __init__(self, references: list[list[str]], ids: list[bytes], tokenize: Any):
+    def __init__(self, references: list[list[str]], ids: list[bytes], tokenize: BleuTokenizer):
         """ids: of each picture's references together, by which they are known again."""
         self.row = {key: row for row, key in enumerate(ids)}
         self.cider = CiderReward(references, tokenize=tokenize)

@@ -6,7 +6,7 @@ python main.py task=captioning model=gru
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, cast
 
 import numpy as np
 from pydantic import Field
@@ -22,7 +22,8 @@ from pipelines.core.contracts import Batch, Codec, FieldCodec, Split
 from pipelines.core.errors import UserError
 from pipelines.core.scores import Metric, Score
 from pipelines.core.sections import Figure, Section
-from pipelines.core.task import Arrays, Objective, Tensors, Trained
+from pipelines.core.task import Objective, Trained
+from pipelines.core.types import Arrays, Example, Nest, Tensors
 from pipelines.data.augmentation import AugmentationSettings, augment_images, mirror_images
 from pipelines.data.codecs.captions import CaptionsCodec, caption_references, caption_rows
 from pipelines.data.codecs.features import FeatureCodec, check_vision
@@ -54,8 +55,8 @@ class Captioning(GenerationTask):
                   null.
     attention_regularization  how much it costs, in nats, when a place doesn't get attention 1 in
                   all, squared and summed over places (Xu et al. 2015, eq. 14).
-    self_critical_from  the training step from which CIDEr-D is maximized (Rennie et al. 2017) and no
-                  longer the references' likelihood; null: never.
+    self_critical_from  the training step from which CIDEr-D is maximized (Rennie et al. 2017), not
+                  the references' likelihood any more; null: never.
     """
 
     name: Literal["captioning"]
@@ -75,7 +76,7 @@ class Captioning(GenerationTask):
     dedupe_by: ClassVar[tuple[str, ...]] = ("image",)
     image_field: ClassVar[str | None] = "image"
     intended_use: ClassVar[str] = "Says in a few words what an image shows."
-    example_input: ClassVar[Mapping[str, str]] = {"image": "the bytes of an image file"}
+    example_input: ClassVar[Example] = {"image": "the bytes of an image file"}
 
     def check(self, decode: SearchSettings) -> None:
         super().check(decode)
@@ -103,7 +104,7 @@ class Captioning(GenerationTask):
                 self.vision,
                 self.embedding,
                 self.decoder,
-                shape=cast(Any, codec.spec.fields["image"].shape),
+                shape=cast(tuple[int, int, int], codec.spec.fields["image"].shape),
                 size=codec.spec.sizes["caption_tokens"],
                 pooling=self.pooling,
                 seed=seed,
@@ -147,7 +148,7 @@ class Captioning(GenerationTask):
         targets = ids[:, 1:]
         return Batch(inputs, targets, (targets != PAD).astype(np.float32))
 
-    def outputs(self, model: keras.Model, inputs: Mapping[str, Any], step: tf.Tensor) -> Any:
+    def outputs(self, model: keras.Model, inputs: Tensors, step: tf.Tensor) -> Nest:
         from models.scheduled_sampling import mixed
 
         given = mixed(model, _named(inputs), self.sampling, step)
@@ -158,7 +159,7 @@ class Captioning(GenerationTask):
         """Whether the vision network gets a gradient at that training step; None: at each."""
         return step >= self.vision.train_from if self.vision.train_from else None
 
-    def losses(self, outputs: Any, targets: Any) -> tf.Tensor:
+    def losses(self, outputs: Nest, targets: tf.Tensor) -> tf.Tensor:
         """Cross-entropy of the captions' tokens: (N, T) nats, 0 on padding.
 
         What attention's distribution costs is with the first token of a caption.
@@ -208,9 +209,7 @@ class Captioning(GenerationTask):
             sample_ids=sample_ids(tf.cast(flat, tf.int64)),
         )
 
-    def attended_inputs(
-        self, model: keras.Model, columns: Mapping[str, Any]
-    ) -> dict[str, tf.Tensor]:
+    def attended_inputs(self, model: keras.Model, columns: Tensors) -> dict[str, tf.Tensor]:
         """Images as the model sees them, seen_bytes (B,), files of PNG, and grid (B, 2): how many
         rows and columns of places each has.
         """
@@ -286,7 +285,7 @@ class Captioning(GenerationTask):
         return picture_attention_figures(examples, trained.model.vision.grid[:2])
 
 
-def _named(inputs: Mapping[str, Any]) -> dict[str, Any]:
+def _named(inputs: Tensors) -> dict[str, tf.Tensor]:
     """What Captioner calls them."""
     return {
         "image": inputs["image"],

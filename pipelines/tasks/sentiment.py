@@ -6,22 +6,21 @@ python main.py task=sentiment model=gru
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 from models.settings import EmbeddingSettings, Pooling, RecurrentSettings, SearchSettings, settings
 from pipelines.core.contracts import Batch, Codec, FieldCodec, Split
 from pipelines.core.errors import UserError
 from pipelines.core.sections import Section
 from pipelines.core.task import (
-    Arrays,
     Explains,
     ExportedFunction,
     RecurrentStack,
     Signature,
     Streams,
-    Tensors,
     Trained,
 )
+from pipelines.core.types import Arrays, Example, Tensors
 from pipelines.data.codecs.labels import LabelCodec
 from pipelines.data.codecs.text import UNKNOWN, TextCodec, TextSettings
 from pipelines.data.codecs.word_vectors import check_vectors, vectors_for
@@ -53,7 +52,7 @@ class Sentiment(OneLabelTask, Streams, Explains):
     intended_use: ClassVar[str] = (
         "Gives a text one of the labels that it was trained on, and the probability of each."
     )
-    example_input: ClassVar[Mapping[str, Any]] = {"text": "I liked it."}
+    example_input: ClassVar[Example] = {"text": "I liked it."}
 
     def check(self, decode: SearchSettings) -> None:
         check_vectors(self.embedding.vectors)

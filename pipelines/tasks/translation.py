@@ -6,7 +6,7 @@ python main.py task=translation model=gru
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, cast
 
 import numpy as np
 from pydantic import Field
@@ -21,7 +21,8 @@ from pipelines.core.contracts import Batch, Codec, FieldCodec, Split
 from pipelines.core.errors import UserError
 from pipelines.core.scores import Metric, Score
 from pipelines.core.sections import Figure, Section
-from pipelines.core.task import Arrays, RecurrentStack, Tensors, Trained
+from pipelines.core.task import RecurrentStack, Trained
+from pipelines.core.types import Arrays, Example, JsonObject, Nest, Tensors
 from pipelines.data.codecs.text import PAD, SPACE, SPECIAL, UNKNOWN, TextCodec, TextSettings
 from pipelines.data.pair_filter import PairCleaning
 from pipelines.evaluate.metrics.translation import TRANSLATION
@@ -61,7 +62,7 @@ class Translation(GenerationTask):
     dedupe_by: ClassVar[tuple[str, ...]] = ("source", "target")
     group_by: ClassVar[tuple[str, ...]] = ("source", "target")
     intended_use: ClassVar[str] = "Translates sentences as those pairs do that it was trained on."
-    example_input: ClassVar[Mapping[str, str]] = {"source": "…"}
+    example_input: ClassVar[Example] = {"source": "…"}
 
     def check(self, decode: SearchSettings) -> None:
         super().check(decode)
@@ -121,13 +122,13 @@ class Translation(GenerationTask):
         targets = target[:, 1:]
         return Batch(inputs, targets, (targets != PAD).astype(np.float32))
 
-    def outputs(self, model: keras.Model, inputs: Mapping[str, Any], step: tf.Tensor) -> Any:
+    def outputs(self, model: keras.Model, inputs: Tensors, step: tf.Tensor) -> Nest:
         from models.scheduled_sampling import mixed
 
         target = mixed(model, _named(inputs), self.sampling, step)
         return model.readouts(target, training=True), model.decoder.projection()
 
-    def losses(self, outputs: Any, targets: Any) -> tf.Tensor:
+    def losses(self, outputs: Nest, targets: tf.Tensor) -> tf.Tensor:
         """Cross-entropy of the target tokens: (B, T) nats, 0 on padding."""
         from models.cross_entropy import token_losses
 
@@ -214,7 +215,7 @@ class Translation(GenerationTask):
             self.text.limit,
         ]
 
-    def to_json(self, answer: dict[str, Any]) -> dict[str, Any]:
+    def to_json(self, answer: JsonObject) -> JsonObject:
         """Without what explains it, and with a warning where little can have been understood."""
         brief = super().to_json(answer)
         words = [token for token in answer.get("source_tokens", ()) if token.strip(SPACE)]
@@ -258,7 +259,7 @@ class Translation(GenerationTask):
         return attention_figures(sources, targets, list(found["attention"]))
 
 
-def _named(inputs: Mapping[str, Any]) -> dict[str, Any]:
+def _named(inputs: Tensors) -> dict[str, tf.Tensor]:
     """What EncoderDecoder calls them."""
     return {
         "source": inputs["source_tokens"],

@@ -17,10 +17,11 @@ import pytest
 import tensorflow as tf
 from only_data import OnlyData
 
-from pipelines.core.contracts import Example, FieldCodec, FieldSpec, Provenance, RowIssues, Source
+from pipelines.core.contracts import FieldCodec, FieldSpec, Provenance, RowIssues, Source
 from pipelines.core.errors import UserError
 from pipelines.core.paths import ROOT
 from pipelines.core.settings import PrepareSettings
+from pipelines.core.types import Example
 from pipelines.data import arrow as arrow_module
 from pipelines.data import prepare as prepare_module
 from pipelines.data.codecs.labels import LabelCodec

@@ -12,8 +12,9 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from models.settings import settings
-from pipelines.core.contracts import Example, FieldSpec, Provenance, RowIssues
+from pipelines.core.contracts import FieldSpec, Provenance, RowIssues
 from pipelines.core.errors import UserError
+from pipelines.core.types import Example
 from pipelines.data.sources._named import (
     check_columns_differ,
     check_files_differ,

@@ -11,8 +11,9 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pipelines.core.contracts import Example, FieldSpec, FileBytes, RowIssues
+from pipelines.core.contracts import FieldSpec, FileBytes, RowIssues
 from pipelines.core.errors import UserError
+from pipelines.core.types import Example
 from pipelines.data.codecs.images import SIGNATURES, decoded
 from pipelines.data.sources._named import file_named
 from pipelines.data.sources._row_source import RowSource

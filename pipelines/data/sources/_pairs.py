@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from pipelines.core.contracts import Example, FieldSpec, RowIssues
+from pipelines.core.contracts import FieldSpec, RowIssues
+from pipelines.core.types import Example
 from pipelines.data.sources._row_source import RowSource
 from pipelines.data.sources.rows import EXTENSIONS, extension, read_lines, read_rows, usable_rows
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from pipelines.core.contracts import Example, FieldSpec, RowIssues, Source
+from pipelines.core.contracts import FieldSpec, RowIssues, Source
+from pipelines.core.types import Example
 from pipelines.data.sources.rows import count_rows, read_rows
 
 

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from models.settings import settings
-from pipelines.core.contracts import Example, FileBytes, Provenance, RowIssues
+from pipelines.core.contracts import FileBytes, Provenance, RowIssues
 from pipelines.core.errors import UserError, suggest
+from pipelines.core.types import Example
 from pipelines.data.sources._image_files import Pictures
 from pipelines.data.sources._packaged import Sha256, packaged_file, packaged_folder
 

@@ -12,8 +12,9 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import Field
 
 from models.settings import settings
-from pipelines.core.contracts import Example, Provenance, RowIssues
+from pipelines.core.contracts import Provenance, RowIssues
 from pipelines.core.errors import UserError
+from pipelines.core.types import Example
 from pipelines.data.sources._caption_files import KEYS, read_captions
 from pipelines.data.sources._column_files import Column
 from pipelines.data.sources._image_files import ENDINGS, Pictures, checked, reader

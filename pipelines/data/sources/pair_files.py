@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from models.settings import settings
-from pipelines.core.contracts import Example, FieldSpec, RowIssues
+from pipelines.core.contracts import FieldSpec, RowIssues
+from pipelines.core.types import Example
 from pipelines.data.sources._column_files import Column, ColumnFiles
 from pipelines.data.sources._pairs import PAIR, sentences
 from pipelines.data.sources.rows import EXTENSIONS, extension

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from models.settings import settings
-from pipelines.core.contracts import Example, RowIssues
+from pipelines.core.contracts import RowIssues
 from pipelines.core.errors import UserError
+from pipelines.core.types import Example
 from pipelines.data.sources._image_files import Pictures, checked
 from pipelines.data.sources._tfds import TfdsSet
 from pipelines.data.sources._tfds_reading import kind

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines.core.contracts import Example
 from pipelines.core.formatting import number
 from pipelines.core.sections import Figure, Passage, Passages, Section, Table
+from pipelines.core.types import Example
 from pipelines.evaluate.metrics.classification import confusion, reliability
 from pipelines.report.plots import INK, PAPER, SERIES, shortened, text_columns
 

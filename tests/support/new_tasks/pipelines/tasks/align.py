@@ -11,7 +11,8 @@ from pipelines.tasks._new import Numbers, Symbols, build_stepwise
 from models.settings import RecurrentSettings, settings
 from pipelines.core.contracts import Batch, Codec, FieldCodec, Split
 from pipelines.core.scores import Score, by_name
-from pipelines.core.task import Arrays, Task, Tensors, Trained
+from pipelines.core.task import Task, Trained
+from pipelines.core.types import Arrays, Tensors
 from pipelines.evaluate.metrics.generation import EXACT_MATCH, exact_match
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from pipelines.tasks._new import Symbols, build_stepwise
 from models.settings import RecurrentSettings, settings
 from pipelines.core.contracts import Batch, Codec, FieldCodec, Split
 from pipelines.core.scores import Score, by_name
-from pipelines.core.task import Arrays, Decodes, Task, Tensors, Trained
+from pipelines.core.task import Decodes, Task, Trained
+from pipelines.core.types import Arrays, Tensors
 from pipelines.evaluate.metrics.generation import PERPLEXITY, TOKEN_ACCURACY, likelihoods
 
 if TYPE_CHECKING:

@@ -9,9 +9,10 @@ import numpy as np
 from pipelines.tasks._new import Numbers
 
 from models.settings import Count, RecurrentSettings, settings
-from pipelines.core.contracts import Batch, Codec, Example, FieldCodec, Spec, Split, Windows
+from pipelines.core.contracts import Batch, Codec, FieldCodec, Spec, Split, Windows
 from pipelines.core.scores import Metric, Score, by_name
-from pipelines.core.task import Arrays, ExportedFunction, Task, Tensors, Trained
+from pipelines.core.task import ExportedFunction, Task, Trained
+from pipelines.core.types import Arrays, Example, Tensors
 from pipelines.evaluate.metrics.generation import ratio
 
 if TYPE_CHECKING:

@@ -11,16 +11,8 @@ from pipelines.tasks._new import Symbols, build_stepwise
 from models.settings import RecurrentSettings, settings
 from pipelines.core.contracts import Batch, Codec, FieldCodec, Split
 from pipelines.core.scores import Metric, Score, by_name
-from pipelines.core.task import (
-    Arrays,
-    Change,
-    Diagnosable,
-    RecurrentStack,
-    Task,
-    TeacherForced,
-    Tensors,
-    Trained,
-)  # fmt: skip
+from pipelines.core.task import Change, Diagnosable, RecurrentStack, Task, TeacherForced, Trained
+from pipelines.core.types import Arrays, Tensors  # fmt: skip
 from pipelines.evaluate.metrics.generation import ratio
 
 if TYPE_CHECKING:

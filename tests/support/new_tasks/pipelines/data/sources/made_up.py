@@ -8,7 +8,8 @@ from typing import Literal
 import numpy as np
 
 from models.settings import Count, settings
-from pipelines.core.contracts import Example, Provenance, RowIssues
+from pipelines.core.contracts import Provenance, RowIssues
+from pipelines.core.types import Example
 from pipelines.data.sources._row_source import RowSource
 
 COLOURS = ("red", "green", "blue")
