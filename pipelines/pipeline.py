@@ -14,7 +14,7 @@ from pipelines.config.schema import Config, check, parse
 from pipelines.core.contracts import Split
 from pipelines.core.errors import UserError
 from pipelines.core.task import Task
-from pipelines.distributed.cluster import is_other
+from pipelines.distributed.cluster import is_non_chief
 from pipelines.distributed.tensorflow import import_tensorflow
 from pipelines.launch.chief import run_as_chief
 from pipelines.launch.worker import run_as_worker
@@ -52,7 +52,7 @@ def run(composed: DictConfig, overrides: Sequence[str], directory: str) -> None:
         import_tensorflow()
         predict(config, run)
         return
-    if is_other(config.train.workers):
+    if is_non_chief(config.train.workers):
         run_as_worker(config)
         return
     modes: dict[str, Callable[[Config, Run], None]] = {"evaluate": evaluate, "export": export}

@@ -127,7 +127,7 @@ def training_metadata(config: Config, workers: Workers) -> dict[str, Any]:
 
     device = device_name()
     return {
-        "workers": workers.number,
+        "workers": workers.count,
         "device": device,
         "precision": config.train.precision,
         "deterministic": config.train.deterministic or device == "CPU",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.config.restore import save_config
 from pipelines.config.schema import Config
-from pipelines.distributed.cluster import cluster, others_started
+from pipelines.distributed.cluster import resolve_cluster, spawn_workers
 from pipelines.distributed.tensorflow import import_tensorflow
 from pipelines.runs.directory import Run
 from pipelines.runs.measurements import Stopwatch
@@ -30,37 +30,37 @@ log = logging.getLogger(__name__)
 
 
 def run_as_chief(config: Config, run: Run, values: dict[str, Any]) -> None:
-    """What the chief does, or a process that is alone."""
+    """Trains as the chief of several workers, or as the only process."""
     with run.lock():
         save_config(run, values)
-        train(config, run, values)
+        run_stages(config, run, values)
 
 
-def train(config: Config, run: Run, values: dict[str, Any]) -> None:
-    """All stages, from data to report; `values` is the configuration as other workers get it."""
-    watch = Stopwatch(run)
+def run_stages(config: Config, run: Run, values: dict[str, Any]) -> None:
+    """Runs all stages, from data to report. values: the configuration, for the other workers."""
+    stopwatch = Stopwatch(run)
     log.info("Run directory: %s", run.directory)
-    together = cluster(config.train.workers)
+    cluster = resolve_cluster(config.train.workers)
     with tracked(run, config.train.mlflow, given=run_metadata(config)):
-        with others_started(together, config.train.device) as others:
-            import_tensorflow(config.train.device, together)
+        with spawn_workers(cluster, config.train.device) as processes:
+            import_tensorflow(config.train.device, cluster)
             from pipelines.distributed.workers import Workers
 
-            workers = Workers(together, others)
+            workers = Workers(cluster, processes)
             with workers.raise_on_lost_worker():
-                workers.told([values, str(run.directory.resolve())])
-                with watch("prepare"):
+                workers.broadcast([values, str(run.directory.resolve())])
+                with stopwatch("prepare"):
                     data = prepare_data(config, run)
-                workers.wait()
-                with watch("train"):
+                workers.barrier()  # the others read what was prepared
+                with stopwatch("train"):
                     model = train_model(config, data, run, workers)
-        run_after_training(config, data, model, run, watch)
+        run_after_training(config, data, model, run, stopwatch)
 
 
 def run_after_training(
-    config: Config, data: Prepared, model: keras.Model, run: Run, watch: Stopwatch
+    config: Config, data: Prepared, model: keras.Model, run: Run, stopwatch: Stopwatch
 ) -> None:
-    """What comes after training."""
-    export_model(config, data, model, run, watch)
-    evaluate_model(config, data, model, run, watch)
+    """Exports, evaluates and describes the trained model."""
+    export_model(config, data, model, run, stopwatch)
+    evaluate_model(config, data, model, run, stopwatch)
     describe_model(config, data, run)
