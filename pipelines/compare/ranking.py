@@ -75,7 +75,10 @@ class Configuration:
 
     def cost(self, name: str) -> float | None:
         """The mean over the runs that measured it."""
-        values = [Objective(name, COSTS[name], False).of(record.metrics) for record in self.records]
+        values = [
+            Objective(name, COSTS[name], False).read_metrics(record.metrics)
+            for record in self.records
+        ]
         known = [value for value in values if value is not None]
         return sum(known) / len(known) if known else None
 

@@ -16,7 +16,7 @@ from pipelines.core.errors import UserError
 from pipelines.runs.directory import Run
 from pipelines.runs.overrides import overridden, recorded_overrides
 from pipelines.sweep.local_sweep import SUMMARY
-from pipelines.sweep.overrides import as_typed, settings_in
+from pipelines.sweep.overrides import create_lookup, format_value
 from pipelines.sweep.trials import host
 
 FINISHED, PRUNED, FAILED, UNFINISHED = "finished", "pruned", "failed", "unfinished"
@@ -82,8 +82,8 @@ class Record:
 
     def setting(self, key: str) -> str:
         """What it was, whoever said so and however it was typed: 0.001 is 1e-3."""
-        found = settings_in(self.config, self.choices)(key)
-        return found or self.settings.get(key, as_typed(None))
+        found = create_lookup(self.config, self.choices)(key)
+        return found or self.settings.get(key, format_value(None))
 
 
 def find_records(pattern: str) -> tuple[list[Record], Path]:

@@ -188,10 +188,10 @@ def test_two_workers_caption_as_one_does(
     import keras
 
     file = tmp_path / "network.weights.h5"
-    cluster = keras.applications.MobileNetV3Small(
+    network = keras.applications.MobileNetV3Small(
         include_top=False, weights=None, input_shape=(32, 32, 3)
     )
-    cluster.save_weights(file)
+    network.save_weights(file)
     vision = [
         "task.vision.network=MobileNetV3Small", f"task.vision.weights={file}",
         "task.vision.train_from=null", "task.decoder.dropout=0",
