@@ -112,7 +112,7 @@ def serve(config: Config) -> None:
 
 def compare(config: Config, values: Mapping[str, Any]) -> None:
     """Sets runs beside one another: a page, Markdown, CSV."""
-    from pipelines.compare.leaderboard import leaderboard
+    from pipelines.compare.leaderboard import write_leaderboards
 
     def split_of(run: Run, name: str) -> tuple[Task, Split]:
         import_tensorflow()
@@ -122,4 +122,4 @@ def compare(config: Config, values: Mapping[str, Any]) -> None:
     for handler in list(logging.getLogger().handlers):
         if isinstance(handler, logging.FileHandler):
             logging.getLogger().removeHandler(handler)  # it would write into the user's directory
-    leaderboard(str(config.runs), config.output, split_of)
+    write_leaderboards(str(config.runs), config.output, split_of)
