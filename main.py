@@ -19,7 +19,7 @@ from pipelines.config.hydra_hooks import register_resolvers
 from pipelines.config.quoting import quoted
 from pipelines.core.errors import UserError
 from pipelines.core.paths import CONF
-from pipelines.distributed.cluster import LOST, WorkerLostError
+from pipelines.distributed.cluster import WORKER_LOST_EXIT_CODE, WorkerLostError
 from pipelines.sweep.hydra_sweeper import register_plugins
 
 
@@ -64,7 +64,7 @@ def _one_line_errors() -> Iterator[None]:
         sys.exit(exit_code(interruption))
     except WorkerLostError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
-        sys.exit(LOST)
+        sys.exit(WORKER_LOST_EXIT_CODE)
     except UserError as error:
         sys.exit(f"error: {error}")
     except BrokenPipeError:

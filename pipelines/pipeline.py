@@ -15,7 +15,7 @@ from pipelines.core.contracts import Split
 from pipelines.core.errors import UserError
 from pipelines.core.task import Task
 from pipelines.core.types import Config as Values
-from pipelines.distributed.cluster import is_other
+from pipelines.distributed.cluster import is_non_chief
 from pipelines.distributed.tensorflow import import_tensorflow
 from pipelines.launch.chief import run_as_chief
 from pipelines.launch.worker import run_as_worker
@@ -53,7 +53,7 @@ def run(composed: DictConfig, overrides: Sequence[str], directory: str) -> None:
         import_tensorflow()
         predict(config, run)
         return
-    if is_other(config.train.workers):
+    if is_non_chief(config.train.workers):
         run_as_worker(config)
         return
     modes: dict[str, Callable[[Config, Run], None]] = {"evaluate": evaluate, "export": export}
@@ -111,7 +111,7 @@ def serve(config: Config) -> None:
 
 def compare(config: Config, values: Values) -> None:
     """Sets runs beside one another: a page, Markdown, CSV."""
-    from pipelines.compare.leaderboard import leaderboard
+    from pipelines.compare.leaderboard import write_leaderboards
 
     def split_of(run: Run, name: str) -> tuple[Task, Split]:
         import_tensorflow()
@@ -121,4 +121,4 @@ def compare(config: Config, values: Values) -> None:
     for handler in list(logging.getLogger().handlers):
         if isinstance(handler, logging.FileHandler):
             logging.getLogger().removeHandler(handler)  # it would write into the user's directory
-    leaderboard(str(config.runs), config.output, split_of)
+    write_leaderboards(str(config.runs), config.output, split_of)

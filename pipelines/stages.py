@@ -120,7 +120,7 @@ def training_metadata(config: Config, workers: Workers) -> Training:
 
     device = device_name()
     return Training(
-        workers=workers.number,
+        workers=workers.count,
         device=device,
         precision=config.train.precision,
         deterministic=config.train.deterministic or device == "CPU",

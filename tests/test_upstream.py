@@ -15,7 +15,7 @@ import pytest
 import tensorflow as tf
 from keras.src.backend.tensorflow import trainer
 
-from pipelines.distributed.cluster import Cluster, _free_ports
+from pipelines.distributed.cluster import Cluster, find_free_ports
 
 
 def test_keras_cannot_average_scalar_metrics_over_workers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -38,13 +38,13 @@ model.fit(tf.data.Dataset.from_tensors((tf.ones([8, 3]), tf.ones([8, 1]))), verb
 @pytest.mark.slow
 def test_keras_cannot_build_a_model_from_inputs_and_targets_of_several_workers() -> None:
     """It takes the mean of a nested batch as if it were one tensor (_maybe_symbolic_build)."""
-    cluster = Cluster(tuple(f"127.0.0.1:{port}" for port in _free_ports(2)), 0)
+    cluster = Cluster(tuple(f"127.0.0.1:{port}" for port in find_free_ports(2)), 0)
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", FIT],
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, "TF_CONFIG": cluster.config(index)},
+            env={**os.environ, "TF_CONFIG": cluster.tf_config(index)},
         )
         for index in range(2)
     ]

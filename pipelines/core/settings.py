@@ -138,30 +138,32 @@ class ExportSettings:
 
 @settings
 class SweepSettings:
-    """How several runs are made of one command; see pipelines/sweep/.
+    """Several runs from one command; see pipelines/sweep/.
 
     space       by setting, values in Hydra's grammar: choice, range, interval, tag(log, ...); or
                 {values: ..., when: {SETTING: VALUE or [VALUE, ...]}}, searched only there.
-    each        settings of each run, as on the command line.
-    trials      of the study, whatever commands made them.
-    objectives  the first decides where there has to be one; see sweeping/objectives.py.
-    first       trial of a search: the settings as they are, where the space has them, or drawn.
-    prune_after, prune_from  trials before the first is pruned; evaluations that each may make.
-    prune_share  of finished trials, the best so many: who isn't as good at their time is pruned.
-    parallel    runs at a time, each with its share of the cores.
+    fixed       settings of every run, as on the command line.
+    trials      total number in the study, whichever commands ran them.
+    objectives  the first one decides where one is needed; see pipelines/sweep/objectives.py.
+    start_from  first trial of a search: the defaults of the settings, where the space contains
+                them, or random like the others.
+    prune_after, prune_from  finished trials before any is pruned; evaluations that each may make.
+    prune_share  a run is pruned unless it is among this best share of the finished ones, compared
+                after as many evaluations.
+    parallel    concurrent runs, each with its share of the cores.
     seconds     after which this command starts no more runs.
-    run_seconds, run_gigabytes  bounds on a run.
+    run_seconds, run_gigabytes  limits of a run.
     failures    share of all trials that may fail before the sweep stops.
-    storage     an RDB's URL, for a study that several machines work on.
+    storage     an RDB's URL, for a study on several machines.
     name        of the study and its directory; null: the same for the same command.
     """
 
     sampler: Literal["grid", "random", "tpe", "gp", "cmaes"]
     space: dict[str, Scalar | Config] | None
-    each: list[str]
+    fixed: list[str]
     trials: Count | None
     objectives: Annotated[list[str], Field(min_length=1)]
-    first: Literal["given", "drawn"]
+    start_from: Literal["defaults", "random"]
     pruner: Literal["none", "median", "hyperband"]
     prune_after: Annotated[int, Field(ge=0)]
     prune_from: Annotated[int, Field(ge=0)]

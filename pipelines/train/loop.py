@@ -28,7 +28,7 @@ from pipelines.core.files import atomic_write
 from pipelines.core.settings import MOST_KEPT, TrainSettings
 from pipelines.core.task import Task
 from pipelines.data.batches import Plan, admitted, assemble, costs_of, padding_share, plan
-from pipelines.distributed.workers import ALONE, Workers, with_zero_weights
+from pipelines.distributed.workers import SINGLE_WORKER, Workers, with_zero_weights
 from pipelines.evaluate.evaluation import predict_split
 from pipelines.runs import checkpoint
 from pipelines.runs.directory import Run
@@ -74,7 +74,7 @@ def train(
     evaluation_tokens: int,
     seed: int,
     run: Run,
-    workers: Workers = ALONE,
+    workers: Workers = SINGLE_WORKER,
 ) -> Training:
     """Fits the model and leaves it with its best weights, which are saved as model.keras too.
 
@@ -153,7 +153,7 @@ class _Training:
 
     def resume(self) -> None:
         """Goes on from the newest checkpoint that is whole, if there is any."""
-        saved = self.workers.told(self._saved() if self.workers.is_chief else None)
+        saved = self.workers.broadcast(self._saved() if self.workers.is_chief else None)
         self.learner.share()
         self.learner.weights.restored()
         if saved is None:
@@ -187,7 +187,7 @@ class _Training:
             title, len(order), "batches", done=state.batch, shows=self.workers.is_chief
         ) as bar:
             for batches in self._updates(order, state.batch):
-                self.workers.ask(interruption.requested)
+                self.workers.post_signal(interruption.requested)
                 rate = self.learner.update(batches, state.step)
                 state.step += 1
                 state.batch += len(batches)
@@ -202,7 +202,7 @@ class _Training:
                     self._agree()
                 if last or state.finished:
                     break
-                if (number := self.workers.asked(interruption.requested)) is not None:
+                if (number := self.workers.pending_signal(interruption.requested)) is not None:
                     self.save()
                     raise self._stopped(number)
                 if time.perf_counter() - self.saved_at > settings.checkpoint_seconds:
@@ -211,7 +211,7 @@ class _Training:
             state.epoch, state.batch = state.epoch + 1, 0
         state.finished = self._is_finished()
         self.save()
-        number = self.workers.asked(interruption.requested)
+        number = self.workers.pending_signal(interruption.requested)
         if number is not None and not state.finished:
             raise self._stopped(number)
 
@@ -234,7 +234,7 @@ class _Training:
             random = np.random.default_rng([self.augment_seed, epoch, next(numbers)])
             # Whole batches are augmented, so that random numbers don't depend on the workers.
             columns = self.task.augment(columns, self.codec, random)
-            columns, counts = self.workers.part(columns)
+            columns, counts = self.workers.shard(columns)
             batch = self.task.batch(columns, self.codec)
             return batch if counts else with_zero_weights(batch)
 
@@ -280,7 +280,7 @@ class _Training:
 
     def _agree(self) -> None:
         """On what the chief's evaluation means for what comes next."""
-        self.state.stale = self.workers.told(self.state.stale)
+        self.state.stale = self.workers.broadcast(self.state.stale)
         self.state.finished = self._is_finished()
         if not self.workers.is_chief:
             self.learner.reset()

@@ -13,7 +13,7 @@ import tensorflow as tf
 from pipelines.core.contracts import Batch, Codec
 from pipelines.core.settings import TrainSettings
 from pipelines.core.task import Objective
-from pipelines.distributed.workers import ALONE, Workers
+from pipelines.distributed.workers import SINGLE_WORKER, Workers
 from pipelines.graphs.tracing import batch_signature, traced
 from pipelines.train.gradients import Gradient, native, scaled
 from pipelines.train.optimizers import Weights
@@ -54,14 +54,14 @@ class Learner:
         codec: Codec,
         settings: TrainSettings,
         total_steps: int,
-        workers: Workers = ALONE,
+        workers: Workers = SINGLE_WORKER,
     ):
         self.workers = workers
         self.objective, self.model = objective, model
         self.settings, self.total = settings, total_steps
         self.spec = codec.spec
         # Gradients that are summed, over batches or workers, have all rows.
-        alone = settings.accumulate == 1 and workers.number == 1
+        alone = settings.accumulate == 1 and workers.count == 1
         self.weights = Weights(model, settings, rows_wait=alone)
         self.variables = self.weights.variables
         self.loss_sum = tf.Variable(0.0, dtype=tf.float64, trainable=False)
@@ -74,7 +74,7 @@ class Learner:
         )
         self._pending_weight = tf.Variable(0.0, trainable=False)
         # Of this worker since the last update, before they are summed; alone, nothing is.
-        shared = workers.number > 1
+        shared = workers.count > 1
         self._own = [tf.Variable(0.0, trainable=False) for _ in range(3)] if shared else []
         self._moving = [v for v in model.variables if _moves(v)] if shared else []
         self._moved_from = [tf.Variable(v, trainable=False) for v in self._moving]
@@ -102,8 +102,8 @@ class Learner:
 
     def share(self) -> None:
         """Starts all workers from the chief's state, each with random numbers of its own."""
-        self.workers.share(self.state_variables())
-        self.workers.seed(self.model.variables)
+        self.workers.broadcast_variables(self.state_variables())
+        self.workers.reseed_generators(self.model.variables)
         _assign(self._moved_from, self._moving)
 
     def update(self, batches: Sequence[Batch], step: int) -> float:
@@ -184,7 +184,7 @@ class Learner:
         ]
         own = [tf.convert_to_tensor(one) for one in self._own]
         count = len(gradients)
-        found = self.workers.summed([*gradients, *moves, *own])
+        found = self.workers.all_reduce_sum([*gradients, *moves, *own])
         total, weight, rows = found[-3:]
         self.loss_sum.assign_add(tf.cast(total, tf.float64))
         self.weight_sum.assign_add(tf.cast(weight, tf.float64))

@@ -23,7 +23,7 @@ from sweep_process import starts, states, summary, sweep, wait_for
 from pipelines.config.restore import resolved
 from pipelines.config.schema import parse
 from pipelines.runs.directory import Run
-from pipelines.sweep.objectives import LOWER_IS_BETTER, objectives_of, values_of
+from pipelines.sweep.objectives import LOWER_IS_BETTER, read_values, resolve_objectives
 from pipelines.sweep.storage import open_storage
 
 
@@ -70,16 +70,16 @@ def test_a_search_begins_with_the_settings_as_they_are_where_the_space_has_them(
     space = ["model.width=choice(16,32)", "train.learning_rate=interval(0.001,0.002)"]
     search = ["sweep=optuna", "sweep.trials=2", "sweep.sampler=random"]
     # A width of 64, which is the model's own, is none of the two, and is drawn.
-    for first, begins in (("given", True), ("drawn", False)):
-        code, told = swept(*search, *space, f"sweep.first={first}", f"sweep.name={first}")
+    for start, is_default in (("defaults", True), ("random", False)):
+        code, told = swept(*search, *space, f"sweep.start_from={start}", f"sweep.name={start}")
         assert code == 0, told
-        (path,) = tmp_path.glob(f"outputs/sentiment/sweep/{first}/sweep.json")
+        (path,) = tmp_path.glob(f"outputs/sentiment/sweep/{start}/sweep.json")
         trials = [trial["parameters"] for trial in json.loads(path.read_text())["trials"]]
-        assert [trial["train.learning_rate"] == 0.002 for trial in trials] == [begins, False]
-        assert [trial["task.embedding.dropout"] == 0.2 for trial in trials] == [begins, False]
+        assert [trial["train.learning_rate"] == 0.002 for trial in trials] == [is_default, False]
+        assert [trial["task.embedding.dropout"] == 0.2 for trial in trials] == [is_default, False]
         assert {trial["model.width"] for trial in trials} <= {"16", "32"}
         # The same command goes on, and doesn't begin again.
-        code, told = swept(*search, *space, f"sweep.first={first}", f"sweep.name={first}")
+        code, told = swept(*search, *space, f"sweep.start_from={start}", f"sweep.name={start}")
         assert len(json.loads(path.read_text())["trials"]) == 2
 
 
@@ -118,7 +118,7 @@ def test_failed_trials_of_a_search_are_tried_anew_at_their_own_points(swept, tmp
     assert code == 0, told
     failed = summary(tmp_path)["trials"]
     code, told = swept(*search, "sweep.retry=true", LUCK="1")
-    assert "3 failed trials are tried anew" in told
+    assert "3 failed trials are repeated" in told
     trials = summary(tmp_path)["trials"]
     assert [trial["state"] for trial in trials] == ["COMPLETE"] * 3
     assert [t["parameters"] for t in trials] == [t["parameters"] for t in failed]
@@ -172,7 +172,7 @@ def test_failures_are_recorded_with_their_reason_and_the_sweep_goes_on(swept, tm
     # What was killed goes on once.
     assert [trials[2]["attempts"], trials[3]["attempts"]] == [2, 2]
     code, told = swept("seed=1,13,14,16,2,3", "sweep.name=bad", "sweep.retry=true")
-    assert "2 failed trials are tried anew" in told
+    assert "2 failed trials are repeated" in told
     assert len(summary(tmp_path)["trials"]) == 6
 
 
@@ -355,10 +355,10 @@ def test_errors_are_minimized_as_the_scores_say_themselves(finished) -> None:
     run = Run(finished.directory)
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         task = parse(resolved(compose("config", []))).task
-    found = objectives_of(
+    found = resolve_objectives(
         ["quality", "parameters", "milliseconds", "seconds", "memory"], task, None
     )
-    values = values_of(run, found)
+    values = read_values(run, found)
     assert values is not None
     assert values[0] == metrics["validation"]["accuracy"]["value"]
     assert values[1] == metrics["parameters"]["total"]

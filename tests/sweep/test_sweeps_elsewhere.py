@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from conftest import ROOT, Command
 from omegaconf import OmegaConf
-from sweep_process import starts, states, summary, sweep, wait_for
+from sweep_process import SUPPORT, starts, states, summary, sweep, wait_for
 
 from pipelines.core.errors import UserError
-from pipelines.sweep.remote_trial import cores_asked
+from pipelines.sweep.remote_trial import requested_cores
 
 ELSEWHERE = "hydra/launcher=basic"
 
@@ -98,9 +98,9 @@ def test_a_trial_has_the_threads_that_its_launcher_asks_for(
         ({}, None),
     ]
     for launcher, cores in asked:
-        assert cores_asked(OmegaConf.create(launcher)) == cores
+        assert requested_cores(OmegaConf.create(launcher)) == cores
     with pytest.raises(UserError, match="must be a number of cores; received 'all'"):
-        cores_asked(OmegaConf.create({"cpus_per_task": "all"}))
+        requested_cores(OmegaConf.create({"cpus_per_task": "all"}))
 
 
 @pytest.mark.parametrize(
@@ -125,22 +125,30 @@ def test_a_launcher_that_is_not_installed_is_a_line_with_its_extra(
     assert told in line
 
 
-def with_launcher(name: str, settings: str, *arguments: str, folder: Path, **environment: str):
-    """A sweep by a launcher of tests/support/plugins."""
+def sweep_with_launcher(
+    name: str,
+    settings: str,
+    *arguments: str,
+    folder: Path,
+    dead_after: float | None = None,
+    **environment: str,
+) -> tuple[int, str]:
+    """A sweep with a launcher of tests/support/plugins. Returns the exit code and the output."""
     (folder / "conf" / "hydra" / "launcher").mkdir(parents=True, exist_ok=True)
     (folder / "conf" / "hydra" / "launcher" / "mine.yaml").write_text(
         f"_target_: hydra_plugins.{name}\n{settings}\n"
     )
     process = sweep(
         "--config-dir", str(folder / "conf"), "hydra/launcher=mine", *arguments, folder=folder,
-        PYTHONPATH=f"{ROOT}:{ROOT}/tests/support/plugins", **environment,
+        dead_after=dead_after,
+        PYTHONPATH=f"{ROOT}:{SUPPORT}/plugins", **environment,
     )  # fmt: skip
     told, _ = process.communicate(timeout=120)
     return process.returncode, told
 
 
 def test_a_run_elsewhere_computes_with_these_threads(tmp_path: Path) -> None:
-    code, told = with_launcher(
+    code, told = sweep_with_launcher(
         "three_cores.ThreeCores", "cpus_per_task: 3", "seed=1", folder=tmp_path
     )
     assert code == 0, told
@@ -149,7 +157,7 @@ def test_a_run_elsewhere_computes_with_these_threads(tmp_path: Path) -> None:
 
 
 def test_a_run_whose_jobs_time_is_over_has_ended_and_failed(tmp_path: Path) -> None:
-    code, told = with_launcher(
+    code, told = sweep_with_launcher(
         "time_limit.TimeLimit", "seconds: 2\nturns: 1", "seed=15", "sweep.failures=1",
         folder=tmp_path,
     )  # fmt: skip
@@ -160,7 +168,7 @@ def test_a_run_whose_jobs_time_is_over_has_ended_and_failed(tmp_path: Path) -> N
 
 
 def test_a_job_that_is_queued_again_goes_on_with_its_run(tmp_path: Path) -> None:
-    code, told = with_launcher(
+    code, told = sweep_with_launcher(
         "time_limit.TimeLimit", "seconds: 2\nturns: 20", "seed=1", "train.epochs=3",
         folder=tmp_path, FAKE_SECONDS="0.9",
     )  # fmt: skip
@@ -173,9 +181,9 @@ def test_a_job_that_is_queued_again_goes_on_with_its_run(tmp_path: Path) -> None
 
 
 def test_when_a_job_is_lost_its_trial_has_failed_and_the_others_go_on(tmp_path: Path) -> None:
-    code, told = with_launcher(
+    code, told = sweep_with_launcher(
         "lost_job.LostJob", "first: killed", "seed=1,2,3,4", "sweep.parallel=2",
-        folder=tmp_path, FAKE_SECONDS="1", FAKE_DEAD="3",
+        folder=tmp_path, FAKE_SECONDS="1", dead_after=3,
     )  # fmt: skip
     assert code == 0, told
     trials = summary(tmp_path)["trials"]
@@ -188,16 +196,16 @@ def test_when_a_job_is_lost_its_trial_has_failed_and_the_others_go_on(tmp_path: 
 
 def test_a_trial_whose_job_may_still_be_queued_is_not_handed_over_twice(tmp_path: Path) -> None:
     grid = ["seed=1,2,3", "sweep.parallel=2", "sweep.name=grid"]
-    code, told = with_launcher(
+    code, told = sweep_with_launcher(
         "lost_job.LostJob", "first: killed\nsecond: waits", *grid,
-        folder=tmp_path, FAKE_SECONDS="0.2", FAKE_DEAD="1",
+        folder=tmp_path, FAKE_SECONDS="0.2", dead_after=1,
     )  # fmt: skip
     assert code == 0, told
     assert "trial 1 may still be in the launcher's queue" in told
-    assert "Under way elsewhere, or in a launcher's queue: 1." in told
+    assert "Running elsewhere, or in a launcher's queue: 1." in told
     wait_for(lambda: list(tmp_path.glob("outputs/sentiment/sweep/grid/0001/metrics.json")))
-    code, told = with_launcher(
-        "lost_job.LostJob", "first: killed", *grid, folder=tmp_path, FAKE_DEAD="1"
+    code, told = sweep_with_launcher(
+        "lost_job.LostJob", "first: killed", *grid, folder=tmp_path, dead_after=1
     )
     assert code == 0, told
     assert states(tmp_path) == {"FAIL": 1, "COMPLETE": 2}
@@ -205,9 +213,11 @@ def test_a_trial_whose_job_may_still_be_queued_is_not_handed_over_twice(tmp_path
 
 
 def test_a_launcher_that_takes_no_jobs_ends_the_sweep_and_no_trial(tmp_path: Path) -> None:
-    code, told = with_launcher("lost_job.LostJob", "first: refused", "seed=1,2", folder=tmp_path)
+    code, told = sweep_with_launcher(
+        "lost_job.LostJob", "first: refused", "seed=1,2", folder=tmp_path
+    )
     assert code == 1
-    assert "the jobs could not be started, or were lost: nobody takes jobs" in told
+    assert "the jobs could not be started, or were lost: no jobs are accepted" in told
     assert states(tmp_path) == {"RUNNING": 1}
 
 

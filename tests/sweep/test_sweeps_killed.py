@@ -15,7 +15,7 @@ import pytest
 from sweep_process import alive, children_of, runs_of, starts, states, summary, sweep, wait_for
 
 from pipelines.core.paths import ROOT
-from pipelines.sweep.storage import FileLock
+from pipelines.sweep.storage import JournalLock
 
 
 def test_runs_end_with_a_sweep_that_is_killed(tmp_path: Path) -> None:
@@ -31,7 +31,7 @@ def test_runs_end_with_a_sweep_that_is_killed(tmp_path: Path) -> None:
 def test_a_signal_to_all_processes_while_the_server_starts_is_a_line(
     tmp_path: Path, number: int
 ) -> None:
-    process = sweep("seed=1,2", folder=tmp_path, SLOW_IMPORT="2")
+    process = sweep("seed=1,2", folder=tmp_path, preloaded=["slow_import"], SLOW_IMPORT="2")
     wait_for(lambda: children_of(process))
     time.sleep(0.5)
     os.killpg(process.pid, number)
@@ -63,13 +63,14 @@ def test_runs_find_imported_what_takes_long(tmp_path: Path) -> None:
     starter.write_text(
         "import time\n"
         "from pathlib import Path\n"
-        "from pipelines.sweep import processes\n"
+        "from pipelines.sweep.trial_process import RunProcess, RunScript\n"
         "if __name__ == '__main__':\n"
-        f"    processes.SCRIPT, folder = Path({str(script)!r}), Path({str(tmp_path)!r})\n"
-        "    run = processes.RunProcess([], folder / 'run', folder / 'log', threads=None)\n"
-        "    while not run.ended():\n"
+        f"    script, folder = RunScript(Path({str(script)!r})), Path({str(tmp_path)!r})\n"
+        "    log = folder / 'log'\n"
+        "    run = RunProcess([], folder / 'run', log, threads=None, script=script)\n"
+        "    while not run.has_ended():\n"
         "        time.sleep(0.1)\n"
-        "    assert run.returncode == 0, (folder / 'log').read_text()\n"
+        "    assert run.returncode == 0, log.read_text()\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, str(starter)], check=True, env=environment, timeout=120)
@@ -94,7 +95,7 @@ def test_asked_to_stop_it_ends_its_runs_and_the_same_command_goes_on(
     process.send_signal(signal_number)
     told, _ = process.communicate(timeout=60)
     assert process.returncode == 128 + signal_number, told
-    assert "The same command goes on." in told
+    assert "The same command continues." in told
     assert "Traceback" not in told
     assert runs
     assert not alive(runs)
@@ -168,7 +169,7 @@ def test_a_sweep_goes_on_without_the_server_that_starts_its_runs(tmp_path: Path)
 def test_half_a_line_at_the_end_of_a_journal_is_removed(tmp_path: Path) -> None:
     journal = tmp_path / "study.journal"
     journal.write_bytes(b'{"a": 1}\n{"b": 2}\n{"c"')
-    lock = FileLock(journal)
+    lock = JournalLock(journal)
     lock.acquire()
     lock.release()
     assert journal.read_bytes() == b'{"a": 1}\n{"b": 2}\n'

@@ -1,4 +1,4 @@
-"""Runs' directories as the stages leave them, with scores to choose and without a model."""
+"""Run directories as the stages write them, with given scores and without a model."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from pipelines.evaluate.predictions import keep
 from pipelines.runs.directory import Run
 
 
-def entry(value: float, *, higher: bool = True) -> dict[str, Any]:
+def score_entry(value: float, *, higher: bool = True) -> dict[str, Any]:
     return {
         "value": value, "low": value - 0.02, "high": value + 0.03,
         "signature": "s", "higher_is_better": higher,
     }  # fmt: skip
 
 
-def made_up(
+def write_run(
     directory: Path,
     overrides: Sequence[str],
     *,
@@ -33,7 +33,7 @@ def made_up(
     right: Sequence[int] | None = None,
     **costs: float,
 ) -> Path:
-    """A run's directory as the stages leave it, without its model."""
+    """Writes a run's directory. right: by test example, 1 if its prediction is right."""
     choices = {"model": "gru", "task": "sentiment", "data": "rotten_tomatoes"}
     given = dict(text.split("=", 1) for text in [*overrides, f"seed={seed}"])
     choices |= {key: value for key, value in given.items() if key in choices}
@@ -60,8 +60,11 @@ def made_up(
     (directory / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     if done:
         metrics = {
-            "validation": {"accuracy": entry(accuracy), "loss": entry(1 - accuracy, higher=False)},
-            "test": {"accuracy": entry(accuracy - 0.1)},
+            "validation": {
+                "accuracy": score_entry(accuracy),
+                "loss": score_entry(1 - accuracy, higher=False),
+            },
+            "test": {"accuracy": score_entry(accuracy - 0.1)},
             "seconds": {"train": costs.get("seconds", 10.0), "report": 1.0},
             "parameters": {"total": int(costs.get("parameters", 1000))},
             "latency": {"milliseconds": costs.get("milliseconds", 2.0)},
@@ -78,12 +81,12 @@ def made_up(
     return directory
 
 
-def no_split(run: Run, name: str) -> Any:
+def fail_to_load_split(run: Run, name: str) -> Any:
     raise UserError("there is no data")
 
 
 class Split:
-    """So many examples."""
+    """A split with n examples."""
 
     def __init__(self, n: int):
         self.n = n
@@ -93,7 +96,7 @@ class Split:
 
 
 class Task:
-    """Whose accuracy is the share of answers that are kept as right."""
+    """A task whose accuracy is the share of predictions that are stored as right."""
 
     def score(self, predictions: Mapping[str, np.ndarray], split: Split) -> dict[str, Score]:
         right = predictions["right"]
