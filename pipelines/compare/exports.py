@@ -64,8 +64,8 @@ def _csv_row(ranking: Ranking, record: Record) -> dict[str, object]:
     row |= {key: record.setting(key) for key in ranking.varied}
     row["seed"] = record.setting("seed")
     for split in ("validation", "test"):
-        for name, entry in (record.metrics.get(split) or {}).items():
-            row[f"{split}.{name}"] = entry["value"]
+        for name, entry in record.metrics.scores(split).items():
+            row[f"{split}.{name}"] = entry.value
     configuration = Configuration({}, [record])
     row |= {name: configuration.cost(name) for name in COSTS}
     row["reason"] = record.trial.get("reason", "")

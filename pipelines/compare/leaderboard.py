@@ -41,7 +41,8 @@ from pipelines.compare.tables import (
 )
 from pipelines.core.errors import UserError
 from pipelines.core.files import atomic_write
-from pipelines.core.formatting import label, number
+from pipelines.core.formatting import number
+from pipelines.core.scores import Metric
 from pipelines.report.plots import PALETTE
 from pipelines.report.run_report import Drawing, environment
 
@@ -177,11 +178,11 @@ def summarize(
     ranked = winner.score(ranking.ranked_on, name)
     if ranked is None:
         return "No run has a score.", None
-    shown = f"{ranking.ranked_on} {label(name)} {_format_interval(ranked, name)}"
+    shown = f"{ranking.ranked_on} {ranking.metric.label} {_format_interval(ranked, ranking.metric)}"
     test = winner.score(ranking.reported, name) if ranking.reported != ranking.ranked_on else None
     on_test = ""
     if test:
-        interval = _format_interval(test, name)
+        interval = _format_interval(test, ranking.metric)
         on_test = f"; on {ranking.reported}, which decided nothing, {interval}"
     called = f"{winner.name}, " if winner.name != winner.description else ""
     sentence = f"The best is {called}{winner.description}: {shown}{on_test}."
@@ -205,23 +206,21 @@ def summarize(
     )
 
 
-def _format_interval(found: Interval, name: str) -> str:
+def _format_interval(found: Interval, metric: Metric) -> str:
     over = f"over {found.count} seeds" if found.count > 1 else "over examples, one seed"
-    return (
-        f"{number(found.mean, name)} ({number(found.low, name)} to {number(found.high, name)}, "
-        f"95% {over})"
-    )
+    low, high = number(found.low, metric), number(found.high, metric)
+    return f"{number(found.mean, metric)} ({low} to {high}, 95% {over})"
 
 
 def _cards(ranking: Ranking) -> list[dict[str, str]]:
-    name, winner = ranking.score, ranking.winner
+    metric, winner = ranking.metric, ranking.winner
     cards = []
     for split in dict.fromkeys([ranking.ranked_on, ranking.reported]):
-        found = winner.score(split, name)
+        found = winner.score(split, metric.name)
         if found:
-            note = f"95% {number(found.low, name)} to {number(found.high, name)}"
-            value = number(found.mean, name)
-            cards.append({"name": f"best {split} {label(name)}", "value": value, "note": note})
+            note = f"95% {number(found.low, metric)} to {number(found.high, metric)}"
+            value = number(found.mean, metric)
+            cards.append({"name": f"best {split} {metric.label}", "value": value, "note": note})
     for cost, (title, shown) in COSTS.items():
         value_of = winner.cost(cost)
         if value_of is not None:

@@ -8,7 +8,7 @@ from typing import Any
 from pipelines.compare.importance import needs_log_scale, parse_quantity
 from pipelines.compare.ranking import Configuration, Ranking, pareto_front, short_value
 from pipelines.compare.run_records import FINISHED, Record
-from pipelines.core.formatting import capitalized, label, number, short
+from pipelines.core.formatting import capitalized, number, short
 from pipelines.core.sections import Figure
 from pipelines.report.plots import INK, SERIES, logarithmic, shortened
 
@@ -40,7 +40,7 @@ def ranking_figure(ranking: Ranking) -> Figure:
             axes.plot([found.low, found.high], [place, place], color=colour, linewidth=3, alpha=0.4)
             axes.plot([found.mean], [place], "o" if place == 0 else "D", color=colour, markersize=6)
             axes.annotate(
-                number(found.mean, ranking.score),
+                number(found.mean, ranking.metric),
                 (found.mean, place),
                 (0, 6),
                 textcoords="offset points",
@@ -51,7 +51,7 @@ def ranking_figure(ranking: Ranking) -> Figure:
         axes.set_ylim(len(shown) - 0.5, -0.75)
         axes.margins(x=0.08)
         axes.grid(axis="y", visible=False)
-        axes.set_xlabel(f"{ranking.ranked_on} {label(ranking.score)}")
+        axes.set_xlabel(f"{ranking.ranked_on} {ranking.metric.label}")
 
     title = "The best configurations" if len(ranking.scored) > MAX_RANKED else "Scores"
     return Figure(title, draw, size=(6.0, 0.75 + 0.42 * len(shown)))
@@ -85,7 +85,7 @@ def learning_curves_figure(ranking: Ranking) -> Figure | None:
                     *points[-1], "x" if record.state != FINISHED else "o", **_marker_style(style)
                 )
         axes.set_xlabel("epoch")
-        axes.set_ylabel(label(ranking.score))
+        axes.set_ylabel(ranking.metric.label)
         axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
         handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
         names = [_ranked_name(place, one) for place, one in enumerate(best)]
@@ -98,7 +98,7 @@ def learning_curves_figure(ranking: Ranking) -> Figure | None:
         "On validation, during training. A line is a run; grey lines belong to other "
         "configurations, and a cross marks where a run was stopped."
     )
-    return Figure(f"Learning curves: {label(ranking.score)}", draw, caption, size=(6.0, 4.6))
+    return Figure(f"Learning curves: {ranking.metric.label}", draw, caption, size=(6.0, 4.6))
 
 
 def _ranked_name(place: int, one: Configuration) -> str:
@@ -153,7 +153,7 @@ def _cost_figure(
             axes.minorticks_off()
         axes.margins(0.1)
         axes.set_xlabel(title)
-        axes.set_ylabel(f"{ranking.ranked_on} {label(ranking.score)}")
+        axes.set_ylabel(f"{ranking.ranked_on} {ranking.metric.label}")
 
     names = [
         f"{letter}: {known[place][0].name}"
@@ -162,7 +162,7 @@ def _cost_figure(
     caption = (
         f"The line is the Pareto front: nothing is both better and cheaper. {'; '.join(names)}."
     )
-    return Figure(f"{capitalized(label(ranking.score))} and {cost}", draw, caption, size=(4.4, 3.0))
+    return Figure(f"{capitalized(ranking.metric.label)} and {cost}", draw, caption, size=(4.4, 3.0))
 
 
 def _letters(count: int) -> list[str]:
@@ -224,7 +224,7 @@ def _slice(ranking: Ranking, key: str) -> Figure:
             axes.set_xlim(-0.5, len(choices) - 0.5)
         elif needs_log_scale(numbers):
             logarithmic(axes, "x")
-        axes.set_ylabel(label(ranking.score))
+        axes.set_ylabel(ranking.metric.label)
 
     return Figure(key, draw, size=(3.4, 2.5))
 

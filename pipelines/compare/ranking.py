@@ -7,13 +7,14 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
 from pipelines.compare.run_records import FINISHED, PRUNED, Record
 from pipelines.core.errors import UserError
-from pipelines.sweep.objectives import COSTS, LOWER_IS_BETTER, Objective
+from pipelines.core.scores import Metric
+from pipelines.runs.metrics import ScoreEntry
+from pipelines.sweep.objectives import cost_objective
 
 SEED = "seed"
 
@@ -75,10 +76,7 @@ class Configuration:
 
     def cost(self, name: str) -> float | None:
         """The mean over the runs that measured it."""
-        values = [
-            Objective(name, COSTS[name], False).read_metrics(record.metrics)
-            for record in self.records
-        ]
+        values = [cost_objective(name).read_metrics(record.metrics) for record in self.records]
         known = [value for value in values if value is not None]
         return sum(known) / len(known) if known else None
 
@@ -87,14 +85,14 @@ class Configuration:
 class Ranking:
     """The finished configurations of one problem, the best first.
 
-    score      by which they are ranked.
+    metric     by which they are ranked.
     ranked_on  the split on which they are ranked.
     reported   the split that is shown next to it: test, if it was measured. It decides nothing.
     varied     the settings in which the configurations differ.
     searched   these, and the settings in which only pruned runs differ.
     """
 
-    score: str
+    metric: Metric
     ranked_on: str
     reported: str
     varied: Sequence[str]
@@ -103,8 +101,13 @@ class Ranking:
     records: Sequence[Record]
 
     @property
+    def score(self) -> str:
+        """The name of the metric."""
+        return self.metric.name
+
+    @property
     def maximize(self) -> bool:
-        return self.score not in LOWER_IS_BETTER
+        return self.metric.higher_is_better
 
     @cached_property
     def scored(self) -> list[Configuration]:
@@ -122,23 +125,22 @@ class Ranking:
     def values(self, configuration: Configuration) -> list[tuple[Record, float]]:
         """The runs that have the score, and its values."""
         entries = [(one, one.entry(self.ranked_on, self.score)) for one in configuration.records]
-        return [(one, float(entry["value"])) for one, entry in entries if entry]
+        return [(one, entry.value) for one, entry in entries if entry]
 
     @cached_property
     def pruned(self) -> list[tuple[Record, float]]:
         """The pruned runs that evaluated the score, and the best value that each had reached."""
-        best = max if self.maximize else min
         key = f"validation.{self.score}"
         pairs = []
         for record in self.records:
             values = [row[key] for row in record.history if isinstance(row.get(key), int | float)]
             if record.state == PRUNED and self.ranked_on == "validation" and values:
-                pairs.append((record, float(best(values))))
+                pairs.append((record, float(self.metric.best(values))))
         return pairs
 
     def best_run(self) -> Record:
         """The best run of the winner."""
-        sign = 1 if self.maximize else -1
+        sign = self.metric.sign
         return max(self.values(self.winner), key=lambda pair: sign * pair[1])[0]
 
 
@@ -155,7 +157,7 @@ def rank(records: Sequence[Record], objective: str | None) -> Ranking:
         raise UserError(
             f"none of the {len(records)} runs is finished ({states}): nothing to compare"
         )
-    score, split = _choose_score(finished, objective)
+    metric, split = _choose_metric(finished, objective)
     keys = dict.fromkeys(key for record in records for key in record.settings)
     varied = _differing_keys(keys, finished)
     searched = _differing_keys(keys, [one for one in records if one.config])
@@ -166,15 +168,14 @@ def rank(records: Sequence[Record], objective: str | None) -> Ranking:
         Configuration(dict(zip(varied, values, strict=True)), members)
         for values, members in groups.items()
     ]
-    sign = -1 if score not in LOWER_IS_BETTER else 1
 
     def sort_key(configuration: Configuration) -> tuple[bool, float]:
-        interval = configuration.score(split, score)
-        return (interval is None, sign * interval.mean if interval else 0.0)
+        interval = configuration.score(split, metric.name)
+        return (interval is None, -metric.sign * interval.mean if interval else 0.0)
 
-    reported = "test" if any(record.metrics.get("test") for record in finished) else split
+    reported = "test" if any(record.metrics.test for record in finished) else split
     ranked = sorted(configurations, key=sort_key)
-    return Ranking(score, split, reported, varied, searched, ranked, records)
+    return Ranking(metric, split, reported, varied, searched, ranked, records)
 
 
 def _differing_keys(keys: Iterable[str], records: Sequence[Record]) -> list[str]:
@@ -182,42 +183,49 @@ def _differing_keys(keys: Iterable[str], records: Sequence[Record]) -> list[str]
     return [key for key in keys if key != SEED and len({one.setting(key) for one in records}) > 1]
 
 
-def _choose_score(finished: Sequence[Record], objective: str | None) -> tuple[str, str]:
-    """A score and a split to rank by.
+def _choose_metric(finished: Sequence[Record], objective: str | None) -> tuple[Metric, str]:
+    """A metric and a split to rank by.
 
-    The score is the sweep's objective, else train.monitor, else the first that was measured.
+    The metric is the sweep's objective, else train.monitor, else the first that was measured.
     """
     splits = [
         name
         for name in ("validation", "test", "train")
-        if any(record.metrics.get(name) for record in finished)
+        if any(record.metrics.scores(name) for record in finished)
     ]
     if not splits:
         raise UserError(f"{finished[0].run.directory} has no scores: measure it by mode=evaluate")
-    measured = [record for record in finished if record.metrics.get(splits[0])]
+    split = splits[0]
+    measured = [record for record in finished if record.metrics.scores(split)]
     wanted = objective.partition(".")[2] if objective and "." in objective else None
     wanted = wanted or (measured[0].config.get("train") or {}).get("monitor")
-    if any(record.entry(splits[0], str(wanted)) for record in measured):
-        return str(wanted), splits[0]
-    return str(next(iter(measured[0].metrics[splits[0]]))), splits[0]
+    for record in measured:
+        entry = record.entry(split, str(wanted))
+        if entry is not None:
+            return entry.metric(str(wanted)), split
+    name, entry = next(iter(measured[0].metrics.scores(split).items()))
+    return entry.metric(name), split
 
 
-def _mean(entries: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+def _mean(entries: Sequence[ScoreEntry]) -> Interval:
     """The mean of runs with one seed, which differ, if at all, by the machine they ran on."""
-    return {
-        name: sum(float(entry[name]) for entry in entries) / len(entries)
-        for name in ("value", "low", "high")
-    }
+    count = len(entries)
+    return Interval(
+        mean=sum(entry.value for entry in entries) / count,
+        low=sum(entry.low for entry in entries) / count,
+        high=sum(entry.high for entry in entries) / count,
+        count=1,
+    )
 
 
-def compute_interval(entries: Sequence[Mapping[str, Any]]) -> Interval | None:
+def compute_interval(entries: Sequence[Interval]) -> Interval | None:
     """Student's t over several seeds; with one seed, its own bootstrap interval over examples."""
     if not entries:
         return None
-    values = [float(entry["value"]) for entry in entries]
+    if len(entries) == 1:
+        return entries[0]
+    values = [entry.mean for entry in entries]
     mean = sum(values) / len(values)
-    if len(values) == 1:
-        return Interval(mean, float(entries[0]["low"]), float(entries[0]["high"]), 1)
     from scipy.stats import t
 
     standard_error = float(np.std(values, ddof=1)) / len(values) ** 0.5

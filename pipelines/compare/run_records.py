@@ -14,6 +14,7 @@ import yaml
 
 from pipelines.core.errors import UserError
 from pipelines.runs.directory import Run
+from pipelines.runs.metrics import RunMetrics, ScoreEntry
 from pipelines.runs.overrides import overridden, recorded_overrides
 from pipelines.sweep.local_sweep import SUMMARY
 from pipelines.sweep.overrides import create_lookup, format_value
@@ -63,7 +64,7 @@ class Record:
     config: Mapping[str, Any]
     choices: Mapping[str, str]
     overrides: Sequence[str]
-    metrics: Mapping[str, Any]
+    metrics: RunMetrics
     history: Sequence[Mapping[str, Any]]
     trial: Mapping[str, Any]
 
@@ -71,10 +72,9 @@ class Record:
     def seed(self) -> int:
         return int(self.config.get("seed", 1))
 
-    def entry(self, split: str, name: str) -> Mapping[str, Any] | None:
+    def entry(self, split: str, name: str) -> ScoreEntry | None:
         """A score with its interval, as in metrics.json; None if it wasn't measured."""
-        entry: Mapping[str, Any] | None = self.metrics.get(split, {}).get(name)
-        return entry
+        return self.metrics.scores(split).get(name)
 
     @property
     def problem(self) -> str:
@@ -149,8 +149,8 @@ def _read_record(directory: Path, summary: Mapping[str, Any]) -> Record:
     run = Run(directory)
     trials = {f"{trial['number']:04d}": trial for trial in summary.get("trials", [])}
     trial = trials.get(directory.name, {})
-    metrics = run.read_metrics()
-    is_finished = "report" in metrics.get("seconds", {})
+    metrics = run.load_metrics()
+    is_finished = "report" in metrics.seconds
     state = _STATES.get(trial.get("state", ""), FINISHED if is_finished else UNFINISHED)
     overrides = trial.get("overrides") or recorded_overrides(run)
     hydra = _read_yaml(directory / ".hydra" / "hydra.yaml").get("hydra", {})
@@ -183,7 +183,9 @@ def _records_without_directory(
                 where = "gone" if owner == host() else f"on {owner}"
                 trial = {**trial, "reason": f"{description}; its directory is {where}"}
             overrides = _model_overrides(trial.get("overrides", []))
-            records.append(Record(Run(directory), state, {}, {}, overrides, {}, [], trial))
+            records.append(
+                Record(Run(directory), state, {}, {}, overrides, RunMetrics(), [], trial)
+            )
     return records
 
 

@@ -15,7 +15,8 @@ from pipelines.compare.ranking import (
 )
 from pipelines.compare.run_records import FINISHED, Record
 from pipelines.compare.significance import Difference
-from pipelines.core.formatting import capitalized, duration, label, number, probability, short
+from pipelines.core.formatting import capitalized, duration, number, probability, short
+from pipelines.core.scores import Metric
 from pipelines.core.sections import Table
 
 T = TypeVar("T")
@@ -38,7 +39,7 @@ def configurations_table(ranking: Ranking) -> Table:
         *_order_columns(
             ranking,
             [*label_settings(ranking.varied).values()],
-            [f"{split} {label(ranking.score)}" for split in splits],
+            [f"{split} {ranking.metric.label}" for split in splits],
             "runs",
         ),
         *(COSTS[name][0] for name in costs),
@@ -56,7 +57,7 @@ def _row(
 ) -> list[object]:
     settings = [short_value(one.settings[key]) for key in ranking.varied]
     intervals = [one.score(split, ranking.score) for split in splits]
-    scores = [_with_interval(each, ranking.score) if each else "–" for each in intervals]
+    scores = [_with_interval(each, ranking.metric) if each else "–" for each in intervals]
     runs = len(one.records) if len(ranking.varied) <= MAX_NAMED else one.runs
     cells: list[object] = [place, *_order_columns(ranking, settings, scores, runs)]
     for name in costs:
@@ -74,28 +75,28 @@ def _order_columns(
     return [runs, *scores, *settings]
 
 
-def _with_interval(found: Interval, name: str) -> str:
-    low, high = number(found.low, name), number(found.high, name)
-    return f"{number(found.mean, name)} ({low}{NO_BREAK}to{NO_BREAK}{high})"
+def _with_interval(found: Interval, metric: Metric) -> str:
+    low, high = number(found.low, metric), number(found.high, metric)
+    return f"{number(found.mean, metric)} ({low}{NO_BREAK}to{NO_BREAK}{high})"
 
 
 def differences_table(ranking: Ranking, differences: Sequence[Difference]) -> Table | None:
     """The differences from the best; None if there are none."""
     if not differences:
         return None
-    name = ranking.score
+    metric = ranking.metric
     rows = [
         (
             one.name,
-            number(one.value, name),
-            f"{number(one.low, name)} to {number(one.high, name)}",
+            number(one.value, metric),
+            f"{number(one.low, metric)} to {number(one.high, metric)}",
             probability(one.p).removeprefix("p = "),
             "yes" if one.significant else "no",
         )
         for one in differences
     ]
     caption = (
-        f"{capitalized(label(name))} of the best minus that of the other on {ranking.reported}; "
+        f"{capitalized(metric.label)} of the best minus that of the other on {ranking.reported}; "
         "bootstrap over the same examples and over seeds, p after Holm's correction. With one seed "
         "per configuration, the interval doesn't cover what another seed would change."
     )
@@ -130,15 +131,14 @@ def unfinished_table(ranking: Ranking) -> Table | None:
 
 def _reason(record: Record, ranking: Ranking) -> str:
     if record.state == FINISHED:
-        return f"it has no {ranking.ranked_on} {label(ranking.score)}: measure it by mode=evaluate"
-    return str(record.trial.get("reason") or _last_evaluation(record, ranking.score))
+        return f"it has no {ranking.ranked_on} {ranking.metric.label}: measure it by mode=evaluate"
+    return str(record.trial.get("reason") or _last_evaluation(record, ranking.metric))
 
 
-def _last_evaluation(record: Record, score: str) -> str:
-    rows = [row for row in record.history if f"validation.{score}" in row]
+def _last_evaluation(record: Record, metric: Metric) -> str:
+    key = f"validation.{metric.name}"
+    rows = [row for row in record.history if key in row]
     if not rows:
         return "–"
     last = rows[-1]
-    return (
-        f"{label(score)} {number(last[f'validation.{score}'], score)} after {len(rows)} evaluations"
-    )
+    return f"{metric.label} {number(last[key], metric)} after {len(rows)} evaluations"

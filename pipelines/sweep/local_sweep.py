@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from pipelines.core.errors import UserError
 from pipelines.core.files import atomic_write
-from pipelines.core.formatting import duration, label, number
+from pipelines.core.formatting import duration, number
 from pipelines.runs.progress import Bar
 from pipelines.runs.signals import Interruption, Stopped
 from pipelines.sweep.study import DEFINITION, Study
@@ -177,8 +177,7 @@ def describe_outcome(study: Study, number_of_trial: int, *, with_settings: bool)
 
 def _format_value(study: Study, index: int, value: float) -> str:
     objective = study.config.objectives[index]
-    score = objective.path[-1] if objective.path[0] == "validation" else ""
-    return f"{label(score or objective.name)} {number(value, score)}"
+    return f"{objective.metric.label} {number(value, objective.metric)}"
 
 
 def write_summary(study: Study) -> None:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from pipelines.core.errors import UserError, suggest
+from pipelines.core.scores import Metric
 from pipelines.core.task import Task
 from pipelines.runs.directory import Run
-
-LOWER_IS_BETTER = ("loss", "ece", "brier", "perplexity", "ter")
-"""Scores that are errors."""
+from pipelines.runs.metrics import RunMetrics, numbers
 
 COSTS = {
     "milliseconds": ("latency", "milliseconds"),
@@ -25,25 +23,30 @@ COSTS = {
 
 @dataclass(frozen=True)
 class Objective:
-    """A number to maximise or minimise. path: where metrics.json has it."""
+    """A metric to maximise or minimise. path: where metrics.json has it."""
 
     name: str
     path: tuple[str, ...]
-    maximize: bool
+    metric: Metric
 
-    def read_metrics(self, metrics: Mapping[str, Any]) -> float | None:
+    @property
+    def maximize(self) -> bool:
+        return self.metric.higher_is_better
+
+    def read_metrics(self, metrics: RunMetrics) -> float | None:
         """The value in metrics.json; None if it wasn't measured."""
-        value: object = metrics
-        for part in self.path:
-            value = value.get(part) if isinstance(value, Mapping) else None
-        if isinstance(value, Mapping):
-            value = value.get("value")
-        return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+        value = dict(numbers(metrics)).get(".".join(self.path))
+        return value if value is not None and math.isfinite(value) else None
 
-    def read_history_row(self, row: Mapping[str, Any]) -> float | None:
+    def read_history_row(self, row: Mapping[str, object]) -> float | None:
         """The value in a row of history.jsonl; None if training doesn't evaluate it."""
         value = row.get(".".join(self.path))
         return float(value) if isinstance(value, int | float) else None
+
+
+def cost_objective(name: str) -> Objective:
+    """One of COSTS, of which less is better."""
+    return Objective(name, COSTS[name], Metric(name, higher_is_better=False))
 
 
 def resolve_objectives(names: Sequence[str], task: Task, monitor: str | None) -> list[Objective]:
@@ -51,12 +54,13 @@ def resolve_objectives(names: Sequence[str], task: Task, monitor: str | None) ->
 
     Raises UserError for an unknown or repeated name, and for scores of the test split.
     """
-    quality = monitor or task.scores[0]
-    choices = ["quality", *COSTS, *(f"validation.{score}" for score in task.scores)]
+    metrics = {metric.name: metric for metric in task.metrics}
+    quality = monitor or task.metrics[0].name
+    choices = ["quality", *COSTS, *(f"validation.{score}" for score in metrics)]
     objectives = []
     for name in names:
         if name in COSTS:
-            objectives.append(Objective(name, COSTS[name], False))
+            objectives.append(cost_objective(name))
             continue
         if name.startswith("test."):
             raise UserError(
@@ -68,8 +72,8 @@ def resolve_objectives(names: Sequence[str], task: Task, monitor: str | None) ->
                 f"sweep.objectives: {name}: no such objective; {suggest(name, choices)}"
             )
         score = quality if name == "quality" else name.removeprefix("validation.")
-        maximize = score not in LOWER_IS_BETTER
-        objectives.append(Objective(f"validation.{score}", ("validation", score), maximize))
+        path = ("validation", score)
+        objectives.append(Objective(f"validation.{score}", path, metrics[score]))
     if len({objective.name for objective in objectives}) < len(objectives):
         raise UserError(f"sweep.objectives: {', '.join(names)}: each only once")
     return objectives
@@ -80,8 +84,8 @@ def read_values(run: Run, objectives: Sequence[Objective]) -> list[float] | None
 
     Raises UserError, which names the objective, if one wasn't measured.
     """
-    metrics = run.read_metrics()
-    if "report" not in metrics.get("seconds", {}):
+    metrics = run.load_metrics()
+    if "report" not in metrics.seconds:
         return None
     values = []
     for objective in objectives:
@@ -92,6 +96,6 @@ def read_values(run: Run, objectives: Sequence[Objective]) -> list[float] | None
             known = [row for row in rows if row is not None]
             if not known:
                 raise UserError(f"{objective.name} was not measured")
-            value = max(known) if objective.maximize else min(known)
+            value = objective.metric.best(known)
         values.append(value)
     return values
