@@ -28,7 +28,7 @@ class ScoreEntry(Facts):
     low, high  bounds of the interval, by resampling examples.
     signature  exactly what is computed.
     label      the metric's name in words.
-    scale      the metric's largest possible value; null if it has no bound.
+    scale      the metric's largest possible value; left out if it has no bound.
     """
 
     value: float
@@ -36,7 +36,7 @@ class ScoreEntry(Facts):
     high: float
     signature: str
     label: str
-    scale: float | None
+    scale: float | None = None
     higher_is_better: bool
 
     def metric(self, name: str) -> Metric:
@@ -84,7 +84,7 @@ class OtherScore(Comparison):
 
     value: float
     label: str
-    scale: float | None
+    scale: float | None = None
 
 
 class RunComparison(Facts):
@@ -93,7 +93,7 @@ class RunComparison(Facts):
     run: str
     split: str
     verdict: str
-    outcome: Outcome | None
+    outcome: Outcome | None = None
     scores: dict[str, OtherScore]
 
 
@@ -147,8 +147,8 @@ class DataFacts(Facts):
 
 class Machine(Facts):
     system: str
-    cores: int | None
     processor: str
+    cores: int | None = None
 
 
 class Training(Facts):

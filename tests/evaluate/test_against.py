@@ -10,11 +10,16 @@ from conftest import Command, Finished
 
 from pipelines.core.contracts import Codec
 from pipelines.core.errors import UserError
-from pipelines.core.scores import Score
+from pipelines.core.scores import Metric, Score
 from pipelines.evaluate import predictions
-from pipelines.evaluate.against import beside_run, check_against, check_same_examples
+from pipelines.evaluate.against import check_against, check_same_examples, compare_with_run
 from pipelines.evaluate.bootstrap import measure_all
 from pipelines.evaluate.predictions import keep, kept, write_predictions
+from pipelines.runs.directory import Run
+from pipelines.runs.metrics import RunMetrics
+
+ACCURACY = Metric("accuracy", "right answers", scale=1)
+LOSS = Metric("loss", higher_is_better=False)
 
 
 class Split:
@@ -32,7 +37,7 @@ class Split:
 
 
 class Task:
-    reads, given = ("text", "label"), ("text",)
+    columns, input_columns = ("text", "label"), ("text",)
 
     def __init__(self, words=("no", "yes"), kind=""):
         self.words, self.kind = words, kind
@@ -46,11 +51,11 @@ class Task:
 
         surprise = -np.log(predictions["probabilities"][np.arange(len(split)), split.labels])
         return {
-            "accuracy": Score("accuracy", mean(right), "share that is right"),
-            "loss": Score("loss", mean(surprise), f"nats{self.kind}", higher_is_better=False),
+            "accuracy": Score(ACCURACY, mean(right), "share that is right"),
+            "loss": Score(LOSS, mean(surprise), f"nats{self.kind}"),
         }
 
-    def answers(self, predictions, codec):
+    def decode_predictions(self, predictions, codec):
         probabilities = predictions["probabilities"]
         words = np.array(self.words)[probabilities.argmax(1)]
         return {"label": words, "probability": probabilities.max(1), "note": predictions["note"]}
@@ -80,32 +85,42 @@ def other(tmp_path):
     return written(tmp_path / "other", Task(), split, made_up(split, 0.7, 1))
 
 
-def beside(other, values, task=None, resamples=300):
+def compared(other, values, task=None, resamples=300):
     split, task = Split(), task or Task()
     own = measure_all(task.score(values, split), len(split), resamples=resamples, seed=5)
-    return beside_run(other, own, task, split, resamples=resamples, seed=5)
+    return compare_with_run(other, own, task, split, resamples=resamples, seed=5)
 
 
 def test_the_better_run_is_better_in_words_and_numbers(other):
     check_against(other, task="sentiment", run=None)
     check_same_examples(other, Task(), Codec({}), Split())
-    against = json.loads(json.dumps(beside(other, made_up(Split(), 0.9, 2)), allow_nan=False))
-    assert (against["run"], against["split"], against["outcome"]) == (other, "test", "better")
-    assert list(against["scores"]) == ["accuracy", "loss"]
-    accuracy = against["scores"]["accuracy"]
-    assert accuracy["value"] == pytest.approx(0.7, abs=0.07)
-    assert 0 < accuracy["low"] < accuracy["difference"] < accuracy["high"]
-    assert accuracy["p"] < 0.01
-    assert against["scores"]["loss"]["outcome"] == "better"
-    assert f"is better than that of {other} (0.6" in against["verdict"].replace("(0.7", "(0.6")
-    assert "400 test examples" in against["verdict"]
+    against = compared(other, made_up(Split(), 0.9, 2))
+    assert (against.run, against.split, against.outcome) == (other, "test", "better")
+    assert list(against.scores) == ["accuracy", "loss"]
+    accuracy, loss = against.scores.values()
+    assert accuracy.value == pytest.approx(0.7, abs=0.07)
+    assert 0 < accuracy.low < accuracy.difference < accuracy.high
+    assert accuracy.p < 0.01
+    assert loss.outcome == "better"
+    assert (accuracy.label, accuracy.scale, accuracy.higher_is_better) == ("right answers", 1, True)
+    assert (loss.label, loss.scale, loss.higher_is_better) == ("loss", None, False)
+    assert against.verdict.startswith("This run (right answers 0.")
+    assert f"is better than that of {other} (0.6" in against.verdict.replace("(0.7", "(0.6")
+    assert "400 test examples" in against.verdict
+
+
+def test_a_comparison_is_kept_in_the_runs_metrics(other, tmp_path):
+    against, run = compared(other, made_up(Split(), 0.9, 2)), Run(tmp_path)
+    run.save_metrics(RunMetrics(against=against))
+    assert run.load_metrics().against == against
+    json.loads(run.metrics.read_text(), parse_constant=pytest.fail)
 
 
 def test_the_same_answers_do_not_differ(other):
-    against = beside(other, made_up(Split(), 0.7, 1))
-    assert against["outcome"] == "equal"
-    assert against["scores"]["accuracy"]["difference"] == 0
-    assert against["scores"]["accuracy"]["p"] == 1
+    against = compared(other, made_up(Split(), 0.7, 1))
+    assert against.outcome == "equal"
+    assert against.scores["accuracy"].difference == 0
+    assert against.scores["accuracy"].p == 1
 
 
 def test_pairs_tell_more_than_two_intervals(other):
@@ -113,17 +128,18 @@ def test_pairs_tell_more_than_two_intervals(other):
     wrong = values["probabilities"].argmax(1) != Split().labels
     mended = np.flatnonzero(wrong)[:14]
     values["probabilities"][mended] = values["probabilities"][mended, ::-1]
-    assert beside(other, values)["outcome"] == "better"
+    assert compared(other, values).outcome == "better"
 
 
 def test_scores_that_are_computed_otherwise_are_not_compared(other):
     split = Split()
     values = made_up(split, 0.7, 1)
     measured = measure_all(Task(kind=" of pieces").score(values, split), 400, resamples=100, seed=5)
-    against = beside_run(other, measured, Task(), split, resamples=100, seed=5)
-    assert list(against["scores"]) == ["accuracy"]
-    nothing = beside_run(other, {}, Task(), split, resamples=100, seed=5)
-    assert (nothing["outcome"], nothing["scores"]) == (None, {})
+    against = compare_with_run(other, measured, Task(), split, resamples=100, seed=5)
+    assert list(against.scores) == ["accuracy"]
+    nothing = compare_with_run(other, {}, Task(), split, resamples=100, seed=5)
+    assert (nothing.outcome, nothing.scores) == (None, {})
+    assert nothing.verdict == f"Nothing could be compared with {other}."
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,8 @@ def test_by_hand():
 def test_scores_come_in_order_of_importance_with_their_direction():
     scores = classification_scores(PROBABILITIES, LABELS)
     assert list(scores) == ["accuracy", "f1", "loss", "roc_auc", "ece", "brier"]
-    assert [s.higher_is_better for s in scores.values()] == [True, True, False, True, False, False]
+    metrics = [score.metric for score in scores.values()]
+    assert [m.higher_is_better for m in metrics] == [True, True, False, True, False, False]
 
 
 @pytest.mark.parametrize("classes", [2, 5])

@@ -13,6 +13,7 @@ from tiny_runs import go
 from pipelines.config.restore import resolved
 from pipelines.config.schema import parse
 from pipelines.core.paths import ROOT
+from pipelines.core.task import Trained
 from pipelines.data.prepare import prepare
 from pipelines.evaluate.diagnostics.occlusion import occlusion, paths
 from pipelines.evaluate.diagnostics.sample import look, sample_of
@@ -41,11 +42,12 @@ class Writer:
     def __init__(self, *overrides: str):
         with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
             config = parse(resolved(compose("config", [*SMALL, *overrides])))
-        self.task = task = config.task
-        data = prepare(config.data, task, config.prepare)
-        self.codec = data.codec
-        self.model: Any = task.build(config.model.of_width(config.model.width), self.codec, 1)
-        self.sample = sample_of(task, self.model, data.splits["train"], self.codec, most=12)
+        self.task = config.task
+        data = prepare(config.data, self.task, config.prepare)
+        settings = config.model.of_width(config.model.width)
+        self.model: Any = self.task.build(settings, data.codec, 1)
+        self.trained = Trained(self.task, self.model, data.codec, config.decode)
+        self.sample = sample_of(self.trained, data.splits["train"], most=12)
 
 
 @pytest.fixture(scope="module")
@@ -56,12 +58,12 @@ def writer(files: list[str]) -> Writer:
 def test_without_weights_on_the_context_nothing_comes_through_attention(writer: Writer) -> None:
     decoder = writer.model.decoder
     kernel = decoder.combine.get_weights()
-    assert 0 < np.nanmean(paths(writer.task, writer.model, writer.codec, writer.sample)[0]) < 1
+    assert 0 < np.nanmean(paths(writer.trained, writer.sample)[0]) < 1
     changed = kernel[0].copy()
     changed[: writer.model.encoder.output_width] = 0
     decoder.combine.set_weights([changed, kernel[1]])
     try:
-        found = paths(writer.task, writer.model, writer.codec, writer.sample)
+        found = paths(writer.trained, writer.sample)
     finally:
         decoder.combine.set_weights(kernel)
     np.testing.assert_allclose(found.attention, 0, atol=1e-7)
@@ -74,7 +76,7 @@ def test_without_a_first_state_everything_comes_through_attention(writer: Writer
     for dense in bridges:
         dense.set_weights([np.zeros_like(one) for one in dense.get_weights()])
     try:
-        found = paths(writer.task, writer.model, writer.codec, writer.sample)
+        found = paths(writer.trained, writer.sample)
     finally:
         for dense, weights in zip(bridges, kept, strict=True):
             dense.set_weights(weights)
@@ -88,10 +90,8 @@ def test_a_decoders_answers_depend_on_nothing_after_them(writer: Writer) -> None
     places = np.concatenate(list(writer.sample.places.T))
     np.testing.assert_array_equal(np.isfinite(influence).sum(1), places + 1)
     np.testing.assert_allclose(influence, found.influence["decoder"].state["forward_0"], rtol=1e-4)
-    taken = occlusion(
-        writer.task, writer.model, writer.codec, writer.sample,
-        writer.task.recurrent_stacks(writer.model)["decoder"],
-    )  # fmt: skip
+    stacks = writer.task.recurrent_stacks(writer.model)
+    taken = occlusion(writer.trained, writer.sample, stacks["decoder"])
     assert np.nanmean(taken.moved[:, 0]) > 0
     np.testing.assert_array_equal(np.isfinite(taken.moved[:, 1]), places >= 1)
 

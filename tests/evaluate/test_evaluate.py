@@ -2,14 +2,18 @@
 
 import itertools
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from pipelines.core.contracts import Batch, Codec
-from pipelines.core.scores import Score
+from pipelines.core.scores import Metric, Score
 from pipelines.core.settings import EvaluateSettings
-from pipelines.evaluate.evaluation import by_length, evaluate, judge, predict_split
+from pipelines.evaluate.evaluation import by_length, evaluate, key_of, predict_split
+from pipelines.evaluate.verdict import judge
+from pipelines.runs.directory import Run
+from pipelines.runs.metrics import RunMetrics, ScoreEntry
 
 SETTINGS = EvaluateSettings(
     splits=["validation", "test"],
@@ -18,6 +22,9 @@ SETTINGS = EvaluateSettings(
     diagnostics=True,
     against=None,
 )
+
+
+ACCURACY = Metric("accuracy", scale=1)
 
 
 class Split:
@@ -48,7 +55,10 @@ class Split:
 
 
 class Task:
-    reads, given = ("text", "blob", "label"), ("text", "blob")
+    columns, input_columns = ("text", "blob", "label"), ("text", "blob")
+
+    def costs(self, spec):
+        return {}
 
     def batch(self, columns, codec):
         return Batch(dict(columns), columns["tokens"][:, 0], None)
@@ -60,25 +70,29 @@ class Task:
             with np.errstate(invalid="ignore"):
                 return weights @ right / weights.sum(1)
 
-        return {"accuracy": Score("accuracy", of, "share that is right")}
+        return {"accuracy": Score(ACCURACY, of, "share that is right")}
 
     def baselines(self, train, test):
         assert train.name == "train"
         return {"always yes": {"said": np.ones(len(test))}, "never": {"said": np.zeros(len(test))}}
 
-    def answers(self, predictions, codec):
+    def decode_predictions(self, predictions, codec):
         words = np.array([b"\xe3\x81\x84", b"yes"])
         return {"label": words[predictions["said"].astype(int)], "chance": predictions["chance"]}
 
 
-def predict(batch):
-    inputs = batch.inputs
-    row = np.asarray(inputs["tokens"])[:, 0] - 1
-    chance = np.float32(row / 1000)
-    return {"row": row, "echo": inputs["tokens"], "said": (row % 2 == 0) * 1, "chance": chance}
+class Predict:
+    """Says of each example its row; notes how long the longest one of each batch is."""
 
+    def __init__(self):
+        self.task, self.codec, self.raw, self.longest = Task(), Codec({}), (), []
 
-predict.raw = ()
+    def __call__(self, batch):
+        inputs = batch.inputs
+        self.longest.append(int(np.max(inputs["tokens_length"])))
+        row = np.asarray(inputs["tokens"])[:, 0] - 1
+        chance = np.float32(row / 1000)
+        return {"row": row, "echo": inputs["tokens"], "said": (row % 2 == 0) * 1, "chance": chance}
 
 
 @pytest.fixture
@@ -90,8 +104,8 @@ def splits():
 @pytest.mark.parametrize("tokens", [1, 40, 100_000])
 def test_predictions_are_in_the_splits_order_whatever_the_batches(tokens):
     split, told = Split(), []
-    predict_split(predict, split, Task(), Codec({}), tokens=tokens, progress=told.append)
-    outputs, rate = predict_split(predict, split, Task(), Codec({}), tokens=tokens)
+    predict_split(Predict(), split, tokens=tokens, progress=told.append)
+    outputs, rate = predict_split(Predict(), split, tokens=tokens)
     assert outputs["row"].tolist() == list(range(len(split)))
     assert outputs["echo"].tolist() == split.gather(np.arange(len(split)))["tokens"].tolist()
     assert rate > 0
@@ -99,32 +113,27 @@ def test_predictions_are_in_the_splits_order_whatever_the_batches(tokens):
 
 
 def test_longest_examples_come_first():
-    seen = []
-
-    def note(batch):
-        seen.append(int(np.max(batch.inputs["tokens_length"])))
-        return predict(batch)
-
-    note.raw = ()
-    predict_split(note, Split(), Task(), Codec({}), tokens=60)
-    assert seen == sorted(seen, reverse=True)
-    assert len(seen) > 10
+    predict = Predict()
+    predict_split(predict, Split(), tokens=60)
+    assert predict.longest == sorted(predict.longest, reverse=True)
+    assert len(predict.longest) > 10
 
 
 @pytest.mark.parametrize("n", [3, 60, 237, 5000])
 def test_buckets_of_length_hold_every_example_once(n):
     split = Split(n=n)
-    score = Score("mean", lambda w: w @ split.column("label") / w.sum(1), "mean")
+    score = Score(Metric("mean"), lambda w: w @ split.column("label") / w.sum(1), "mean")
     with np.errstate(invalid="ignore"):
         buckets = by_length({"mean": score}, split, resamples=100, seed=0)
-    assert sum(bucket["count"] for bucket in buckets) == n
+    assert sum(bucket.count for bucket in buckets) == n
     for left, right in itertools.pairwise(buckets):
-        assert left["to"] < right["from"]
+        assert left.longest < right.shortest
     for bucket in buckets:
-        inside = (split.sizes >= bucket["from"]) & (split.sizes <= bucket["to"])
-        assert bucket["count"] == inside.sum()
-        assert bucket["scores"]["mean"] == pytest.approx(split.column("label")[inside].mean())
-        assert bucket["low"] <= bucket["scores"]["mean"] <= bucket["high"]
+        inside = (split.sizes >= bucket.shortest) & (split.sizes <= bucket.longest)
+        assert bucket.count == inside.sum()
+        assert {bucket.shortest, bucket.longest} <= set(split.sizes.tolist())
+        assert bucket.scores["mean"] == pytest.approx(split.column("label")[inside].mean())
+        assert bucket.low <= bucket.scores["mean"] <= bucket.high
     assert len(buckets) == {3: 1, 60: 1, 237: 4, 5000: 8}[n]
 
 
@@ -138,19 +147,24 @@ def test_no_buckets_without_sequences():
 
 def test_all_of_it(tmp_path, splits):
     path = tmp_path / "predictions.jsonl"
-    evaluation = evaluate(
-        Task(), predict, Codec({}), splits, SETTINGS, seed=1, predictions_file=path
-    )
-    metrics = json.loads(json.dumps(evaluation.metrics, allow_nan=False))
-    assert metrics["test"]["accuracy"]["value"] == 1
-    assert metrics["validation"]["accuracy"]["signature"] == "share that is right"
-    assert list(metrics["baselines"]) == ["test"]
-    yes = metrics["baselines"]["test"]["always yes"]["accuracy"]
-    assert yes["low"] < yes["value"] < yes["high"]
-    assert metrics["comparison"]["outcome"] == "better"
-    assert metrics["comparison"]["baseline"] == "always yes"
-    assert "is better than the strongest baseline, always yes (0.502)" in metrics["verdict"]
-    assert metrics["throughput"]["evaluate"] > 0
+    evaluation = evaluate(Predict(), splits, SETTINGS, seed=1, predictions_file=path)
+    metrics = RunMetrics()
+    evaluation.record(metrics)
+    assert metrics.test["accuracy"].value == 1
+    assert metrics.validation["accuracy"].signature == "share that is right"
+    assert metrics.validation["accuracy"].metric("accuracy") == ACCURACY
+    assert list(metrics.baselines) == ["test"]
+    assert list(metrics.baselines["test"]) == ["always_yes", "never"]
+    assert metrics.baselines["test"]["always_yes"].label == "always yes"
+    yes = metrics.baselines["test"]["always_yes"].scores["accuracy"]
+    assert yes.low < yes.value < yes.high
+    assert metrics.comparison.outcome == "better"
+    assert metrics.comparison.score == "accuracy"
+    assert metrics.comparison.baseline == "always_yes"
+    assert "is better than the strongest baseline, always yes (0.502)" in metrics.verdict
+    assert metrics.throughput["evaluate"] > 0
+    assert metrics.latency.milliseconds > 0
+    assert metrics.latency.examples == 50
     assert list(evaluation.predictions) == ["validation", "test"]
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     assert [line["row"] for line in lines if line["split"] == "test"] == list(range(237))
@@ -163,7 +177,46 @@ def test_all_of_it(tmp_path, splits):
     }
     names = {file.name for file in tmp_path.iterdir()}
     assert names == {"predictions.jsonl", "predictions.npz"}
-    assert metrics["against"] is None
+    assert metrics.against is None
+
+
+def test_what_was_measured_comes_back_from_the_file_as_it_was(tmp_path, splits):
+    path, run, metrics = tmp_path / "predictions.jsonl", Run(tmp_path), RunMetrics()
+    evaluate(Predict(), splits, SETTINGS, seed=1, predictions_file=path).record(metrics)
+    run.save_metrics(metrics)
+    json.loads(run.metrics.read_text(), parse_constant=pytest.fail)  # no NaN, no infinity
+    assert run.load_metrics() == metrics
+
+
+def test_a_second_evaluation_takes_the_place_of_the_first(tmp_path, splits):
+    """Scores of splits that it doesn't measure are of earlier weights, and go; costs stay."""
+    entry = ScoreEntry(value=0, low=0, high=0, signature="", label="f1", higher_is_better=True)
+    metrics = RunMetrics(
+        seed=1, seconds={"train": 9.0}, throughput={"train": 5.0, "evaluate": 6.0},
+        test={"accuracy": entry, "f1": entry}, validation={"f1": entry}, train={"f1": entry},
+        baselines={"test": {"old": {"label": "old", "scores": {}}}}, by_length={"test": []},
+    )  # fmt: skip
+    settings = replace(SETTINGS, splits=["test"], diagnostics=False)
+    path = tmp_path / "predictions.jsonl"
+    evaluate(Predict(), splits, settings, seed=1, predictions_file=path).record(metrics)
+    assert list(metrics.test) == ["accuracy"]
+    assert metrics.validation == metrics.train == metrics.baselines == metrics.by_length == {}
+    assert (metrics.seed, metrics.seconds) == (1, {"train": 9.0})
+    assert metrics.throughput["train"] == 5.0
+    assert metrics.throughput["evaluate"] != 6.0
+
+
+@pytest.mark.parametrize(
+    ("label", "key"),
+    [
+        ("majority class", "majority_class"),
+        ("tf-idf logistic regression", "tf_idf_logistic_regression"),
+        ("nearest of 2 training sentences", "nearest_of_2_training_sentences"),
+        ("ARIMA(1, 0)", "arima_1_0"),
+    ],
+)
+def test_a_systems_key_has_letters_digits_and_single_underscores(label, key):
+    assert key_of(label) == key
 
 
 def test_without_diagnostics_there_are_only_scores(tmp_path, splits):
@@ -171,24 +224,20 @@ def test_without_diagnostics_there_are_only_scores(tmp_path, splits):
         splits=["validation"], batch_tokens=64, resamples=100, diagnostics=False, against=None
     )
     path = tmp_path / "predictions.jsonl"
-    metrics = evaluate(
-        Task(), predict, Codec({}), splits, settings, seed=1, predictions_file=path
-    ).metrics
-    assert metrics["baselines"] == metrics["by_length"] == {}
-    assert metrics["comparison"] is None
-    assert "nothing to compare" in metrics["verdict"]
+    found = evaluate(Predict(), splits, settings, seed=1, predictions_file=path)
+    assert found.baselines == found.by_length == {}
+    assert found.comparison is None
+    assert "nothing to compare" in found.verdict
 
 
 def test_the_same_seed_gives_the_same_numbers(tmp_path, splits):
     def numbers():
         path = tmp_path / "predictions.jsonl"
-        result = evaluate(
-            Task(), predict, Codec({}), splits, SETTINGS, seed=4, predictions_file=path
-        )
-        return {k: v for k, v in result.metrics.items() if k not in ("throughput", "latency")}
+        found = evaluate(Predict(), splits, SETTINGS, seed=4, predictions_file=path)
+        return found.scores, found.baselines, found.by_length, found.verdict, found.comparison
 
     assert numbers() == numbers()
 
 
 def test_a_split_on_which_no_score_is_defined():
-    assert judge({}, {}, 0)["comparison"] is None
+    assert judge({}, {}, {}, 0) == ("No score is defined on this split.", None)

@@ -18,7 +18,7 @@ from pipelines.evaluate.metrics import ter as edit_rate
 from pipelines.evaluate.metrics import translation
 from pipelines.evaluate.metrics.generation import as_texts
 from pipelines.evaluate.metrics.translation import (
-    TRANSLATION_SCORES,
+    TRANSLATION,
     check_tokenizer,
     sentence_chrf,
     translation_scores,
@@ -136,7 +136,7 @@ def test_strange_corpora(said, right):
 def test_undefined_where_nothing_counts():
     scores = translation_scores(["a b"], [["a b"]], measured=MEASURED)
     for score in scores.values():
-        assert np.isnan(score.of(np.zeros((1, 1)))).all(), score.name
+        assert np.isnan(score.of(np.zeros((1, 1)))).all(), score.metric
 
 
 MEASURED = {
@@ -149,14 +149,14 @@ MEASURED = {
 
 def test_order_direction_and_what_needs_the_model():
     scores = translation_scores(["a b"], [["a b"]], measured=MEASURED)
-    assert tuple(scores) == TRANSLATION_SCORES
-    lower = {name for name, score in scores.items() if not score.higher_is_better}
+    assert tuple(score.metric for score in scores.values()) == TRANSLATION
+    lower = {name for name, one in scores.items() if not one.metric.higher_is_better}
     assert lower == {"ter", "perplexity"}
     one = np.ones((1, 1))
     assert scores["perplexity"].of(one)[0] == pytest.approx(np.exp(0.5))
     assert scores["token_accuracy"].of(one)[0] == 0.75
     assert "4 reference tokens" in scores["perplexity"].signature
-    assert tuple(translation_scores(["a"], [["a"]])) == TRANSLATION_SCORES[:4]
+    assert list(translation_scores(["a"], [["a"]])) == [one.name for one in TRANSLATION[:4]]
 
 
 def test_perplexity_is_of_all_tokens_not_a_mean_over_texts():
