@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from synthetic_runs import Split, Task, score_entry, write_run
+from synthetic_runs import Split, Task, write_run
 
 from pipelines.compare.leaderboard import write_leaderboards
-from pipelines.compare.ranking import compute_interval, rank
+from pipelines.compare.ranking import Interval, compute_interval, rank
 from pipelines.compare.run_records import find_records
 from pipelines.compare.significance import (
     Difference,
@@ -24,13 +24,15 @@ from pipelines.runs.directory import Run
 
 
 def test_the_interval_over_seeds_is_students_t() -> None:
-    found = compute_interval([score_entry(0.71), score_entry(0.72), score_entry(0.73)])
+    found = compute_interval(
+        [Interval(value, value - 0.02, value + 0.03, 1) for value in (0.71, 0.72, 0.73)]
+    )
     assert found is not None
     # s = 0.01, t(0.975, 2) = 4.302653, so half = 4.302653 * 0.01 / sqrt(3) = 0.0248414
     assert found.mean == pytest.approx(0.72)
     assert found.low == pytest.approx(0.72 - 0.0248414, abs=1e-6)
     assert found.high == pytest.approx(0.72 + 0.0248414, abs=1e-6)
-    alone = compute_interval([score_entry(0.71)])
+    alone = compute_interval([Interval(0.71, 0.69, 0.74, 1)])
     assert alone is not None
     assert (alone.low, alone.high) == (pytest.approx(0.69), pytest.approx(0.74))
     assert compute_interval([]) is None

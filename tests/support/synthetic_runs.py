@@ -11,16 +11,23 @@ import numpy as np
 import yaml
 
 from pipelines.core.errors import UserError
-from pipelines.core.scores import Score
+from pipelines.core.scores import Metric, Score
+from pipelines.evaluate.metrics.classification import ACCURACY, LOSS
 from pipelines.evaluate.predictions import keep
 from pipelines.runs.directory import Run
+from pipelines.runs.metrics import Latency, Parameters, RunMetrics, ScoreEntry
 
 
-def score_entry(value: float, *, higher: bool = True) -> dict[str, Any]:
-    return {
-        "value": value, "low": value - 0.02, "high": value + 0.03,
-        "signature": "s", "higher_is_better": higher,
-    }  # fmt: skip
+def score_entry(value: float, metric: Metric = ACCURACY) -> ScoreEntry:
+    return ScoreEntry(
+        value=value,
+        low=value - 0.02,
+        high=value + 0.03,
+        signature="s",
+        label=metric.label,
+        scale=metric.scale,
+        higher_is_better=metric.higher_is_better,
+    )
 
 
 def write_run(
@@ -59,18 +66,19 @@ def write_run(
     rows = [{"epoch": e, "validation.accuracy": accuracy * e / 3} for e in (1, 2, 3)]
     (directory / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     if done:
-        metrics = {
-            "validation": {
+        total = int(costs.get("parameters", 1000))
+        metrics = RunMetrics(
+            validation={
                 "accuracy": score_entry(accuracy),
-                "loss": score_entry(1 - accuracy, higher=False),
+                "loss": score_entry(1 - accuracy, LOSS),
             },
-            "test": {"accuracy": score_entry(accuracy - 0.1)},
-            "seconds": {"train": costs.get("seconds", 10.0), "report": 1.0},
-            "parameters": {"total": int(costs.get("parameters", 1000))},
-            "latency": {"milliseconds": costs.get("milliseconds", 2.0)},
-            "memory": {"peak_resident_mb": 800.0},
-        }
-        (directory / "metrics.json").write_text(json.dumps(metrics))
+            test={"accuracy": score_entry(accuracy - 0.1)},
+            seconds={"train": costs.get("seconds", 10.0), "report": 1.0},
+            parameters=Parameters(total=total, trainable=total),
+            latency=Latency(milliseconds=costs.get("milliseconds", 2.0), examples=50),
+            memory={"peak_resident_mb": 800.0},
+        )
+        Run(directory).save_metrics(metrics)
     if right is not None:
         keep(directory / "predictions.npz", "test", {"right": np.array(right, float)})
         lines = [
@@ -100,4 +108,4 @@ class Task:
 
     def score(self, predictions: Mapping[str, np.ndarray], split: Split) -> dict[str, Score]:
         right = predictions["right"]
-        return {"accuracy": Score("accuracy", lambda w: w @ right / w.sum(1), "share")}
+        return {"accuracy": Score(ACCURACY, lambda w: w @ right / w.sum(1), "share")}

@@ -21,9 +21,9 @@ from hydra import compose, initialize_config_dir
 from sweep_process import starts, states, summary, sweep, wait_for
 
 from pipelines.config.restore import resolved
-from pipelines.config.schema import parse
+from pipelines.config.schema import Config, parse
 from pipelines.runs.directory import Run
-from pipelines.sweep.objectives import LOWER_IS_BETTER, read_values, resolve_objectives
+from pipelines.sweep.objectives import read_values, resolve_objectives
 from pipelines.sweep.storage import open_storage
 
 
@@ -348,21 +348,43 @@ def test_sweep_settings_without_a_sweep_are_a_mistake(command_here) -> None:
     assert done.stderr == "error: sweep goes with several runs: python main.py -m ...\n"
 
 
-def test_errors_are_minimized_as_the_scores_say_themselves(finished) -> None:
-    metrics = json.loads((finished.directory / "metrics.json").read_text())
-    for name, entry in metrics["validation"].items():
-        assert entry["higher_is_better"] == (name not in LOWER_IS_BETTER)
-    run = Run(finished.directory)
+TASKS = sorted(path.stem for path in (ROOT / "conf" / "task").glob("*.yaml"))
+
+
+def settings_of(*overrides: str) -> Config:
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        task = parse(resolved(compose("config", []))).task
+        return parse(resolved(compose("config", list(overrides))))
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_each_score_of_each_task_is_optimized_in_its_own_direction(name: str) -> None:
+    task = settings_of(f"task={name}").task
+    for metric in task.metrics:
+        (objective,) = resolve_objectives([f"validation.{metric.name}"], task, None)
+        assert objective.maximize == metric.higher_is_better
+        (quality,) = resolve_objectives(["quality"], task, metric.name)
+        assert (quality.name, quality.maximize) == (objective.name, objective.maximize)
+
+
+def test_the_error_of_a_probe_is_minimized() -> None:
+    task = settings_of("task=probe", "data=copy").task
+    (objective,) = resolve_objectives(["validation.error"], task, None)
+    assert not objective.maximize
+    assert objective.metric.better(0.1, 0.2)
+    assert objective.metric.best([0.3, 0.1, 0.2]) == 0.1
+
+
+def test_the_objectives_of_a_finished_run_are_read(finished) -> None:
+    run = Run(finished.directory)
+    metrics, task = run.load_metrics(), settings_of().task
     found = resolve_objectives(
         ["quality", "parameters", "milliseconds", "seconds", "memory"], task, None
     )
     values = read_values(run, found)
     assert values is not None
-    assert values[0] == metrics["validation"]["accuracy"]["value"]
-    assert values[1] == metrics["parameters"]["total"]
-    assert values[2] == metrics["latency"]["milliseconds"] > 0
+    assert values[0] == metrics.validation["accuracy"].value
+    assert values[1] == metrics.parameters.total
+    assert values[2] == metrics.latency.milliseconds > 0
 
 
 @pytest.mark.slow
