@@ -36,16 +36,16 @@ class Batcher:
     """A queue before a model that answers one batch at a time.
 
     batch_rows  a batch holds no more rows than so many, unless one request alone does.
-    batch_wait  seconds that the model, once free, waits for as many requests as its last batch had.
+    batch_timeout  seconds that the model, once free, waits for as many requests as its last batch had.
     observe     is told the rows of each batch.
     """
 
     def __init__(
-        self, ask: Ask, *, batch_rows: int, batch_wait: float, observe: Callable[[int], None]
+        self, ask: Ask, *, batch_rows: int, batch_timeout: float, observe: Callable[[int], None]
     ):
         self._ask = ask
         self._batch_rows = batch_rows
-        self._batch_wait = batch_wait
+        self._batch_timeout = batch_timeout
         self._observe = observe
         self._groups: dict[Hashable, deque[Waiting]] = {}
         self._arrival = asyncio.Event()
@@ -82,7 +82,7 @@ class Batcher:
             await self._arrived()
         key, group = next(iter(self._groups.items()))
         loop = asyncio.get_running_loop()
-        patience = loop.time() + self._batch_wait
+        patience = loop.time() + self._batch_timeout
         wanted = min(self._last_batch, self._batch_rows)
         while len(group) < wanted and await self._arrived(patience):
             pass

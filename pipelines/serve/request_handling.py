@@ -54,8 +54,8 @@ async def _answered(
     write: Callable[[Question, Columns], T],
 ) -> T:
     settings = models.settings
-    if version.open_requests > settings.max_waiting:
-        raise RequestError(503, f"{settings.max_waiting} requests are waiting already: come again")
+    if version.open_requests > settings.max_queue:
+        raise RequestError(503, f"{settings.max_queue} requests are waiting already: come again")
     try:
         late = "the request's body"
         async with asyncio.timeout(settings.timeout):

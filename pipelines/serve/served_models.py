@@ -43,7 +43,7 @@ class Version:
         self._batcher = Batcher(
             self.worker.ask,
             batch_rows=settings.batch_rows,
-            batch_wait=settings.batch_wait,
+            batch_timeout=settings.batch_timeout,
             observe=metrics.batch_rows.labels(name).observe,
         )
 
@@ -146,12 +146,12 @@ class Model:
 
     async def watch(self) -> None:
         """Looks for a newer version again and again; later after one that can't be loaded."""
-        pause = self._settings.watch
+        pause = self._settings.reload_interval
         while True:
             await asyncio.sleep(pause)
             try:
                 await self.refresh()
-                pause = self._settings.watch
+                pause = self._settings.reload_interval
             except LoadError as error:
                 pause = min(2 * pause, 60.0)
                 log.error("%s: the new version can't be loaded: %s", self.name, error)

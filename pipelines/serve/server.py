@@ -89,7 +89,7 @@ class Server(uvicorn.Server):
         self.models.draining = True
         log.info("Shutting down once the requests in flight are answered.")
         loop = asyncio.get_running_loop()
-        loop.call_soon_threadsafe(loop.call_later, self.models.settings.notice, self._exit)
+        loop.call_soon_threadsafe(loop.call_later, self.models.settings.drain_seconds, self._exit)
 
     def _exit(self) -> None:
         self.should_exit = True

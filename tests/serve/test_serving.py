@@ -37,7 +37,7 @@ def server(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Iter
     folder = tmp_path_factory.mktemp("served")
     arithmetic = write_arithmetic(folder / "arithmetic")
     names = "serve.name=reviews,arithmetic"
-    limits = ["serve.max_rows=1000", "serve.max_pixels=1000000", "serve.notice=0"]
+    limits = ["serve.max_rows=1000", "serve.max_pixels=1000000", "serve.drain_seconds=0"]
     run = f"run={finished.directory},{arithmetic}"
     with serving(folder / "log", run, names, *limits) as server:
         yield server
@@ -356,7 +356,7 @@ def test_time_and_number_are_limited_and_sigterm_finishes_what_is_in_flight(
 ) -> None:
     arithmetic = write_arithmetic(tmp_path / "arithmetic")
     answers: list[httpx.Response] = []
-    limits = ["serve.notice=1", "serve.timeout=8", "serve.max_waiting=1"]
+    limits = ["serve.drain_seconds=1", "serve.timeout=8", "serve.max_queue=1"]
     with serving(tmp_path / "log", f"run={arithmetic}", *limits) as server:
 
         def ask(seconds: float) -> None:
@@ -397,7 +397,7 @@ def test_new_versions_are_taken_up_without_losing_a_request(tmp_path: Path) -> N
     write_arithmetic(tmp_path / "versions" / "3", 3.0)
     write_arithmetic(tmp_path / "run" / "saved_model", 1.0)
     run = f"run={tmp_path / 'versions'},{tmp_path / 'run'}"
-    with serving(tmp_path / "log", run, "serve.watch=0.2") as server:
+    with serving(tmp_path / "log", run, "serve.reload_interval=0.2") as server:
         content = {"instances": [[1, 0]]}
         before = server.workers()
         with Load(server, "versions", content, 2) as one, Load(server, "run", content, 2) as other:

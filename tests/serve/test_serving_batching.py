@@ -29,7 +29,7 @@ def go(requests: list[tuple[np.ndarray, bool]], **options: Any) -> tuple[list, l
         return {"y": 2 * columns["x"]}
 
     async def all_at_once() -> list:
-        given = {"batch_rows": 4, "batch_wait": 0.0, "observe": lambda rows: None, **options}
+        given = {"batch_rows": 4, "batch_timeout": 0.0, "observe": lambda rows: None, **options}
         batcher = Batcher(ask, **given)
         answers = await asyncio.gather(
             *(batcher.answer("s", {"x": x}, rows=len(x), together=t) for x, t in requests),
@@ -71,7 +71,7 @@ def test_a_free_model_waits_for_as_many_as_came_last_time() -> None:
         return columns
 
     async def run() -> float:
-        batcher = Batcher(ask, batch_rows=8, batch_wait=0.2, observe=lambda rows: None)
+        batcher = Batcher(ask, batch_rows=8, batch_timeout=0.2, observe=lambda rows: None)
 
         async def one(delay: float) -> None:
             await asyncio.sleep(delay)

@@ -14,6 +14,7 @@ import yaml
 from conftest import ROOT, Command, Finished
 from serving_process import write_arithmetic
 
+from pipelines.config.messages import RENAMED
 from pipelines.core.settings import ServeSettings
 from pipelines.serve.application import application
 from pipelines.serve.checks import token_of
@@ -36,6 +37,11 @@ MISTAKES = [
     (
         ["run={run}", "serve.prot=1"],
         "serve.prot: there is no such setting; did you mean serve.port",
+    ),
+    *(
+        (["run={run}", f"{old}=3"], f"error: {old} is now called {new}")
+        for old, new in RENAMED.items()
+        if old.startswith("serve.")
     ),
     (["run={run}", "train.epochs=3"], "train.epochs can't be set with mode=serve"),
     (["run={run}", "serve.port={taken}"], "must be free to listen on (Address already in use)"),

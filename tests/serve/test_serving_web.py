@@ -308,7 +308,7 @@ def test_who_likes_it_dark_has_it_dark(tab: Tab) -> None:
 def test_a_run_is_served_with_a_page_that_does_not_hold_up_the_end(
     browser: Any, finished: Finished, tmp_path: Path
 ) -> None:
-    with serving(tmp_path / "log", f"run={finished.directory}", "serve.notice=0") as server:
+    with serving(tmp_path / "log", f"run={finished.directory}", "serve.drain_seconds=0") as server:
         tab = Tab(browser, str(server.client.base_url))
         tab.ask("a great film of people")
         assert tab.told(".passage span") == ["a", "great", "film", "of", "people"]
