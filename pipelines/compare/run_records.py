@@ -14,7 +14,7 @@ import yaml
 
 from pipelines.core.errors import UserError
 from pipelines.runs.directory import Run
-from pipelines.runs.overrides import overridden, recorded_overrides
+from pipelines.runs.overrides import overridden_keys, recorded_overrides
 from pipelines.sweep.local_sweep import SUMMARY
 from pipelines.sweep.overrides import as_typed, settings_in
 from pipelines.sweep.trials import host
@@ -77,7 +77,9 @@ class Record:
     def settings(self) -> dict[str, str]:
         """What the command line said, by key."""
         return {
-            key: text.partition("=")[2] for text in self.overrides for key in overridden([text])
+            key: text.partition("=")[2]
+            for text in self.overrides
+            for key in overridden_keys([text])
         }
 
     def setting(self, key: str) -> str:
@@ -171,7 +173,7 @@ def _telling(overrides: Sequence[str]) -> list[str]:
     return [
         text
         for text in overrides
-        for key in overridden([text])
+        for key in overridden_keys([text])
         if key.partition(".")[0] not in ASIDE
     ]
 

@@ -12,7 +12,7 @@ from pipelines.config.schema import parse
 from pipelines.core.errors import UserError
 from pipelines.core.files import atomic_write
 from pipelines.runs.directory import Run
-from pipelines.runs.overrides import overridden, recorded_overrides
+from pipelines.runs.overrides import overridden_keys, recorded_overrides
 
 if TYPE_CHECKING:
     pass
@@ -56,7 +56,7 @@ def resolve_config(composed: DictConfig, overrides: Sequence[str]) -> dict[str, 
     saved = load_run_config(run, values)
     # The run's own choices of options were repeated to compose the rest; its values are saved.
     recorded = [text for text in recorded_overrides(run) if "." not in text.partition("=")[0]]
-    given = overridden([text for text in overrides if text not in recorded])
+    given = overridden_keys([text for text in overrides if text not in recorded])
     for key in [*given, "mode", "run", "input", "output"]:
         *parents, last = key.split(".")
         source, target = values, saved
@@ -85,7 +85,7 @@ def _among(key: str, names: Sequence[str]) -> bool:
 
 def _served(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """A server looks at SavedModels only, of runs or of others: what else is set has no effect."""
-    for key in overridden(overrides):
+    for key in overridden_keys(overrides):
         if key not in ("mode", "run") and key.partition(".")[0] not in OVERRIDABLE["serve"]:
             raise UserError(f"{key} can't be set with mode=serve: what is served is a finished run")
     return values

@@ -11,7 +11,7 @@ from pipelines.distributed.cluster import cluster, others_started
 from pipelines.distributed.tensorflow import import_tensorflow
 from pipelines.runs.directory import Run
 from pipelines.runs.measurements import Stopwatch
-from pipelines.runs.tracking import tracked
+from pipelines.runs.tracking import track_run
 from pipelines.stages import (
     describe_model,
     evaluate_model,
@@ -41,7 +41,7 @@ def train(config: Config, run: Run, values: dict[str, Any]) -> None:
     watch = Stopwatch(run)
     log.info("Run directory: %s", run.directory)
     together = cluster(config.train.workers)
-    with tracked(run, config.train.mlflow, given=run_metadata(config)):
+    with track_run(run, config.train.mlflow, given=run_metadata(config)):
         with others_started(together, config.train.device) as others:
             import_tensorflow(config.train.device, together)
             from pipelines.distributed.workers import Workers

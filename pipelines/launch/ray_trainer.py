@@ -26,7 +26,7 @@ from pipelines.distributed.cluster import WorkerLostError, is_other
 from pipelines.distributed.tensorflow import import_tensorflow
 from pipelines.runs.directory import Run
 from pipelines.runs.parallel import CORES
-from pipelines.runs.signals import SIGNALS, Stopped
+from pipelines.runs.signals import SIGNALS, GracefulExit
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ MISTAKE = "mistake"
 
 
 def fit(config: Config, run: Run, values: dict[str, Any]) -> None:
-    """All stages, by Ray's workers. Raises UserError, or Stopped for a signal."""
+    """All stages, by Ray's workers. Raises UserError, or GracefulExit for a signal."""
     import_tensorflow("cpu")  # Ray does it too, and isn't quiet
     try:
         import ray
@@ -67,7 +67,7 @@ def fit(config: Config, run: Run, values: dict[str, Any]) -> None:
         reason = " ".join(str(error).split())[-300:]
         raise UserError(f"training by Ray has failed{_remedy(run)} ({reason})") from None
     except (KeyboardInterrupt, SystemExit):  # an exit is the trainer's answer to Ctrl-C
-        raise Stopped(f"Stopped{_remedy(run)}", [*signalled, signal.SIGINT][0]) from None
+        raise GracefulExit(f"Stopped{_remedy(run)}", [*signalled, signal.SIGINT][0]) from None
     finally:
         ray.shutdown()
         shutil.rmtree(own, ignore_errors=True)

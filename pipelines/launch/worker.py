@@ -23,7 +23,8 @@ from pipelines.distributed.cluster import (
 )
 from pipelines.distributed.tensorflow import import_tensorflow
 from pipelines.runs.directory import Run
-from pipelines.runs.signals import Stopped, exit_code
+from pipelines.runs.logs import stop_logging_to_files
+from pipelines.runs.signals import GracefulExit, exit_code
 from pipelines.stages import prepare_data, train_model
 
 if TYPE_CHECKING:
@@ -34,9 +35,7 @@ log = logging.getLogger(__name__)
 
 def run_as_worker(config: Config) -> None:
     """What this process does as a worker that isn't the chief: its part of training, if any."""
-    for handler in logging.getLogger().handlers:
-        if isinstance(handler, logging.FileHandler):
-            handler.setLevel(logging.CRITICAL + 1)  # the run's log is the chief's
+    stop_logging_to_files()  # the run's log is the chief's
     if config.mode == "train":
         made = cluster(config.train.workers)
         work(cast(Cluster, made), config.train.device)
@@ -68,7 +67,7 @@ def main() -> None:
     _end_with(parent, made)
     try:
         work(made, device)
-    except Stopped as stopped:
+    except GracefulExit as stopped:
         _end(exit_code(stopped))
     except KeyboardInterrupt as interruption:
         _end(exit_code(interruption))

@@ -76,7 +76,7 @@ class Trials(Sweeper):
         self.context, self.task, self.composed = hydra_context, task_function, config
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Raises UserError for mistakes, before the first trial; Stopped on a signal."""
+        """Raises UserError for mistakes, before the first trial; GracefulExit on a signal."""
         HydraConfig.instance().set_config(self.composed)
         configure_log(self.composed.hydra.hydra_logging, self.composed.hydra.verbose)
         settings, space, config = self._checked(arguments)
@@ -171,11 +171,11 @@ class Trials(Sweeper):
 
     def _composed(self, overrides: list[str]) -> DictConfig:
         """As the run with these overrides composes it."""
-        from pipelines.config.quoting import quoted
+        from pipelines.config.quoting import quote_free_text
 
         given = self.composed.hydra.overrides.task
         sweeps = [text for text in given if text.lstrip("+~").startswith("sweep")]
-        typed = [*sweeps, *map(quoted, overrides)]
+        typed = [*sweeps, *map(quote_free_text, overrides)]
         self._last = self.context.config_loader.load_sweep_config(self.composed, typed)
         return self._last
 

@@ -16,7 +16,7 @@ from pipelines.core.files import atomic_write
 from pipelines.core.formatting import duration, label, number
 from pipelines.core.settings import SweepSettings
 from pipelines.runs.progress import Bar
-from pipelines.runs.signals import Interruption, Stopped
+from pipelines.runs.signals import GracefulExit, Interruption
 from pipelines.sweep.study import Study
 from pipelines.sweep.trial_attempt import Attempt
 from pipelines.sweep.trial_process import share_of_cores
@@ -40,7 +40,7 @@ class Sweep:
         self.enough = False
 
     def run(self) -> None:
-        """Returns once the study has its total; Stopped on a signal, UserError if too many fail."""
+        """Returns once the total is reached; GracefulExit on a signal, UserError if many fail."""
         done = len(self.study.finished())
         with (
             Interruption() as interruption,
@@ -107,10 +107,10 @@ def time_is_over(settings: SweepSettings, begun: float) -> bool:
     return True
 
 
-def stopped(study: Study, number: int) -> Stopped:
+def stopped(study: Study, number: int) -> GracefulExit:
     """What a sweep ends with that a signal has stopped."""
     done = len(study.finished())
-    return Stopped(
+    return GracefulExit(
         f"Stopped; {done} of {study.total} trials are done. The same command goes on.", number
     )
 

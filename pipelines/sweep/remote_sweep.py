@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from hydra.core.utils import JobReturn, JobStatus
 
-from pipelines.config.quoting import quoted
+from pipelines.config.quoting import quote_free_text
 from pipelines.core.errors import UserError
 from pipelines.core.settings import SweepSettings
 from pipelines.runs.progress import Bar
@@ -56,7 +56,7 @@ class RemoteSweep:
         self.queued: list[int] = []
 
     def run(self) -> None:
-        """Returns once the study has its total; Stopped on a signal, UserError if too many fail."""
+        """Returns once the total is reached; GracefulExit on a signal, UserError if many fail."""
         done = len(self.study.finished())
         with self.interruption, Bar("sweep", self.study.total, "trials", done=done) as bar:
             try:
@@ -94,8 +94,8 @@ class RemoteSweep:
     def _launch(self, batch: Sequence[Trial]) -> None:
         jobs = [
             [
-                *map(quoted, trial.overrides),
-                quoted(f"hydra.sweep.dir={self.study.directory.resolve()}"),
+                *map(quote_free_text, trial.overrides),
+                quote_free_text(f"hydra.sweep.dir={self.study.directory.resolve()}"),
                 f"hydra.sweep.subdir={JOBS}/{trial.number:04d}",
             ]
             for trial in batch

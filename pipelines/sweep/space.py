@@ -18,7 +18,7 @@ from hydra.core.override_parser.types import (
 )
 from hydra.errors import HydraException
 
-from pipelines.config.quoting import FREE_TEXT
+from pipelines.config.quoting import FREE_TEXT_KEYS
 from pipelines.core.errors import UserError, suggest
 from pipelines.sweep.overrides import Setting, Value, as_typed, meant
 
@@ -252,7 +252,11 @@ def _name(one: Override) -> str:
 
 def _text(one: Override) -> str:
     """The override as a person types it, who needn't quote free text."""
-    if one.is_delete() or not FREE_TEXT.fullmatch(_name(one)) or not isinstance(one.value(), str):
+    if (
+        one.is_delete()
+        or not FREE_TEXT_KEYS.fullmatch(_name(one))
+        or not isinstance(one.value(), str)
+    ):
         return str(one.input_line)
     value = one.value()
     return f"{one.get_key_element()}={value}"
@@ -261,7 +265,7 @@ def _text(one: Override) -> str:
 def _unquoted(name: str, text: str) -> str:
     """As `_text`, of a value; Hydra makes Python's names of true, false and null."""
     text = {"True": "true", "False": "false", "None": "null"}.get(text, text)
-    if not FREE_TEXT.fullmatch(name):
+    if not FREE_TEXT_KEYS.fullmatch(name):
         return text
     value = OverridesParser.create().parse_override(f"{name}={text}").value()
     return value if isinstance(value, str) else text
