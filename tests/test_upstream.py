@@ -1,8 +1,8 @@
 """Behaviour of libraries that no documentation promises, and defects that this project avoids.
 
 Keras' own trainer fails with several workers. The loop here sums gradients and losses itself
-(pipelines/distributed/workers.py), so it meets neither of the two defects of Keras 3.15. When one of
-their tests fails, Keras has been mended, and `fit` may be used with MultiWorkerMirroredStrategy.
+(pipelines/distributed/workers.py), so it meets neither of these two defects of Keras 3.15. When one
+of their tests fails, Keras is mended, and `fit` may be used with MultiWorkerMirroredStrategy.
 """
 
 from __future__ import annotations

@@ -12,11 +12,11 @@ import fcntl
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Protocol
 
 from pipelines.core.errors import UserError
 from pipelines.core.files import atomic_write, sync
@@ -201,13 +201,13 @@ FORMATS: dict[str, Callable[[Path, Path], None]] = {
 """Formats by the ending of a file's name; any other ending means JSON lines."""
 
 
-def _read(lines: Path) -> Iterator[dict[str, Any]]:
+def _read(lines: Path) -> Iterator[dict[str, object]]:
     with lines.open(encoding="utf-8") as file:
         for line in file:
             yield dict(_flatten(json.loads(line)))
 
 
-def _flatten(prediction: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+def _flatten(prediction: Mapping[str, object], prefix: str = "") -> Iterable[tuple[str, object]]:
     """Nested objects as dotted names: "probabilities.positive"."""
     for name, value in prediction.items():
         if isinstance(value, dict):
@@ -216,7 +216,7 @@ def _flatten(prediction: dict[str, Any], prefix: str = "") -> Iterable[tuple[str
             yield f"{prefix}{name}", value
 
 
-def _chunks(lines: Path) -> Iterator[list[dict[str, Any]]]:
+def _chunks(lines: Path) -> Iterator[list[dict[str, object]]]:
     predictions = _read(lines)
     while chunk := list(islice(predictions, CHUNK_ROWS)):
         yield chunk

@@ -6,7 +6,7 @@ import json
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -14,11 +14,24 @@ from pipelines.core.errors import UserError
 from pipelines.core.files import atomic_write
 
 
+class Variable(Protocol):
+    """A variable of Keras or TensorFlow, as far as checkpoints use it."""
+
+    @property
+    def shape(self) -> Sequence[int]: ...
+
+    def assign(self, value: np.ndarray) -> object: ...
+
+
+Variables = Mapping[str, Sequence[Variable]]
+"""Variables by group, in an order that each process makes alike."""
+
+
 class DamagedError(UserError):
     """A checkpoint is damaged or missing."""
 
 
-def save(path: Path, variables: Mapping[str, Sequence[Any]], state: Mapping[str, Any]) -> None:
+def save(path: Path, variables: Variables, state: Mapping[str, object]) -> None:
     """Writes variables, by group and in order, and a state that JSON can hold."""
     arrays = {
         f"{group}:{index}": np.asarray(variable)
@@ -30,7 +43,7 @@ def save(path: Path, variables: Mapping[str, Sequence[Any]], state: Mapping[str,
         np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
-def restore(path: Path, variables: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+def restore(path: Path, variables: Variables) -> dict[str, Any]:
     """Assigns the given groups, which may be some of those saved. Returns the state.
 
     Each array's checksum (the archive's CRC-32) is verified. Raises DamagedError if the file is
@@ -63,12 +76,12 @@ def restore(path: Path, variables: Mapping[str, Sequence[Any]]) -> dict[str, Any
     return state
 
 
-def restore_mean(paths: Sequence[Path], variables: Mapping[str, Sequence[Any]]) -> None:
+def restore_mean(paths: Sequence[Path], variables: Variables) -> None:
     """Assigns the mean of several checkpoints. Integers, such as seeds, are those of the first.
 
     Sums are in float64: in float16 two large weights would already add up to infinity.
     """
-    sums: list[Any] = []
+    sums: list[np.ndarray] = []
     members = [variable for group in variables.values() for variable in group]
     for path in paths:
         restore(path, variables)

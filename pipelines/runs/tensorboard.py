@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import tensorflow as tf
 
@@ -19,16 +18,16 @@ class Curves:
         if directory.exists() and not directory.is_dir():
             raise UserError(f"{directory} must be a directory: move the file away")
         self.directory = directory
-        self._writer: Any = None
+        self._writer: tf.summary.SummaryWriter | None = None
 
-    def start_over(self, history: Iterable[Mapping[str, Any]]) -> None:
+    def start_over(self, history: Iterable[Mapping[str, float]]) -> None:
         """Writes the history again: a process that was killed may have written points beyond it."""
         for events in self.directory.glob("events.out.tfevents.*"):
             events.unlink()
         for row in history:
             self.add(row)
 
-    def add(self, row: Mapping[str, Any]) -> None:
+    def add(self, row: Mapping[str, float]) -> None:
         """Adds the numbers of one evaluation, by name; `step` is its training step."""
         if self._writer is None:
             self._writer = tf.summary.create_file_writer(str(self.directory))

@@ -14,6 +14,8 @@ from pipelines.runs.overrides import overridden_keys, recorded_overrides
 
 log = logging.getLogger(__name__)
 
+Setting = bool | float | str
+
 ALWAYS_LOGGED = ("task", "model", "seed")
 """Settings that are logged even if the command line didn't set them."""
 
@@ -24,9 +26,9 @@ NOT_HYPERPARAMETERS = (
 """Settings that don't change the model."""
 
 
-def hyperparameters(run: Run, given: Mapping[str, Any]) -> dict[str, bool | float | str]:
+def hyperparameters(run: Run, given: Mapping[str, Setting]) -> dict[str, Setting]:
     """The settings of the command line, numbers as numbers, with task, model and seed."""
-    values: dict[str, bool | float | str] = {name: given[name] for name in ALWAYS_LOGGED}
+    values: dict[str, Setting] = {name: given[name] for name in ALWAYS_LOGGED}
     for text in recorded_overrides(run):
         for key in overridden_keys([text]):
             if key not in ALWAYS_LOGGED and not f"{key}=".startswith(NOT_HYPERPARAMETERS):
@@ -34,7 +36,7 @@ def hyperparameters(run: Run, given: Mapping[str, Any]) -> dict[str, bool | floa
     return values
 
 
-def _value(text: str) -> bool | float | str:
+def _value(text: str) -> Setting:
     if text in ("true", "false"):
         return text == "true"
     try:
@@ -43,7 +45,7 @@ def _value(text: str) -> bool | float | str:
         return text
 
 
-def write_hyperparameters(run: Run, given: Mapping[str, Any]) -> None:
+def write_hyperparameters(run: Run, given: Mapping[str, Setting]) -> None:
     """Writes them for TensorBoard's HPARAMS page, which compares the runs below a directory."""
     import tensorflow as tf
     from tensorboard.plugins.hparams import api
@@ -55,7 +57,7 @@ def write_hyperparameters(run: Run, given: Mapping[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def track_run(run: Run, address: str | None, given: Mapping[str, Any]) -> Iterator[None]:
+def track_run(run: Run, address: str | None, given: Mapping[str, Setting]) -> Iterator[None]:
     """Sends the run to MLflow when the `with` block ends, also with an error.
 
     A server that can't be reached is reported in the log, and doesn't fail the run.
@@ -78,7 +80,7 @@ def track_run(run: Run, address: str | None, given: Mapping[str, Any]) -> Iterat
             log.warning("MLflow at %s could not be written to: %s", address, reason)
 
 
-def _send(run: Run, address: str, given: Mapping[str, Any], status: str) -> None:
+def _send(run: Run, address: str, given: Mapping[str, Setting], status: str) -> None:
     """Makes one MLflow run for a directory, in place of an earlier one for the same directory."""
     from mlflow import MlflowClient
     from mlflow.entities import Metric, Param

@@ -20,6 +20,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
+
 from pipelines.export.client import LENGTH_SUFFIX, as_tensors, load, sequence_names
 
 MESSAGE_LENGTH = struct.Struct(">Q")
@@ -74,10 +76,8 @@ def _load_and_warm_up(directory: str) -> Any:
     return model
 
 
-def _warm_up_columns(function: Any) -> dict[str, Any]:
+def _warm_up_columns(function: Any) -> dict[str, np.ndarray]:
     """One row of text "a", zeros, and sequences of one step."""
-    import numpy as np
-
     specs = {
         name: spec
         for name, spec in function.structured_input_signature[1].items()
@@ -93,7 +93,7 @@ def _warm_up_columns(function: Any) -> dict[str, Any]:
     return columns
 
 
-def _predict(model: Any, signature: str, columns: Mapping[str, Any]) -> tuple[str, Any]:
+def _predict(model: Any, signature: str, columns: Mapping[str, np.ndarray]) -> tuple[str, object]:
     import tensorflow as tf
 
     try:
