@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,6 +13,7 @@ from pipelines.core.contracts import FileBytes
 from pipelines.predict.batched_inference import (
     BATCH_COST,
     BATCH_ROWS,
+    NUMBER_COST,
     WINDOW_BYTES,
     Row,
     RowError,
@@ -111,3 +113,23 @@ def test_a_window_of_large_rows_ends_early() -> None:
         {"text": FileBytes(b"x" * WINDOW_BYTES, "n")},
     ]
     assert [len(window) for window in read_windows(stream)] == [2, 4]
+
+
+def test_rows_are_batched_by_the_length_of_their_lists_and_series() -> None:
+    batches: list[list[int]] = []
+
+    def predict(batch: list[Row]) -> list[int]:
+        batches.append([row["x"] for row in batch if not isinstance(row, RowError)])
+        return [0] * len(batch)
+
+    steps = BATCH_COST // NUMBER_COST
+    long = [np.zeros((steps, 1), np.float32), ["word"] * steps, [[0.0]] * steps]
+    stream: list[Row] = [{"x": i, "values": values} for i, values in enumerate([*long, [1.0], "a"])]
+    list(predict_in_order(stream, predict))
+    assert sorted(batches) == [[0], [1], [2], [4, 3]]
+
+
+def test_a_window_ends_early_also_for_series() -> None:
+    series = np.zeros((WINDOW_BYTES // 8, 1), np.float32)
+    stream: list[Row] = [{"x": series}, {"x": series.copy()}, {"x": [0.0]}]
+    assert [len(window) for window in read_windows(stream)] == [2, 1]

@@ -113,7 +113,7 @@ def test_predict_killed_at_any_moment_resumes_to_the_same_predictions(
     }  # fmt: skip
 
 
-def test_predict_reads_a_file_of_another_form(
+def test_predict_reads_a_file_in_another_format(
     run: Path, command_here: Command, tmp_path: Path
 ) -> None:
     (tmp_path / "other.csv").write_text("id;review\n1;a superb film\n")

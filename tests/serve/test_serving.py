@@ -44,7 +44,7 @@ def server(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 class TestRest:
-    """As https://www.tensorflow.org/tfx/serving/api_rest has it."""
+    """The API of https://www.tensorflow.org/tfx/serving/api_rest."""
 
     def test_a_model_has_its_version_and_its_signatures_as_metadata(self, server: Server) -> None:
         for path in ("/v1/models/reviews", "/v1/models/reviews/versions/1"):
@@ -78,13 +78,13 @@ class TestRest:
             assert row["probabilities"] == pytest.approx(values.numpy().tolist(), abs=1e-5)
         assert [row["label"] for row in rows["predictions"]] == columns["label"]
 
-    def test_a_single_output_goes_without_its_name(self, server: Server) -> None:
+    def test_a_single_output_has_no_name(self, server: Server) -> None:
         x = [[1, 2], [3, 4.5]]
         assert server.predict("arithmetic", instances=x) == {"predictions": [[2, 4], [6, 9]]}
         assert server.predict("arithmetic", inputs=x) == {"outputs": [[2, 4], [6, 9]]}
         assert server.predict("arithmetic", inputs={"x": x}) == {"outputs": [[2, 4], [6, 9]]}
 
-    def test_bytes_go_and_come_as_base64(self, server: Server) -> None:
+    def test_bytes_are_base64_in_requests_and_responses(self, server: Server) -> None:
         binary = {"b64": base64.b64encode(bytes(range(256))).decode()}
         rows = [
             {"image_bytes": binary, "n": [1, 2], "flag": True},
@@ -96,7 +96,7 @@ class TestRest:
             {"back_bytes": {"b64": "dGV4dA=="}, "n": [3, 4], "flag": True},
         ]
 
-    def test_outputs_that_are_not_by_row_come_by_column(self, server: Server) -> None:
+    def test_outputs_without_rows_are_columns(self, server: Server) -> None:
         request = {"signature_name": "total", "inputs": [1, 2, 6]}
         assert server.predict("arithmetic", **request)["outputs"] == {"mean": 3, "rows": [1, 2, 6]}
         request = {"signature_name": "total", "instances": [1, 2, 6]}
@@ -220,7 +220,7 @@ def test_an_image_bomb_is_refused_by_its_header(server: Server, kind: str) -> No
     assert server.client.post(path, json=request(50)).status_code == 200
 
 
-def test_the_frames_of_an_animation_count(server: Server) -> None:
+def test_an_animation_has_the_pixels_of_all_its_frames(server: Server) -> None:
     file = io.BytesIO()
     frames = [Image.new("RGB", (300, 300), (9 * number, 0, 0)) for number in range(20)]
     frames[0].save(file, "GIF", save_all=True, append_images=frames[1:])
@@ -279,7 +279,7 @@ bodies = st.one_of(
 
 @settings(max_examples=700, deadline=None, suppress_health_check=list(HealthCheck))
 @given(name=st.sampled_from(["reviews", "arithmetic", "reviews/versions/1", "other"]), body=bodies)
-def test_no_request_takes_the_server_down(server: Server, name: str, body: bytes) -> None:
+def test_no_request_ends_the_server_or_its_workers(server: Server, name: str, body: bytes) -> None:
     workers = server.workers()
     response = server.client.post(f"/v1/models/{name}:predict", content=body)
     if response.status_code == 200:
