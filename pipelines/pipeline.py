@@ -20,6 +20,7 @@ from pipelines.distributed.tensorflow import import_tensorflow
 from pipelines.launch.chief import run_as_chief
 from pipelines.launch.worker import run_as_worker
 from pipelines.runs.directory import Run, load_model
+from pipelines.runs.logs import stop_logging_to_files
 from pipelines.runs.measurements import Record
 from pipelines.runs.signals import sigterm_as_interrupt
 from pipelines.stages import (
@@ -118,7 +119,5 @@ def compare(config: Config, values: Values) -> None:
         own = parse(load_run_config(run, values))
         return own.task, load_encoded_data(own).splits[name]
 
-    for handler in list(logging.getLogger().handlers):
-        if isinstance(handler, logging.FileHandler):
-            logging.getLogger().removeHandler(handler)  # it would write into the user's directory
+    stop_logging_to_files()
     write_leaderboards(str(config.runs), config.output, split_of)

@@ -15,7 +15,7 @@ import yaml
 from pipelines.core.errors import UserError
 from pipelines.runs.directory import Run
 from pipelines.runs.metrics import RunMetrics, ScoreEntry
-from pipelines.runs.overrides import overridden, recorded_overrides
+from pipelines.runs.overrides import overridden_keys, recorded_overrides
 from pipelines.sweep.local_sweep import SUMMARY
 from pipelines.sweep.overrides import create_lookup, format_value
 from pipelines.sweep.trials import host
@@ -88,7 +88,9 @@ class Record:
     def settings(self) -> dict[str, str]:
         """The values on the command line, by key."""
         return {
-            key: text.partition("=")[2] for text in self.overrides for key in overridden([text])
+            key: text.partition("=")[2]
+            for text in self.overrides
+            for key in overridden_keys([text])
         }
 
     def setting(self, key: str) -> str:
@@ -194,7 +196,7 @@ def _model_overrides(overrides: Sequence[str]) -> list[str]:
     return [
         text
         for text in overrides
-        for key in overridden([text])
+        for key in overridden_keys([text])
         if key.partition(".")[0] not in UNRELATED_KEYS
     ]
 

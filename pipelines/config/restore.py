@@ -13,7 +13,7 @@ from pipelines.core.errors import UserError
 from pipelines.core.files import atomic_write
 from pipelines.core.types import Config as Values
 from pipelines.runs.directory import Run
-from pipelines.runs.overrides import overridden, recorded_overrides
+from pipelines.runs.overrides import overridden_keys, recorded_overrides
 
 if TYPE_CHECKING:
     pass
@@ -57,7 +57,7 @@ def resolve_config(composed: DictConfig, overrides: Sequence[str]) -> Values:
     saved = load_run_config(run, values)
     # The run's own choices of options were repeated to compose the rest; its values are saved.
     recorded = [text for text in recorded_overrides(run) if "." not in text.partition("=")[0]]
-    given = overridden([text for text in overrides if text not in recorded])
+    given = overridden_keys([text for text in overrides if text not in recorded])
     for key in [*given, "mode", "run", "input", "output"]:
         *parents, last = key.split(".")
         source, target = values, saved
@@ -86,7 +86,7 @@ def _among(key: str, names: Sequence[str]) -> bool:
 
 def _served(values: Values, overrides: Sequence[str]) -> Values:
     """A server looks at SavedModels only, of runs or of others: what else is set has no effect."""
-    for key in overridden(overrides):
+    for key in overridden_keys(overrides):
         if key not in ("mode", "run") and key.partition(".")[0] not in OVERRIDABLE["serve"]:
             raise UserError(f"{key} can't be set with mode=serve: what is served is a finished run")
     return values

@@ -182,18 +182,20 @@ class SweepSettings:
 class ServeSettings:
     """How runs are served; see pipelines/serve/.
 
-    name         of each run in the URLs, separated by commas; null for its task's.
-    host         one that others can reach needs a token.
-    port         0 for any that is free.
-    token        the environment variable or file that holds the token.
-    web          whether "/" is a page on which models can be tried.
-    batch_rows   rows of several requests that are answered together; 1 for none.
-    batch_wait   seconds that a free model waits for as many requests as its last batch had.
-    max_rows     of a request; max_body: its bytes; max_pixels: of a picture in it.
-    max_waiting  requests to a model at a time.
-    timeout      seconds until a request is given up.
-    notice       seconds between SIGTERM and the last request that is taken.
-    watch        seconds between two looks for new versions.
+    name             each run's name in the URLs, separated by commas; null for its task's name.
+    host             the address to listen on; one that others can reach needs a token.
+    port             the port to listen on; 0 for any that is free.
+    token            the environment variable or the file that holds the token.
+    web              whether "/" is a page on which models can be tried.
+    batch_rows       most rows in a batch of several requests; 1 for no batching.
+    batch_timeout    seconds that an idle model waits for as many requests as its last batch had.
+    max_rows         most rows in a request.
+    max_body         most bytes in a request.
+    max_pixels       most pixels in an image.
+    max_queue        most requests that a model handles or holds in its queue.
+    timeout          seconds until a request is aborted.
+    drain_seconds    seconds between SIGTERM and the moment when no request is accepted any more.
+    reload_interval  seconds between two checks for new versions.
     """
 
     name: str | None
@@ -202,11 +204,11 @@ class ServeSettings:
     token: str | None
     web: bool
     batch_rows: Count
-    batch_wait: NotNegative
+    batch_timeout: NotNegative
     max_rows: Count
     max_body: Count
     max_pixels: Count
-    max_waiting: Count
+    max_queue: Count
     timeout: Positive
-    notice: NotNegative
-    watch: Positive
+    drain_seconds: NotNegative
+    reload_interval: Positive

@@ -16,7 +16,7 @@ from pipelines.core.types import Value
 from pipelines.data.arrow import ArrowWriter, RawFile
 from pipelines.data.division import DROPPED, PARTS
 from pipelines.data.splits import ROW, arrow_column, numbers_in, stored_dtype
-from pipelines.runs.parallel import in_order
+from pipelines.runs.parallel import map_in_order
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -57,7 +57,7 @@ def encode(
     batches = _batches(raw, kept, encoder.columns, most=max(1, LARGEST // _bytes(codec.spec)))
     writers: dict[int, ArrowWriter] = {}
     with ExitStack() as stack:
-        for rows, encoded in in_order(encoder, batches):
+        for rows, encoded in map_in_order(encoder, batches):
             of_row = split[rows]
             for part in np.unique(of_row):
                 if part not in writers:

@@ -11,7 +11,7 @@ from pipelines.distributed.cluster import resolve_cluster, spawn_workers
 from pipelines.distributed.tensorflow import import_tensorflow
 from pipelines.runs.directory import Run
 from pipelines.runs.measurements import Record
-from pipelines.runs.tracking import tracked
+from pipelines.runs.tracking import track_run
 from pipelines.stages import (
     evaluate_model,
     export_model,
@@ -37,7 +37,7 @@ def run_as_chief(config: Config, run: Run, values: dict[str, Any]) -> None:
     with run.lock():
         save_config(run, values)
         log.info("Run directory: %s", run.directory)
-        with tracked(run, config.train.mlflow, given=identity(config)):
+        with track_run(run, config.train.mlflow, given=identity(config)):
             record = Record(run)
             data, model = prepare_and_train(config, record, values)
             run_after_training(config, data, model, record)

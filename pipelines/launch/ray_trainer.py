@@ -27,7 +27,7 @@ from pipelines.distributed.cluster import WorkerLostError, is_non_chief
 from pipelines.distributed.tensorflow import import_tensorflow
 from pipelines.runs.directory import Run
 from pipelines.runs.parallel import CORES
-from pipelines.runs.signals import SIGNALS, Stopped
+from pipelines.runs.signals import SIGNALS, GracefulExit
 
 if TYPE_CHECKING:
     from ray.train.tensorflow import TensorflowTrainer
@@ -42,7 +42,7 @@ USER_ERROR = "mistake"
 
 
 def fit(config: Config, run: Run, values: dict[str, Any]) -> None:
-    """Runs all stages on Ray's workers. Raises UserError, or Stopped for a signal."""
+    """Runs all stages on Ray's workers. Raises UserError, or GracefulExit for a signal."""
     import_tensorflow("cpu")  # Ray imports it too, with all its messages
     try:
         import ray
@@ -71,7 +71,7 @@ def fit(config: Config, run: Run, values: dict[str, Any]) -> None:
         reason = " ".join(str(error).split())[-300:]
         raise UserError(f"training with Ray has failed{_resume_hint(run)} ({reason})") from None
     except (KeyboardInterrupt, SystemExit):  # the trainer answers Ctrl-C by an exit
-        raise Stopped(f"Stopped{_resume_hint(run)}", [*signals, signal.SIGINT][0]) from None
+        raise GracefulExit(f"Stopped{_resume_hint(run)}", [*signals, signal.SIGINT][0]) from None
     finally:
         ray.shutdown()
         shutil.rmtree(scratch, ignore_errors=True)

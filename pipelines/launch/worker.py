@@ -22,7 +22,8 @@ from pipelines.distributed.cluster import (
 )
 from pipelines.distributed.tensorflow import import_tensorflow
 from pipelines.runs.directory import Run
-from pipelines.runs.signals import Stopped, exit_code
+from pipelines.runs.logs import stop_logging_to_files
+from pipelines.runs.signals import GracefulExit, exit_code
 from pipelines.stages import load_encoded_data, train_model, with_codec_of
 
 log = logging.getLogger(__name__)
@@ -30,9 +31,7 @@ log = logging.getLogger(__name__)
 
 def run_as_worker(config: Config) -> None:
     """Trains as a worker other than the chief; other modes leave all work to the chief."""
-    for handler in logging.getLogger().handlers:
-        if isinstance(handler, logging.FileHandler):
-            handler.setLevel(logging.CRITICAL + 1)  # only the chief writes the run's log
+    stop_logging_to_files()  # only the chief writes the run's log
     cluster = resolve_cluster(config.train.workers)
     if config.mode == "train" and cluster is not None:
         train_with_chief(cluster, config.train.device)
@@ -64,7 +63,7 @@ def main() -> None:
     _exit_with_parent(parent, cluster)
     try:
         train_with_chief(cluster, device)
-    except Stopped as stopped:
+    except GracefulExit as stopped:
         _exit_now(exit_code(stopped))
     except KeyboardInterrupt as interruption:
         _exit_now(exit_code(interruption))

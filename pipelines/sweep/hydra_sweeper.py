@@ -22,7 +22,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from pipelines.config.quoting import quoted
+from pipelines.config.quoting import quote_free_text
 from pipelines.config.restore import resolved
 from pipelines.config.schema import Config, check, parse, sweep_settings
 from pipelines.core.errors import UserError
@@ -103,7 +103,7 @@ class RecurrentSweeper(Sweeper):
         self.context, self.composed = hydra_context, config
 
     def sweep(self, arguments: list[str]) -> None:
-        """Raises UserError for mistakes, before the first trial; Stopped for a signal."""
+        """Raises UserError for mistakes, before the first trial; GracefulExit for a signal."""
         HydraConfig.instance().set_config(self.composed)
         configure_log(self.composed.hydra.hydra_logging, self.composed.hydra.verbose)
         settings, space, config = self._check(arguments)
@@ -210,7 +210,7 @@ class RecurrentSweeper(Sweeper):
         typed = self.composed.hydra.overrides.task
         sweep_overrides = [text for text in typed if text.lstrip("+~").startswith("sweep")]
         return self.context.config_loader.load_sweep_config(
-            self.composed, [*sweep_overrides, *map(quoted, overrides)]
+            self.composed, [*sweep_overrides, *map(quote_free_text, overrides)]
         )
 
 

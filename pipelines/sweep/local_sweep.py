@@ -13,7 +13,7 @@ from pipelines.core.errors import UserError
 from pipelines.core.files import atomic_write
 from pipelines.core.formatting import duration, number
 from pipelines.runs.progress import Bar
-from pipelines.runs.signals import Interruption, Stopped
+from pipelines.runs.signals import GracefulExit, Interruption
 from pipelines.sweep.study import DEFINITION, Study
 from pipelines.sweep.trial_attempt import TrialAttempt
 from pipelines.sweep.trial_process import MAIN_SCRIPT, RunScript, threads_per_run
@@ -43,7 +43,7 @@ class LocalSweep:
     def run(self) -> None:
         """Returns once the study has its total.
 
-        Raises Stopped for a signal, and UserError if too many trials fail.
+        Raises GracefulExit for a signal, and UserError if too many trials fail.
         """
         done = len(self.store.finished())
         with (
@@ -114,10 +114,10 @@ def is_time_over(seconds: float | None, started_at: float) -> bool:
     return True
 
 
-def stopped_error(study: Study, number: int) -> Stopped:
+def stopped_error(study: Study, number: int) -> GracefulExit:
     """The exception with which a sweep ends that signal `number` has stopped."""
     done = len(study.store.finished())
-    return Stopped(
+    return GracefulExit(
         f"Stopped; {done} of {study.total} trials are done. The same command continues.", number
     )
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from hydra.core.utils import JobReturn, JobStatus
 
-from pipelines.config.quoting import quoted
+from pipelines.config.quoting import quote_free_text
 from pipelines.core.errors import UserError
 from pipelines.runs.progress import Bar
 from pipelines.runs.signals import Interruption
@@ -53,7 +53,7 @@ class RemoteSweep:
     def run(self) -> None:
         """Returns once the study has its total.
 
-        Raises Stopped for a signal, and UserError if too many trials fail.
+        Raises GracefulExit for a signal, and UserError if too many trials fail.
         """
         done = len(self.store.finished())
         with self.interruption, Bar("sweep", self.study.total, "trials", done=done) as bar:
@@ -91,10 +91,12 @@ class RemoteSweep:
 
     def _launch(self, batch: Sequence[Trial]) -> None:
         """Runs a batch through the launcher, and fails the trials whose jobs have failed."""
-        sweep_directory = quoted(f"hydra.sweep.dir={self.study.config.directory.resolve()}")
+        sweep_directory = quote_free_text(
+            f"hydra.sweep.dir={self.study.config.directory.resolve()}"
+        )
         jobs = [
             [
-                *map(quoted, trial.overrides),
+                *map(quote_free_text, trial.overrides),
                 sweep_directory,
                 f"hydra.sweep.subdir={JOBS}/{trial.number:04d}",
             ]

@@ -15,7 +15,7 @@ from hydra.core.override_parser.types import (
 )
 from hydra.errors import HydraException
 
-from pipelines.config.quoting import FREE_TEXT
+from pipelines.config.quoting import FREE_TEXT_KEYS
 from pipelines.core.errors import UserError
 from pipelines.sweep.overrides import format_value
 from pipelines.sweep.space import Parameter, Space
@@ -111,7 +111,7 @@ def _key(override: Override) -> str:
 def _format(override: Override) -> str:
     """The override as a person types it: free text needs no quotes."""
     value = override.value()
-    is_free_text = FREE_TEXT.fullmatch(_key(override)) and isinstance(value, str)
+    is_free_text = FREE_TEXT_KEYS.fullmatch(_key(override)) and isinstance(value, str)
     if override.is_delete() or not is_free_text:
         return str(override.input_line)
     return f"{override.get_key_element()}={value}"
@@ -120,7 +120,7 @@ def _format(override: Override) -> str:
 def _unquote(key: str, text: str) -> str:
     """A value as a person types it. Hydra gives true, false and null their Python names."""
     text = {"True": "true", "False": "false", "None": "null"}.get(text, text)
-    if not FREE_TEXT.fullmatch(key):
+    if not FREE_TEXT_KEYS.fullmatch(key):
         return text
     value = OverridesParser.create().parse_override(f"{key}={text}").value()
     return value if isinstance(value, str) else text

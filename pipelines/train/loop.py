@@ -34,7 +34,7 @@ from pipelines.runs import checkpoint
 from pipelines.runs.directory import Run
 from pipelines.runs.metrics import RunMetrics
 from pipelines.runs.progress import Bar
-from pipelines.runs.signals import Interruption, Stopped
+from pipelines.runs.signals import GracefulExit, Interruption
 from pipelines.runs.tensorboard import Curves
 from pipelines.train.best_weights import BestWeights
 from pipelines.train.state import State
@@ -79,7 +79,7 @@ def train(
     """Fits the model and leaves it with its best weights, which are saved as model.keras too.
 
     predict(batch) gives predictions, as in `evaluate`. Goes on from the run's last checkpoint.
-    Raises Stopped when a signal asked to stop; UserError when the loss is no longer finite.
+    Raises GracefulExit when a signal asked to stop; UserError when the loss is no longer finite.
 
     Of several workers only the chief evaluates and writes; a signal that one gets stops all.
     """
@@ -332,12 +332,12 @@ class _Training:
         self.clock = self.saved_at = time.perf_counter()
         self.state.saving += self.clock - now
 
-    def _stopped(self, number: int) -> Stopped:
+    def _stopped(self, number: int) -> GracefulExit:
         told = (
             f"Stopped at update {self.state.step}; everything is saved. "
             f"To go on: python main.py mode=train run={shlex.quote(str(self.run.directory))}"
         )
-        return Stopped(told, number)
+        return GracefulExit(told, number)
 
     def result(self) -> Training:
         """Of a whole epoch's plan: positions that are padding, and what a second covers."""

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from pipelines.config.quoting import quoted
+from pipelines.config.quoting import quote_free_text
 from pipelines.config.restore import resolved
 from pipelines.config.schema import parse
 from pipelines.core.errors import UserError
@@ -147,7 +147,7 @@ def test_help_names_the_choices_and_imports_no_tensorflow() -> None:
 
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\r\n")))
 def test_any_input_text_survives_the_command_line(text: str) -> None:
-    argument = quoted(f"input={text}")
+    argument = quote_free_text(f"input={text}")
     override = OverridesParser.create().parse_override(argument)
     config = OmegaConf.create({"input": override.value()})
     expected = None if text == "null" else text
@@ -158,9 +158,9 @@ def test_any_input_text_survives_the_command_line(text: str) -> None:
     "path", ["a b.csv", "a,b.csv", "a=b.csv", "é'x.csv", "[1].csv", "a${b}.csv"]
 )
 def test_a_path_needs_no_quoting_for_hydra(path: str) -> None:
-    override = OverridesParser.create().parse_override(quoted(f"data.path={path}"))
+    override = OverridesParser.create().parse_override(quote_free_text(f"data.path={path}"))
     assert OmegaConf.create({"path": override.value()}).path == path
-    assert quoted("data.path=plain/file-1.csv") == "data.path=plain/file-1.csv"
+    assert quote_free_text("data.path=plain/file-1.csv") == "data.path=plain/file-1.csv"
 
 
 def test_hydra_composes_once(command_here: Command, monkeypatch: pytest.MonkeyPatch) -> None:

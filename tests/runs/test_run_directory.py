@@ -1,4 +1,4 @@
-"""A run's directory: what is written there is whole, whatever happens, and of one evaluation."""
+"""A run's directory: its files are complete, whatever happens, and of one evaluation."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def killed_at(
     return call
 
 
-def test_what_an_evaluation_measured_replaces_what_the_one_before_did(tmp_path: Path) -> None:
+def test_an_evaluation_replaces_the_scores_of_the_one_before(tmp_path: Path) -> None:
     run = Run(tmp_path)
     run.update_metrics(seed=1, seconds={"train": 9.0}, throughput={"train": 5.0})
     run.update_metrics(
@@ -142,7 +142,7 @@ def test_what_an_evaluation_measured_replaces_what_the_one_before_did(tmp_path: 
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"[1]", b"\xff\xfe\x00", b'{"a": "\xff"}'])
-def test_damaged_metrics_and_history_are_told(tmp_path: Path, damage: bytes) -> None:
+def test_damaged_metrics_and_history_are_errors(tmp_path: Path, damage: bytes) -> None:
     run = Run(tmp_path)
     run.metrics.write_bytes(damage)
     with pytest.raises(UserError, match=r"metrics\.json is damaged"):

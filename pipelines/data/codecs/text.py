@@ -18,7 +18,7 @@ from pipelines.core.errors import UserError
 from pipelines.data.codecs import subwords, tokens
 from pipelines.data.codecs.counting import Counts, Lengths
 from pipelines.data.codecs.segmentation import Segmentation, redrawn
-from pipelines.runs.parallel import in_order
+from pipelines.runs.parallel import map_in_order
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -121,7 +121,7 @@ class TextCodec(FieldCodec):
 
     def _count(self, batches: Iterable[Sequence[Any]]) -> tuple[list[str], dict[str, Any]]:
         counts = Counts(Lengths(self.settings.max_tokens))
-        counts.add(in_order(self._numpy_tokens(), batches))
+        counts.add(map_in_order(self._numpy_tokens(), batches))
         most = self.settings.vocabulary_size - self._specials
         vocabulary, unknown = counts.most_frequent(most, self.settings.minimum_count)
         facts = {"unknown_share": unknown, **counts.lengths.summary()}
@@ -140,7 +140,7 @@ class TextCodec(FieldCodec):
         sample: list[str] = []
 
         def texts() -> Iterator[str]:
-            for normal in in_order(self._numpy_text(), batches):
+            for normal in map_in_order(self._numpy_text(), batches):
                 lines = [text.decode() for text in normal.tolist()]
                 sample.extend(lines[: max(0, subwords.MEASURED - len(sample))])
                 yield from lines

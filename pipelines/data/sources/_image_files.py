@@ -18,7 +18,7 @@ from pipelines.data.codecs.images import SIGNATURES, decoded
 from pipelines.data.sources._named import file_named
 from pipelines.data.sources._row_source import RowSource
 from pipelines.data.sources.rows import extension, read_lines
-from pipelines.runs.parallel import in_order
+from pipelines.runs.parallel import map_in_order
 
 COLUMNS = ("image", "captions")
 """A picture's file, and its captions, one a line."""
@@ -129,7 +129,7 @@ def checked(files: Iterable[Any]) -> Iterator[tuple[Any, FileBytes | str]]:
 
     files  begin with what is in Named; what follows is the caller's.
     """
-    return in_order(lambda file: (file, _content(file[0], file[1])), files)
+    return map_in_order(lambda file: (file, _content(file[0], file[1])), files)
 
 
 def _usable(name: str, read: Callable[[], bytes]) -> FileBytes:
