@@ -68,7 +68,7 @@ SAME = [
     "train.learning_rate=0.001",
     "train.schedule=constant",
     "train.warmup=0",
-    "train.average=null",
+    "train.ema_decay=null",
     # How they search.
     "decode=beam",
     "decode.beam=5",

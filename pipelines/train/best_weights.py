@@ -57,7 +57,7 @@ class BestWeights:
 
     def _keep(self, value: float, higher: bool, state: State) -> None:
         """Keeps the weights if they are among those to be averaged."""
-        most = self.settings.average_best
+        most = self.settings.checkpoint_averaging
         if most == 1 or math.isnan(value):
             return
         # asdict makes lists of tuples

@@ -113,13 +113,13 @@ class _Training:
 
     def _steps(self, epoch: int) -> int:
         """Updates of an epoch."""
-        return math.ceil(len(self.plan(epoch)) / self.settings.accumulate)
+        return math.ceil(len(self.plan(epoch)) / self.settings.accumulation_steps)
 
     def plan(self, epoch: int) -> Plan:
         how: dict[str, Any] = {
             "tokens": self.settings.batch_tokens,
             "maximum_examples": self.settings.batch_examples,
-            "by_length": self.settings.by_length,
+            "by_length": self.settings.bucket_by_length,
             "seed": self.order_seed,
             "epoch": epoch,
         }
@@ -200,7 +200,7 @@ class _Training:
         with contextlib.closing(ahead) as batches:
             for count, batch in enumerate(batches, start=first + 1):
                 pending.append(batch)
-                if len(pending) == self.settings.accumulate or count == len(order):
+                if len(pending) == self.settings.accumulation_steps or count == len(order):
                     yield pending
                     pending = []
 

@@ -81,7 +81,7 @@ class Weights:
         self._others = [v for v in self.variables if id(v) not in tables]
         self.optimizer = make_optimizer(settings, self._others)
         self.optimizer.build(self._others)
-        averaged = settings.average is not None
+        averaged = settings.ema_decay is not None
         ordered = [tables[id(v)] for v in self.variables if id(v) in tables]
         self.rows = (
             RowAdam(ordered, self.optimizer, averaged=averaged, waits=rows_wait)

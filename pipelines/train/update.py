@@ -28,7 +28,7 @@ def learning_rate(step: int, total: int, settings: TrainSettings) -> float:
     if step < warmup:
         return settings.learning_rate * (step + 1) / (warmup + 1)
     done = min(1.0, (step - warmup) / max(1.0, total - warmup))
-    final = settings.final_rate
+    final = settings.final_lr_ratio
     share = {
         "constant": lambda: 1.0,
         "linear": lambda: 1 - (1 - final) * done,
@@ -39,7 +39,7 @@ def learning_rate(step: int, total: int, settings: TrainSettings) -> float:
 
 
 class Learner:
-    """A model that learns from batches, `settings.accumulate` of them an update.
+    """A model that learns from batches, `settings.accumulation_steps` of them an update.
 
     Losses are summed over what counts and divided by the sum of weights of all of an update's
     batches, on all workers, so that accumulated small batches, and parts of batches, equal one
@@ -60,7 +60,7 @@ class Learner:
         self.task, self.model, self.settings, self.total = task, model, settings, total_steps
         self.spec = codec.spec
         # Gradients that are summed, over batches or workers, have all rows.
-        alone = settings.accumulate == 1 and workers.number == 1
+        alone = settings.accumulation_steps == 1 and workers.number == 1
         self.weights = Weights(model, settings, rows_wait=alone)
         self.variables = self.weights.variables
         self.loss_sum = tf.Variable(0.0, dtype=tf.float64, trainable=False)
@@ -68,7 +68,7 @@ class Learner:
         self.norm = tf.Variable(0.0, trainable=False)
         self._accumulated = (
             [tf.Variable(tf.zeros_like(v), trainable=False) for v in self.variables]
-            if settings.accumulate > 1
+            if settings.accumulation_steps > 1
             else []
         )
         self._pending_weight = tf.Variable(0.0, trainable=False)
@@ -108,10 +108,10 @@ class Learner:
     def update(self, batches: Sequence[Batch], step: int) -> float:
         """One update from the batches; returns the learning rate it was made with."""
         rate = learning_rate(step, self.total, self.settings)
-        decay = self.settings.average or 0.0
+        decay = self.settings.ema_decay or 0.0
         # Early on, an average over few steps, as in TensorFlow's ExponentialMovingAverage.
         decay = min(decay, (1 + step) / (10 + step))
-        if self.settings.accumulate == 1:
+        if self.settings.accumulation_steps == 1:
             train = self._function("train", self._train, batches[0])
             self._told = train(batches[0], step, rate, decay)
         else:
@@ -236,7 +236,7 @@ class Averaged:
     def __enter__(self) -> None:
         self.learner.weights.settle()
         self.kept: list[np.ndarray] = []
-        if self.learner.settings.average:
+        if self.learner.settings.ema_decay:
             self.kept = [np.asarray(v) for v in self.learner.variables]
             _assign(self.learner.variables, self.learner.weights.averaged())
 

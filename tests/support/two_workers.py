@@ -13,7 +13,7 @@ NO_CHANCE = ["task.embedding.dropout=0", "task.embedding.word_dropout=0"]
 """Workers draw random numbers of their own."""
 
 
-MANY = ["train.epochs=40", "train.checkpoint_seconds=0.000001", "train.average_best=2"]
+MANY = ["train.epochs=40", "train.checkpoint_seconds=0.000001", "train.checkpoint_averaging=2"]
 
 
 def tf_config(index: int, *addresses: str, job: str = "worker") -> str:

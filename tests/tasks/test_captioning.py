@@ -292,7 +292,7 @@ def test_every_model_goes_from_emoji_to_a_saved_model_that_a_fresh_process_agree
                 ["task.attention_regularization=1", "decode=greedy", "evaluate.diagnostics=true"],
                 ["task.sampling.schedule=linear", "task.sampling.steps=2", "task.sampling.floor=0"],
                 ["decode=sample", "decode.answers=2", "task.augmentation.mirror=true"],
-                ["train.precision=mixed_bfloat16", "train.accumulate=2", "model.layers=2"],
+                ["train.precision=mixed_bfloat16", "train.accumulation_steps=2", "model.layers=2"],
                 ["task.vision.network=MobileNetV3Small", "data.split=picture"],
             )
         ),

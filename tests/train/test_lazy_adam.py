@@ -98,7 +98,7 @@ def drawn(updates: int, seed: int = 0) -> list[Batch]:
 
 def settled(made: Learner) -> list[np.ndarray]:
     made.weights.settle()
-    averages = made.weights.averaged() if made.settings.average else []
+    averages = made.weights.averaged() if made.settings.ema_decay else []
     return [np.asarray(value) for value in [*made.variables, *averages]]
 
 
@@ -136,8 +136,8 @@ def test_rows_that_wait_for_their_updates_end_where_adam_moves_them_at_once(
 @pytest.mark.parametrize(
     "changes",
     [
-        {"average": 0.9, "schedule": "cosine", "warmup": 0.1, "clip_norm": 0.3},
-        {"average": None, "optimizer": "adamw", "weight_decay": 0.1},
+        {"ema_decay": 0.9, "schedule": "cosine", "warmup": 0.1, "clip_norm": 0.3},
+        {"ema_decay": None, "optimizer": "adamw", "weight_decay": 0.1},
     ],
 )
 @pytest.mark.parametrize("how", ["once", "twice", "in a branch", "in a loop"])
@@ -168,7 +168,7 @@ def test_a_row_goes_on_by_its_momentum_while_nothing_asks_for_it() -> None:
 
 
 def test_settling_changes_nothing_of_what_comes_after() -> None:
-    often, seldom = (table(rows_pay=True, average=0.8, total=20) for _ in range(2))
+    often, seldom = (table(rows_pay=True, ema_decay=0.8, total=20) for _ in range(2))
     for step, batch in enumerate(drawn(20, seed=3)):
         often.update([batch], step)
         seldom.update([batch], step)
@@ -179,10 +179,10 @@ def test_settling_changes_nothing_of_what_comes_after() -> None:
 
 def test_what_rows_wait_for_is_in_a_checkpoint() -> None:
     batches = drawn(9, seed=4)
-    straight = table(rows_pay=True, average=0.8)
+    straight = table(rows_pay=True, ema_decay=0.8)
     for step, batch in enumerate(batches):
         straight.update([batch], step)
-    broken_off, resumed = (table(rows_pay=True, average=0.8) for _ in range(2))
+    broken_off, resumed = (table(rows_pay=True, ema_decay=0.8) for _ in range(2))
     for step, batch in enumerate(batches[:5]):
         broken_off.update([batch], step)
     kept = broken_off.state_variables()
@@ -198,10 +198,12 @@ def test_what_rows_wait_for_is_in_a_checkpoint() -> None:
 @pytest.mark.parametrize("average", [0.8, None])
 def test_what_waits_and_what_does_not_go_on_from_each_other(average: float | None) -> None:
     batches = drawn(12, seed=6)
-    straight = table(rows_pay=True, average=average)
-    first = table(rows_pay=True, average=average)
-    second = table(rows_pay=True, average=average, accumulate=2)  # moves all rows in each update
-    third = table(rows_pay=True, average=average)
+    straight = table(rows_pay=True, ema_decay=average)
+    first = table(rows_pay=True, ema_decay=average)
+    second = table(
+        rows_pay=True, ema_decay=average, accumulation_steps=2
+    )  # moves all rows in each update
+    third = table(rows_pay=True, ema_decay=average)
     taking_turns = {0: first, 4: second, 8: third}
     now = first
     for step, batch in enumerate(batches):
@@ -220,7 +222,7 @@ def test_what_waits_and_what_does_not_go_on_from_each_other(average: float | Non
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd", "rmsprop"])
 def test_rows_asked_for_in_accumulated_batches_are_those_of_one_batch(optimizer: str) -> None:
     whole = table(rows_pay=False, optimizer=optimizer)
-    parts = table(rows_pay=False, optimizer=optimizer, accumulate=2)
+    parts = table(rows_pay=False, optimizer=optimizer, accumulation_steps=2)
     for step, (ids, other) in enumerate([((0, 1), (1, 1)), ((2, 2), (0, 4)), ((1, 3), (2, 5))]):
         whole.update([asked([ids, other], [0, 0])], step)
         parts.update([asked([ids], [0]), asked([other], [0])], step)

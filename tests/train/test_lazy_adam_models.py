@@ -87,7 +87,7 @@ def test_a_model_that_is_updated_by_rows_ends_as_one_that_is_updated_whole(
             losses.append(learner.mean_loss())
         learner.weights.settle()
         weights = [np.asarray(variable) for variable in model.trainable_variables]
-        averages = learner.weights.averaged() if settings.average else []
+        averages = learner.weights.averaged() if settings.ema_decay else []
         ends.append((losses, [*weights, *map(np.asarray, averages)]))
     (ours, one), (theirs, other) = ends
     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)

@@ -82,7 +82,7 @@ def test_the_norm_is_measured_before_clipping() -> None:
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "rmsprop"])
 def test_accumulated_batches_equal_one_large_batch(optimizer: str) -> None:
-    whole, parts = learner(optimizer=optimizer), learner(optimizer=optimizer, accumulate=2)
+    whole, parts = learner(optimizer=optimizer), learner(optimizer=optimizer, accumulation_steps=2)
     for step in range(3):
         whole.update([batch([1, 2, 3], [0, 5, 1], [1, 0.5, 2])], step)
         parts.update([batch([1], [0], [1]), batch([2, 3], [5, 1], [0.5, 2])], step)
@@ -117,7 +117,7 @@ def test_biases_and_embeddings_do_not_decay() -> None:
 
 
 def test_averages_follow_the_weights_and_stand_in_for_them() -> None:
-    made = learner(average=0.5)
+    made = learner(ema_decay=0.5)
     made.update([batch([1], [0], [1])], 0)  # w: 1 -> 0.9, decay min(0.5, 1/10)
     made.update([batch([1], [0], [1])], 1)  # w: 0.9 -> 0.81, decay min(0.5, 2/11)
     first = 0.1 * 1 + 0.9 * 0.9
