@@ -134,7 +134,7 @@ class OurCaptioning(OurWriter):
 
     def take(self, weights: Mapping[str, list[np.ndarray]]) -> None:
         """Those of a peer, by the names that `captioning_torch.py` gives them."""
-        self.learner.weights.settle()  # or its own updates would go on later
+        self.learner.weights.flush()  # or its own updates would go on later
         vision, decoder = self.model.vision, self.model.decoder
         network = vision.network
         parts = list(network.stem)

@@ -82,6 +82,7 @@ def train_model(config: Config, data: Prepared, run: Run, workers: Workers) -> k
 
     from pipelines.graphs.prediction import Predictor
     from pipelines.runs.tracking import write_hyperparameters
+    from pipelines.train.job import TrainingJob
     from pipelines.train.loop import train
 
     if config.train.deterministic:
@@ -91,11 +92,11 @@ def train_model(config: Config, data: Prepared, run: Run, workers: Workers) -> k
     model = build_model(config, data)
     log.info("%s", describe(config, data, model))
     try:
-        state, throughput = train(
-            config.task,
-            model,
-            data.splits,
-            data.codec,
+        job = TrainingJob(
+            task=config.task,
+            model=model,
+            codec=data.codec,
+            splits=data.splits,
             settings=config.train,
             predict=Predictor(config.task, model, data.codec, config.decode.quick()),
             evaluation_tokens=config.evaluate.batch_tokens,
@@ -103,6 +104,7 @@ def train_model(config: Config, data: Prepared, run: Run, workers: Workers) -> k
             run=run,
             workers=workers,
         )
+        state, throughput = train(job)
     finally:
         if workers.is_chief and config.train.tensorboard and run.tensorboard.is_dir():
             write_hyperparameters(run, given=run_metadata(config))
@@ -136,12 +138,12 @@ def training_metadata(config: Config, workers: Workers) -> dict[str, Any]:
 
 def build_model(config: Config, data: Prepared) -> keras.Model:
     """The model as training finds it, the same whenever it is made: every weight has its seed."""
-    from pipelines.train.parameter_budget import within_budget
+    from pipelines.train.parameter_budget import fit_width
 
     def build(settings: RecurrentSettings) -> keras.Model:
         return config.task.build(settings, data.codec, stream(config.seed, "weights"))
 
-    return build(within_budget(config.model, build))
+    return build(fit_width(config.model, build))
 
 
 def export_model(

@@ -6,11 +6,12 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipelines.core.contracts import Batch, Codec, Split
+from pipelines.core.contracts import Codec, Split
+from pipelines.core.prediction import Predict
 from pipelines.core.settings import EvaluateSettings
 from pipelines.core.task import Score, Task
 from pipelines.data.batches import assemble, plan
@@ -22,14 +23,6 @@ from pipelines.graphs.prediction import raw_columns
 from pipelines.runs.progress import Bar
 
 log = logging.getLogger(__name__)
-
-
-class Predict(Protocol):
-    """From a Batch to predictions by name; `raw` columns are wanted among its inputs."""
-
-    raw: tuple[str, ...]
-
-    def __call__(self, batch: Batch) -> Mapping[str, Any]: ...
 
 
 MOST_BUCKETS = 8

@@ -11,21 +11,22 @@ from typing import Any
 import tensorflow as tf
 
 from models.attention import Memory
-from models.decoding import Hypotheses, search
+from models.decoding import Hypotheses, SearchInputs, search
 from models.settings import SearchSettings
-from models.token_decoder import TokenDecoder, Written
+from models.token_choice import SpecialTokens
+from models.token_decoder import DecoderState, TokenDecoder
 from pipelines.core.task import Signature
 from pipelines.data.codecs.text import BEGIN, END, PAD, UNKNOWN, TextCodec
 from pipelines.graphs.tracing import named, nested
 
-Read = Callable[[Mapping[str, Any]], tuple[Memory, Written]]
+Read = Callable[[Mapping[str, Any]], tuple[Memory, DecoderState]]
 """From a task's inputs to what is decoded from them: memory and state at the start."""
 
 
 def write(
     decoder: TokenDecoder,
     memory: Memory,
-    state: Written,
+    state: DecoderState,
     codec: TextCodec,
     decode: SearchSettings,
     *,
@@ -71,7 +72,7 @@ def write(
 def searched(
     decoder: TokenDecoder,
     memory: Memory,
-    state: Written,
+    state: DecoderState,
     decode: SearchSettings,
     *,
     source_length: tf.Tensor,
@@ -85,15 +86,10 @@ def searched(
     """
     return search(
         decoder.step,
-        state,
-        memory,
-        settings=decode,
-        begin=BEGIN,
-        end=END,
-        forbidden=(PAD, BEGIN) if unknown else (PAD, UNKNOWN, BEGIN),
-        source_length=source_length,
-        want_attention=attention,
-        numbers=numbers,
+        SearchInputs(state, memory, source_length, numbers),
+        decode,
+        SpecialTokens(BEGIN, END, (PAD, BEGIN) if unknown else (PAD, UNKNOWN, BEGIN)),
+        return_attention=attention,
     )
 
 

@@ -96,10 +96,10 @@ class GenerationTask(Task):
         memory, state, target = self.decoder_inputs(model, batch.inputs)
         if change is not None:
             memory, state = change(memory, state)
-        readouts, attention = model.decoder.attended(
+        readouts, attention = model.decoder.call_with_attention(
             target, target != 0, state, memory, training=False
         )
-        outputs = (readouts, model.decoder.projection(), attention)
+        outputs = (readouts, model.decoder.output_weights(), attention)
         odds = log_odds(model.decoder.logits(readouts), batch.targets)
         return TeacherForced(self.losses(outputs, batch.targets), odds)
 

@@ -119,13 +119,13 @@ class Captioning(GenerationTask):
                 self.vision,
                 self.embedding,
                 self.decoder,
-                shape=cast(Any, codec.spec.fields["image"].shape),
-                size=codec.spec.sizes["caption_tokens"],
+                image_shape=cast(Any, codec.spec.fields["image"].shape),
+                vocabulary_size=codec.spec.sizes["caption_tokens"],
                 pooling=self.pooling,
                 seed=seed,
                 name="captioner",
             )
-            made.vision.load(self.vision.weights)
+            made.vision.load_pretrained(self.vision.weights)
         except ValueError as error:
             raise UserError(f"task: {error}") from None
         return made
@@ -170,11 +170,11 @@ class Captioning(GenerationTask):
         return Batch(inputs, targets, (targets != PAD).astype(np.float32))
 
     def outputs(self, model: keras.Model, inputs: Mapping[str, Any], step: tf.Tensor) -> Any:
-        from models.scheduled_sampling import mixed
+        from models.scheduled_sampling import mix_in_predictions
 
-        given = mixed(model, _named(inputs), self.sampling, step)
-        readouts, attention = model.attended(given, training=True, learns=self.learns(step))
-        return readouts, model.decoder.projection(), attention
+        given = mix_in_predictions(model, _named(inputs), self.sampling, step)
+        readouts, attention = model.readouts_and_attention(given, True, self.learns(step))
+        return readouts, model.decoder.output_weights(), attention
 
     def learns(self, step: tf.Tensor) -> tf.Tensor | None:
         """Whether the network that looks gets a gradient at that update; None: at each."""
@@ -272,7 +272,7 @@ class Captioning(GenerationTask):
         from models.cross_entropy import token_measures
 
         readouts = model.readouts(_named(batch.inputs))
-        measured = token_measures(readouts, model.decoder.projection(), batch.targets)
+        measured = token_measures(readouts, model.decoder.output_weights(), batch.targets)
         owner, pictures = batch.inputs["owner"], tf.shape(batch.inputs["image"])[0]
         return {
             name: tf.math.unsorted_segment_sum(value, owner, pictures)

@@ -92,19 +92,21 @@ class Sentiment(Task):
 
     def build(self, model: RecurrentSettings, codec: Codec, seed: int) -> keras.Model:
         from models.classifier import build_classifier
+        from models.embedding import VocabularySpec
+        from models.heads import HeadSettings
 
         tokens, labels = _parts(codec)
         vectors = vectors_for(tokens.vocabulary, self._vectors)
         classifier = build_classifier(
-            recurrent=model,
-            embedding=self.embedding,
-            pooling=self.pooling,
-            vocabulary_size=codec.spec.sizes["tokens"],
-            classes=codec.spec.sizes["label"],
-            head_dropout=self.dropout,
+            model,
+            self.embedding,
+            HeadSettings(self.pooling, codec.spec.sizes["label"], self.dropout),
+            VocabularySpec(
+                codec.spec.sizes["tokens"],
+                vectors.matrix if vectors else None,
+                vectors.known if vectors else None,
+            ),
             seed=seed,
-            vectors=vectors.matrix if vectors else None,
-            known=vectors.known if vectors else None,
         )
         if self.start is not None:
             self._start(classifier, Run(self.start), labels)
@@ -112,13 +114,13 @@ class Sentiment(Task):
 
     def _start(self, classifier: keras.Model, run: Run, labels: LabelCodec) -> None:
         """All weights but the word vectors; the output layer's only if it is of the same labels."""
-        from models.classifier import start_from
+        from models.classifier import copy_weights
 
         theirs = Codec({"label": LabelCodec("label")}).load(run.codec).fields["label"]
         same = cast(LabelCodec, theirs).names == labels.names
         other = load_model(run)
         try:
-            start_from(classifier, other, head=same)
+            copy_weights(classifier, other, head=same)
         except ValueError as error:
             raise UserError(
                 f"task.start={run.directory}: {error}; take the model and pooling it was made with"
@@ -194,15 +196,17 @@ class Sentiment(Task):
         """
         import tensorflow as tf
 
-        from models.classifier import Read, read_token, unread
+        from models import classifier
         from pipelines.graphs.streaming import second, streaming
 
         def classify(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
             return self.predict(model, codec, inputs, decode)
 
-        def step(token: tf.Tensor, read: Read) -> tuple[dict[str, tf.Tensor], Read]:
-            logits, read = read_token(model, token, read)
-            return {"probabilities": tf.nn.softmax(logits)}, read
+        def step(
+            token: tf.Tensor, state: classifier.StreamState
+        ) -> tuple[dict[str, tf.Tensor], classifier.StreamState]:
+            logits, state = classifier.step(model, token, state)
+            return {"probabilities": tf.nn.softmax(logits)}, state
 
         inputs = {
             "tokens": tf.TensorSpec([None, None], tf.int32, name="tokens"),
@@ -210,7 +214,7 @@ class Sentiment(Task):
         }
         cores = {"classify": Core(classify, inputs, lambda batch: batch, predicts=True)}
         if not model.get_layer("encoder").settings.bidirectional:
-            stream = streaming(unread(model, 1), step)
+            stream = streaming(classifier.initial_state(model, 1), step)
             cores["stream"] = Core(*stream, given=lambda batch: second(stream, batch["tokens"]))
         return cores
 
@@ -222,7 +226,7 @@ class Sentiment(Task):
         """
         import tensorflow as tf
 
-        from models.attribution import gradient_times_input, relative
+        from models.attribution import gradient_times_input, normalize_by_largest
         from pipelines.graphs.tracing import padded
 
         def tokenize(text: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -234,7 +238,7 @@ class Sentiment(Task):
             return {
                 **self.decode_predictions({"probabilities": tf.nn.softmax(logits)}, codec),
                 "tokens": _parts(codec)[0].tokens(read["tokens"]),
-                "weights": relative(weights),
+                "weights": normalize_by_largest(weights),
             }
 
         given = {"text": tf.TensorSpec([None], tf.string)}
@@ -300,13 +304,13 @@ class Sentiment(Task):
         self, model: keras.Model, probabilities: np.ndarray, split: Split, codec: Codec
     ) -> Passages:
         """A few examples from sure to unsure, the tokens coloured by gradient times input."""
-        from models.attribution import gradient_times_input, relative
+        from models.attribution import gradient_times_input, normalize_by_largest
 
         order = np.argsort(-probabilities.max(1), kind="stable")
         rows = order[np.linspace(0, len(order) - 1, min(EXPLAINED, len(order))).astype(int)]
         batch = self.batch(split.gather(rows), codec)
         predicted = probabilities[rows].argmax(1)
-        weights = relative(gradient_times_input(model, batch.inputs)[1]).numpy()
+        weights = normalize_by_largest(gradient_times_input(model, batch.inputs)[1]).numpy()
         texts, classes = _parts(codec)
         tokens, names = texts.vocabulary, classes.names
         gap = "" if self.text.tokens == "character" else " "

@@ -85,7 +85,7 @@ class Translation(GenerationTask):
             model,
             self.embedding,
             self.decoder,
-            sizes=(sizes["source_tokens"], sizes["target_tokens"]),
+            vocabulary_sizes=(sizes["source_tokens"], sizes["target_tokens"]),
             shared=self.vocabulary == "joint",
             seed=seed,
             name="encoder_decoder",
@@ -116,10 +116,10 @@ class Translation(GenerationTask):
         return Batch(inputs, targets, (targets != PAD).astype(np.float32))
 
     def outputs(self, model: keras.Model, inputs: Mapping[str, Any], step: tf.Tensor) -> Any:
-        from models.scheduled_sampling import mixed
+        from models.scheduled_sampling import mix_in_predictions
 
-        target = mixed(model, _named(inputs), self.sampling, step)
-        return model.readouts(target, training=True), model.decoder.projection()
+        target = mix_in_predictions(model, _named(inputs), self.sampling, step)
+        return model.readouts(target, training=True), model.decoder.output_weights()
 
     def losses(self, outputs: Any, targets: Any) -> tf.Tensor:
         """Cross-entropy of the target tokens: (B, T) nats, 0 on padding."""
@@ -192,7 +192,7 @@ class Translation(GenerationTask):
         from models.cross_entropy import token_measures
 
         readouts = model.readouts(_named(batch.inputs))
-        return token_measures(readouts, model.decoder.projection(), batch.targets)
+        return token_measures(readouts, model.decoder.output_weights(), batch.targets)
 
     def score(self, predictions: Mapping[str, np.ndarray], split: Split) -> dict[str, Score]:
         from pipelines.evaluate.metrics.translation import translation_scores

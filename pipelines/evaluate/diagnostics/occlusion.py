@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from models.inspection import watching
+from models.inspection import record_steps
 from pipelines.core.contracts import Batch, Codec
 from pipelines.core.task import Change, RecurrentStack, Task
 from pipelines.evaluate.diagnostics.sample import Sample, tensors
@@ -129,7 +129,7 @@ def _origin_norms(task: Task, model: keras.Model, sample: Sample, change: Change
     readers = {name: one for name, one in task.recurrent_stacks(model).items() if not one.in_step}
     with (
         tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape,
-        watching({name: one.stack for name, one in readers.items()}, tape) as watches,
+        record_steps({name: one.stack for name, one in readers.items()}, tape) as watches,
     ):
         origin = None
         if task.image_field is not None:
