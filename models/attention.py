@@ -44,7 +44,7 @@ class Attention(FromConfig, keras.layers.Layer):
 
     def build(self, input_shape: Sequence[tuple[int | None, ...]]) -> None:
         """input_shape: of queries (B, T, W) and values (B, S, N)."""
-        query, values = (shape[-1] for shape in input_shape)
+        query, values = (int(shape[-1] or 0) for shape in input_shape)
         if self.kind == "dot" and query != values:
             raise ValueError(
                 f"attention=dot needs a decoder as wide as the memory; got {query} and {values}. "

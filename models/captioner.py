@@ -6,7 +6,7 @@ state; show, attend and tell (Xu et al. 2015) with it.
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any, ClassVar, TypedDict
+from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 
 import keras
 import tensorflow as tf
@@ -21,6 +21,9 @@ from models.serialization import FromConfig
 from models.settings import DecoderSettings, EmbeddingSettings, RecurrentSettings, VisionSettings
 from models.token_decoder import DecoderState, TokenDecoder
 from models.vision import ImageEncoder
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 _register = keras.saving.register_keras_serializable(package="recurrent")
 
@@ -64,7 +67,7 @@ class Captioner(FromConfig, keras.Model):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.settings = {
+        self.settings: dict[str, DataclassInstance] = {
             "recurrent": recurrent,
             "vision": vision,
             "embedding": embedding,
@@ -123,7 +126,7 @@ class Captioner(FromConfig, keras.Model):
             values, _ = self.reader(values, training=training)
         mask = tf.ones(tf.shape(values)[:2], tf.bool)
         pooled = self.pool(transpose_time(values), tf.transpose(mask))
-        initial = [[pooled] * self.state_parts] * self.depth
+        initial = ((pooled,) * self.state_parts,) * self.depth
         return self.decoder.precompute_keys(values, mask), self.decoder.start(initial)
 
     def readouts_and_attention(
@@ -156,7 +159,7 @@ class Captioner(FromConfig, keras.Model):
     def get_config(self) -> dict[str, object]:
         return {
             **super().get_config(),
-            **{name: asdict(settings) for name, settings in self.settings.items()},
+            **{name: asdict(one) for name, one in self.settings.items()},
             "image_shape": self.image_shape,
             "vocabulary_size": self.vocabulary_size,
             "pooling": self.pooling,

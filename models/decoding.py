@@ -34,7 +34,7 @@ from models.token_choice import (
 Nest: TypeAlias = Any
 """A nest of tensors, as tf.nest takes them."""
 
-Optional: TypeAlias = tf.Tensor | tuple[()]
+Maybe: TypeAlias = Any
 """A tensor, or () where the settings don't need it, so that loops carry nothing for it."""
 
 Step = Callable[[tf.Tensor, Nest, Nest], tuple[tf.Tensor, Nest, tf.Tensor]]
@@ -44,6 +44,8 @@ ids (B, K) int32, the previous tokens; state, a nest of (B, K, ...); memory, a n
 same for all hypotheses of an input, so that it is never repeated or reordered; logits (B, K, V), V
 static; attention (B, K, S), or (B, K, 0) if there is none. B and K change from step to step.
 """
+
+_UNKNOWN_SHAPE = tf.TensorShape(None)  # type: ignore[arg-type]
 
 COMPACT_THRESHOLD = 1 / 8
 """Inputs that are done leave the batch once they are this share of it, as that takes a copy."""
@@ -94,8 +96,8 @@ class _Active(NamedTuple):
     entry: tf.Tensor
     log_probability: tf.Tensor
     state: Nest
-    history: Optional
-    coverage: Optional
+    history: Maybe
+    coverage: Maybe
 
 
 class _Finished(NamedTuple):
@@ -123,7 +125,7 @@ class _Rows(NamedTuple):
     finished_count: tf.Tensor
     finished: _Finished
     memory: Nest
-    uniform: Optional
+    uniform: Maybe
 
 
 _Loop: TypeAlias = tuple[tf.Tensor, _Active, _Rows, _Finished, Backpointers]
@@ -179,7 +181,7 @@ class _Search:
             ),
             tf.nest.map_structure(lambda x: _loosen(x, 1), rows),
             tf.nest.map_structure(lambda x: _loosen(x, 1), rows.finished),
-            tf.nest.map_structure(lambda _: tf.TensorShape(None), table),
+            tf.nest.map_structure(lambda _: _UNKNOWN_SHAPE, table),
         )
         *_, finished, table = tf.while_loop(
             # At least once, or the width of the attention would be unknown.
@@ -199,7 +201,7 @@ class _Search:
         batch = tf.shape(source_length)[0]
         nothing = tf.fill([batch, self.answers], IMPOSSIBLE)
         zero = tf.zeros([batch, self.answers], tf.int32)
-        uniform: Optional = ()
+        uniform: Maybe = ()
         if self.sampling is not None:
             uniform = _sample_uniform(self.sampling, max_length, inputs.sample_ids)
         return _Rows(
@@ -242,7 +244,7 @@ class _Search:
         self._check(logits, attention)
         tf.nest.map_structure(_keep_shape, state, active.state)
         attention = tf.cast(attention, tf.float32)
-        coverage = active.coverage + attention if self.coverage_penalty else ()
+        coverage: Maybe = active.coverage + attention if self.coverage_penalty else ()
         choice = self._choose(t, tf.cast(logits, tf.float32), active, rows)
         rows, log_probability = self._finish(t, choice, active.entry, coverage, rows)
         has_active = tf.reduce_any(log_probability > IMPOSSIBLE, 1)
@@ -284,10 +286,11 @@ class _Search:
             )
 
     def _choose(self, t: tf.Tensor, logits: tf.Tensor, active: _Active, rows: _Rows) -> Choice:
+        n = self.settings.no_repeat_ngram
         end_forced = (t >= rows.max_length)[:, tf.newaxis]
         at = NextTokens(
             logits=logits,
-            allowed=forbid_repeats(logits, active.history, self.settings.no_repeat_ngram),
+            allowed=logits if n is None else forbid_repeats(logits, active.history, n),
             log_probability=active.log_probability,
             end_allowed=end_forced | (t >= self.settings.minimum_length),
             end_forced=end_forced,
@@ -297,7 +300,7 @@ class _Search:
         return choose_best(at, self.beam, self.tokens)
 
     def _finish(
-        self, t: tf.Tensor, choice: Choice, entry: tf.Tensor, coverage: Optional, rows: _Rows
+        self, t: tf.Tensor, choice: Choice, entry: tf.Tensor, coverage: Maybe, rows: _Rows
     ) -> tuple[_Rows, tf.Tensor]:
         """Keeps the A best finished hypotheses of each input.
 
@@ -326,7 +329,7 @@ class _Search:
         length = tf.cast(tokens + 1, tf.float32)
         return log_probability / ((5 + length) / 6) ** self.length_penalty
 
-    def _coverage(self, coverage: Optional, source_length: tf.Tensor) -> tf.Tensor | float:
+    def _coverage(self, coverage: Maybe, source_length: tf.Tensor) -> tf.Tensor | float:
         """The penalty (B, K), at most 0, for source positions that got little attention."""
         if not self.coverage_penalty:
             return 0.0
@@ -350,11 +353,14 @@ def _sample_uniform(
     def of_input(row: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
         sample_id, length = row[0], row[1] + 1
         # Exactly as many as this input may need: the values can depend on how many are drawn.
-        drawn = tf.random.stateless_uniform([settings.answers, length], [settings.seed, sample_id])
-        return tf.pad(drawn, [[0, 0], [0, longest - length]])
+        shape, seed = tf.stack([settings.answers, length]), tf.stack([settings.seed, sample_id])
+        drawn = tf.random.stateless_uniform(shape, seed)
+        return tf.pad(drawn, tf.stack([[0, 0], [0, longest - length]]))
 
     signature = tf.TensorSpec([settings.answers, None], tf.float32)
-    return tf.map_fn(of_input, (sample_ids, max_length), fn_output_signature=signature)[:-1]
+    rows = (sample_ids, max_length)
+    numbers: tf.Tensor = tf.map_fn(of_input, rows, fn_output_signature=signature)  # type: ignore[call-overload]
+    return numbers[:-1]
 
 
 def _hide_batch_size(inputs: SearchInputs) -> SearchInputs:
@@ -370,7 +376,7 @@ def _hide_batch_size(inputs: SearchInputs) -> SearchInputs:
     return SearchInputs(state, memory, source_length, inputs.sample_ids)
 
 
-def _loosen(x: Optional, axes: int) -> tf.TensorShape | tuple[()]:
+def _loosen(x: Maybe, axes: int) -> tf.TensorShape | tuple[()]:
     """The shape of x with its first axes unknown."""
     if isinstance(x, tuple):
         return ()

@@ -36,7 +36,11 @@ class Dropout(keras.layers.Layer):
         seed = tf.cast(self.noise.next(), tf.int32)
         # Each 32-bit number drawn gives two of 16 bits.
         pairs = tf.random.stateless_uniform(
-            [(count + 1) // 2], seed, minval=None, maxval=None, dtype=tf.int32
+            tf.stack([(count + 1) // 2]),
+            seed,
+            minval=None,  # type: ignore[arg-type]  # all 32 bits
+            maxval=None,
+            dtype=tf.int32,
         )
         numbers = tf.reshape(tf.bitcast(pairs, tf.uint16), [-1])[:count]
         least = min(round(self.rate * LEVELS), LEVELS - 1)

@@ -15,6 +15,7 @@ from models.dropout import Dropout
 from models.padding import gather_last, last_positions
 from models.seeds import stream
 from models.serialization import FromConfig
+from models.tensors import static_size
 
 POOLINGS = get_args(settings.Pooling)
 
@@ -41,7 +42,7 @@ def last_state(y: tf.Tensor, mask: tf.Tensor, bidirectional: bool) -> tf.Tensor:
     forward = gather_last(y, last_positions(mask))
     if not bidirectional:
         return forward
-    half = y.shape[-1] // 2
+    half = static_size(y) // 2
     return tf.concat([forward[:, :half], y[0, :, half:]], axis=-1)
 
 
@@ -65,7 +66,7 @@ def mean_and_max(y: tf.Tensor, keep: tf.Tensor, kind: str) -> tf.Tensor:
 
         def gradient(d: tf.Tensor) -> tf.Tensor:
             parts = tf.split(d, len(pooled), axis=-1)
-            dy = parts[0] / count * weights if has_mean else 0
+            dy = parts[0] / count * weights if has_mean else tf.zeros([], y.dtype)
             if has_max:
                 is_max = tf.cast(tf.equal(real, pooled[-1]), y.dtype)
                 dy += is_max * (parts[-1] / tf.reduce_sum(is_max, axis=0))

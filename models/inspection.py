@@ -15,6 +15,7 @@ import tensorflow as tf
 from models.layers import GRU, LSTM, Recurrent, SimpleRNN, State, step_hooks
 from models.padding import Padding, reverse_sequences
 from models.recurrent import Decoder, Encoder
+from models.tensors import static_size
 
 OPEN, SHUT = 0.9, 0.1
 """A gate is open above the one value and shut below the other (Karpathy et al. 2015, sec. 4.2)."""
@@ -96,7 +97,7 @@ class StepRecorder:
 
     def lengths(self) -> np.ndarray:
         """(B,) int: real steps of each sequence."""
-        batch = int(self.states[0][0].shape[0])
+        batch = static_size(self.states[0][0], 0)
         if self.known_lengths is not None:
             return self.known_lengths
         if self.keep is None:
@@ -139,7 +140,8 @@ def state_gradients(
     P: the state's parts side by side. Every path from the state to the target counts. Second, the
     gradients with respect to other sources, or None.
     """
-    states, others = recorder.tape.gradient(target, (recorder.states, list(sources)))
+    gradients: Gradients = recorder.tape.gradient(target, (recorder.states, list(sources)))
+    states, others = gradients
     return _join(states, recorder), others
 
 
@@ -157,7 +159,7 @@ def backpropagate_from(
     for state, seed in zip(recorder.states, chosen, strict=True):
         start = 0
         for part in state:
-            width = part.shape[-1]
+            width = static_size(part)
             targets.append(part)
             outputs.append(tf.cast(seed[:, start : start + width], part.dtype))
             start += width
@@ -210,9 +212,9 @@ def step_gain(
     n depends on row n alone, so all N iterate at once. The value converges from below.
     """
     random = np.random.default_rng(seed)
-    vector = [random.standard_normal(part.shape).astype(np.float32) for part in state]
-    vector = _unit([tf.cast(part, one.dtype) for part, one in zip(vector, state, strict=True)])[1]
-    value = np.zeros(int(state[0].shape[0]))
+    start = [random.standard_normal(part.shape).astype(np.float32) for part in state]
+    vector = _unit([tf.cast(part, one.dtype) for part, one in zip(start, state, strict=True)])[1]
+    value = np.zeros(static_size(state[0], 0))
     change = np.ones_like(value)
     apply = tf.function(
         lambda *parts: _jacobian_products(layer, x, state, list(parts)), autograph=False
@@ -235,15 +237,16 @@ def _jacobian_products(
     parts = list(state)
     with tf.GradientTape() as tape:
         tape.watch(parts)
-        with tf.autodiff.ForwardAccumulator(parts, vector) as forward:
+        # A list of each is allowed, whatever the stubs say.
+        with tf.autodiff.ForwardAccumulator(parts, vector) as forward:  # type: ignore[arg-type]
             _, new = layer.cell_step(x, tuple(parts))
         product = [_or_zeros(forward.jvp(part), part) for part in new]
     back = tape.gradient(list(new), parts, output_gradients=product)
     return product, [_or_zeros(one, part) for one, part in zip(back, parts, strict=True)]
 
 
-def _or_zeros(value: tf.Tensor | None, like: tf.Tensor) -> tf.Tensor:
-    return tf.zeros_like(like) if value is None else value
+def _or_zeros(value: tf.Tensor | tf.IndexedSlices | None, like: tf.Tensor) -> tf.Tensor:
+    return tf.zeros_like(like) if value is None else tf.convert_to_tensor(value)
 
 
 def _norm(parts: list[tf.Tensor]) -> tf.Tensor:

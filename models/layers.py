@@ -16,6 +16,7 @@ from models.dropout import Dropout
 from models.hooks import Hooks
 from models.padding import Padding, gather_last, make_padding, reverse_sequences
 from models.seeds import stream
+from models.tensors import static_size
 
 _register = keras.saving.register_keras_serializable(package="recurrent")
 
@@ -212,9 +213,9 @@ def _project(x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, gates: int) -> li
 
     Each gate has its own product: to split one result, and to join its gradient, costs more.
     """
-    rows = tf.reshape(x, [-1, x.shape[-1]])
+    rows = tf.reshape(x, [-1, static_size(x)])
     parts = zip(tf.split(kernel, gates, -1), tf.split(bias, gates), strict=True)
-    shape = [tf.shape(x)[0], tf.shape(x)[1], kernel.shape[-1] // gates]
+    shape = tf.stack([tf.shape(x)[0], tf.shape(x)[1], static_size(kernel) // gates])
     return [tf.reshape(tf.nn.bias_add(tf.matmul(rows, k), b), shape) for k, b in parts]
 
 

@@ -6,6 +6,7 @@ import tensorflow as tf
 from models.recurrent import Encoder
 from models.seeds import stream
 from models.settings import RecurrentSettings
+from models.tensors import static_size
 
 _register = keras.saving.register_keras_serializable(package="recurrent")
 
@@ -26,7 +27,7 @@ class LastStates(keras.layers.Layer):
         last = tf.gather(y, positions, batch_dims=1)
         if not self.bidirectional:
             return last
-        half = y.shape[-1] // 2
+        half = static_size(y) // 2
         first = tf.repeat(y[:, :1, half:], self.count, axis=1)
         return tf.concat([last[..., :half], first], -1)
 

@@ -24,20 +24,24 @@ has no gradient of its own; TensorFlow can still derive one, slowly.
 """
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import tensorflow as tf
 
 from models.padding import gather_last
 
+Outputs = TypeVar("Outputs", tf.Tensor, tuple[tf.Tensor, tf.Tensor])
+
 StepResult: TypeAlias = tuple[tf.Tensor | tuple[tf.Tensor, tf.Tensor], ...]
 """A step's new variables, and pairs (step, matrix) of what is saved."""
 
-WithGradient: TypeAlias = tuple[tf.Tensor, Callable[..., tuple[tf.Tensor, ...]]]
+WithGradient: TypeAlias = tuple[Outputs, Callable[..., tuple[tf.Tensor, ...]]]
 """Outputs, and a function from their gradients to those of the tensors they come from."""
 
 # Each activation, and its derivative times dy, computed from the activation's value y.
-_ACTIVATIONS = {
+_Derivative: TypeAlias = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+
+_ACTIVATIONS: dict[str, tuple[Callable[[tf.Tensor], tf.Tensor], _Derivative]] = {
     "tanh": (tf.tanh, lambda y, dy: tf.raw_ops.TanhGrad(y=y, dy=dy)),
     "sigmoid": (tf.sigmoid, lambda y, dy: tf.raw_ops.SigmoidGrad(y=y, dy=dy)),
     "relu": (tf.nn.relu, lambda y, dy: tf.raw_ops.ReluGrad(gradients=dy, features=y)),
@@ -130,7 +134,9 @@ def _state_gradient(gates: list[tf.Tensor], transposed: list[tf.Tensor]) -> tf.T
     return tf.add_n([tf.matmul(gate, kernel) for gate, kernel in pairs])
 
 
-def _apply(run: Callable[..., WithGradient], training: bool, *tensors: tf.Tensor) -> tf.Tensor:
+def _apply(
+    run: Callable[..., WithGradient[Outputs]], training: bool, *tensors: tf.Tensor
+) -> Outputs:
     """The outputs of run(*tensors), with its gradient in training."""
     return tf.custom_gradient(run)(*tensors) if training else run(*tensors)[0]
 
@@ -153,7 +159,7 @@ def simple_rnn(
     apply, derive = _ACTIVATIONS[activation]
     length = tf.shape(x)[0]
 
-    def run(x: tf.Tensor, state: tf.Tensor, kernel: tf.Tensor) -> WithGradient:
+    def run(x: tf.Tensor, state: tf.Tensor, kernel: tf.Tensor) -> WithGradient[tf.Tensor]:
         (inputs,) = _unstack([x])
 
         def forward(t: tf.Tensor, h: tf.Tensor) -> StepResult:
@@ -207,7 +213,7 @@ def gru(
         state: tf.Tensor,
         kernel: tf.Tensor,
         bias: tf.Tensor,
-    ) -> WithGradient:
+    ) -> WithGradient[tf.Tensor]:
         in_z, in_r, in_c = _unstack([x_z, x_r, x_c])
         kernels = tf.split(kernel, 3, axis=-1)
 
@@ -277,7 +283,7 @@ def lstm(
         state: tf.Tensor,
         carry: tf.Tensor,
         kernel: tf.Tensor,
-    ) -> WithGradient:
+    ) -> WithGradient[tuple[tf.Tensor, tf.Tensor]]:
         inputs = _unstack([x_i, x_f, x_g, x_o])
         kernels = tf.split(kernel, 4, axis=-1)
 

@@ -160,8 +160,8 @@ class Encoder(_Stack):
             )
 
         for index in range(len(self.layers)):
-            x, state = self._run_level(index, x, run, training)
-            states.append(state)
+            x, final = self._run_level(index, x, run, training)
+            states.append(final)
         return x, tuple(states)
 
 

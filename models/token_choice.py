@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from models.settings import Sample
+from models.tensors import static_size
 from models.top_k import (
     blockwise_top_k,
     repeated_ngram_tokens,
@@ -55,10 +56,8 @@ class Choice(NamedTuple):
     log_probability: tf.Tensor
 
 
-def forbid_repeats(logits: tf.Tensor, history: tf.Tensor | tuple[()], n: int | None) -> tf.Tensor:
-    """The logits, -inf for tokens that would repeat an n-gram of `history`; None: none is."""
-    if n is None:
-        return logits
+def forbid_repeats(logits: tf.Tensor, history: tf.Tensor, n: int) -> tf.Tensor:
+    """The logits, -inf for tokens that would repeat an n-gram of `history`."""
     repeats = repeated_ngram_tokens(history, n)
     return tf.tensor_scatter_nd_update(logits, repeats, tf.fill([tf.shape(repeats)[0]], IMPOSSIBLE))
 
@@ -76,7 +75,7 @@ def choose_best(at: NextTokens, beam: int, tokens: SpecialTokens) -> Choice:
 
     A hypothesis finishes if its end is among the `beam` most likely tokens, the end included.
     """
-    bias = np.zeros(at.logits.shape[-1], np.float32)
+    bias = np.zeros(static_size(at.logits), np.float32)
     bias[[tokens.end, *tokens.forbidden]] = IMPOSSIBLE
     shape = tf.shape(at.log_probability)
     logits = merge_beams(at.logits)
@@ -88,7 +87,7 @@ def choose_best(at: NextTokens, beam: int, tokens: SpecialTokens) -> Choice:
     likeliest = tf.where(ends, tokens.end, ids[:, 0])
     logit = tf.where(ends, logits[:, tokens.end], values[:, 0])
     log_z = tf.reshape(logit - token_log_probability(logits, likeliest), shape)
-    each = values.shape[-1]
+    each = static_size(values)
     values = tf.reshape(values, [shape[0], shape[1], each])
     ids = tf.reshape(ids, [shape[0], shape[1] * each])
     longer = _extend(at.log_probability[..., tf.newaxis], values - log_z[..., tf.newaxis])
@@ -118,7 +117,7 @@ def choose_sampled(
 ) -> Choice:
     """Each hypothesis continues by itself, by its random number uniform (B, K) in [0, 1)."""
     shape = tf.shape(at.log_probability)
-    ids = np.arange(at.logits.shape[-1])
+    ids = np.arange(static_size(at.logits))
     excluded = np.isin(ids, [tokens.end, *tokens.forbidden])
     others = tf.where(excluded, IMPOSSIBLE, at.allowed)
     end_allowed = at.end_allowed | (tf.reduce_max(others, -1) == IMPOSSIBLE)

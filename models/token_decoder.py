@@ -151,20 +151,19 @@ class TokenDecoder(FromConfig, keras.layers.Layer):
         """The memory of values (B, S, N), mask (B, S) bool; empty without attention."""
         return {} if self.attention is None else self.attention.precompute_keys(values, mask)
 
-    def start(self, initial: Sequence[Sequence[tf.Tensor]] | tf.Tensor) -> DecoderState:
+    def start(self, initial: States | tf.Tensor | int) -> DecoderState:
         """The state before the first position: zeros for a batch size, or from initial vectors.
 
         Those are, for each layer, (h,) or for lstm (h, c), each (B, state_widths[layer][part]); a
         dense layer, the bridge, brings each to the decoder's width.
         """
-        if self.state_widths is None:
+        if self.state_widths is None or isinstance(initial, tf.Tensor | int):
             state = self.rnn.start(initial)
-            batch = initial
         else:
             flat = [part for layer in initial for part in layer]
             bridged = iter([dense(part) for dense, part in zip(self.bridge, flat, strict=True)])
             state = self.rnn.start(tuple(tuple(next(bridged) for _ in layer) for layer in initial))
-            batch = tf.shape(flat[0])[0]
+        batch = tf.shape(state[0][0])[0]
         return DecoderState(state, tf.zeros([batch, self.feed_width], self.compute_dtype))
 
     # Over a whole sequence

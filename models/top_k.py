@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from models.settings import Sample
+from models.tensors import static_size
 
 NUCLEUS_CANDIDATES = 128
 """The most likely tokens that are searched for a nucleus; rows with a larger one are sorted."""
@@ -21,7 +22,7 @@ def token_log_probability(logits: tf.Tensor, token: tf.Tensor) -> tf.Tensor:
     That is log 1e-37. Softmax is one fused pass and takes a quarter of the time of TensorFlow's
     reduce_logsumexp. A likely token's logit minus this is the row's log sum exp.
     """
-    first = tf.range(tf.size(token)) * logits.shape[-1]
+    first = tf.range(tf.size(token)) * static_size(logits)
     chosen = tf.gather(tf.reshape(tf.nn.softmax(logits), [-1]), first + token)
     return tf.math.log(tf.maximum(chosen, 1e-37))
 
@@ -59,8 +60,9 @@ def _block_width(size: int, best: float) -> int:
 
 def _split_blocks(rows: tf.Tensor, width: int, padding: float) -> tf.Tensor:
     """(N, V) -> (N, blocks, width)."""
-    blocks = -(-rows.shape[-1] // width)
-    missing = blocks * width - rows.shape[-1]
+    size = static_size(rows)
+    blocks = -(-size // width)
+    missing = blocks * width - size
     if missing:
         rows = tf.pad(rows, [[0, 0], [0, missing]], constant_values=padding)
     return tf.reshape(rows, [-1, blocks, width])
@@ -68,7 +70,7 @@ def _split_blocks(rows: tf.Tensor, width: int, padding: float) -> tf.Tensor:
 
 def _gather_blocks(rows: tf.Tensor, block: tf.Tensor) -> tf.Tensor:
     """The blocks (N, C) of rows (N, blocks, width): (N, C, width)."""
-    _, blocks, width = rows.shape
+    blocks, width = static_size(rows, 1), static_size(rows)
     first = tf.range(tf.shape(rows)[0])[:, tf.newaxis] * blocks
     # Faster than gathering by row and block.
     return tf.gather(tf.reshape(rows, [-1, width]), first + block)
@@ -99,7 +101,7 @@ def sample_tokens(logits: tf.Tensor, uniform: tf.Tensor, settings: Sample) -> tf
     """
     top_k, top_p = settings.top_k, settings.top_p
     logits = logits / settings.temperature
-    size = logits.shape[-1]
+    size = static_size(logits)
     bias = np.zeros(size, np.float32)
     if top_k is not None:
         values, tokens = blockwise_top_k(logits, top_k, bias)
@@ -110,7 +112,7 @@ def sample_tokens(logits: tf.Tensor, uniform: tf.Tensor, settings: Sample) -> tf
     highest = token_log_probability(logits, tokens[:, 0])[:, tf.newaxis]
     probabilities = tf.exp(values - values[:, :1] + highest)
     token, complete = _sample_sorted(probabilities, tokens, uniform, top_p)
-    incomplete = tf.where(~complete)
+    incomplete = tf.where(tf.logical_not(complete))
 
     def sort_whole_rows() -> tf.Tensor:
         values, tokens = tf.math.top_k(tf.gather(logits, incomplete[:, 0]), size)
@@ -140,7 +142,7 @@ def _sample_positions(probabilities: tf.Tensor, uniform: tf.Tensor) -> tf.Tensor
     First a block of the row is found, then a position in it: the sums of blocks take a fifth of the
     time of a cumulative sum over the row.
     """
-    rows = _split_blocks(probabilities, _block_width(probabilities.shape[-1], 64), 0.0)
+    rows = _split_blocks(probabilities, _block_width(static_size(probabilities), 64), 0.0)
     total = tf.cumsum(tf.reduce_sum(rows, -1), -1)
     point = uniform * total[:, -1] * BELOW_ONE
     block = tf.searchsorted(total, point[:, tf.newaxis], side="right")
@@ -148,4 +150,4 @@ def _sample_positions(probabilities: tf.Tensor, uniform: tf.Tensor) -> tf.Tensor
     inside = tf.cumsum(_gather_blocks(rows, block)[:, 0], -1)
     point = tf.minimum(point - before, inside[:, -1] * BELOW_ONE)
     place = tf.searchsorted(inside, point[:, tf.newaxis], side="right")
-    return (block * rows.shape[-1] + place)[:, 0]
+    return (block * static_size(rows) + place)[:, 0]

@@ -203,7 +203,7 @@ class ResidualNetwork(keras.layers.Layer):
         return {**super().get_config(), **own}
 
 
-def _preprocessing(network: str) -> Callable[[tf.Tensor], tf.Tensor]:
+def find_preprocessing(network: str) -> Callable[[tf.Tensor], tf.Tensor]:
     """The scaling of images that a network of keras.applications was trained with."""
     # Keras has it in the network's own module, but this one, where the networks are missing.
     if network.startswith("MobileNetV3"):
@@ -222,7 +222,7 @@ class Backbone(keras.layers.Layer):
     def __init__(self, network: str, height: int, width: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.network_name, self.sides = network, (height, width)
-        self.preprocess = _preprocessing(network)
+        self.preprocess = find_preprocessing(network)
         self.network = self._build_network(None)
         # Pretrained weights keep the means and variances that they were trained with.
         self.pretrained = False
@@ -362,3 +362,7 @@ class ImageEncoder(FromConfig, keras.layers.Layer):
     def get_config(self) -> dict[str, object]:
         own = {"settings": asdict(self.settings), "shape": self.shape}
         return {**super().get_config(), **own, "width": self.width, "seed": self.seed}
+
+
+# Keras makes the paths of saved weights of class names: in earlier versions' files it is this one.
+ImageEncoder.__name__ = "PictureEncoder"

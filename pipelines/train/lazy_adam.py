@@ -33,6 +33,7 @@ import tensorflow as tf
 
 from models.embedding import Embedding, row_lookups
 from models.layer_tree import flatten_layers
+from models.tensors import static_size
 from models.token_decoder import TokenDecoder
 from pipelines.train.gradients import (
     AdamConstants,
@@ -98,7 +99,7 @@ class LazyAdam:
         """ema: whether a moving average of the weights is kept."""
         self.adam, self.lazy, self.settings = adam, lazy, settings
         self.window = settings.window
-        self.steps_since_flush = tf.Variable(0, dtype=tf.int64, trainable=False)
+        self.steps_since_flush = tf.Variable(tf.zeros([], tf.int64), trainable=False)
         # S, E, Q, R and D for each step s since the last flush: 0 0 0 0 1 while nothing is missed.
         self._nothing_pending = tf.constant([[0.0]] * 4 + [[1.0]], tf.float64) * tf.ones(
             [self.window + 1], tf.float64
@@ -174,7 +175,7 @@ class LazyAdam:
         if int(self.steps_since_flush.numpy()) == 0:
             return
         for table in self.tables:
-            rows = table.weights.shape[0]
+            rows = static_size(table.weights, 0)
             for first in range(0, rows, self.settings.chunk):
                 table.flush(tf.range(first, min(first + self.settings.chunk, rows)))
             table.current_at.assign(tf.zeros_like(table.current_at))
@@ -223,7 +224,7 @@ class _Table:
         else:
             self.looked_up_once = False
             self._write(rows, values, self.owner.steps_since_flush)
-        shape = tf.concat([tf.shape(ids), self.weights.shape[1:]], 0)
+        shape = tf.concat([tf.shape(ids), [static_size(self.weights)]], 0)
         return tf.reshape(tf.gather(values[0], positions), shape)
 
     def update_rows(self, gradient: Gradient, learning_rate: tf.Tensor, decay: tf.Tensor) -> None:
@@ -238,7 +239,7 @@ class _Table:
             if self._recorded is not None:
                 self._write(*self._recorded, self.owner.steps_since_flush)
             if not isinstance(gradient, tf.IndexedSlices):  # dense: from a branch
-                gradient = tf.IndexedSlices(gradient, tf.range(self.weights.shape[0]))
+                gradient = tf.IndexedSlices(gradient, tf.range(static_size(self.weights, 0)))
                 self._flush(gradient.indices)
             rows, g = gradient.indices, gradient.values
             values = self._read(rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -48,21 +49,23 @@ class Learner:
         lazy = settings.accumulation_steps == 1 and workers.number == 1
         self.weights = Weights(model, settings, lazy=lazy, lazy_settings=lazy_settings)
         self.variables = self.weights.variables
-        self.loss_sum = tf.Variable(0.0, dtype=tf.float64, trainable=False)
-        self.weight_sum = tf.Variable(0.0, dtype=tf.float64, trainable=False)
-        self.norm = tf.Variable(0.0, trainable=False)
+        self.loss_sum = tf.Variable(tf.zeros([], tf.float64), trainable=False)
+        self.weight_sum = tf.Variable(tf.zeros([], tf.float64), trainable=False)
+        self.norm = tf.Variable(tf.zeros([]), trainable=False)
         self._accumulated = (
             [tf.Variable(tf.zeros_like(v), trainable=False) for v in self.variables]
             if settings.accumulation_steps > 1
             else []
         )
-        self._accumulated_weight = tf.Variable(0.0, trainable=False)
+        self._accumulated_weight = tf.Variable(tf.zeros([]), trainable=False)
         # This worker's loss, weight and rows since the last step; alone, they need no reduction.
         shared = workers.number > 1
-        self._local = [tf.Variable(0.0, trainable=False) for _ in range(3)] if shared else []
+        self._local = (
+            [tf.Variable(tf.zeros([]), trainable=False) for _ in range(3)] if shared else []
+        )
         self._statistics = [v for v in model.variables if _is_statistic(v)] if shared else []
         self._statistics_before = [tf.Variable(v, trainable=False) for v in self._statistics]
-        self._functions: dict[str, Callable[..., tf.Tensor]] = {}
+        self._functions: dict[str, Callable[..., Any]] = {}
         # What the last step returned: the sums below. To read a variable takes much longer.
         self._last_sums: tf.Tensor | None = None
 
@@ -126,8 +129,8 @@ class Learner:
         return tf.stack([tf.cast(one, tf.float64) for one in sums])
 
     def _function(
-        self, name: str, method: Callable[..., tf.Tensor], batch: Batch
-    ) -> Callable[..., tf.Tensor]:
+        self, name: str, method: Callable[..., tf.Tensor | None], batch: Batch
+    ) -> Callable[..., Any]:
         """The method as a graph, traced once for all lengths: axes that may vary are left open."""
         if name not in self._functions:
             scalars = [tf.TensorSpec([], tf.int32)]
@@ -165,15 +168,15 @@ class Learner:
         """Gradients and weight, summed over workers; with them the sums and moving statistics."""
         if not self._local:
             return gradients, weight
-        gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
+        dense = [tf.convert_to_tensor(gradient) for gradient in gradients]
         rows = tf.convert_to_tensor(self._local[2])
         changes = [
             rows * (tf_variable(now) - before)
             for now, before in zip(self._statistics, self._statistics_before, strict=True)
         ]
         local = [tf.convert_to_tensor(one) for one in self._local]
-        count = len(gradients)
-        reduced = self.workers.summed([*gradients, *changes, *local])
+        count = len(dense)
+        reduced = self.workers.summed([*dense, *changes, *local])
         total, weight, rows = reduced[-3:]
         self.loss_sum.assign_add(tf.cast(total, tf.float64))
         self.weight_sum.assign_add(tf.cast(weight, tf.float64))
@@ -183,7 +186,7 @@ class Learner:
             tf_variable(variable).assign(before)
         for one in self._local:
             one.assign(0.0)
-        return reduced[:count], weight
+        return list(reduced[:count]), weight
 
     def _train(self, batch: Batch, step: tf.Tensor, rate: tf.Tensor, decay: tf.Tensor) -> tf.Tensor:
         gradients, weight = self._gradients(batch, step)

@@ -64,6 +64,8 @@ class FusedAdam(keras.optimizers.Optimizer):
     ) -> None:
         """Updates one variable; `apply` has already corrected the learning rate."""
         del learning_rate
+        if self._corrected is None:
+            raise ValueError("update_step is called by apply, which corrects the bias.")
         place = self._positions[id(tf_variable(variable))]
         moments = self.moments[0][place], self.moments[1][place]
         apply_adam(variable, moments, gradient, self._corrected, self.constants)
