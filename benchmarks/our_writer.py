@@ -17,7 +17,7 @@ class OurWriter:
     """
 
     def __init__(self, data: Any):
-        from pipelines.train.update import Learner
+        from pipelines.train.learner import Learner
 
         self.config, self.codec = data.config, data.codec
         self.model: Any = self.config.task.build(self.config.model, self.codec, self.config.seed)
@@ -35,7 +35,7 @@ class OurWriter:
     def train(self, batches: Iterable[Any]) -> float:
         for batch in batches:
             self.learner.reset()
-            self.learner.update([batch], self._step)
+            self.learner.train_step([batch], self._step)
             last = self.learner.mean_loss()
             self._step += 1
         return last
@@ -45,7 +45,7 @@ class OurWriter:
         from pipelines.graphs.prediction import given_inputs
 
         if beams not in self._searches:
-            self.learner.weights.settle()
+            self.learner.weights.flush()
             self._searches[beams] = self._traced(beams)
         given = given_inputs(self._trained, batch.inputs)
         return self._searches[beams](given).numpy()

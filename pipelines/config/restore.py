@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
+from pipelines.config.messages import RENAMED
 from pipelines.config.schema import parse
 from pipelines.core.errors import UserError
 from pipelines.core.files import atomic_write
@@ -109,6 +110,16 @@ def save_config(run: Run, values: Values) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def _with_new_names(saved: Values, asked: Values) -> Values:
+    """The saved settings, each under its present name."""
+    for former, present in RENAMED.items():
+        (group, old), new = former.split("."), present.partition(".")[2]
+        section = saved.get(group)
+        if isinstance(section, dict) and old in section and new in asked.get(group, {}):
+            section[new] = section.pop(old)
+    return saved
+
+
 def _completed(saved: Values, asked: Values) -> Values:
     """With settings that there weren't yet when the run was made, as they are by default."""
     if any(saved.get(key) != asked.get(key) for key in KINDS):
@@ -129,7 +140,7 @@ def load_run_config(run: Run, asked: Values) -> Values:
         if not isinstance(saved, dict) or not text.rstrip().endswith(END.rstrip()):
             raise UserError("it isn't whole")
         saved |= {name: asked[name] for name in EPHEMERAL_KEYS}
-        saved = _completed(saved, asked)
+        saved = _completed(_with_new_names(saved, asked), asked)
         parse(saved)
     except NotADirectoryError:
         raise UserError(f"run={run.directory} is not a run's directory: it is a file") from None

@@ -49,36 +49,38 @@ MOST_KEPT = 10
 
 @settings
 class TrainSettings:
-    """How a model is fitted; see pipelines/train/loop.py.
+    """How a model is trained; see pipelines/train/loop.py.
 
     batch_tokens, batch_examples  a batch holds as many examples as fit into both.
-    by_length         of similar length, so that little is padding; false: of any, as pays where
-                      padding is cheap and examples of one length are too much alike.
+    bucket_by_length  whether the examples of a batch have similar lengths, so that little is
+                      padding. false pays where padding is cheap and examples of one length are too
+                      much alike.
     curriculum        epochs until all examples take part: the shortest first (Platanios et al.
                       2019, section 3, with length as difficulty and linear competence).
-    warmup            share of all updates (below 1) or a number of updates.
-    final_rate        the last learning rate as a share of the highest.
+    warmup            share of all training steps (below 1) or a number of steps.
+    final_lr_ratio    the last learning rate divided by the highest.
     clip_norm         bound on the global norm of the gradients.
-    accumulate        batches an update.
-    average           decay of the moving average of the weights, which is what is kept.
-    average_best      so many of the best checkpoints are averaged at the end, if their mean scores
-                      better than the best alone.
-    monitor           validation score that decides which weights are kept.
+    accumulation_steps  batches whose gradients are summed for one training step.
+    ema_decay         of the exponential moving average of the weights, which is what is evaluated
+                      and saved; null: the weights themselves.
+    checkpoint_averaging  this many of the best checkpoints are averaged at the end, if their mean
+                      scores better than the best alone.
+    monitor           validation score that decides which weights are saved.
     patience          evaluations without improvement before training stops.
-    checkpoints       so many of the last ones are kept, should the newest be damaged.
+    evaluate_every    training steps between evaluations; null for the end of each epoch.
+    checkpoints       how many of the last ones are kept, should the newest be damaged.
     device            what each worker computes on.
     workers           processes that share each batch; null: one, or as many as TF_CONFIG or Slurm
                       say; 1: this one alone, whatever they say.
-    ray               workers are Ray's, of the cluster at RAY_ADDRESS or one on this machine.
-    ray_failures      so often all of them are started again when one has died; -1: always.
-    evaluate_every    updates between evaluations; null for the end of each epoch.
+    ray               Ray starts the workers, on the cluster at RAY_ADDRESS or this machine.
+    ray_failures      how often all workers are restarted after one has died; -1: no limit.
     """
 
     epochs: Count
     max_steps: Count | None
     batch_tokens: Count
     batch_examples: Count | None
-    by_length: bool
+    bucket_by_length: bool
     curriculum: Annotated[int, Field(ge=0)]
     optimizer: Literal["adam", "adamw", "sgd", "rmsprop"]
     learning_rate: Positive
@@ -86,11 +88,11 @@ class TrainSettings:
     momentum: Rate
     schedule: Literal["constant", "linear", "cosine", "exponential"]
     warmup: NotNegative
-    final_rate: Share
+    final_lr_ratio: Share
     clip_norm: Positive | None
-    accumulate: Count
-    average: Rate | None
-    average_best: Count
+    accumulation_steps: Count
+    ema_decay: Rate | None
+    checkpoint_averaging: Count
     monitor: str | None
     patience: Count | None
     evaluate_every: Count | None

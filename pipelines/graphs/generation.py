@@ -11,15 +11,16 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from models.attention import Memory
-from models.decoding import Hypotheses, search
+from models.decoding import Hypotheses, SearchInputs, search
 from models.settings import SearchSettings
-from models.token_decoder import TokenDecoder, Written
+from models.token_choice import SpecialTokens
+from models.token_decoder import DecoderState, TokenDecoder
 from pipelines.core.task import Signature
 from pipelines.core.types import Nest, Tensors
 from pipelines.data.codecs.text import BEGIN, END, PAD, UNKNOWN, TextCodec
 from pipelines.graphs.tracing import named, nested
 
-Start = tuple[Memory, Written]
+Start = tuple[Memory, DecoderState]
 """A decoder's memory and its first state."""
 
 Read = Callable[[Tensors], Start]
@@ -84,15 +85,10 @@ def search_ids(
     unknown = facts.replacements is not None
     return search(
         decoder.step,
-        state,
-        memory,
-        settings=decode,
-        begin=BEGIN,
-        end=END,
-        forbidden=(PAD, BEGIN) if unknown else (PAD, UNKNOWN, BEGIN),
-        source_length=facts.length,
-        want_attention=attention,
-        numbers=facts.sample_ids,
+        SearchInputs(state, memory, facts.length, facts.sample_ids),
+        decode,
+        SpecialTokens(BEGIN, END, (PAD, BEGIN) if unknown else (PAD, UNKNOWN, BEGIN)),
+        return_attention=attention,
     )
 
 

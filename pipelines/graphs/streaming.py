@@ -57,14 +57,16 @@ def stream_tokens(model: keras.Model) -> ExportedFunction | None:
 
     A backward direction starts at the last token: with each further one it would read all anew.
     """
-    from models.classifier import Read, read_token, unread
+    from models import classifier
 
     if model.get_layer("encoder").settings.bidirectional:
         return None
 
-    def step(token: tf.Tensor, read: Read) -> tuple[dict[str, tf.Tensor], Read]:
-        logits, read = read_token(model, token, read)
-        return {"probabilities": tf.nn.softmax(logits)}, read
+    def step(
+        token: tf.Tensor, state: classifier.StreamState
+    ) -> tuple[dict[str, tf.Tensor], classifier.StreamState]:
+        logits, state = classifier.step(model, token, state)
+        return {"probabilities": tf.nn.softmax(logits)}, state
 
-    stream = streaming(unread(model, 1), step)
+    stream = streaming(classifier.initial_state(model, 1), step)
     return ExportedFunction(*stream, lambda batch: second(stream, batch["tokens"]))

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
     from models.attention import Memory
-    from models.token_decoder import Written
+    from models.token_decoder import DecoderState
     from pipelines.graphs.generation import InputFacts
 
 EXPLAINED = 6
@@ -85,13 +85,13 @@ class GenerationTask(Task, Decodes, Explains, Diagnosable):
         """Graph code: what a search goes by, of the inputs."""
 
     @abstractmethod
-    def encode_inputs(self, model: keras.Model, fields: Tensors) -> tuple[Memory, Written]:
+    def encode_inputs(self, model: keras.Model, fields: Tensors) -> tuple[Memory, DecoderState]:
         """Graph code: from the fields that are given to the decoder's memory and first state."""
 
     @abstractmethod
     def decoder_inputs(
         self, model: keras.Model, inputs: Tensors
-    ) -> tuple[Memory, Written, tf.Tensor]:
+    ) -> tuple[Memory, DecoderState, tf.Tensor]:
         """Graph code: the decoder's memory, its first state, and the tokens before each target."""
 
     @property
@@ -141,10 +141,10 @@ class GenerationTask(Task, Decodes, Explains, Diagnosable):
         memory, state, target = self.decoder_inputs(model, batch.inputs)
         if change is not None:
             memory, state = change(memory, state)
-        readouts, attention = model.decoder.attended(
+        readouts, attention = model.decoder.call_with_attention(
             target, target != 0, state, memory, training=False
         )
-        outputs = (readouts, model.decoder.projection(), attention)
+        outputs = (readouts, model.decoder.output_weights(), attention)
         odds = log_odds(model.decoder.logits(readouts), batch.targets)
         return TeacherForced(self.losses(outputs, batch.targets), odds)
 
@@ -156,7 +156,7 @@ class GenerationTask(Task, Decodes, Explains, Diagnosable):
         model, decode = trained.model, trained.decode
         inputs = input_specs(trained)
 
-        def read(raw: Tensors) -> tuple[Memory, Written]:
+        def read(raw: Tensors) -> tuple[Memory, DecoderState]:
             return self.encode_inputs(model, encode_inputs(trained, raw))
 
         offered = stepwise(model.decoder, self.target_codec(trained.codec), read, inputs)
@@ -192,7 +192,7 @@ class GenerationTask(Task, Decodes, Explains, Diagnosable):
 
         model, inputs = trained.model, field_specs(trained)
 
-        def read(fields: Tensors) -> tuple[Memory, Written]:
+        def read(fields: Tensors) -> tuple[Memory, DecoderState]:
             return self.encode_inputs(model, fields)
 
         parts = stepwise(model.decoder, self.target_codec(trained.codec), read, inputs)

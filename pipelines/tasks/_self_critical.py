@@ -83,7 +83,9 @@ class SelfCritical:
         Without dropout: what is judged is what the model would say (equation 9 of the paper).
         """
         owner = inputs["owner"]
-        seen = model.encode(inputs["image"], training=False, learns=self.task.learns(step))
+        seen = model.encode(
+            inputs["image"], training=False, network_trainable=self.task.learns(step)
+        )
         of_caption = tf.nest.map_structure(lambda x: tf.gather(x, owner), seen)
         count, longest = tf.shape(targets)[0], tf.shape(targets)[1]
         numbers = (step % (2**31 // ROWS)) * ROWS + tf.range(count)

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
     from models.attention import Memory
-    from models.token_decoder import Written
+    from models.token_decoder import DecoderState
     from pipelines.evaluate.sections.captioning import Look
     from pipelines.graphs.generation import InputFacts
 
@@ -104,13 +104,13 @@ class Captioning(GenerationTask):
                 self.vision,
                 self.embedding,
                 self.decoder,
-                shape=cast(tuple[int, int, int], codec.spec.fields["image"].shape),
-                size=codec.spec.sizes["caption_tokens"],
+                image_shape=cast(tuple[int, int, int], codec.spec.fields["image"].shape),
+                vocabulary_size=codec.spec.sizes["caption_tokens"],
                 pooling=self.pooling,
                 seed=seed,
                 name="captioner",
             )
-            made.vision.load(self.vision.weights)
+            made.vision.load_pretrained(self.vision.weights)
         except ValueError as error:
             raise UserError(f"task: {error}") from None
         return made
@@ -149,11 +149,11 @@ class Captioning(GenerationTask):
         return Batch(inputs, targets, (targets != PAD).astype(np.float32))
 
     def outputs(self, model: keras.Model, inputs: Tensors, step: tf.Tensor) -> Nest:
-        from models.scheduled_sampling import mixed
+        from models.scheduled_sampling import mix_in_predictions
 
-        given = mixed(model, _named(inputs), self.sampling, step)
-        readouts, attention = model.attended(given, training=True, learns=self.learns(step))
-        return readouts, model.decoder.projection(), attention
+        given = mix_in_predictions(model, _named(inputs), self.sampling, step)
+        readouts, attention = model.readouts_and_attention(given, True, self.learns(step))
+        return readouts, model.decoder.output_weights(), attention
 
     def learns(self, step: tf.Tensor) -> tf.Tensor | None:
         """Whether the vision network gets a gradient at that training step; None: at each."""
@@ -180,7 +180,7 @@ class Captioning(GenerationTask):
     def target_codec(self, codec: Codec) -> TextCodec:
         return _text(codec)
 
-    def encode_inputs(self, model: keras.Model, fields: Tensors) -> tuple[Memory, Written]:
+    def encode_inputs(self, model: keras.Model, fields: Tensors) -> tuple[Memory, DecoderState]:
         return model.encode(fields["image"])
 
     @property
@@ -189,7 +189,7 @@ class Captioning(GenerationTask):
 
     def decoder_inputs(
         self, model: keras.Model, inputs: Tensors
-    ) -> tuple[Memory, Written, tf.Tensor]:
+    ) -> tuple[Memory, DecoderState, tf.Tensor]:
         """Of each caption, that of its image."""
         import tensorflow as tf
 
@@ -227,7 +227,7 @@ class Captioning(GenerationTask):
         from models.cross_entropy import token_measures
 
         readouts = model.readouts(_named(batch.inputs))
-        measured = token_measures(readouts, model.decoder.projection(), batch.targets)
+        measured = token_measures(readouts, model.decoder.output_weights(), batch.targets)
         owner, images = batch.inputs["owner"], tf.shape(batch.inputs["image"])[0]
         return {
             name: tf.math.unsorted_segment_sum(value, owner, images)

@@ -74,18 +74,20 @@ class Sentiment(OneLabelTask, Streams, Explains):
 
     def build(self, model: RecurrentSettings, codec: Codec, seed: int) -> keras.Model:
         from models.classifier import build_classifier
+        from models.embedding import VocabularySpec
+        from models.heads import HeadSettings
 
         vectors = vectors_for(_text(codec).vocabulary, self.start or self.embedding.vectors)
         classifier = build_classifier(
-            recurrent=model,
-            embedding=self.embedding,
-            pooling=self.pooling,
-            vocabulary_size=codec.spec.sizes["tokens"],
-            classes=codec.spec.sizes["label"],
-            head_dropout=self.dropout,
+            model,
+            self.embedding,
+            HeadSettings(self.pooling, codec.spec.sizes["label"], self.dropout),
+            VocabularySpec(
+                codec.spec.sizes["tokens"],
+                vectors.matrix if vectors else None,
+                vectors.known if vectors else None,
+            ),
             seed=seed,
-            vectors=vectors.matrix if vectors else None,
-            known=vectors.known if vectors else None,
         )
         if self.start is not None:
             self._transfer(classifier, Run(self.start), codec)
@@ -93,12 +95,12 @@ class Sentiment(OneLabelTask, Streams, Explains):
 
     def _transfer(self, classifier: keras.Model, run: Run, codec: Codec) -> None:
         """All weights but the word vectors; the output layer's only if it is of the same labels."""
-        from models.classifier import start_from
+        from models.classifier import copy_weights
 
         theirs = self.labels(Codec({"label": LabelCodec("label")}).load(run.codec))
         try:
             same = theirs.names == self.labels(codec).names
-            start_from(classifier, load_model(run), head=same)
+            copy_weights(classifier, load_model(run), head=same)
         except ValueError as error:
             raise UserError(
                 f"task.start={run.directory}: {error}; take the model and pooling it was made with"
@@ -143,7 +145,7 @@ class Sentiment(OneLabelTask, Streams, Explains):
         """The answer, with the tokens (B, T) and how much each speaks for it, (B, T) in [-1, 1]."""
         import tensorflow as tf
 
-        from models.attribution import gradient_times_input, relative
+        from models.attribution import gradient_times_input, normalize_by_largest
         from pipelines.graphs.prediction import encode_inputs, input_specs
 
         def explain(**text: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -153,7 +155,7 @@ class Sentiment(OneLabelTask, Streams, Explains):
             return {
                 **self.decode_predictions(probabilities, trained.codec),
                 "tokens": _text(trained.codec).tokens(fields["tokens"]),
-                "weights": relative(weights),
+                "weights": normalize_by_largest(weights),
             }
 
         return Signature(explain, input_specs(trained))

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
     from models.attention import Memory
-    from models.token_decoder import Written
+    from models.token_decoder import DecoderState
     from pipelines.graphs.generation import InputFacts
 
 
@@ -92,7 +92,7 @@ class Translation(GenerationTask):
             model,
             self.embedding,
             self.decoder,
-            sizes=(sizes["source_tokens"], sizes["target_tokens"]),
+            vocabulary_sizes=(sizes["source_tokens"], sizes["target_tokens"]),
             shared=self.vocabulary == "joint",
             seed=seed,
             name="encoder_decoder",
@@ -123,10 +123,10 @@ class Translation(GenerationTask):
         return Batch(inputs, targets, (targets != PAD).astype(np.float32))
 
     def outputs(self, model: keras.Model, inputs: Tensors, step: tf.Tensor) -> Nest:
-        from models.scheduled_sampling import mixed
+        from models.scheduled_sampling import mix_in_predictions
 
-        target = mixed(model, _named(inputs), self.sampling, step)
-        return model.readouts(target, training=True), model.decoder.projection()
+        target = mix_in_predictions(model, _named(inputs), self.sampling, step)
+        return model.readouts(target, training=True), model.decoder.output_weights()
 
     def losses(self, outputs: Nest, targets: tf.Tensor) -> tf.Tensor:
         """Cross-entropy of the target tokens: (B, T) nats, 0 on padding."""
@@ -138,7 +138,7 @@ class Translation(GenerationTask):
     def target_codec(self, codec: Codec) -> TextCodec:
         return _parts(codec)[1]
 
-    def encode_inputs(self, model: keras.Model, fields: Tensors) -> tuple[Memory, Written]:
+    def encode_inputs(self, model: keras.Model, fields: Tensors) -> tuple[Memory, DecoderState]:
         return model.encode(fields["source_tokens"], fields["source_tokens_length"])
 
     @property
@@ -147,7 +147,7 @@ class Translation(GenerationTask):
 
     def decoder_inputs(
         self, model: keras.Model, inputs: Tensors
-    ) -> tuple[Memory, Written, tf.Tensor]:
+    ) -> tuple[Memory, DecoderState, tf.Tensor]:
         return *self.encode_inputs(model, inputs), inputs[self.previous_tokens_field]
 
     def recurrent_stacks(self, model: keras.Model) -> dict[str, RecurrentStack]:
@@ -185,7 +185,7 @@ class Translation(GenerationTask):
         from models.cross_entropy import token_measures
 
         readouts = model.readouts(_named(batch.inputs))
-        return token_measures(readouts, model.decoder.projection(), batch.targets)
+        return token_measures(readouts, model.decoder.output_weights(), batch.targets)
 
     def score(self, predictions: Arrays, split: Split) -> dict[str, Score]:
         from pipelines.evaluate.metrics.translation import translation_scores

@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from pipelines.config.quoting import quote_free_text
-from pipelines.config.restore import resolved
+from pipelines.config.restore import load_run_config, resolved, save_config
 from pipelines.config.schema import parse
 from pipelines.core.errors import UserError
 from pipelines.core.paths import ROOT
+from pipelines.runs.directory import Run
 
 CONF = ROOT / "conf"
 OPTIONS = sorted(
@@ -87,6 +88,16 @@ def test_a_value_that_cannot_be_is_told_with_its_place(override: str, told: str)
     assert "\n" not in str(error.value)
 
 
+def test_a_run_saved_under_former_names_keeps_its_values(tmp_path: Path) -> None:
+    run = Run(str(tmp_path))
+    save_config(run, composed("train.ema_decay=0.7", "train.accumulation_steps=3"))
+    text = run.config.read_text().replace("ema_decay", "average")
+    run.config.write_text(text.replace("accumulation_steps", "accumulate"))
+    train = load_run_config(run, composed())["train"]
+    assert (train["ema_decay"], train["accumulation_steps"]) == (0.7, 3)
+    assert "average" not in train
+
+
 def run_main(*arguments: str) -> tuple[int, str, bool]:
     """Exit code, standard error and whether TensorFlow was imported."""
     code = (
@@ -113,6 +124,7 @@ def run_main(*arguments: str) -> tuple[int, str, bool]:
         (["task.embedding={widht:3}"], "task.embedding.widht: there is no such setting; did you"),
         (["train.epoch=3"], "train.epoch: there is no such setting; did you mean train.epochs?"),
         (["epochs=3"], "did you mean train.epochs?"),
+        (["train.average=0.9"], "error: train.average is now called train.ema_decay"),
         (["data=nothing"], "data=nothing: no such option; choices: "),
         (["train.epochs=[1"], "no viable alternative"),
         (["train.epochs=many"], "train.epochs: must be a valid integer"),

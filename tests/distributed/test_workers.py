@@ -158,7 +158,7 @@ def test_two_workers_have_the_losses_of_one(
     quick: list[str], command: Command, command_here: Command, tmp_path: Path
 ) -> None:
     """Batches of 7 and, at the end, of 1, so that one worker has nothing to do."""
-    uneven = ["train.batch_examples=7", "train.by_length=false", "task.dropout=0"]
+    uneven = ["train.batch_examples=7", "train.bucket_by_length=false", "task.dropout=0"]
     train_with_one_and_two(command, command_here, tmp_path, [*quick, *uneven, "model.layers=2"])
     best = [np.load(tmp_path / run / "checkpoints/best.npz") for run in ("one", "two")]
     for name in best[0].files:
@@ -175,7 +175,7 @@ def test_two_workers_translate_as_one_does(
     command_here: Command,
     tmp_path: Path,
 ) -> None:
-    overrides = [*TRANSLATION, *pairs, "task.decoder.dropout=0", "train.accumulate=2"]
+    overrides = [*TRANSLATION, *pairs, "task.decoder.dropout=0", "train.accumulation_steps=2"]
     train_with_one_and_two(command, command_here, tmp_path, overrides)
 
 

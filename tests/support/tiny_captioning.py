@@ -30,7 +30,7 @@ SMALL = [
 PLAIN = [
     "task.vision.dropout=0", "task.embedding.dropout=0", "task.decoder.dropout=0",
     "task.label_smoothing=0", "task.augmentation.shift=0", "task.augmentation.zoom=0",
-    "task.augmentation.brightness=0", "task.augmentation.contrast=0", "train.average=null",
+    "task.augmentation.brightness=0", "task.augmentation.contrast=0", "train.ema_decay=null",
 ]  # fmt: skip
 
 

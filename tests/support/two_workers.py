@@ -13,7 +13,11 @@ NO_DROPOUT = ["task.embedding.dropout=0", "task.embedding.word_dropout=0"]
 """Workers draw different random numbers, so runs are comparable only without any."""
 
 
-MANY_EPOCHS = ["train.epochs=40", "train.checkpoint_seconds=0.000001", "train.average_best=2"]
+MANY_EPOCHS = [
+    "train.epochs=40",
+    "train.checkpoint_seconds=0.000001",
+    "train.checkpoint_averaging=2",
+]
 
 
 def tf_config(index: int, *addresses: str, job: str = "worker") -> str:

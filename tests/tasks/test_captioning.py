@@ -17,7 +17,7 @@ from pipelines.core.contracts import Codec
 from pipelines.core.errors import UserError
 from pipelines.data.codecs.captions import caption_rows
 from pipelines.data.codecs.images import ImageCodec, ImageSettings
-from pipelines.train.update import Learner
+from pipelines.train.learner import Learner
 
 SLOW = pytest.mark.slow
 
@@ -50,13 +50,13 @@ def test_every_model_learns_eight_pictures_by_heart(model: str) -> None:
     small = Small(f"model={model}", *PLAIN, "train.learning_rate=0.01", "decode=greedy")
     learner = Learner(small.task, small.model, small.codec, small.config.train, 150)
     before = [variable.numpy() for variable in small.model.trainable_variables]
-    learner.update([small.batch], 0)
+    learner.train_step([small.batch], 0)
     assert np.isfinite(learner.mean_loss())
     for variable, value in zip(small.model.trainable_variables, before, strict=True):
         assert np.any(variable.numpy() != value), variable.path
     for step in range(1, 150):
         learner.reset()
-        learner.update([small.batch], step)
+        learner.train_step([small.batch], step)
     # Two captions of a picture are told apart from their second word on.
     assert learner.mean_loss() < 0.2
     said = [text.decode() for text in small.predicted()["caption"]]
@@ -96,10 +96,10 @@ def test_padding_costs_nothing() -> None:
 def test_attention_that_misses_places_costs_what_the_paper_says() -> None:
     """λ Σ (1 - Σ α)²: one place got 0.5 + 1, the other 0.5 + 0, so 2 (0.25 + 0.25) = 1."""
     task = configured("task.attention_regularization=2", *PLAIN).task
-    from models.token_decoder import Projection
+    from models.token_decoder import OutputWeights
 
     attention = tf.constant([[[0.5, 0.5], [1.0, 0.0], [0.3, 0.7]]])
-    projection = Projection(tf.zeros([4, 1]), tf.zeros(4))
+    projection = OutputWeights(tf.zeros([4, 1]), tf.zeros(4))
     targets = tf.constant([[1, 3, 0]])
     losses = task.losses((tf.zeros([1, 3, 1]), projection, attention), targets)
     np.testing.assert_allclose(losses, [[np.log(4) + 1, np.log(4), 0]], rtol=1e-6)
@@ -194,10 +194,10 @@ def test_self_critical_training_starts_when_it_is_due_and_teaches() -> None:
         return rewards.cider.scores(list(small.predicted()["caption"]), np.arange(8)).mean()
 
     for step in range(60):
-        learner.update([small.batch], step)
+        learner.train_step([small.batch], step)
     before = cider()
     for step in range(60, 120):
-        learner.update([small.batch], step)
+        learner.train_step([small.batch], step)
     assert cider() > before
 
 
@@ -292,7 +292,7 @@ def test_every_model_goes_from_emoji_to_a_saved_model_that_a_fresh_process_agree
                 ["task.attention_regularization=1", "decode=greedy", "evaluate.diagnostics=true"],
                 ["task.sampling.schedule=linear", "task.sampling.steps=2", "task.sampling.floor=0"],
                 ["decode=sample", "decode.answers=2", "task.augmentation.mirror=true"],
-                ["train.precision=mixed_bfloat16", "train.accumulate=2", "model.layers=2"],
+                ["train.precision=mixed_bfloat16", "train.accumulation_steps=2", "model.layers=2"],
                 ["task.vision.network=MobileNetV3Small", "data.split=picture"],
             )
         ),

@@ -34,7 +34,7 @@ def test_every_model_learns_32_examples_by_heart(model: str, tmp_path: Path) -> 
         "prepare.test=0.25", "task.text.minimum_count=1", "task.embedding.word_dropout=0",
         "task.embedding.dropout=0", "task.dropout=0", "model.width=24", "task.embedding.width=16",
         "train.epochs=150", "train.batch_examples=8", "train.learning_rate=0.01",
-        "train.average=null", "train.patience=null", "train.evaluate_every=100000",
+        "train.ema_decay=null", "train.patience=null", "train.evaluate_every=100000",
         "export.saved_model=false", "evaluate.diagnostics=false", "train.tensorboard=false",
     ]  # fmt: skip
     metrics, history = go(tmp_path / "run", *overrides)
@@ -53,8 +53,8 @@ def test_every_model_learns_32_examples_by_heart(model: str, tmp_path: Path) -> 
         ],
         ["model=simple_rnn", "model.activation=relu", "task.pooling=last"],
         ["task.text.tokens=character", "task.pooling=attention", "train.optimizer=adamw"],
-        ["task.class_weights=balanced", "task.label_smoothing=0.1", "train.accumulate=2"],
-        ["train.optimizer=rmsprop", "train.schedule=exponential", "train.average=null"],
+        ["task.class_weights=balanced", "task.label_smoothing=0.1", "train.accumulation_steps=2"],
+        ["train.optimizer=rmsprop", "train.schedule=exponential", "train.ema_decay=null"],
         ["task.text.truncate=head", "task.text.punctuation=drop", "train.evaluate_every=3"],
         ["train.deterministic=true", "train.monitor=loss", "train.patience=1"],
         ["train.precision=mixed_bfloat16", "train.max_steps=4"],

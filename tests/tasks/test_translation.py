@@ -27,7 +27,8 @@ def test_every_model_goes_from_pairs_to_a_saved_model_that_a_fresh_process_agree
 @pytest.mark.parametrize("model", SOME_MODELS)
 def test_every_model_learns_pairs_by_heart(model: str, pairs: list[str], tmp_path: Path) -> None:
     plain = [
-        "train.epochs=100", "train.learning_rate=0.01", "train.average=null", "train.patience=null",
+        "train.epochs=100", "train.learning_rate=0.01", "train.ema_decay=null",
+        "train.patience=null",
         "task.embedding.word_dropout=0", "task.embedding.dropout=0", "task.decoder.dropout=0",
         "task.label_smoothing=0", "task.decoder.tied=false", "model.width=32",
         "export.saved_model=false", "evaluate.diagnostics=false", "train.evaluate_every=100000",
@@ -51,7 +52,7 @@ def test_every_model_learns_pairs_by_heart(model: str, pairs: list[str], tmp_pat
                 ["task.sampling.schedule=linear", "task.sampling.steps=2", "task.sampling.floor=0"],
                 ["decode.answers=3", "decode.coverage_penalty=0.2", "decode.no_repeat_ngram=2"],
                 ["task.text.tokens=character", "train.evaluate_every=2"],
-                ["train.precision=mixed_bfloat16", "train.accumulate=2"],
+                ["train.precision=mixed_bfloat16", "train.accumulation_steps=2"],
             )
         ),
     ],

@@ -51,7 +51,7 @@ class FeatureCodec(ImageCodec):
         size = self.settings.size
         try:
             network = Backbone(self.vision.network, size, size, dtype="float32")
-            network.load(self.vision.weights)
+            network.load_pretrained(self.vision.weights)
         except ValueError as error:
             raise UserError(f"task.vision: {error}") from None
         file = io.BytesIO()

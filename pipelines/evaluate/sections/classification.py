@@ -218,9 +218,9 @@ def words_that_mattered(
     inputs  tokens (B, T) and tokens_length (B,); probabilities (B, C); labels (B,). tokens are
             those of the vocabulary, by id.
     """
-    from models.attribution import gradient_times_input, relative
+    from models.attribution import gradient_times_input, normalize_by_largest
 
-    weights = relative(gradient_times_input(model, inputs)[1]).numpy()
+    weights = normalize_by_largest(gradient_times_input(model, inputs)[1]).numpy()
     items = []
     for row, length in enumerate(inputs["tokens_length"]):
         said, truth = names[probabilities[row].argmax()], names[labels[row]]

@@ -1,4 +1,4 @@
-"""One update: schedule, clipping, accumulation and averaging, by hand."""
+"""One training step: schedule, clipping, accumulation and averaging, by hand."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import tensorflow as tf
 from tiny_learner import PLAIN, Squares
 
 from pipelines.core.contracts import Batch, Codec, FieldSpec, Spec
+from pipelines.train.learner import Learner, ema_weights
 from pipelines.train.optimizers import make_optimizer
-from pipelines.train.update import Averaged, Learner, learning_rate
+from pipelines.train.schedules import learning_rate
 
 
 class Numbers(Codec):
@@ -58,34 +59,34 @@ def test_half_way_between_warmup_and_end_the_rate_is_half_way_down(
     )
 
 
-def test_warmup_rises_linearly_and_counts_updates_from_one() -> None:
+def test_warmup_rises_linearly_and_counts_steps_from_one() -> None:
     settings = replace(PLAIN, warmup=4.0)
     assert [learning_rate(step, 100, settings) for step in range(5)] == pytest.approx(
         [0.02, 0.04, 0.06, 0.08, 0.1]
     )
 
 
-def test_an_update_is_the_weighted_mean_gradient() -> None:
+def test_a_training_step_is_the_weighted_mean_gradient() -> None:
     made = learner()
     # Gradients are x (w x - t): 1 (1 - 0) = 1 counted twice, 2 (2 - 5) = -6 counted once.
-    made.update([batch([1, 2, 9], [0, 5, 0], [2, 1, 0])], 0)
+    made.train_step([batch([1, 2, 9], [0, 5, 0], [2, 1, 0])], 0)
     assert weight(made) == pytest.approx(1 - 0.1 * (2 * 1 - 6) / 3)
     assert made.mean_loss() == pytest.approx((2 * 0.5 + 4.5) / 3)
 
 
 def test_the_norm_is_measured_before_clipping() -> None:
     made = learner(clip_norm=0.5)
-    made.update([batch([2], [5], [1])], 0)
+    made.train_step([batch([2], [5], [1])], 0)
     assert made.norm.numpy() == pytest.approx(6)
     assert weight(made) == pytest.approx(1 + 0.1 * 0.5)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "rmsprop"])
 def test_accumulated_batches_equal_one_large_batch(optimizer: str) -> None:
-    whole, parts = learner(optimizer=optimizer), learner(optimizer=optimizer, accumulate=2)
+    whole, parts = learner(optimizer=optimizer), learner(optimizer=optimizer, accumulation_steps=2)
     for step in range(3):
-        whole.update([batch([1, 2, 3], [0, 5, 1], [1, 0.5, 2])], step)
-        parts.update([batch([1], [0], [1]), batch([2, 3], [5, 1], [0.5, 2])], step)
+        whole.train_step([batch([1, 2, 3], [0, 5, 1], [1, 0.5, 2])], step)
+        parts.train_step([batch([1], [0], [1]), batch([2, 3], [5, 1], [0.5, 2])], step)
     assert weight(whole) == pytest.approx(weight(parts), rel=1e-6)
     assert whole.mean_loss() == pytest.approx(parts.mean_loss(), rel=1e-6)
 
@@ -117,12 +118,12 @@ def test_biases_and_embeddings_do_not_decay() -> None:
 
 
 def test_averages_follow_the_weights_and_stand_in_for_them() -> None:
-    made = learner(average=0.5)
-    made.update([batch([1], [0], [1])], 0)  # w: 1 -> 0.9, decay min(0.5, 1/10)
-    made.update([batch([1], [0], [1])], 1)  # w: 0.9 -> 0.81, decay min(0.5, 2/11)
+    made = learner(ema_decay=0.5)
+    made.train_step([batch([1], [0], [1])], 0)  # w: 1 -> 0.9, decay min(0.5, 1/10)
+    made.train_step([batch([1], [0], [1])], 1)  # w: 0.9 -> 0.81, decay min(0.5, 2/11)
     first = 0.1 * 1 + 0.9 * 0.9
     expected = 2 / 11 * first + 9 / 11 * 0.81
-    assert float(made.weights.averaged()[0].numpy().item()) == pytest.approx(expected)
-    with Averaged(made):
+    assert float(made.weights.ema_values()[0].numpy().item()) == pytest.approx(expected)
+    with ema_weights(made):
         assert weight(made) == pytest.approx(expected)
     assert weight(made) == pytest.approx(0.81)
