@@ -7,11 +7,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
-from pipelines.compare.run_records import FINISHED, PRUNED, Record
+from pipelines.compare.run_records import FINISHED, PRUNED, JsonObject, Record
 from pipelines.core.errors import UserError
 from pipelines.sweep.objectives import COSTS, LOWER_IS_BETTER, Objective
 
@@ -202,7 +201,7 @@ def _choose_score(finished: Sequence[Record], objective: str | None) -> tuple[st
     return str(next(iter(measured[0].metrics[splits[0]]))), splits[0]
 
 
-def _mean(entries: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+def _mean(entries: Sequence[JsonObject]) -> dict[str, float]:
     """The mean of runs with one seed, which differ, if at all, by the machine they ran on."""
     return {
         name: sum(float(entry[name]) for entry in entries) / len(entries)
@@ -210,7 +209,7 @@ def _mean(entries: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     }
 
 
-def compute_interval(entries: Sequence[Mapping[str, Any]]) -> Interval | None:
+def compute_interval(entries: Sequence[JsonObject]) -> Interval | None:
     """Student's t over several seeds; with one seed, its own bootstrap interval over examples."""
     if not entries:
         return None

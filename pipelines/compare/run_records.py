@@ -19,6 +19,9 @@ from pipelines.sweep.local_sweep import SUMMARY
 from pipelines.sweep.overrides import create_lookup, format_value
 from pipelines.sweep.trials import host
 
+JsonObject = Mapping[str, Any]
+"""What a JSON or YAML file holds: its values are of any type."""
+
 FINISHED, PRUNED, FAILED, UNFINISHED = "finished", "pruned", "failed", "unfinished"
 
 ELSEWHERE = "elsewhere"
@@ -60,20 +63,20 @@ class Record:
 
     run: Run
     state: str
-    config: Mapping[str, Any]
+    config: JsonObject
     choices: Mapping[str, str]
     overrides: Sequence[str]
-    metrics: Mapping[str, Any]
-    history: Sequence[Mapping[str, Any]]
-    trial: Mapping[str, Any]
+    metrics: JsonObject
+    history: Sequence[JsonObject]
+    trial: JsonObject
 
     @property
     def seed(self) -> int:
         return int(self.config.get("seed", 1))
 
-    def entry(self, split: str, name: str) -> Mapping[str, Any] | None:
+    def entry(self, split: str, name: str) -> JsonObject | None:
         """A score with its interval, as in metrics.json; None if it wasn't measured."""
-        entry: Mapping[str, Any] | None = self.metrics.get(split, {}).get(name)
+        entry: JsonObject | None = self.metrics.get(split, {}).get(name)
         return entry
 
     @property
@@ -137,7 +140,7 @@ def _find_runs(root: Path) -> Iterable[Path]:
     return [path.parent for path in paths if path.parent.name != ".hydra"]
 
 
-def _read_summary(directory: Path) -> dict[str, Any]:
+def _read_summary(directory: Path) -> JsonObject:
     try:
         summary = json.loads((directory / SUMMARY).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -145,7 +148,7 @@ def _read_summary(directory: Path) -> dict[str, Any]:
     return summary if isinstance(summary, dict) else {}
 
 
-def _read_record(directory: Path, summary: Mapping[str, Any]) -> Record:
+def _read_record(directory: Path, summary: JsonObject) -> Record:
     run = Run(directory)
     trials = {f"{trial['number']:04d}": trial for trial in summary.get("trials", [])}
     trial = trials.get(directory.name, {})
@@ -168,7 +171,7 @@ def _read_record(directory: Path, summary: Mapping[str, Any]) -> Record:
 
 
 def _records_without_directory(
-    summaries: Mapping[Path, Mapping[str, Any]], known: Sequence[Path]
+    summaries: Mapping[Path, JsonObject], known: Sequence[Path]
 ) -> list[Record]:
     """Trials of which only sweep.json is here."""
     records = []
@@ -197,7 +200,7 @@ def _model_overrides(overrides: Sequence[str]) -> list[str]:
     ]
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def _read_yaml(path: Path) -> JsonObject:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError):
