@@ -197,3 +197,42 @@ def test_tensorflow_gives_the_specs_of_a_loaded_signature_by_name(tmp_path: Path
     assert named.keys() == {"tokens"}
     assert named["tokens"].shape.as_list() == [None, None]
     assert named["tokens"].dtype.as_numpy_dtype is object
+def test_optuna_has_the_private_names_that_sweeps_use() -> None:
+    import optuna
+
+    assert callable(optuna.Study._get_trials)  # pruned_trials.py
+    study = optuna.create_study()
+    number = study.ask({"x": optuna.distributions.FloatDistribution(0, 1)}).number
+    assert optuna.Trial(study, number).params.keys() == {"x"}  # trials.py resumes by id
+
+
+def test_hydra_has_the_private_names_that_sweeps_use() -> None:
+    import importlib
+
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.plugins import Plugins
+    from hydra.core.utils import JobReturn, JobStatus
+
+    assert importlib.import_module("hydra._internal.hydra")  # preload.py
+    assert hasattr(GlobalHydra.instance(), "hydra")  # best_run.py
+    assert isinstance(Plugins.instance().class_name_to_class, dict)  # hydra_sweeper.py
+    failed = JobReturn(status=JobStatus.FAILED)
+    failed.return_value = ValueError("why")
+    with pytest.raises(ValueError, match="why"):  # remote_sweep.py
+        _ = failed.return_value
+
+
+def test_tensorflow_has_the_private_names_that_workers_use() -> None:
+    from tensorflow.python.distribute.cluster_resolver import slurm_cluster_resolver as slurm
+
+    assert slurm.expand_hostlist("n[2,10]") == ["n2", "n10"]
+    assert slurm.expand_tasks_per_node("2(x2),1") == [2, 2, 1]
+
+
+def test_ray_has_the_private_names_that_its_trainer_uses() -> None:
+    pytest.importorskip("ray.train", reason="Ray is not installed: pip install '.[ray]'")
+    from ray.train.tensorflow import TensorflowConfig
+    from ray.train.v2.api.exceptions import TrainingFailedError
+
+    assert issubclass(TrainingFailedError, Exception)
+    assert hasattr(TensorflowConfig().backend_cls, "share_cuda_visible_devices")

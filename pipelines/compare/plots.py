@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipelines.compare.importance import needs_log_scale, parse_quantity
 from pipelines.compare.ranking import Configuration, Ranking, pareto_front, short_value
@@ -11,6 +11,9 @@ from pipelines.compare.run_records import FINISHED, Record
 from pipelines.core.formatting import capitalized, number, short
 from pipelines.core.sections import Figure
 from pipelines.report.plots import INK, SERIES, logarithmic, shortened
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 MAX_RANKED = 20
 """Configurations in the figure of intervals."""
@@ -31,7 +34,7 @@ def ranking_figure(ranking: Ranking) -> Figure:
     """Scores of the best configurations with their intervals; the winner in colour."""
     shown = ranking.scored[:MAX_RANKED]
 
-    def draw(axes: Any) -> None:
+    def draw(axes: Axes) -> None:
         for place, one in enumerate(shown):
             found = one.score(ranking.ranked_on, ranking.score)
             colour = SERIES[0] if place == 0 else INK
@@ -66,7 +69,7 @@ def learning_curves_figure(ranking: Ranking) -> Figure | None:
         return None
     best = ranking.scored[:MAX_COLOURED]
 
-    def draw(axes: Any) -> None:
+    def draw(axes: Axes) -> None:
         from matplotlib.ticker import MaxNLocator
 
         coloured = {id(record): place for place, one in enumerate(best) for record in one.records}
@@ -131,7 +134,7 @@ def _cost_figure(
     points = [(value, ranking.ranked_value(one)) for one, value in known]
     front = pareto_front(points, maximize=ranking.maximize)
 
-    def draw(axes: Any) -> None:
+    def draw(axes: Axes) -> None:
         others = [point for place, point in enumerate(points) if place not in front]
         if others:
             axes.plot(*zip(*others, strict=True), "D", color=INK, alpha=0.35, markersize=4)
@@ -174,7 +177,7 @@ def importance_figure(shares: Mapping[str, float]) -> Figure | None:
         return None
     names = list(shares)
 
-    def draw(axes: Any) -> None:
+    def draw(axes: Axes) -> None:
         axes.barh(range(len(names)), [shares[name] for name in names], color=SERIES[0], height=0.55)
         axes.set_yticks(range(len(names)), names)
         axes.set_ylim(len(names) - 0.4, -0.6)
@@ -212,14 +215,15 @@ def _slice(ranking: Ranking, key: str) -> Figure:
     numbers = parse_quantity(texts)
     choices = sorted(set(texts), key=_sort_key)
 
-    def draw(axes: Any) -> None:
+    def draw(axes: Axes) -> None:
         places = numbers or [choices.index(text) for text in texts]
         axes.plot(places[count:], scores[count:], "x", color=INK, alpha=0.4)
         axes.plot(places[:count], scores[:count], "o", color=SERIES[0], alpha=0.6)
         axes.plot(places[:1], scores[:1], "o", color=SERIES[1], markersize=7)
         if numbers is None:
             names = [shortened(short_value(text), 14) for text in choices]
-            rotation = {"rotation": 35, "ha": "right"} if sum(map(len, names)) > 28 else {}
+            is_long = sum(map(len, names)) > 28
+            rotation: dict[str, Any] = {"rotation": 35, "ha": "right"} if is_long else {}
             axes.set_xticks(range(len(choices)), names, **rotation)
             axes.set_xlim(-0.5, len(choices) - 0.5)
         elif needs_log_scale(numbers):

@@ -20,6 +20,9 @@ from pipelines.sweep.local_sweep import SUMMARY
 from pipelines.sweep.overrides import create_lookup, format_value
 from pipelines.sweep.trials import host
 
+JsonObject = Mapping[str, Any]
+"""What a JSON or YAML file holds: its values are of any type."""
+
 FINISHED, PRUNED, FAILED, UNFINISHED = "finished", "pruned", "failed", "unfinished"
 
 ELSEWHERE = "elsewhere"
@@ -61,7 +64,7 @@ class Record:
 
     run: Run
     state: str
-    config: Mapping[str, Any]
+    config: JsonObject
     choices: Mapping[str, str]
     overrides: Sequence[str]
     metrics: RunMetrics
@@ -139,7 +142,7 @@ def _find_runs(root: Path) -> Iterable[Path]:
     return [path.parent for path in paths if path.parent.name != ".hydra"]
 
 
-def _read_summary(directory: Path) -> dict[str, Any]:
+def _read_summary(directory: Path) -> JsonObject:
     try:
         summary = json.loads((directory / SUMMARY).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -147,7 +150,7 @@ def _read_summary(directory: Path) -> dict[str, Any]:
     return summary if isinstance(summary, dict) else {}
 
 
-def _read_record(directory: Path, summary: Mapping[str, Any]) -> Record:
+def _read_record(directory: Path, summary: JsonObject) -> Record:
     run = Run(directory)
     trials = {f"{trial['number']:04d}": trial for trial in summary.get("trials", [])}
     trial = trials.get(directory.name, {})
@@ -170,7 +173,7 @@ def _read_record(directory: Path, summary: Mapping[str, Any]) -> Record:
 
 
 def _records_without_directory(
-    summaries: Mapping[Path, Mapping[str, Any]], known: Sequence[Path]
+    summaries: Mapping[Path, JsonObject], known: Sequence[Path]
 ) -> list[Record]:
     """Trials of which only sweep.json is here."""
     records = []
@@ -201,7 +204,7 @@ def _model_overrides(overrides: Sequence[str]) -> list[str]:
     ]
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def _read_yaml(path: Path) -> JsonObject:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError):

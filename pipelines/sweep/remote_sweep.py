@@ -25,8 +25,9 @@ from pipelines.sweep.local_sweep import (
     stopped_error,
     write_summary,
 )
+from pipelines.sweep.locks import try_lock
 from pipelines.sweep.trial_process import MAX_REASON_LENGTH
-from pipelines.sweep.trials import JOBS, LOCK_TIMEOUT, REQUEUED, STOPPED, TrialStore, try_lock
+from pipelines.sweep.trials import JOBS, LOCK_TIMEOUT, REQUEUED, STOPPED, TrialStore
 
 if TYPE_CHECKING:
     from hydra.plugins.launcher import Launcher

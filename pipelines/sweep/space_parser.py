@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import (
@@ -48,16 +47,17 @@ def parse_space(
     return Space(_order_by_conditions(parameters), tuple(texts))
 
 
-def _split_condition(key: str, value: Mapping[str, Any]) -> tuple[object, Mapping[str, object]]:
+def _split_condition(key: str, value: Mapping[str, object]) -> tuple[object, Mapping[str, object]]:
     """The values of a parameter, and its condition."""
     when = value.get("when")
-    required = when.values() if isinstance(when, dict) else [{}]
-    if set(value) != {"values", "when"} or any(isinstance(one, dict) for one in required):
+    required = list(when.values()) if isinstance(when, dict) else [{}]
+    has_both = set(value) == {"values", "when"}
+    if not isinstance(when, dict) or not has_both or any(isinstance(x, dict) for x in required):
         raise UserError(
             f"sweep.space.{key}: values with a condition are {{values: ..., when: {{SETTING: "
             f"VALUE}}}}; received {{{', '.join(f'{name}: {one}' for name, one in value.items())}}}"
         )
-    return value["values"], value["when"]
+    return value["values"], when
 
 
 def _parse_listed(

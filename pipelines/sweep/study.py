@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.core.errors import UserError
+from pipelines.sweep.locks import is_locked, try_lock
 from pipelines.sweep.overrides import SettingLookup, Value
 from pipelines.sweep.samplers import create_sampler
 from pipelines.sweep.space import Parameter, Space
@@ -27,9 +28,7 @@ from pipelines.sweep.trials import (
     Trial,
     TrialStore,
     host,
-    is_locked,
     state_named,
-    try_lock,
 )
 
 if TYPE_CHECKING:

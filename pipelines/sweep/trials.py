@@ -7,7 +7,6 @@ when the process ends. Locks aren't visible on other machines: these see heartbe
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import socket
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from pipelines.core.errors import UserError
 from pipelines.core.settings import SweepSettings
+from pipelines.sweep.locks import is_locked, try_lock
 from pipelines.sweep.objectives import Objective
 from pipelines.sweep.samplers import create_pruner
 from pipelines.sweep.storage import open_storage
@@ -286,33 +286,6 @@ class TrialStore:
                 trial.handle.set_user_attr(name, value)
             self.study.tell(trial.handle, values, state=state_named(state))
         trial.release()
-
-
-def try_lock(directory: Path, *, timeout: float = 0.0) -> int | None:
-    """Locks the directory; None if another process holds the lock for longer than `timeout`.
-
-    Returns a file descriptor: closing it, or the end of the process, releases the lock.
-    """
-    directory.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(directory, os.O_RDONLY)
-    deadline = time.monotonic() + timeout
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return descriptor
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                os.close(descriptor)
-                return None
-            time.sleep(0.05)
-
-
-def is_locked(directory: Path) -> bool:
-    """Whether a process of this machine holds the directory's lock."""
-    lock = try_lock(directory)
-    if lock is not None:
-        os.close(lock)
-    return lock is None
 
 
 def state_named(name: str) -> TrialState:

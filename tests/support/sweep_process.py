@@ -43,7 +43,7 @@ def sweep(
         settings |= {"dead_after": f"{dead_after}", "heartbeat": f"{dead_after / 5}"}
     sweeper = [f"+hydra.sweeper.{name}={value}" for name, value in settings.items()]
     return subprocess.Popen(
-        [sys.executable, str(ROOT / "main.py"), "-m", *sweeper, *arguments],
+        [sys.executable, str(ROOT / "main.py"), "-m", *arguments, *sweeper],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": f"{ROOT}:{SUPPORT}", **environment},
         stdout=subprocess.PIPE,
