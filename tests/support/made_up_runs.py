@@ -11,16 +11,17 @@ import numpy as np
 import yaml
 
 from pipelines.core.errors import UserError
-from pipelines.core.scores import Score
+from pipelines.core.scores import Metric, Score
+from pipelines.evaluate.metrics.classification import ACCURACY, LOSS
 from pipelines.evaluate.predictions import keep
 from pipelines.runs.directory import Run
+from pipelines.runs.metrics import Latency, Parameters, RunMetrics, ScoreEntry
 
 
-def entry(value: float, *, higher: bool = True) -> dict[str, Any]:
-    return {
-        "value": value, "low": value - 0.02, "high": value + 0.03,
-        "signature": "s", "higher_is_better": higher,
-    }  # fmt: skip
+def entry(value: float, metric: Metric = ACCURACY) -> ScoreEntry:
+    return ScoreEntry(
+        value=value, low=value - 0.02, high=value + 0.03, signature="s", **metric.facts()
+    )
 
 
 def made_up(
@@ -59,15 +60,19 @@ def made_up(
     rows = [{"epoch": e, "validation.accuracy": accuracy * e / 3} for e in (1, 2, 3)]
     (directory / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     if done:
-        metrics = {
-            "validation": {"accuracy": entry(accuracy), "loss": entry(1 - accuracy, higher=False)},
-            "test": {"accuracy": entry(accuracy - 0.1)},
-            "seconds": {"train": costs.get("seconds", 10.0), "report": 1.0},
-            "parameters": {"total": int(costs.get("parameters", 1000))},
-            "latency": {"milliseconds": costs.get("milliseconds", 2.0)},
-            "memory": {"peak_resident_mb": 800.0},
-        }
-        (directory / "metrics.json").write_text(json.dumps(metrics))
+        total = int(costs.get("parameters", 1000))
+        metrics = RunMetrics(
+            task=choices["task"],
+            model=choices["model"],
+            seed=seed,
+            validation={"accuracy": entry(accuracy), "loss": entry(1 - accuracy, LOSS)},
+            test={"accuracy": entry(accuracy - 0.1)},
+            seconds={"train": costs.get("seconds", 10.0), "report": 1.0},
+            parameters=Parameters(total=total, trainable=total),
+            latency=Latency(milliseconds=costs.get("milliseconds", 2.0), examples=50),
+            memory={"peak_resident_mb": 800.0},
+        )
+        Run(directory).save_metrics(metrics)
     if right is not None:
         keep(directory / "predictions.npz", "test", {"right": np.array(right, float)})
         lines = [
@@ -97,4 +102,4 @@ class Task:
 
     def score(self, predictions: Mapping[str, np.ndarray], split: Split) -> dict[str, Score]:
         right = predictions["right"]
-        return {"accuracy": Score("accuracy", lambda w: w @ right / w.sum(1), "share")}
+        return {"accuracy": Score(ACCURACY, lambda w: w @ right / w.sum(1), "share")}

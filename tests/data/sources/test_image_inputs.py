@@ -64,9 +64,9 @@ def test_what_is_no_picture_cannot_be_given(text: str) -> None:
 class Named:
     """Of a task, what predicting needs."""
 
-    given = ("image",)
+    input_columns = ("image",)
 
-    def present(self, answer: dict) -> dict:
+    def to_json(self, answer: dict) -> dict:
         return answer
 
 
