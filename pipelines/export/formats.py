@@ -103,7 +103,7 @@ def export_formats(
     """Writes run.exports anew: <format>/<core>[.<precision>].<suffix>. Returns a row a file.
 
     A row holds format, core and precision, and either file, bytes and what _Judge measures, or
-    `reason`, why the file can't be had; that never ends the run. A core's first row is the
+    `reason`, why the file is unavailable; that never ends the run. A core's first row is the
     original's, whose bytes are the SavedModel's.
     """
     task, model = trained.task, trained.model
@@ -137,7 +137,7 @@ def functions_of(trained: Trained) -> dict[str, ExportedFunction]:
 
 
 def _written(folder: Path, model: _Core, row: Mapping[str, str], judge: _Judge) -> JsonObject:
-    """The rest of a file's row; without the file if it can't be had or differs too much."""
+    """The rest of a file's row; without the file if it is unavailable or differs too much."""
     form, precision = FORMATS[row["format"]], row["precision"]
     mark = "" if precision == "float32" else f".{precision}"
     path = folder / f"{row['core']}{mark}.{form.suffix}"
@@ -154,7 +154,7 @@ def _written(folder: Path, model: _Core, row: Mapping[str, str], judge: _Judge) 
     except Exception as error:  # of so many libraries: whatever it is, the run goes on
         path.unlink(missing_ok=True)
         reason = _reason(error)
-        log.warning("%s of %s, %s: can't be had: %s", *row.values(), reason)
+        log.warning("%s of %s, %s: unavailable: %s", *row.values(), reason)
         return {"reason": reason}
     measured |= {"file": f"{row['format']}/{path.name}", "bytes": path.stat().st_size}
     log.info(

@@ -145,15 +145,15 @@ def test_a_few_bad_rows_are_skipped_and_counted_and_more_are_an_error(
     assert "a.csv:26" in message
     assert "prepare.bad_rows" in message
     metrics = train(tmp_path / "run", f"data.path={path}", "prepare.bad_rows=0.1")
-    assert metrics["data"]["bad rows"] == 1
-    assert metrics["data"]["bad row examples"][0].startswith("a.csv:26")
+    assert metrics["data"]["bad_rows"] == 1
+    assert metrics["data"]["bad_row_examples"][0].startswith("a.csv:26")
 
 
 def test_emoji_and_rows_of_a_megabyte_are_texts_like_others(tmp_path: Path) -> None:
     odd = [("👍🏽", "positive"), ("word " * 210_000, "negative"), ("<br />", "negative")]
     path = write(tmp_path / "a.csv", [*ROWS, *odd])
     metrics = train(tmp_path / "run", f"data.path={path}")
-    assert metrics["data"]["bad rows"] == 0
+    assert metrics["data"]["bad_rows"] == 0
     assert sum(metrics["data"]["splits"].values()) == len(ROWS) + 3
 
 

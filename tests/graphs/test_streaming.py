@@ -16,6 +16,7 @@ from models.heads import POOLINGS
 from pipelines.config.restore import resolved
 from pipelines.config.schema import Config, parse
 from pipelines.core.contracts import Codec
+from pipelines.core.task import Trained
 from pipelines.export.saved_model import Served
 
 TEXTS = ["the film was a superb story", "dull dull unheard music , people and film"]
@@ -35,7 +36,7 @@ def built(*overrides: str) -> tuple[Config, keras.Model, Codec]:
 def endpoints(*overrides: str) -> dict[str, Any]:
     """All that the SavedModel would offer."""
     config, model, codec = built(*overrides)
-    offered = Served(config.task, model, codec, config.decode)
+    offered = Served(Trained(config.task, model, codec, config.decode))
     # What keeps the variables alive goes along.
     return offered.endpoints | {"kept": (offered, model)}
 

@@ -9,7 +9,9 @@ from xml.etree import ElementTree
 import pytest
 
 from pipelines.core.contracts import Provenance
+from pipelines.core.scores import Metric
 from pipelines.core.sections import Figure, Passage, Passages, Table
+from pipelines.evaluate.metrics.translation import BLEU, CHRF
 from pipelines.report.plots import (
     by_length,
     learning_curves,
@@ -19,27 +21,45 @@ from pipelines.report.plots import (
     text_columns,
 )
 from pipelines.report.run_report import report
+from pipelines.runs.metrics import LengthBucket, RunMetrics
 
 EVIL = "<script>alert('x')</script> & {{ 7 * 7 }} $x^2$ \"quoted\""
 SCRIPTS = ("日本語のテキスト", "هذا الفيلم رائع", "हिन्दी", "😀👍🏽", "中文")
-ENTRY = {"value": 0.8, "low": 0.75, "high": 0.85, "signature": "share", "higher_is_better": True}
+ACCURACY = Metric("accuracy", scale=1)
+LOSS = Metric("loss", higher_is_better=False)
+
+
+def entry(metric, value=0.8, low=0.75, high=0.85):
+    return {"value": value, "low": low, "high": high, "signature": "share", **metric.facts()}
+
+
+def bucket(shortest, longest, scores, **interval):
+    size = {"shortest": shortest, "longest": longest, "count": 9}
+    return {**size, "scores": scores, **interval}
+
+
+BASELINE = {"label": "majority class", "scores": {"accuracy": entry(ACCURACY, 0.5)}}
+COMPARISON = {
+    "difference": 0.3, "low": 0.2, "high": 0.4, "p": 0.001, "higher_is_better": True,
+    "outcome": "better", "score": "accuracy", "baseline": "majority_class",
+}  # fmt: skip
 METRICS = {
     "task": "sentiment",
     "model": "bi_gru",
     "seed": 3,
     "command": f"python main.py data.path='{EVIL}'",
-    "test": {"accuracy": ENTRY, "loss": {**ENTRY, "higher_is_better": False}},
-    "validation": {"accuracy": ENTRY},
-    "baselines": {"test": {"majority class": {"accuracy": {**ENTRY, "value": 0.5}}}},
+    "test": {"accuracy": entry(ACCURACY), "loss": entry(LOSS)},
+    "validation": {"accuracy": entry(ACCURACY)},
+    "baselines": {"test": {"majority_class": BASELINE}},
     "by_length": {
         "test": [
-            {"from": 1, "to": 5, "count": 9, "scores": {"accuracy": 0.7}, "low": 0.6, "high": 0.8},
-            {"from": 6, "to": 6, "count": 8, "scores": {"accuracy": 0.9}},
-            {"from": 7, "to": 9, "count": 8, "scores": {}},
+            bucket(1, 5, {"accuracy": 0.7}, low=0.6, high=0.8),
+            bucket(6, 6, {"accuracy": 0.9}),
+            bucket(7, 9, {}),
         ]
     },
     "verdict": f"The network is better {EVIL}",
-    "comparison": {"outcome": "better", "score": "accuracy", "baseline": "majority class"},
+    "comparison": COMPARISON,
     "parameters": {"total": 1234567, "trainable": 1234567},
     "seconds": {"train": 61.0, "total": 75.5},
     "memory": {"train_peak_mb": 900.4},
@@ -74,12 +94,21 @@ METRICS = {
     "versions": {"keras": "3.15.1"},
     "data": {
         "fingerprint": "abc",
+        "source": {"name": "Set", "licence": "CC-BY-4.0"},
+        "rows": 2226,
+        "bad_rows": 30,
+        "bad_row_reasons": {EVIL: 30},
+        "bad_row_examples": [f"file.csv:7: {EVIL}"],
+        "rejected": {},
+        "duplicates": 96,
+        "conflicts": 4,
+        "overlaps": {"train": 2},
+        "kept_duplicates": 0,
+        "left_out_by_limit": 0,
+        "division": "groups by user_id",
         "splits": {"train": 2000, "test": 100},
         "strata": {"train": {EVIL: 1000, "b": 1000}, "test": {EVIL: 50, "b": 50}},
-        "duplicates": 96,
-        "bad rows": 30,
-        "bad row examples": [f"file.csv:7: {EVIL}"],
-        "codec": {"tokens": {"vocabulary": 20000, "most frequent": list(SCRIPTS)}},
+        "codec": {"tokens": {"vocabulary": 20000, "most_frequent": list(SCRIPTS)}},
     },
 }
 HISTORY = [
@@ -98,7 +127,7 @@ PROVENANCE = Provenance("Set", "https://example.org/set", "CC-BY-4.0", "Someone 
 def write(directory, metrics=METRICS, history=HISTORY, sections=SECTIONS):
     path = report(
         directory,
-        metrics=metrics,
+        metrics=RunMetrics.model_validate(metrics),
         history=history,
         sections=sections,
         provenance=PROVENANCE,
@@ -205,6 +234,9 @@ def test_says_what_was_found(page):
         "Someone et al. 2020",
         "30 rows that could not be read",
         "20,000",
+        "groups by user_id",
+        "most frequent",
+        "overlaps: train",
         "2 January 2026",
     ):
         assert text in page.text, text
@@ -214,7 +246,7 @@ def test_files_of_other_formats_stand_beside_the_original(page):
     cells = "|".join(word.strip() for word in page.words)
     assert "SavedModel: classify|float32|4,096 kB|2 ms|–|0.800|–" in cells
     assert "litert/classify.int8.tflite|int8|1,024 kB|0.5 ms|0.02 of 0.2|0.750|0.050" in cells
-    assert "onnx: classify|float32|can't be had: " in cells
+    assert "onnx: classify|float32|unavailable: " in cells
 
 
 def test_can_be_read_by_a_screen_reader(page):
@@ -229,7 +261,7 @@ def test_can_be_read_by_a_screen_reader(page):
 
 def test_plots_are_svg_files_of_their_own(directory, page):
     names = {path.stem for path in (directory / "plots").glob("*.svg")}
-    assert {"loss", "learning_rate", "accuracy_by_length", "beside_the_baselines"} <= names
+    assert {"loss", "learning_rate", "accuracy_by_length", "compared_with_the_baselines"} <= names
     for path in (directory / "plots").iterdir():
         root = ElementTree.fromstring(path.read_text(encoding="utf-8"))
         assert root.tag == "{http://www.w3.org/2000/svg}svg"
@@ -260,6 +292,7 @@ AGAINST = {
             "high": -0.4,
             "p": 0.0042,
             "outcome": "worse",
+            **BLEU.facts(),
         }
     },
 }
@@ -275,20 +308,21 @@ def test_another_run_beside_this_one(tmp_path):
     assert cells[at : at + 7] == shown
     assert "script" not in [tag for tag, _ in page.tags]
     nothing = {**METRICS, "against": {**AGAINST, "outcome": None, "scores": {}}}
-    assert "Beside the other run" not in Page(write(tmp_path, nothing)).text
+    told = Page(write(tmp_path, nothing)).text
+    assert AGAINST["verdict"] in told
+    assert "than the other run" not in told
+    assert "Compared with the other run" not in told
 
 
 def test_scores_from_0_to_100_have_one_decimal(tmp_path):
-    bleu = {**ENTRY, "value": 7.432, "low": 6.04, "high": 9.0}
-    baselines = {"test": {"source copied": {"bleu": {**bleu, "value": 0.512}}}}
+    bleu, chrf = (entry(metric, 7.432, 6.04, 9.0) for metric in (BLEU, CHRF))
+    copied = {"label": "source copied", "scores": {"bleu": {**bleu, "value": 0.512}}}
     metrics = {
-        "test": {"bleu": bleu, "chrf": bleu},
-        "baselines": baselines,
+        "test": {"bleu": bleu, "chrf": chrf},
+        "baselines": {"test": {"source_copied": copied}},
         "verdict": "x",
-        "comparison": {"outcome": "better", "score": "bleu", "baseline": "source copied"},
-        "by_length": {
-            "test": [{"from": n, "to": n, "count": 9, "scores": {"bleu": 8.251}} for n in (1, 2)]
-        },
+        "comparison": {**COMPARISON, "score": "bleu", "baseline": "source_copied"},
+        "by_length": {"test": [bucket(n, n, {"bleu": 8.251}) for n in (1, 2)]},
     }
     history = [{"epoch": n, "validation.chrf": 30.0} for n in (1, 2)]
     page = Page(write(tmp_path, metrics, history))
@@ -318,20 +352,21 @@ def test_paragraphs_stack_on_a_narrow_screen(tmp_path):
 def test_a_run_that_measured_little_has_a_report(tmp_path):
     page = Page(write(tmp_path, metrics={}, history=[], sections=[]))
     assert "CC-BY-4.0" in page.text
-    alone = {"test": {"accuracy": ENTRY}, "verdict": "x", "comparison": None, "baselines": {}}
+    alone = {"test": {"accuracy": entry(ACCURACY)}, "verdict": "x"}
     assert "0.800" in Page(write(tmp_path, metrics=alone, history=HISTORY[:1])).text
 
 
 def test_learning_curves_by_step_where_epochs_repeat():
     within = [{**HISTORY[0], "step": 5}, HISTORY[0], HISTORY[1]]
-    loss = learning_curves(within)[0]
+    loss = learning_curves(within, Metric)[0]
     assert "step" in re.findall(r">(\w+)</text>", svg(loss, "x"))
-    titles = [figure.title for figure in learning_curves(HISTORY)]
+    titles = [figure.title for figure in learning_curves(HISTORY, Metric)]
     assert titles == ["Loss", "Learning rate"]
 
 
 def test_lengths_without_a_score_are_left_out():
-    drawn = svg(by_length(METRICS["by_length"]["test"], "accuracy"), "x")
+    buckets = [LengthBucket(**bucket) for bucket in METRICS["by_length"]["test"]]
+    drawn = svg(by_length(buckets, ACCURACY), "x")
     assert "1–5" in drawn
     assert "7–9" not in drawn
 

@@ -118,35 +118,12 @@ def killed_at(
     return call
 
 
-def test_an_evaluation_replaces_the_scores_of_the_one_before(tmp_path: Path) -> None:
-    run = Run(tmp_path)
-    run.update_metrics(seed=1, seconds={"train": 9.0}, throughput={"train": 5.0})
-    run.update_metrics(
-        validation={"accuracy": 1},
-        test={"accuracy": 2, "f1": 3},
-        baselines={"test": {"majority class": 4}},
-        by_length={"validation": [], "test": []},
-        throughput={"evaluate": 6.0},
-    )
-    run.update_metrics(test={"accuracy": 7}, baselines={}, by_length={"test": []}, verdict="so")
-    run.update_metrics(seconds={"train": 9.0, "report": 1.0})
-    assert run.read_metrics() == {
-        "seed": 1,
-        "seconds": {"train": 9.0, "report": 1.0},
-        "throughput": {"train": 5.0, "evaluate": 6.0},
-        "test": {"accuracy": 7},
-        "baselines": {},
-        "by_length": {"test": []},
-        "verdict": "so",
-    }
-
-
 @pytest.mark.parametrize("damage", [b"", b"{", b"[1]", b"\xff\xfe\x00", b'{"a": "\xff"}'])
 def test_damaged_metrics_and_history_are_errors(tmp_path: Path, damage: bytes) -> None:
     run = Run(tmp_path)
     run.metrics.write_bytes(damage)
     with pytest.raises(UserError, match=r"metrics\.json is damaged"):
-        run.read_metrics()
+        run.load_metrics()
     run.history.write_bytes(b'{"step": 1}\n' + damage + b"\n")
     if damage not in (b"", b"[1]"):
         with pytest.raises(UserError, match=r"history\.jsonl is damaged"):

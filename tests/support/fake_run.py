@@ -33,11 +33,16 @@ def main() -> None:
 
     signal.signal(signal.SIGTERM, end)
     accuracy = train(directory, settings)
+    width = int(settings.get("model.width", 64))
+    entry = {
+        "value": accuracy, "low": accuracy, "high": accuracy, "signature": "share that is right",
+        "label": "accuracy", "scale": 1.0, "higher_is_better": True,
+    }  # fmt: skip
     metrics = {
         "task": "sentiment",
-        "validation": {"accuracy": {"value": accuracy, "low": accuracy, "high": accuracy}},
-        "latency": {"milliseconds": float(settings.get("model.width", 64)) / 10},
-        "parameters": {"total": 100 * int(settings.get("model.width", 64))},
+        "validation": {"accuracy": entry},
+        "latency": {"milliseconds": width / 10, "examples": 50},
+        "parameters": {"total": 100 * width, "trainable": 100 * width},
         "seconds": {"train": 0.1, "report": 0.1, "total": 0.2},
         "threads": os.environ.get("TF_NUM_INTRAOP_THREADS"),
     }

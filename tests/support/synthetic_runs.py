@@ -68,10 +68,10 @@ def write_run(
     if done:
         total = int(costs.get("parameters", 1000))
         metrics = RunMetrics(
-            validation={
-                "accuracy": score_entry(accuracy),
-                "loss": score_entry(1 - accuracy, LOSS),
-            },
+            task=choices["task"],
+            model=choices["model"],
+            seed=seed,
+            validation={"accuracy": score_entry(accuracy), "loss": score_entry(1 - accuracy, LOSS)},
             test={"accuracy": score_entry(accuracy - 0.1)},
             seconds={"train": costs.get("seconds", 10.0), "report": 1.0},
             parameters=Parameters(total=total, trainable=total),

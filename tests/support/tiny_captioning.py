@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from pipelines.config.schema import Config, parse
 from pipelines.core.contracts import Codec
 from pipelines.core.paths import ROOT
+from pipelines.core.task import Trained
 from pipelines.graphs.prediction import Predictor
 from pipelines.graphs.tracing import padded
 
@@ -79,7 +80,7 @@ class Small:
         return {name: value[list(rows)] for name, value in self.columns.items()}
 
     def predicted(self, columns: dict[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
-        predict = Predictor(self.task, self.model, self.codec, self.config.decode)
+        predict = Predictor(Trained(self.task, self.model, self.codec, self.config.decode))
         batch = self.task.batch(columns or self.columns, self.codec)
         return {name: value.numpy() for name, value in predict(batch).items()}
 

@@ -118,7 +118,10 @@ def test_every_problem_goes_from_data_to_a_saved_model(problem: str, tmp_path: P
     if problem == "copy":
         found = metrics["diagnostics"]["horizon"]["encoder"]["answer"]
         assert 1 <= found["value"] <= 9
-        assert metrics["baselines"]["test"]["best constant"]["error_of_guessing"]["value"] > 0.8
+        assert (
+            metrics["baselines"]["test"]["best_constant"]["scores"]["error_of_guessing"]["value"]
+            > 0.8
+        )
 
 
 @pytest.mark.parametrize("model", ["bi_lstm", "simple_rnn"])

@@ -80,5 +80,6 @@ def test_a_linear_baseline_that_beats_the_network_is_named(reviews: Path, tmp_pa
     overrides = ["data=text_files", f"data.path={reviews}", *QUICK, "export.saved_model=false"]
     metrics, _ = go(tmp_path / "run", *overrides, "train.learning_rate=0.000001")
     assert metrics["comparison"]["outcome"] == "worse"
-    assert metrics["comparison"]["baseline"] in metrics["verdict"]
+    strongest = metrics["baselines"]["test"][metrics["comparison"]["baseline"]]["label"]
+    assert f"the strongest baseline, {strongest} (" in metrics["verdict"]
     assert metrics["verdict"] in (tmp_path / "run" / "report.html").read_text()
