@@ -6,7 +6,6 @@ As in test_sweeps.py, runs are stand-ins, and all else is real.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -77,11 +76,9 @@ def test_what_waited_for_a_launcher_that_was_killed_is_taken_up(swept, tmp_path)
     wait_for(lambda: starts(tmp_path))
     process.kill()
     process.communicate()
-    begun = time.monotonic()
     code, told = swept(*grid)
     assert code == 0, told
     assert states(tmp_path) == {"COMPLETE": 2}
-    assert time.monotonic() - begun < 60
 
 
 def test_a_trial_has_the_threads_that_its_launcher_asks_for(
