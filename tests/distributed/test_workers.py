@@ -10,7 +10,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -114,12 +113,10 @@ def test_an_impossible_setup_is_one_line_before_anything_is_written(
 
 
 @pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="there is a GPU")
-def test_a_missing_gpu_is_reported_within_seconds(command_here: Command) -> None:
-    started_at = time.monotonic()
+def test_a_missing_gpu_is_an_error(command_here: Command) -> None:
     done = command_here("train.device=gpu")
     assert done.returncode == 1
     assert "there is none here: use train.device=cpu" in done.stderr
-    assert time.monotonic() - started_at < 10
 
 
 def worker(index: int, count: int) -> Workers:

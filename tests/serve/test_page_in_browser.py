@@ -29,7 +29,6 @@ from pipelines.serve.served_models import ServedModels
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
 pytest.importorskip("nicegui", reason="needs the extra web")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
 
 TOKEN = "a-secret-token"
 
@@ -82,6 +81,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip("needs chromium, or chromium-browser")
     with sync_api.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser

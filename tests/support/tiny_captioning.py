@@ -93,6 +93,6 @@ class Small:
 
 
 QUICK = [
-    *SMALL, "prepare.limit=120", "task.image.size=32", "train.epochs=1", "export.verify=8",
+    *SMALL, "prepare.limit=120", "task.image.size=32", "train.epochs=1", "export.verify=0",
     "evaluate.resamples=100", "evaluate.diagnostics=false", "train.batch_examples=16",
 ]  # fmt: skip

