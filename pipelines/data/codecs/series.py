@@ -45,8 +45,9 @@ class Moments:
 
     def scale(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and deviation (D,); of a constant channel its value and 1."""
-        constant = self._low == self._high
         deviation = np.sqrt(self._squares / max(self.count, 1))
+        # Rounding can leave a constant channel a deviation, and underflow take one from another.
+        constant = (self._low == self._high) | (deviation == 0)
         return np.where(constant, self._low, self.mean), np.where(constant, 1.0, deviation)
 
 
