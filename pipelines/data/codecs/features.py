@@ -1,4 +1,4 @@
-"""Pictures -> what a frozen, pretrained network sees in them: made once, by prepare."""
+"""Images -> what a frozen, pretrained network sees in them: made once, by prepare."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ class FeatureCodec(ImageCodec):
 
         network = self._network
 
-        def see(picture: tf.Tensor) -> tf.Tensor:
-            seen = network(picture[tf.newaxis])[0]
+        def see(image: tf.Tensor) -> tf.Tensor:
+            seen = network(image[tf.newaxis])[0]
             return tf.cast(tf.clip_by_value(seen, -LARGEST, LARGEST), tf.float16)
 
         # One by one: prepare gives thousands at once, whose activations would fill the memory.
@@ -88,7 +88,7 @@ class FeatureCodec(ImageCodec):
         return network
 
     def decode(self, numbers: np.ndarray) -> Any:
-        """The grid as it is: a picture can't be had back from it."""
+        """The grid as it is: an image can't be had back from it."""
         return numbers
 
     @property
