@@ -197,6 +197,8 @@ def test_tensorflow_gives_the_specs_of_a_loaded_signature_by_name(tmp_path: Path
     assert named.keys() == {"tokens"}
     assert named["tokens"].shape.as_list() == [None, None]
     assert named["tokens"].dtype.as_numpy_dtype is object
+
+
 def test_optuna_has_the_private_names_that_sweeps_use() -> None:
     import optuna
 

@@ -10,7 +10,7 @@ from functools import cached_property
 
 import numpy as np
 
-from pipelines.compare.run_records import FINISHED, PRUNED, JsonObject, Record
+from pipelines.compare.run_records import FINISHED, PRUNED, Record
 from pipelines.core.errors import UserError
 from pipelines.core.scores import Metric
 from pipelines.runs.metrics import ScoreEntry

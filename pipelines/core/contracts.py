@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from pipelines.core.errors import UserError
 from pipelines.core.files import sync
-from pipelines.core.types import Example, JsonObject, Nest, Value
+from pipelines.core.types import Example, JsonObject, Nest, RawColumn, Value
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -237,7 +237,7 @@ class FieldCodec(ABC):
         """Learns from training values, in batches that are read once, in order."""
 
     @abstractmethod
-    def encode(self, values: tf.Tensor | tf.RaggedTensor) -> tf.Tensor | tf.RaggedTensor:
+    def encode(self, values: RawColumn) -> tf.Tensor | tf.RaggedTensor:
         """Graph code: raw values (B, ...) to numbers (B, ...); both ragged where they have time.
 
         The only implementation: prepare, predict and the SavedModel all run it.

@@ -15,6 +15,12 @@ Value: TypeAlias = Any
 Example: TypeAlias = Mapping[str, Value]
 """One raw record, unbatched: column name to value."""
 
+RawColumn: TypeAlias = Any
+"""A batch of one column's raw values in graph code: tf.Tensor (B,), or tf.RaggedTensor (B, T, ...).
+
+Which of the two depends on the codec: a text is one value, a list of words or a series has time.
+"""
+
 Json: TypeAlias = Any
 """What JSON holds: text, a number, a truth value, null, a list, an object."""
 

@@ -20,6 +20,7 @@ from pipelines.core.errors import UserError
 from pipelines.core.files import atomic_write
 from pipelines.core.formatting import shown
 from pipelines.core.task import Task
+from pipelines.core.types import Nest
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ def prediction_lines(
     """The examples of the split with their decoded predictions, in order; files by name."""
     for start in range(0, len(split), chunk):
         rows = range(start, min(start + chunk, len(split)))
-        part = {name: values[rows.start : rows.stop] for name, values in predictions.items()}
+        part: Nest = {name: values[rows.start : rows.stop] for name, values in predictions.items()}
         answers = {
             name: np.asarray(value) for name, value in task.decode_predictions(part, codec).items()
         }

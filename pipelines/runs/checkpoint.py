@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,9 +18,9 @@ class Variable(Protocol):
     """A variable of Keras or TensorFlow, as far as checkpoints use it."""
 
     @property
-    def shape(self) -> Sequence[int]: ...
+    def shape(self) -> Iterable[int | None]: ...
 
-    def assign(self, value: np.ndarray) -> object: ...
+    def assign(self, value: np.ndarray, /) -> object: ...
 
 
 Variables = Mapping[str, Sequence[Variable]]

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from models.attention import Memory
     from models.token_decoder import DecoderState
-    from pipelines.evaluate.sections.captioning import Look
+    from pipelines.evaluate.sections.captioning import ReadImages
     from pipelines.graphs.generation import InputFacts
 
 
@@ -260,10 +260,10 @@ class Captioning(GenerationTask):
 
     def report_sections(self, trained: Trained, predictions: Arrays, split: Split) -> list[Section]:
         """Images with captions, good and bad, typical mistakes, and where the decoder looked."""
-        from pipelines.evaluate.sections.captioning import picture_sections, pictures_of
+        from pipelines.evaluate.sections.captioning import image_reader, image_sections
 
-        look = pictures_of(split, ImageCodec("image", self.image))
-        sections = picture_sections(
+        look = image_reader(split, ImageCodec("image", self.image))
+        sections = image_sections(
             list(predictions["caption"]),
             caption_references(split, "captions"),
             look,
@@ -272,17 +272,17 @@ class Captioning(GenerationTask):
         )
         return [*sections, *self._attention(trained, split, look)]
 
-    def _attention(self, trained: Trained, split: Split, look: Look) -> list[Figure]:
+    def _attention(self, trained: Trained, split: Split, look: ReadImages) -> list[Figure]:
         """Of a few examples, spread over the split."""
         if self.decoder.attention == "none":
             return []
-        from pipelines.evaluate.sections.captioning import Looked, picture_attention_figures
+        from pipelines.evaluate.sections.captioning import AttendedImage, image_attention_figures
 
         rows = np.unique(np.linspace(0, len(split) - 1, EXPLAINED).astype(int))
         found = self.predict_in_detail(trained, split, rows)
         parts = (look(rows), found["tokens"], found["attention"])
-        examples = [Looked(*example) for example in zip(*parts, strict=True)]
-        return picture_attention_figures(examples, trained.model.vision.grid[:2])
+        examples = [AttendedImage(*example) for example in zip(*parts, strict=True)]
+        return image_attention_figures(examples, trained.model.vision.grid[:2])
 
 
 def _named(inputs: Tensors) -> dict[str, tf.Tensor]:

@@ -23,7 +23,8 @@ from pipelines.core.scores import Metric, Score
 from pipelines.core.sections import Figure, Section
 from pipelines.core.task import RecurrentStack, Trained
 from pipelines.core.types import Arrays, Example, JsonObject, Nest, Tensors
-from pipelines.data.codecs.text import PAD, SPACE, SPECIAL, UNKNOWN, TextCodec, TextSettings
+from pipelines.data.codecs.subword_tokenizer import SPACE
+from pipelines.data.codecs.text import PAD, SPECIAL, UNKNOWN, TextCodec, TextSettings
 from pipelines.data.pair_filter import PairCleaning
 from pipelines.evaluate.metrics.translation import TRANSLATION
 from pipelines.tasks._generation import EXPLAINED, GenerationTask
@@ -107,7 +108,7 @@ class Translation(GenerationTask):
         made = dict(columns)
         for name, part in zip(("source_tokens", "target_tokens"), _parts(codec), strict=True):
             length = f"{name}_length"
-            made[name], made[length] = part.redrawn(columns[name], columns[length], alpha, random)
+            made[name], made[length] = part.resegment(columns[name], columns[length], alpha, random)
         return made
 
     def batch(self, columns: Arrays, codec: Codec) -> Batch:
@@ -167,7 +168,7 @@ class Translation(GenerationTask):
         return InputFacts(
             length=inputs["source_tokens_length"],
             sample_ids=sample_ids(tokens),
-            replacements=source.pieces(inputs["source"]).to_tensor("") if replaces else None,
+            replacements=source.tokenize(inputs["source"]).to_tensor("") if replaces else None,
         )
 
     def predict(

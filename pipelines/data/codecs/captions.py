@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipelines.core.contracts import FieldCodec, FieldSpec, Split
+from pipelines.core.types import RawColumn
 from pipelines.data.codecs.text import BEGIN, PAD, TextCodec, TextSettings
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class CaptionsCodec(FieldCodec):
 
         self.text.fit(lines())
 
-    def encode(self, values: tf.Tensor) -> tf.RaggedTensor:
+    def encode(self, values: RawColumn) -> tf.RaggedTensor:
         """(B,) captions to (B, T) int32."""
         import tensorflow as tf
 

@@ -1,4 +1,4 @@
-"""Pictures -> what a frozen, pretrained network sees in them: made once, by prepare."""
+"""Images -> what a frozen, pretrained network sees in them: made once, by prepare."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from models.settings import VisionSettings, smallest_side
 from pipelines.core.contracts import FieldSpec
 from pipelines.core.errors import UserError
 from pipelines.core.paths import MODELS
+from pipelines.core.types import RawColumn
 from pipelines.data.codecs.images import ImageCodec, ImageSettings
 
 if TYPE_CHECKING:
@@ -60,14 +61,14 @@ class FeatureCodec(ImageCodec):
         self._state = {"weights": weights, "grid": list(network.grid(size, size))}
         self.__dict__.pop("_network", None)
 
-    def encode(self, values: tf.Tensor) -> tf.Tensor:
+    def encode(self, values: RawColumn) -> tf.Tensor:
         """(B,) files' bytes to (B, h, w, C) float16; errors as in ImageCodec."""
         import tensorflow as tf
 
         network = self._network
 
-        def see(picture: tf.Tensor) -> tf.Tensor:
-            seen = network(picture[tf.newaxis])[0]
+        def see(image: tf.Tensor) -> tf.Tensor:
+            seen = network(image[tf.newaxis])[0]
             return tf.cast(tf.clip_by_value(seen, -LARGEST, LARGEST), tf.float16)
 
         # One by one: prepare gives thousands at once, whose activations would fill the memory.
@@ -88,7 +89,7 @@ class FeatureCodec(ImageCodec):
         return network
 
     def decode(self, numbers: np.ndarray) -> Any:
-        """The grid as it is: a picture can't be had back from it."""
+        """The grid as it is: an image can't be had back from it."""
         return numbers
 
     @property

@@ -11,6 +11,7 @@ import numpy as np
 
 from pipelines.core.contracts import FieldCodec, FieldSpec
 from pipelines.core.errors import UserError
+from pipelines.core.types import RawColumn
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -55,7 +56,7 @@ class LabelCodec(FieldCodec):
                 "to be estimated are no classes"
             )
 
-    def encode(self, values: tf.Tensor) -> tf.Tensor:
+    def encode(self, values: RawColumn) -> tf.Tensor:
         """(B,) text or integers to (B,) int32."""
         import tensorflow as tf
 
