@@ -31,7 +31,7 @@ from pipelines.data.codecs.images import ImageCodec, ImageSettings
 from pipelines.data.codecs.text import PAD, TextCodec, TextSettings
 from pipelines.evaluate.metrics.captioning import CAPTIONING, caption_scores
 from pipelines.evaluate.metrics.meteor import check_stemmer
-from pipelines.tasks._generation import EXPLAINED, GenerationTask
+from pipelines.tasks._shared.generation import EXPLAINED, GenerationTask
 
 if TYPE_CHECKING:
     import keras
@@ -118,7 +118,7 @@ class Captioning(GenerationTask):
     def objective(self, train: Split, codec: Codec) -> Objective:
         if self.self_critical_from is None:
             return self
-        from pipelines.tasks._self_critical import SelfCritical, rewards_of
+        from pipelines.tasks._shared.self_critical import SelfCritical, rewards_of
 
         rewards = rewards_of(train, "caption_tokens", "captions", self.bleu_tokenize)
         return SelfCritical(self, self.self_critical_from, _text(codec), rewards)

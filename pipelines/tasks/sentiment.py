@@ -25,7 +25,7 @@ from pipelines.data.codecs.labels import LabelCodec
 from pipelines.data.codecs.text import UNKNOWN, TextCodec, TextSettings
 from pipelines.data.codecs.word_vectors import check_vectors, vectors_for
 from pipelines.runs.directory import Run, load_model
-from pipelines.tasks._one_label import OneLabelTask
+from pipelines.tasks._shared.one_label import OneLabelTask
 
 if TYPE_CHECKING:
     import keras

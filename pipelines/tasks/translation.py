@@ -27,7 +27,7 @@ from pipelines.data.codecs.subword_tokenizer import SPACE
 from pipelines.data.codecs.text import PAD, SPECIAL, UNKNOWN, TextCodec, TextSettings
 from pipelines.data.pair_filter import PairCleaning
 from pipelines.evaluate.metrics.translation import TRANSLATION
-from pipelines.tasks._generation import EXPLAINED, GenerationTask
+from pipelines.tasks._shared.generation import EXPLAINED, GenerationTask
 
 if TYPE_CHECKING:
     import keras

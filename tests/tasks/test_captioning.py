@@ -112,7 +112,7 @@ def test_attention_that_misses_places_costs_what_the_paper_says() -> None:
 
 def test_self_critical_training_makes_drawn_captions_likelier_by_their_advantage() -> None:
     """The loss is -(r - r greedy) log P; where all captions are as good, nothing is learnt."""
-    from pipelines.tasks._self_critical import SelfCritical
+    from pipelines.tasks._shared.self_critical import SelfCritical
 
     class Fixed:
         def __init__(self, value: float):
@@ -147,7 +147,7 @@ def test_self_critical_training_makes_drawn_captions_likelier_by_their_advantage
 
 
 def test_self_critical_training_leaves_a_network_alone_until_it_learns() -> None:
-    from pipelines.tasks._self_critical import SelfCritical
+    from pipelines.tasks._shared.self_critical import SelfCritical
 
     class Fixed:
         def advantages(self, drawn: np.ndarray, *others: np.ndarray) -> np.ndarray:
@@ -166,7 +166,7 @@ def test_self_critical_training_leaves_a_network_alone_until_it_learns() -> None
 
 def test_rewards_are_ciders_and_the_greedy_caption_is_the_bar() -> None:
     from pipelines.evaluate.metrics.captioning import CiderReward
-    from pipelines.tasks._self_critical import Rewards, keys
+    from pipelines.tasks._shared.self_critical import Rewards, keys
 
     small = Small()
     targets, owner = small.batch.targets, small.batch.inputs["owner"]
@@ -187,7 +187,7 @@ def test_rewards_are_ciders_and_the_greedy_caption_is_the_bar() -> None:
 
 def test_self_critical_training_starts_when_it_is_due_and_teaches() -> None:
     small = Small(*PLAIN, "decode=greedy", "train.learning_rate=0.003")
-    from pipelines.tasks._self_critical import Rewards, SelfCritical, keys
+    from pipelines.tasks._shared.self_critical import Rewards, SelfCritical, keys
 
     references = [text.split("\n") for text in small.raw["captions"]]
     known = keys(small.batch.targets, small.batch.inputs["owner"])

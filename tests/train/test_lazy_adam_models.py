@@ -18,7 +18,7 @@ from pipelines.config.schema import parse
 from pipelines.core.contracts import Codec
 from pipelines.core.paths import ROOT
 from pipelines.graphs.tracing import padded
-from pipelines.tasks._self_critical import Rewards, SelfCritical, keys
+from pipelines.tasks._shared.self_critical import Rewards, SelfCritical, keys
 from pipelines.train.lazy_adam import LazyAdam, LazySettings
 from pipelines.train.learner import Learner
 from pipelines.train.optimizers import ADAM
