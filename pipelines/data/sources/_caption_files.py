@@ -7,10 +7,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from pipelines.core.contracts import RowIssues
 from pipelines.core.errors import UserError
+from pipelines.core.types import Json
 from pipelines.data.sources.rows import (
     FaultError,
     check_exists,
@@ -65,7 +65,7 @@ def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
 
 
 def _tokens(path: Path, issues: RowIssues) -> Iterator[tuple[str, str]]:
-    def records() -> Iterator[tuple[int, tuple[Any, Any]]]:
+    def records() -> Iterator[tuple[int, tuple[str, str] | tuple[None, None]]]:
         for number, line in enumerate(read_lines(path), 1):
             if line.strip():
                 match = _TOKEN.fullmatch(line)
@@ -100,7 +100,7 @@ def _coco(path: Path, issues: RowIssues) -> Iterator[tuple[str, str]]:
             issues.add(f"{path.name}, annotation {number}", f"caption {error}")
 
 
-def _json(path: Path) -> Any:
+def _json(path: Path) -> Json:
     try:
         return json.loads(read_bytes(path))
     except json.JSONDecodeError as error:

@@ -7,14 +7,14 @@ import json
 from collections.abc import Iterator
 from itertools import permutations
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from models.settings import settings
 from pipelines.core.contracts import Provenance, RowIssues
 from pipelines.core.errors import UserError, suggest
-from pipelines.core.types import Example
+from pipelines.core.types import Example, Value
 from pipelines.data.sources._packaged import Sha256, packaged_file
 from pipelines.data.sources._pairs import PAIR, Pairs
 from pipelines.data.sources.rows import usable_rows
@@ -81,7 +81,7 @@ class PackagedPairs(Pairs):
             for file, sha256 in self.files.items()
         ]
 
-    def _texts(self, path: Path, keys: list[str]) -> list[list[Any]]:
+    def _texts(self, path: Path, keys: list[str]) -> list[list[Value]]:
         try:
             entries = json.loads(path.read_bytes())
             lists = (entry.get(self.pairs, []) for entry in entries)

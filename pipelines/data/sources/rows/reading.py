@@ -7,10 +7,10 @@ import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from pipelines.core.contracts import FieldSpec, RowIssues
 from pipelines.core.errors import UserError, suggest
+from pipelines.core.types import Value
 from pipelines.data.sources.rows.delimited import (
     columns_without_header,
     delimited_columns,
@@ -53,7 +53,7 @@ def read_rows(
     quoting: bool = True,
     by_setting: bool = True,
     fields: Mapping[str, FieldSpec] | None = None,
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[dict[str, Value]]:
     """The file's rows, each value a text that isn't blank. Other rows are added to `issues`.
 
     columns    a row's keys, and the file's columns they are read from. A whole number is a
@@ -70,15 +70,16 @@ def read_rows(
     """
     check_file(path)
     check_columns(path, columns, delimiter=delimiter, quoting=quoting, by_setting=by_setting)
-    wanted: list[Any] = list(columns.values())
+    wanted = list(columns.values())
     separator = _separator(path, delimiter)
-    records: Iterator[Any]
+    names = list(map(str, wanted))
+    records: Iterator[tuple[int, Sequence[Value]]]
     if separator is not None:
         records = delimited_records(path, wanted, issues, separator, quoting)
     elif extension(path) in _JSON_LINES:
-        records = json_records(path, wanted, issues)
+        records = json_records(path, names, issues)
     elif extension(path) in _PARQUET:
-        records = parquet_records(path, wanted)
+        records = parquet_records(path, names)
     else:
         records = enumerate(((line,) for line in read_lines(path)), 1)
     return usable_rows(records, columns, issues, labels=labels, where=path.name, fields=fields)

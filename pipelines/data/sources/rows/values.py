@@ -7,9 +7,9 @@ import math
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
-from typing import Any
 
 from pipelines.core.contracts import FieldSpec, RowIssues
+from pipelines.core.types import Json, Value
 
 
 class FaultError(Exception):
@@ -17,14 +17,14 @@ class FaultError(Exception):
 
 
 def usable_rows(
-    records: Iterable[tuple[int, Sequence[Any]]],
+    records: Iterable[tuple[int, Sequence[Value]]],
     columns: Mapping[str, str | int],
     issues: RowIssues,
     *,
     labels: Collection[str],
     where: str,
     fields: Mapping[str, FieldSpec] | None = None,
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[dict[str, Value]]:
     """Rows from (line, values in the order of `columns`); what can't be used is an issue.
 
     fields  what columns hold that are no texts.
@@ -45,7 +45,7 @@ def usable_rows(
             yield row
 
 
-def usable_text(value: Any) -> str:
+def usable_text(value: object) -> str:
     """The value, if it is a text with something in it that can be written as UTF-8."""
     if type(value) is not str:
         raise FaultError("has no value" if value is None else "is not text")
@@ -61,7 +61,7 @@ def usable_text(value: Any) -> str:
     return value
 
 
-def converter(field: FieldSpec) -> Callable[[Any], Any]:
+def converter(field: FieldSpec) -> Callable[[Value], Value]:
     """From what a file holds to a value of the field's kind; FaultError for what can't be one.
 
     Files without types, such as CSV, have text: numbers as digits, lists and series as JSON.
@@ -71,7 +71,7 @@ def converter(field: FieldSpec) -> Callable[[Any], Any]:
         return single
     rank = len(field.shape)
 
-    def sequence(value: Any) -> list[Any]:
+    def sequence(value: Value) -> list[Value]:
         if isinstance(value, str):
             value = _json(value)
         if not isinstance(value, list | tuple) or not value:
@@ -84,7 +84,7 @@ def converter(field: FieldSpec) -> Callable[[Any], Any]:
     return sequence
 
 
-def _step(value: Any, single: Callable[[Any], Any], shape: tuple[int | None, ...]) -> Any:
+def _step(value: Value, single: Callable[[Value], Value], shape: tuple[int | None, ...]) -> Value:
     """One value of a list, or the numbers (D,) of a step of a series."""
     if not shape:
         return single(value)
@@ -94,7 +94,7 @@ def _step(value: Any, single: Callable[[Any], Any], shape: tuple[int | None, ...
     return [single(number) for number in value]
 
 
-def _number(value: Any, dtype: str) -> int | float:
+def _number(value: object, dtype: str) -> int | float:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise FaultError("has no value" if value is None else "is not a number")
     try:
@@ -110,7 +110,7 @@ def _number(value: Any, dtype: str) -> int | float:
     return int(number)
 
 
-def _json(text: str) -> Any:
+def _json(text: str) -> Json:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -121,7 +121,7 @@ _WHOLE_NUMBER = re.compile(r"(-?[0-9]{1,18})\.0+")
 
 
 @lru_cache(maxsize=1 << 14, typed=True)
-def label_text(value: Any) -> str:
+def label_text(value: Value) -> str:
     """The same text for the same label, however a file's format writes it.
 
     1, 1.0, "1" and " 1.0 " are "1"; true, True and "True" are "true".
