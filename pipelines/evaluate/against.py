@@ -10,16 +10,19 @@ import json
 from collections.abc import Iterator, Mapping
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import yaml
 
 from pipelines.core.contracts import Codec, Split
 from pipelines.core.errors import UserError
 from pipelines.core.task import Task
+from pipelines.core.types import JsonObject
 from pipelines.runs.metrics import OtherScore, RunComparison
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from pipelines.evaluate.bootstrap import Measurement
 
 
@@ -130,14 +133,14 @@ def compare_with_run(
     )
 
 
-def _predictions(directory: str, split: Split) -> dict[str, Any]:
+def _predictions(directory: str, split: Split) -> dict[str, np.ndarray]:
     from pipelines.evaluate.predictions import kept
     from pipelines.runs.directory import Run
 
     return kept(Run(directory).kept_predictions, split.name)
 
 
-def _lines(path: Path, split: str) -> Iterator[dict[str, Any]]:
+def _lines(path: Path, split: str) -> Iterator[JsonObject]:
     with path.open(encoding="utf-8") as file:
         for text in file:
             try:

@@ -7,10 +7,9 @@ and random streams stay what they are.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -20,6 +19,7 @@ from pipelines.core.contracts import Split
 from pipelines.core.sections import Section
 from pipelines.core.settings import MOST_KEPT
 from pipelines.core.task import Diagnosable, Trained
+from pipelines.core.types import JsonObject
 from pipelines.evaluate.diagnostics import plots as figures
 from pipelines.evaluate.diagnostics.advice import Moment, advice, steps_until, typical
 from pipelines.evaluate.diagnostics.horizon import Horizon, entry, horizon
@@ -44,7 +44,7 @@ ROOM_FOR_CURVES = 600
 class Diagnosis:
     """metrics for metrics.json; sections and warnings for the report; curves by name, (K,) each."""
 
-    metrics: dict[str, Any] = field(default_factory=dict)
+    metrics: JsonObject = field(default_factory=dict)
     sections: list[Section] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     curves: dict[str, np.ndarray] = field(default_factory=dict)
@@ -113,7 +113,7 @@ def _means(values: np.ndarray) -> np.ndarray:
     return np.nanmean(values, axis=0)
 
 
-def _weights_between(run: Run, model: keras.Model, last: int) -> Any:
+def _weights_between(run: Run, model: keras.Model, last: int) -> Iterator[int]:
     """Assigns the weights of kept checkpoints, oldest first, and gives the update of each."""
     steps: dict[int, Path] = {}
     for age in range(MOST_KEPT):
@@ -158,9 +158,9 @@ def _flow_sections(moments: Sequence[Moment]) -> list[Section]:
 
 def _metrics(
     moments: Sequence[Moment], horizons: Mapping[str, Mapping[str, Horizon]]
-) -> dict[str, Any]:
+) -> JsonObject:
     """Horizon by reader and way; by layer, when gradients are gone, step Jacobian, saturation."""
-    layers: dict[str, Any] = {}
+    layers: JsonObject = {}
     for reader, found in moments[-1].look.layers.items():
         for index, layer in enumerate(found):
             layers[f"{reader}.{layer.name}"] = {

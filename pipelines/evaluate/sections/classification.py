@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from pipelines.report.plots import INK, PAPER, SERIES, shortened, text_columns
 
 if TYPE_CHECKING:
     import keras
+    from matplotlib.axes import Axes
 
 MOST_CLASSES_DRAWN = 60
 MOST_CLASSES_WITH_COUNTS = 12
@@ -57,7 +58,7 @@ def confusion_figure(counts: np.ndarray, names: Sequence[str]) -> Figure:
     shades = 0.05 + 0.9 * shares**0.7
     short = [shortened(name, NAME_COLUMNS) for name in names]
 
-    def draw(axes: Any) -> None:
+    def draw(axes: Axes) -> None:
         from matplotlib.patches import Rectangle
 
         for row, column in np.argwhere(counts > 0):
@@ -130,7 +131,7 @@ def reliability_figure(probabilities: np.ndarray, labels: np.ndarray) -> Figure:
     share = curve.size / curve.size.sum()
     lowest = np.floor(10 / probabilities.shape[1]) / 10
 
-    def draw(axes: Any) -> None:
+    def draw(axes: Axes) -> None:
         axes.bar(
             curve.confidence,
             share,

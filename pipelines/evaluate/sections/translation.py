@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from pipelines.core.sections import Figure, Section, Table
 from pipelines.evaluate.metrics.generation import as_texts
 from pipelines.evaluate.metrics.translation import CHRF, sentence_chrf
 from pipelines.report.plots import INK, SERIES
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 SHOWN = 5
 """Examples a table."""
@@ -172,7 +175,7 @@ def lengths_figure(
     ).T
     top = 1.06 * max(center.max(), high.max(), 1)
 
-    def draw(axes: Any) -> None:
+    def draw(axes: Axes) -> None:
         axes.plot([0, top], [0, top], ":", color=INK, lw=1.2, label="as long as the reference")
         axes.fill_between(center, low, high, color=SERIES[0], alpha=0.2, lw=0, label="80% of all")
         axes.plot(center, middle, "o-", color=SERIES[0], label="median")
