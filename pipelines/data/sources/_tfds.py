@@ -21,7 +21,7 @@ from pipelines.core.types import Example
 from pipelines.data.sources._named import check_columns_differ
 from pipelines.data.sources._row_source import RowSource
 from pipelines.data.sources._tfds_reading import flat, kind, values
-from pipelines.data.sources.rows import usable_rows
+from pipelines.data.sources.rows import Columns, usable_rows
 
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
@@ -76,7 +76,7 @@ class TfdsSet(RowSource):
         names, split = self._names() | {name: name for name in extra}, self._splits()[part]
         rows = enumerate(values(self._prepared(), split, list(names.values())), 1)
         where = f"{self.name} {split}"
-        return usable_rows(rows, names, issues, labels=(*self.labels, *extra), where=where)
+        return usable_rows(rows, Columns(names, labels=(*self.labels, *extra)), issues, where)
 
     def check_extra(self, names: Sequence[str]) -> None:
         known = flat(self._builder().info.features)

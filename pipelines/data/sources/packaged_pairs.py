@@ -17,7 +17,7 @@ from pipelines.core.errors import UserError, suggest
 from pipelines.core.types import Example, Value
 from pipelines.data.sources._packaged import Sha256, packaged_file
 from pipelines.data.sources._pairs import PAIR, Pairs
-from pipelines.data.sources.rows import usable_rows
+from pipelines.data.sources.rows import Columns, usable_rows
 
 
 @settings
@@ -50,10 +50,11 @@ class PackagedPairs(Pairs):
         return ("all",)
 
     def read(self, part: str, issues: RowIssues) -> Iterator[Example]:
-        keys = dict(zip(PAIR, self._from_to(), strict=True))
+        keys = self._from_to()
+        columns = Columns(dict(zip(PAIR, keys, strict=True)))
         for path in self._paths():
-            texts = enumerate(self._texts(path, list(keys.values())), 1)
-            yield from usable_rows(texts, keys, issues, labels=(), where=path.name)
+            texts = enumerate(self._texts(path, list(keys)), 1)
+            yield from usable_rows(texts, columns, issues, path.name)
 
     def fingerprint(self) -> str:
         how = [list(self.files.items()), self.pairs, self._from_to()]

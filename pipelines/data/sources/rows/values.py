@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache, partial
 
 from pipelines.core.contracts import FieldSpec, RowIssues
@@ -16,21 +18,30 @@ class FaultError(Exception):
     """Why a value isn't usable, as what follows the column's name."""
 
 
-def usable_rows(
-    records: Iterable[tuple[int, Sequence[Value]]],
-    columns: Mapping[str, str | int],
-    issues: RowIssues,
-    *,
-    labels: Collection[str],
-    where: str,
-    fields: Mapping[str, FieldSpec] | None = None,
-) -> Iterator[dict[str, Value]]:
-    """Rows from (line, values in the order of `columns`); what can't be used is an issue.
+@dataclass(frozen=True)
+class Columns:
+    """What is read of a file, and what it holds.
 
-    fields  what columns hold that are no texts.
+    names   a row's keys, and the file's columns they are read from. A whole number is a position,
+            counted from 0, in CSV or TSV without a header.
+    labels  those keys whose values may be numbers or truth values too; see `label_text`.
+    fields  what those keys hold that are no text: numbers, lists, series.
     """
-    kinds = {key: converter(field) for key, field in (fields or {}).items()}
-    plan = [(key, label_text if key in labels else kinds.get(key, usable_text)) for key in columns]
+
+    names: Mapping[str, str | int]
+    labels: Collection[str] = ()
+    fields: Mapping[str, FieldSpec] = dataclasses.field(default_factory=dict)
+
+
+def usable_rows(
+    records: Iterable[tuple[int, Sequence[Value]]], columns: Columns, issues: RowIssues, where: str
+) -> Iterator[dict[str, Value]]:
+    """Rows from (line, values in the order of `columns`); what can't be used is an issue."""
+    kinds = {key: converter(field) for key, field in columns.fields.items()}
+    plan = [
+        (key, label_text if key in columns.labels else kinds.get(key, usable_text))
+        for key in columns.names
+    ]
     for line, values in records:
         row = {}
         try:
@@ -39,7 +50,7 @@ def usable_rows(
                 row[key] = usable(value)
         except (FaultError, TypeError) as error:  # TypeError: a list as a label isn't hashable
             reason = error if isinstance(error, FaultError) else "is not text"
-            column = list(columns.values())[len(row)]
+            column = list(columns.names.values())[len(row)]
             issues.add(f"{where}:{line}", f"column {column!r} {reason}")
         else:
             yield row
