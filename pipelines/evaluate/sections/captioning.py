@@ -15,7 +15,7 @@ from pipelines.evaluate.metrics.captioning import CIDER, caption_words, cider
 from pipelines.evaluate.metrics.generation import as_texts, matched
 from pipelines.evaluate.metrics.translation import BleuTokenizer
 from pipelines.evaluate.sections.attention import Tokens, token_label, without_padding
-from pipelines.evaluate.sections.translation import text_sections
+from pipelines.evaluate.sections.translation import WrittenTexts, text_sections
 from pipelines.report.plots import INK, SERIES, placed, shortened, wrapped
 
 if TYPE_CHECKING:
@@ -89,7 +89,9 @@ def image_sections(
         *([wall.figure("Best captions", best, by, scored=True)] if len(best) else []),
         *([wall.figure("Worst captions", worst, by, scored=True)] if len(worst) else []),
         frequent_captions(said, is_right),
-        *text_sections(said, right, noun="caption", lowercase=lowercase, examples=False),
+        *text_sections(
+            WrittenTexts(said, right, noun="caption"), lowercase=lowercase, examples=False
+        ),
     ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -33,20 +33,28 @@ MOST_BINS = 10
 Units = Callable[[str], Sequence[str]]
 
 
-def text_sections(
-    texts: Sequence[str | bytes],
-    references: Sequence[Sequence[str | bytes]],
-    sources: Sequence[str | bytes] | None = None,
-    *,
-    noun: str = "translation",
-    lowercase: bool = False,
-    examples: bool = True,
-) -> list[Section]:
-    """Examples from good to bad, typical mistakes with an example each, and lengths.
+class WrittenTexts(NamedTuple):
+    """What a task wrote, and what it should have written.
 
-    references  one or several for each of the N texts. sources: what was given, if it was text.
-    noun        what a text is called. examples: whether they are wanted.
+    references  one or several for each of the N texts.
+    sources     what was given, if it was text.
+    noun        what a text is called.
     """
+
+    texts: Sequence[str | bytes]
+    references: Sequence[Sequence[str | bytes]]
+    sources: Sequence[str | bytes] | None = None
+    noun: str = "translation"
+
+
+def text_sections(
+    written: WrittenTexts, *, lowercase: bool = False, examples: bool = True
+) -> list[Section]:
+    """Examples from good to bad, if they are wanted, typical mistakes with one each, and lengths.
+
+    lowercase  whether case is all the same where examples are ranked.
+    """
+    texts, references, sources, noun = written
     rows = np.linspace(0, len(texts) - 1, min(len(texts), MOST_SCORED)).astype(int)
     said = as_texts(texts[row] for row in rows)
     right = [as_texts(references[row]) for row in rows]
