@@ -23,7 +23,7 @@ from pipelines.runs.metrics import OtherScore, RunComparison
 if TYPE_CHECKING:
     import numpy as np
 
-    from pipelines.evaluate.bootstrap import Measurement
+    from pipelines.evaluate.bootstrap import Measurement, Resampling
 
 
 def check_against(directory: str | None, *, task: str, run: str | None) -> None:
@@ -88,9 +88,7 @@ def compare_with_run(
     network: Mapping[str, Measurement],
     task: Task,
     split: Split,
-    *,
-    resamples: int,
-    seed: int,
+    resampling: Resampling,
 ) -> RunComparison:
     """This run's scores minus those of the run in `directory`, on the split of this run.
 
@@ -107,7 +105,7 @@ def compare_with_run(
         for name, score in scores.items()
         if name in network and network[name].score.signature == score.signature
     }
-    others = measure_all(alike, len(split), resamples=resamples, seed=seed)
+    others = measure_all(alike, len(split), resamples=resampling.resamples, seed=resampling.seed)
     results = {name: compare_measured(network[name], other) for name, other in others.items()}
     entries = {
         name: OtherScore(
