@@ -7,11 +7,12 @@ other programs read them; docs/metrics.md is made from these classes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipelines.core.scores import Metric
+from pipelines.core.types import JsonObject
 
 SPLITS = ("train", "validation", "test")
 
@@ -142,7 +143,7 @@ class DataFacts(Facts):
     division: str = "hash"
     splits: dict[str, int]
     strata: dict[str, dict[str, int]]
-    codec: dict[str, dict[str, Any]]
+    codec: dict[str, JsonObject]
 
 
 class Machine(Facts):
@@ -236,7 +237,7 @@ class RunMetrics(Facts):
     training: Training | None = None
     padding: dict[str, float] = Field(default_factory=dict)
     saving: dict[str, float] = Field(default_factory=dict)
-    diagnostics: dict[str, Any] = Field(default_factory=dict)
+    diagnostics: JsonObject = Field(default_factory=dict)
     exports: list[Export] = Field(default_factory=list)
     versions: dict[str, str] = Field(default_factory=dict)
     machine: Machine | None = None
@@ -263,9 +264,9 @@ class RunMetrics(Facts):
         for systems in self.baselines.values():
             yield from (system.scores for system in systems.values())
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Without what wasn't measured."""
-        dumped: dict[str, Any] = self.model_dump(mode="json", exclude_none=True)
+        dumped: JsonObject = self.model_dump(mode="json", exclude_none=True)
         return {key: value for key, value in dumped.items() if value not in ({}, [])}
 
 

@@ -9,16 +9,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from io import BytesIO
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from pipelines.core.contracts import FieldSpec, FileBytes, RowIssues
 from pipelines.core.errors import UserError
-from pipelines.core.types import Example
+from pipelines.core.types import Example, Json
 from pipelines.data.codecs.images import SIGNATURES, decoded
 from pipelines.data.sources._named import file_named
 from pipelines.data.sources._row_source import RowSource
 from pipelines.data.sources.rows import extension, read_lines
 from pipelines.runs.parallel import map_in_order
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 COLUMNS = ("image", "captions")
 """An image's file, and its captions, one a line."""
@@ -67,6 +70,9 @@ class CaptionedImages(RowSource):
 Named = tuple[str, Callable[[], bytes]]
 """What is shown for a file, and how to get its bytes."""
 
+File = TypeVar("File", bound=tuple[str, Callable[[], bytes], *tuple[object, ...]])
+"""Begins as Named does."""
+
 
 def reader(path: Path) -> Callable[[], bytes]:
     """How to get a file's bytes; of one that is too large, enough to tell."""
@@ -80,7 +86,7 @@ def reader(path: Path) -> Callable[[], bytes]:
 
 def _named(text: str, folder: Path) -> Named:
     """Of a line; names are relative to the current folder, or else to `folder`."""
-    value: Any = text.strip()
+    value: Json = text.strip()
     if not value:
         raise UserError("is empty")
     if value.startswith("{"):
@@ -124,7 +130,7 @@ def whole(files: Iterable[Named], issues: RowIssues) -> Iterator[FileBytes]:
             yield found
 
 
-def checked(files: Iterable[Any]) -> Iterator[tuple[Any, FileBytes | str]]:
+def checked(files: Iterable[File]) -> Iterator[tuple[File, FileBytes | str]]:
     """Each file with its bytes, or why they are of no use. Read and decoded by several threads.
 
     files  begin with what is in Named; what follows is the caller's.
@@ -194,7 +200,7 @@ def _decoding_fault(content: bytes) -> str | None:
 
 
 @cache
-def _decoder() -> Any:
+def _decoder() -> Callable[[tf.Tensor], tf.Tensor]:
     """What the codec does, so that what passes here passes there."""
     import tensorflow as tf
 

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipelines.core.errors import UserError
+from pipelines.core.types import Nest, Value
+
+if TYPE_CHECKING:
+    import tensorflow_datasets as tfds
 
 _BATCH = 1024
 
 
-def flat(features: Any, prefix: str = "") -> dict[str, Any]:
+def flat(
+    features: tfds.features.FeaturesDict, prefix: str = ""
+) -> dict[str, tfds.features.FeatureConnector]:
     """Features by path: those inside another are "outer/inner", unless there is a list of them."""
     import tensorflow_datasets as tfds
 
@@ -24,7 +30,7 @@ def flat(features: Any, prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def kind(feature: Any) -> str:
+def kind(feature: tfds.features.FeatureConnector) -> str:
     """What a feature holds, in words: label, text, whole number, truth value, or something else."""
     import numpy as np
 
@@ -40,7 +46,9 @@ def kind(feature: Any) -> str:
     )
 
 
-def values(builder: Any, split: str, columns: list[str]) -> Iterator[tuple[Any, ...]]:
+def values(
+    builder: tfds.core.DatasetBuilder, split: str, columns: list[str]
+) -> Iterator[tuple[Value, ...]]:
     """The columns of each example, always in the same order.
 
     A label is its name, or None where it isn't known (-1).
@@ -52,7 +60,7 @@ def values(builder: Any, split: str, columns: list[str]) -> Iterator[tuple[Any, 
         yield from zip(*lists, strict=True)
 
 
-def _reader(feature: Any) -> Callable[[Any], Any]:
+def _reader(feature: tfds.features.FeatureConnector) -> Callable[[Value], Value]:
     """From what TFDS reads of a feature to a plain value."""
     if kind(feature) == "label":
         names = feature.names
@@ -64,7 +72,9 @@ def _reader(feature: Any) -> Callable[[Any], Any]:
     return int
 
 
-def batches(builder: Any, split: str, columns: list[str]) -> Iterator[list[list[Any]]]:
+def batches(
+    builder: tfds.core.DatasetBuilder, split: str, columns: list[str]
+) -> Iterator[list[list[Value]]]:
     """The columns' values, as lists of the same length."""
     import tensorflow_datasets as tfds
 
@@ -73,7 +83,9 @@ def batches(builder: Any, split: str, columns: list[str]) -> Iterator[list[list[
     return parsed_by_tfds(builder, split, columns)
 
 
-def parsed_at_once(builder: Any, split: str, columns: list[str]) -> Iterator[list[list[Any]]]:
+def parsed_at_once(
+    builder: tfds.core.DatasetBuilder, split: str, columns: list[str]
+) -> Iterator[list[list[Value]]]:
     """As `parsed_by_tfds`, which parses an example at a time and takes twenty times as long."""
     import tensorflow as tf
 
@@ -93,7 +105,9 @@ def parsed_at_once(builder: Any, split: str, columns: list[str]) -> Iterator[lis
             ) from None
 
 
-def parsed_by_tfds(builder: Any, split: str, columns: list[str]) -> Iterator[list[list[Any]]]:
+def parsed_by_tfds(
+    builder: tfds.core.DatasetBuilder, split: str, columns: list[str]
+) -> Iterator[list[list[Value]]]:
     """For any of TFDS's file formats."""
     import tensorflow_datasets as tfds
 
@@ -118,7 +132,7 @@ def _nested(paths: list[str]) -> dict[str, Any]:
     return tree
 
 
-def _at(batch: Any, path: str) -> Any:
+def _at(batch: Nest, path: str) -> Nest:
     for name in path.split("/"):
         batch = batch[name]
     return batch

@@ -19,7 +19,7 @@ from pipelines.data.sources._caption_files import KEYS, read_captions
 from pipelines.data.sources._column_files import Column
 from pipelines.data.sources._image_files import ENDINGS, CaptionedImages, checked, reader
 from pipelines.data.sources._named import check_columns_differ, file_named
-from pipelines.data.sources.rows import check_exists, delimiter_meant, read_lines
+from pipelines.data.sources.rows import Dialect, check_exists, delimiter_meant, read_lines
 
 HeldOut = Annotated[int, Field(ge=1)] | str | None
 
@@ -158,8 +158,7 @@ class ImageCaptions(CaptionedImages):
             file_named(given),
             self._columns(),
             issues,
-            delimiter=delimiter_meant(self.delimiter),
-            quoting=self.quoting,
+            Dialect(delimiter_meant(self.delimiter), self.quoting),
         )
         return [_CaptionedImage(name, folder / name, captions[name]) for name in sorted(captions)]
 

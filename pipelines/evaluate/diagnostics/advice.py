@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from models.settings import RecurrentSettings
+from pipelines.core.types import JsonObject
 from pipelines.evaluate.diagnostics.horizon import Horizon
 from pipelines.evaluate.diagnostics.sample import Layer, Look
 
@@ -59,7 +60,7 @@ def steps_until(arriving: np.ndarray) -> tuple[int | None, int | None]:
 def advice(
     moments: Sequence[Moment],
     horizons: Mapping[str, Mapping[str, Horizon]],
-    history: Sequence[Mapping[str, Any]],
+    history: Sequence[JsonObject],
     model: RecurrentSettings,
     clip_norm: float | None,
 ) -> list[str]:
@@ -166,7 +167,7 @@ def _of_values(reader: str, layer: Layer, model: RecurrentSettings) -> list[str]
     return found
 
 
-def _of_clipping(history: Sequence[Mapping[str, Any]], clip_norm: float | None) -> list[str]:
+def _of_clipping(history: Sequence[JsonObject], clip_norm: float | None) -> list[str]:
     shares = [row["clipped"] for row in history if "clipped" in row]
     norms = [row["gradient_norm"] for row in history if "gradient_norm" in row]
     if clip_norm is None or not shares or shares[-1] <= MOSTLY:

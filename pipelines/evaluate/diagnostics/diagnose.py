@@ -7,10 +7,9 @@ and random streams stay what they are.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -20,6 +19,8 @@ from pipelines.core.contracts import Split
 from pipelines.core.sections import Section
 from pipelines.core.settings import MOST_KEPT
 from pipelines.core.task import Diagnosable, Trained
+from pipelines.core.types import JsonObject
+from pipelines.evaluate.bootstrap import Resampling
 from pipelines.evaluate.diagnostics import plots as figures
 from pipelines.evaluate.diagnostics.advice import Moment, advice, steps_until, typical
 from pipelines.evaluate.diagnostics.horizon import Horizon, entry, horizon
@@ -44,28 +45,34 @@ ROOM_FOR_CURVES = 600
 class Diagnosis:
     """metrics for metrics.json; sections and warnings for the report; curves by name, (K,) each."""
 
-    metrics: dict[str, Any] = field(default_factory=dict)
+    metrics: JsonObject = field(default_factory=dict)
     sections: list[Section] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     curves: dict[str, np.ndarray] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How the model came to be.
+
+    run        has its checkpoints and its history.
+    fresh      makes the model as training found it, from the run's seed.
+    best_step  the step whose weights were kept.
+    """
+
+    run: Run
+    fresh: Callable[[], keras.Model]
+    settings: RecurrentSettings
+    best_step: int
+    clip_norm: float | None
+
+
 def diagnose(
-    trained: Trained,
-    fresh: Callable[[], keras.Model],
-    split: Split,
-    run: Run,
-    *,
-    settings: RecurrentSettings,
-    best_step: int,
-    clip_norm: float | None,
-    resamples: int,
-    seed: int,
+    trained: Trained, split: Split, training: Training, resampling: Resampling
 ) -> Diagnosis:
     """What the trained model remembers, and how gradients went before, while and after it learnt.
 
-    fresh  makes the model as training found it, from the run's seed. Nothing for a task that
-           isn't Diagnosable.
+    Nothing for a task that isn't Diagnosable.
     """
     task, model = trained.task, trained.model
     if not isinstance(task, Diagnosable):
@@ -73,18 +80,20 @@ def diagnose(
     readers = task.recurrent_stacks(model)
     sample = sample_of(trained, split)
     final = look(task, model, sample)
-    other = fresh()
+    other = training.fresh()
     start = Moment("before training", 0, look(task, other, sample, influence=False))
     between = [
         Moment(f"update {at:,}", at, look(task, other, sample, influence=False))
-        for at in _weights_between(run, other, best_step)
+        for at in _weights_between(training.run, other, training.best_step)
     ]
-    moments = [start, *between, Moment("after training", best_step, final)]
+    moments = [start, *between, Moment("after training", training.best_step, final)]
     examples = len(sample.batch.weights)
     horizons = {
-        name: _horizons(found, examples, resamples, seed) for name, found in final.influence.items()
+        name: _horizons(found, examples, resampling) for name, found in final.influence.items()
     }
-    warnings = advice(moments, horizons, run.read_history(), settings, clip_norm)
+    warnings = advice(
+        moments, horizons, training.run.read_history(), training.settings, training.clip_norm
+    )
     for warning in warnings:
         log.warning("%s", warning)
     made = Diagnosis(_metrics(moments, horizons), _flow_sections(moments), warnings)
@@ -113,7 +122,7 @@ def _means(values: np.ndarray) -> np.ndarray:
     return np.nanmean(values, axis=0)
 
 
-def _weights_between(run: Run, model: keras.Model, last: int) -> Any:
+def _weights_between(run: Run, model: keras.Model, last: int) -> Iterator[int]:
     """Assigns the weights of kept checkpoints, oldest first, and gives the update of each."""
     steps: dict[int, Path] = {}
     for age in range(MOST_KEPT):
@@ -131,11 +140,13 @@ def _weights_between(run: Run, model: keras.Model, last: int) -> Any:
         yield order[place]
 
 
-def _horizons(found: Influence, examples: int, resamples: int, seed: int) -> dict[str, Horizon]:
+def _horizons(found: Influence, examples: int, resampling: Resampling) -> dict[str, Horizon]:
     """Of the answer, and through each direction's last state; those that there is influence for."""
     every = {"answer": found.answer, **found.state}
     made = {
-        name: horizon(values, examples=examples, resamples=resamples, seed=seed)
+        name: horizon(
+            values, examples=examples, resamples=resampling.resamples, seed=resampling.seed
+        )
         for name, values in every.items()
     }
     return {name: one for name, one in made.items() if one is not None}
@@ -158,9 +169,9 @@ def _flow_sections(moments: Sequence[Moment]) -> list[Section]:
 
 def _metrics(
     moments: Sequence[Moment], horizons: Mapping[str, Mapping[str, Horizon]]
-) -> dict[str, Any]:
+) -> JsonObject:
     """Horizon by reader and way; by layer, when gradients are gone, step Jacobian, saturation."""
-    layers: dict[str, Any] = {}
+    layers: JsonObject = {}
     for reader, found in moments[-1].look.layers.items():
         for index, layer in enumerate(found):
             layers[f"{reader}.{layer.name}"] = {

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from pipelines.core.types import JsonObject
 from pipelines.evaluate.bootstrap import interval, resample
 
 WITHIN = 0.9
@@ -88,7 +89,7 @@ def reached(within: np.ndarray, share: float) -> float:
     return float(place + (share - before) / max(after - before, 1e-12))
 
 
-def entry(found: Horizon) -> dict[str, Any]:
+def entry(found: Horizon) -> JsonObject:
     """The form of metrics.json."""
     return {
         "value": found.value,

@@ -5,7 +5,7 @@ colour scheme.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from pipelines.evaluate.diagnostics.occlusion import Paths, Taken
 from pipelines.evaluate.diagnostics.sample import OPEN, SHUT, Layer
 from pipelines.report.plots import INK, SERIES, logarithmic
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 SIZE = (5.0, 3.3)
 FAINTEST = 1e-8
 """Of a gradient, the share below which it isn't drawn."""
@@ -27,7 +30,7 @@ def flow_figure(moments: Sequence[Moment], reader: str, index: int) -> Figure:
     layers = [moment.look.layers[reader][index] for moment in moments]
     where = place_name(reader, layers[0])
 
-    def draw(axes: Any) -> None:
+    def draw(axes: Axes) -> None:
         _curves_back(axes, moments, [typical(layer.arriving) for layer in layers])
         low, high = (typical(layers[-1].arriving, q) for q in (0.25, 0.75))
         if len(low) > 1:
@@ -35,8 +38,8 @@ def flow_figure(moments: Sequence[Moment], reader: str, index: int) -> Figure:
             axes.fill_between(np.arange(len(low)), low, high, color=colour, alpha=0.15, lw=0)
         axes.axhline(VANISHED, color=INK, linestyle=":", lw=1)
         logarithmic(axes)
-        low, high = axes.get_ylim()
-        axes.set_ylim(max(low, FAINTEST), max(high, 2))
+        bottom, top = axes.get_ylim()
+        axes.set_ylim(max(bottom, FAINTEST), max(top, 2))
         axes.annotate(
             "1%: as good as gone", (0, VANISHED), (3, 3), textcoords="offset points",
             xycoords=("axes fraction", "data"), fontsize=8,
@@ -54,7 +57,7 @@ def told_figure(moments: Sequence[Moment], reader: str, index: int) -> Figure:
     """‖∂L/∂s_t‖ by distance from the end, by all ways."""
     layers = [moment.look.layers[reader][index] for moment in moments]
 
-    def draw(axes: Any) -> None:
+    def draw(axes: Axes) -> None:
         curves = [typical(layer.told) for layer in layers]
         _curves_back(axes, moments, [np.where(curve > 0, curve, np.nan) for curve in curves])
         top = max(np.fmax.reduce(curve, initial=0.0) for curve in curves)
@@ -72,7 +75,7 @@ def told_figure(moments: Sequence[Moment], reader: str, index: int) -> Figure:
     return Figure(title, draw, caption, size=SIZE)
 
 
-def _curves_back(axes: Any, moments: Sequence[Moment], curves: Sequence[np.ndarray]) -> None:
+def _curves_back(axes: Axes, moments: Sequence[Moment], curves: Sequence[np.ndarray]) -> None:
     """A curve a moment, by the distance from the last state."""
     for place, (moment, curve) in enumerate(zip(moments, curves, strict=True)):
         style = _style(place, len(moments))
@@ -92,7 +95,7 @@ def gain_figure(moments: Sequence[Moment]) -> Figure:
         for layer in [moment.look.layers[reader][index]]
     ]
 
-    def draw(axes: Any) -> None:
+    def draw(axes: Axes) -> None:
         for row, (_, gain, place, count) in enumerate(rows):
             low, first, middle, third, high = np.quantile(gain, [0.05, 0.25, 0.5, 0.75, 0.95])
             colour = _style(place, count)["color"]
@@ -126,7 +129,7 @@ def within_figure(reader: str, horizons: Mapping[str, Horizon]) -> Figure:
             way = "backward " if name.startswith("backward") else ""
             drawn[f"through the last {way}state alone"] = found
 
-    def draw(axes: Any) -> None:
+    def draw(axes: Axes) -> None:
         for place, (name, found) in enumerate(drawn.items()):
             x = np.arange(len(found.within)) + 1
             colour = SERIES[place % len(SERIES)]
@@ -166,7 +169,7 @@ def influence_figure(reader: str, influence: np.ndarray, taken: Taken) -> Figure
     by_gradient = typical_mean(shares)
     moved = typical_mean(taken.moved)
 
-    def draw(axes: Any) -> None:
+    def draw(axes: Axes) -> None:
         if len(by_gradient):
             x = np.arange(len(by_gradient)) + 1
             axes.plot(x, by_gradient / max(by_gradient.max(), 1e-30), label="gradient ‖∂y/∂x‖")
@@ -202,7 +205,7 @@ def paths_sections(found: Paths) -> list[Figure | Table]:
     """How much comes through attention, and how much through the state."""
     middle = np.nanmean(found.attention, axis=0)
 
-    def draw(axes: Any) -> None:
+    def draw(axes: Axes) -> None:
         x = np.arange(len(middle))
         axes.bar(x, middle, width=0.55, color=SERIES[0], label="through attention")
         axes.bar(x, 1 - middle, width=0.55, bottom=middle, color=SERIES[1], alpha=0.55,

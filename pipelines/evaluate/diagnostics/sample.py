@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -232,13 +232,13 @@ def _influence(
     )
 
 
-def _sources(watches: Sequence[StepRecorder]) -> Any:
+def _sources(watches: Sequence[StepRecorder]) -> list[tf.Tensor]:
     """What the first layer reads, as a whole, or step by step where it was called so."""
     source = watches[0].source
     return watches[0].inputs if source is None else [source]
 
 
-def _source_norms(gradients: Sequence[Any]) -> np.ndarray:
+def _source_norms(gradients: Sequence[tf.Tensor | None]) -> np.ndarray:
     """(T, B) from the gradients of _sources."""
     shape = next(one.shape for one in gradients if one is not None)
     whole = [np.zeros(shape, np.float32) if one is None else one.numpy() for one in gradients]

@@ -9,11 +9,13 @@ from __future__ import annotations
 import functools
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from pipelines.core.scores import Metric, Score, by_name
+from pipelines.core.types import Arrays
 from pipelines.evaluate.metrics.cider import Cider
 from pipelines.evaluate.metrics.generation import (
     EXACT_MATCH,
@@ -57,21 +59,33 @@ SPOKEN = "#%&*/@\\"
 Words = list[str]
 
 
+@dataclass(frozen=True)
+class WordRules:
+    """When two captions have the same words.
+
+    tokenize   how words are found; see `caption_words`.
+    lowercase  whether case is all the same to exact_match too.
+    stemmer    Snowball's language for METEOR, or None for exact matches only.
+    """
+
+    tokenize: BleuTokenizer = "13a"
+    lowercase: bool = False
+    stemmer: str | None = "english"
+
+
+ENGLISH = WordRules()
+
+
 def caption_scores(
     predicted: Sequence[str | bytes],
     references: Sequence[Sequence[str | bytes]],
+    rules: WordRules = ENGLISH,
     *,
-    tokenize: BleuTokenizer = "13a",
-    lowercase: bool = False,
-    stemmer: str | None = "english",
-    measured: Mapping[str, np.ndarray] | None = None,
+    measured: Arrays | None = None,
 ) -> dict[str, Score]:
     """By name, in the order of CAPTIONING.
 
     references  one or several for each of the N captions.
-    tokenize    how words are found; see `caption_words`.
-    lowercase   whether case is all the same to exact_match too.
-    stemmer     Snowball's language for METEOR, or None for exact matches only.
     measured    as `texts.likelihoods` needs it; else perplexity and token accuracy are lacking.
 
     What has to do with the whole corpus is held fixed when examples are weighed: document
@@ -81,10 +95,10 @@ def caption_scores(
 
     @functools.cache
     def words() -> tuple[list[Words], list[list[Words]]]:
-        cut = functools.partial(caption_words, tokenize=tokenize)
+        cut = functools.partial(caption_words, tokenize=rules.tokenize)
         return cut(texts), _grouped(cut([text for given in right for text in given]), right)
 
-    how = f"lower case, without punctuation, tok:{tokenize}"
+    how = f"lower case, without punctuation, tok:{rules.tokenize}"
     scores = [
         Score(CIDER, _mean(lambda: cider(*words())), f"CIDEr-D, n 1 to 4, sigma 6, x10, {how}"),
         *_bleus(words, how),
@@ -96,11 +110,12 @@ def caption_scores(
         Score(
             METEOR,
             weighted(
-                functools.cache(lambda: meteor_statistics(*words(), stemming(stemmer))), meteor_of
+                functools.cache(lambda: meteor_statistics(*words(), stemming(rules.stemmer))),
+                meteor_of,
             ),
-            f"{SIGNATURE}; stems: {stemmer or 'none'}; {how}",
+            f"{SIGNATURE}; stems: {rules.stemmer or 'none'}; {how}",
         ),
-        exact_match(texts, right, lowercase),
+        exact_match(texts, right, rules.lowercase),
         *_variety(words, how),
     ]
     return by_name([*scores, *likelihoods(measured or {})])
