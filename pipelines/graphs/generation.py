@@ -11,7 +11,8 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from models.attention import Memory
-from models.decoding import Hypotheses, SearchInputs, search
+from models.decoding import search
+from models.hypotheses import Hypotheses, SearchInputs
 from models.settings import SearchSettings
 from models.token_choice import SpecialTokens
 from models.token_decoder import DecoderState, TokenDecoder
