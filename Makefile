@@ -2,11 +2,16 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-READY := $(VENV)/.ready
+# EXTRAS=all installs everything that goes together, as CI does.
+EXTRAS ?= dev,sentencepiece,serve,web
+comma := ,
+READY := $(VENV)/.ready-$(subst $(comma),-,$(EXTRAS))
+# Packages that this environment can't have as old, or as new, as they are pinned.
+UNPINNED ?= none
 # A module's tests share what is slow to make, so they stay together.
 TESTS := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: run test test-slow lint format bench clean
+.PHONY: run test test-slow test-ray lint format bench clean ray
 
 run: $(READY)            ## the main job: a GRU on the embedded movie reviews
 	$(BIN)/python main.py task=sentiment model=gru
@@ -16,6 +21,12 @@ test: $(READY)           ## the test suite
 
 test-slow: $(READY)      ## and the tests that take long
 	$(TESTS) --slow
+
+test-ray:                ## Ray, in an environment of its own: it wants older packages
+	$(MAKE) ray VENV=.venv-ray EXTRAS=dev,ray UNPINNED='cloudpickle|joblib|python-dateutil'
+
+ray: $(READY)
+	$(BIN)/python -m pytest --fail-on-skip --slow tests/launch
 
 lint: $(READY)           ## style, types, and imports that point one way
 	$(BIN)/ruff check .
@@ -35,8 +46,9 @@ bench: $(READY)          ## the quick benchmarks; see benchmarks/README.md for t
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,sentencepiece,serve,web]'
+	grep -vE '^($(UNPINNED))==' constraints.txt > $(VENV)/constraints.txt
+	$(BIN)/python -m pip install --quiet --constraint $(VENV)/constraints.txt --editable '.[$(EXTRAS)]'
 	touch $@
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-ray .pytest_cache .mypy_cache .ruff_cache

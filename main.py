@@ -16,10 +16,10 @@ from hydra._internal.hydra import Hydra
 from omegaconf import DictConfig
 
 from pipelines.config.hydra_hooks import register_resolvers
-from pipelines.config.quoting import quoted
+from pipelines.config.quoting import quote_free_text
 from pipelines.core.errors import UserError
 from pipelines.core.paths import CONF
-from pipelines.distributed.cluster import LOST, WorkerLostError
+from pipelines.distributed.cluster import WORKER_LOST_EXIT_CODE, WorkerLostError
 from pipelines.sweep.hydra_sweeper import register_plugins
 
 
@@ -64,7 +64,7 @@ def _one_line_errors() -> Iterator[None]:
         sys.exit(exit_code(interruption))
     except WorkerLostError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
-        sys.exit(LOST)
+        sys.exit(WORKER_LOST_EXIT_CODE)
     except UserError as error:
         sys.exit(f"error: {error}")
     except BrokenPipeError:
@@ -100,7 +100,7 @@ def _command_line(arguments: list[str]) -> list[str]:
     groups = {path.name for path in CONF.iterdir() if path.is_dir()}
     chosen = [o for o in recorded if (key := o.partition("=")[0]) in groups and key not in given]
     sweep = not {"-m", "--multirun"}.isdisjoint(arguments)
-    return [*chosen, *(a if sweep else quoted(a) for a in arguments)]
+    return [*chosen, *(a if sweep else quote_free_text(a) for a in arguments)]
 
 
 if __name__ == "__main__":

@@ -68,7 +68,7 @@ SAME = [
     "train.learning_rate=0.001",
     "train.schedule=constant",
     "train.warmup=0",
-    "train.average=null",
+    "train.ema_decay=null",
     # How they search.
     "decode=beam",
     "decode.beam=5",
@@ -134,7 +134,7 @@ class OurCaptioning(OurWriter):
 
     def take(self, weights: Mapping[str, list[np.ndarray]]) -> None:
         """Those of a peer, by the names that `captioning_torch.py` gives them."""
-        self.learner.weights.settle()  # or its own updates would go on later
+        self.learner.weights.flush()  # or its own updates would go on later
         vision, decoder = self.model.vision, self.model.decoder
         network = vision.network
         parts = list(network.stem)

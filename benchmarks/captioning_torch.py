@@ -135,9 +135,9 @@ class TorchCaptioning:
         self.learner = Learner(self.model, config.train)
 
     def batch(self, columns: Mapping[str, np.ndarray]) -> Captions:
-        from pipelines.tasks.captioning import captions_of
+        from pipelines.data.codecs.captions import caption_rows
 
-        ids, owner = captions_of(columns["caption_tokens"])
+        ids, owner = caption_rows(columns["caption_tokens"])
         numbers = (torch.from_numpy(part.astype(np.int64)) for part in (owner, ids))
         return Captions(torch.from_numpy(columns["image"]), *numbers)
 

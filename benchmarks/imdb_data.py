@@ -54,16 +54,16 @@ class Racer:
     def turn(self, number: int) -> None:
         with self.reviews.batches(self.parts[number], self.reviews.ours) as batches:
             for batch in batches:
-                self.learner.update([batch], self.step)
+                self.learner.train_step([batch], self.step)
                 self.learner.mean_loss()
                 self.step += 1
 
     def accuracy(self) -> float:
         """On the reviews held out, with the averaged weights, as the project validates."""
-        from pipelines.train.update import Averaged
+        from pipelines.train.learner import ema_weights
 
         right, tokens = 0, self.config.evaluate.batch_tokens
-        with Averaged(self.learner):
+        with ema_weights(self.learner):
             for split in self.reviews.held_out:
                 outputs = predict_split(self.predict, split, tokens=tokens).outputs
                 right += int(np.sum(outputs["probabilities"].argmax(1) == split.column("label")))

@@ -36,7 +36,7 @@ class Epoch:
     def __init__(self, overrides: list[str], batches: int | None):
         import tensorflow as tf
 
-        from pipelines.train.update import Learner
+        from pipelines.train.learner import Learner
 
         config = configured(overrides)
         self.task, self.settings = config.task, config.train
@@ -82,7 +82,7 @@ class Epoch:
         waited, begun = 0.0, time.perf_counter()
         for batch in batches:
             waited += time.perf_counter() - begun
-            self.learner.update([batch], 0)
+            self.learner.train_step([batch], 0)
             self.learner.mean_loss()
             begun = time.perf_counter()
         return waited

@@ -17,7 +17,7 @@ class OurWriter:
     """
 
     def __init__(self, data: Any):
-        from pipelines.train.update import Learner
+        from pipelines.train.learner import Learner
 
         self.config, self.codec = data.config, data.codec
         self.model: Any = self.config.task.build(self.config.model, self.codec, self.config.seed)
@@ -35,7 +35,7 @@ class OurWriter:
     def train(self, batches: Iterable[Any]) -> float:
         for batch in batches:
             self.learner.reset()
-            self.learner.update([batch], self._step)
+            self.learner.train_step([batch], self._step)
             last = self.learner.mean_loss()
             self._step += 1
         return last
@@ -45,7 +45,7 @@ class OurWriter:
         from pipelines.graphs.prediction import given_inputs
 
         if beams not in self._searches:
-            self.learner.weights.settle()
+            self.learner.weights.flush()
             self._searches[beams] = self._traced(beams)
         given = given_inputs(self._trained, batch.inputs)
         return self._searches[beams](given).numpy()
@@ -57,16 +57,16 @@ class OurWriter:
     def _traced(self, beams: int) -> Any:
         import tensorflow as tf
 
-        from pipelines.graphs.generation import searched
+        from pipelines.graphs.generation import InputFacts, search_ids
         from pipelines.graphs.prediction import field_specs
 
         settings = self.config.decode.quick() if beams == 1 else self.config.decode
 
         @tf.function(input_signature=[field_specs(self._trained)])
         def answers(given: Mapping[str, tf.Tensor]) -> tf.Tensor:
-            memory, state = self.config.task.encode_inputs(self.model, given)
-            length = self.lengths(given)
-            found = searched(self.model.decoder, memory, state, settings, source_length=length)
+            start = self.config.task.encode_inputs(self.model, given)
+            facts = InputFacts(self.lengths(given))
+            found = search_ids(self.model.decoder, start, settings, facts)
             return found.ids[:, 0]
 
         return answers

@@ -125,7 +125,7 @@ class TorchLearner:
         self.model = _classifier(config, vocabulary, classes, packed)
         parameters = list(self.model.parameters())
         self.optimizer = torch.optim.Adam(parameters, config.train.learning_rate, fused=True)
-        self.clip, self.decay = config.train.clip_norm, config.train.average
+        self.clip, self.decay = config.train.clip_norm, config.train.ema_decay
         self.averages = [parameter.detach().clone() for parameter in parameters]
 
     def train(self, batches: Iterable[tuple[Any, Any, Any]]) -> None:

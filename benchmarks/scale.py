@@ -16,12 +16,11 @@ import argparse
 import json
 import os
 import statistics
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from math import inf
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 from measuring import Call, configured, in_turns, machine, table
@@ -32,11 +31,11 @@ from pipelines.core.sections import Figure, Table
 from pipelines.distributed.tensorflow import import_tensorflow
 from pipelines.report.page import Chapter, Code, write_page
 from pipelines.report.plots import SERIES, logarithmic
-from pipelines.train import lazy_adam as row_adam
+from pipelines.train.lazy_adam import LazySettings
 
 CELLS = {cell: [f"model={cell}"] for cell in ("simple_rnn", "lstm", "gru")}
 WHOLE = "gru, all rows in each update"
-"""As any Adam does that passes over the whole matrix of words: ours, told that rows never pay."""
+"""As any Adam does that passes over the whole matrix of words: ours with nothing lazy."""
 
 BATCH, ROUNDS = 64, 7
 BASE = {"vocabulary": 20_000, "length": 100, "width": 64, "layers": 1}
@@ -110,10 +109,8 @@ def updates(folder: Path, axis: str) -> Times:
             texts = texts_of(folder, at["vocabulary"])
         calls = {}
         for name, overrides in systems.items():
-            with mock.patch.object(
-                row_adam, "ROWS_PAY", row_adam.ROWS_PAY if name != WHOLE else inf
-            ):
-                calls[name] = update(texts, overrides, at)
+            lazy = LazySettings(smallest_matrix=sys.maxsize) if name == WHOLE else LazySettings()
+            calls[name] = update(texts, overrides, at, lazy)
         repeats = max(1, min(20, round(400 / size))) if axis == "length" else 2
         calls = {name: repeated(call, repeats) for name, call in calls.items()}
         for name, seconds in in_turns(calls, ROUNDS, title=f"{axis} {size:,}").items():
@@ -129,13 +126,15 @@ def repeated(call: Call, times: int) -> Call:
     return turn
 
 
-def update(texts: Texts, overrides: Sequence[str], at: Mapping[str, int]) -> Call:
+def update(
+    texts: Texts, overrides: Sequence[str], at: Mapping[str, int], lazy: LazySettings
+) -> Call:
     """An update on one batch, after a first one."""
     config = configured([
         *texts.overrides, *overrides, f"model.width={at['width']}",
         f"model.layers={at['layers']}",
     ])  # fmt: skip
-    learner = texts.learner(config, 10**6)
+    learner = texts.learner(config, 10**6, lazy)
     random = np.random.default_rng(2)
     batch = texts.ours({
         "tokens": random.integers(2, texts.sizes["tokens"], (BATCH, at["length"]), np.int32),
@@ -144,7 +143,7 @@ def update(texts: Texts, overrides: Sequence[str], at: Mapping[str, int]) -> Cal
     })  # fmt: skip
 
     def call(_: int) -> None:
-        learner.update([batch], 0)
+        learner.train_step([batch], 0)
         learner.mean_loss()
 
     call(0)

@@ -32,8 +32,8 @@ RANDOM = "random without"
 
 WAYS = {
     "search with pruning": [],
-    "search begun at random": ["sweep.first=drawn"],
-    RANDOM: ["sweep.sampler=random", "sweep.pruner=none", "sweep.first=drawn"],
+    "search begun at random": ["sweep.start_from=random"],
+    RANDOM: ["sweep.sampler=random", "sweep.pruner=none", "sweep.start_from=random"],
 }
 
 TASK = ["experiment=rotten_tomatoes", "sweep=rotten_tomatoes"]

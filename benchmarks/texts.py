@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from measuring import Call, configured, on_best_threads, prepared
@@ -12,6 +12,9 @@ from peer_models import TorchLearner, torch_batch
 
 from models.seeds import stream
 from pipelines.data.batches import Plan, assemble, plan
+
+if TYPE_CHECKING:
+    from pipelines.train.lazy_adam import LazySettings
 
 
 class Texts:
@@ -43,12 +46,20 @@ class Texts:
     def ours(self, columns: dict[str, np.ndarray]) -> Any:
         return self.config.task.batch(columns, self.codec)
 
-    def learner(self, config: Any, total: int) -> Any:
+    def learner(self, config: Any, total: int, lazy: LazySettings | None = None) -> Any:
         """Our classifier of a configuration, before its first update."""
-        from pipelines.train.update import Learner
+        from pipelines.train.lazy_adam import LazySettings
+        from pipelines.train.learner import Learner
 
         model = config.task.build(config.model, self.codec, stream(config.seed, "weights"))
-        return Learner(config.task, model, self.codec, config.train, total)
+        return Learner(
+            config.task,
+            model,
+            self.codec,
+            config.train,
+            total,
+            lazy_settings=lazy or LazySettings(),
+        )
 
 
 def turn_of(order: Plan, number: int, size: int) -> Plan:
@@ -62,7 +73,7 @@ def our_turns(texts: Texts, cell: str, order: Plan, size: int) -> Call:
     def turn(number: int) -> None:
         with texts.batches(turn_of(order, number, size), texts.ours) as batches:
             for batch in batches:
-                learner.update([batch], 0)
+                learner.train_step([batch], 0)
                 learner.mean_loss()
 
     turn(0)

@@ -46,7 +46,7 @@ SAME = [
     "train.schedule=constant",
     "train.warmup=0",
     "train.clip_norm=1.0",
-    "train.average=null",
+    "train.ema_decay=null",
     "train.batch_examples=null",
     # How they search.
     "decode=beam",

@@ -17,7 +17,7 @@ class OurTranslation(OurWriter):
 
     def take(self, weights: Mapping[str, list[np.ndarray]]) -> None:
         """Those of a peer, by the names that `translation_torch.py` gives them."""
-        self.learner.weights.settle()  # or its own updates would go on later
+        self.learner.weights.flush()  # or its own updates would go on later
         encoder, decoder = self.model.encoder, self.model.decoder
         forward, backward = encoder.layers[0]
         variables = {

@@ -180,7 +180,7 @@ def output_layer(sentences: Sentences, ours: Any, size: int) -> None:
     """Prints how much of a step of ours is the output layer and the choice of the best pieces."""
     import tensorflow as tf
 
-    from models.selection import largest
+    from models.top_k import blockwise_top_k
 
     decoder, rows = ours.model.decoder, []
     columns = sentences.test.gather(sentences.test_plan(size)[0])
@@ -196,12 +196,12 @@ def output_layer(sentences: Sentences, ours: Any, size: int) -> None:
         )
         readout = tf.random.stateless_normal([ids.shape[0] * beams, decoder.readout_width], [0, 1])
         whole = tf.function(
-            lambda ids, states, beams=beams: largest(
+            lambda ids, states, beams=beams: blockwise_top_k(
                 tf.reshape(decoder.step(ids, states, memory)[0], [-1, len(bias)]), beams, bias
             )
         )
         output = tf.function(
-            lambda readout, beams=beams: largest(decoder.logits(readout), beams, bias)
+            lambda readout, beams=beams: blockwise_top_k(decoder.logits(readout), beams, bias)
         )
         calls: dict[str, Call] = {
             "step": partial(_asked, whole, (ids, states)),

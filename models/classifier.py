@@ -3,111 +3,107 @@
 from typing import NamedTuple
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from models.embedding import build_embedding
-from models.heads import Pooled, Pooling, dense_head
+from models.embedding import VocabularySpec, build_embedding
+from models.heads import HeadSettings, Pooling, PoolingState, dense_head
 from models.recurrent import Encoder, States
 from models.seeds import stream
 from models.settings import EmbeddingSettings, RecurrentSettings
 
 
-@keras.saving.register_keras_serializable(package="recurrent")
-class Steps(keras.layers.Layer):
+@keras.saving.register_keras_serializable(package="recurrent", name="Steps")
+class TimeMajor(keras.layers.Layer):
     """tokens (B, T), lengths (B,) int32 -> ids (T, B), and which of them are real, (T, B) bool.
 
-    Loops go from step to step: turning ids round costs less than turning their vectors.
+    Recurrent loops are time-major: to transpose ids costs less than to transpose their vectors.
     """
 
     def call(self, tokens: tf.Tensor, lengths: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        steps = tf.range(tf.shape(tokens)[1])
-        return tf.transpose(tokens), steps[:, tf.newaxis] < lengths
+        positions = tf.range(tf.shape(tokens)[1])
+        return tf.transpose(tokens), positions[:, tf.newaxis] < lengths
 
 
 def build_classifier(
-    *,
     recurrent: RecurrentSettings,
     embedding: EmbeddingSettings,
-    pooling: str,
-    vocabulary_size: int,
-    classes: int,
-    head_dropout: float,
+    head: HeadSettings,
+    vocabulary: VocabularySpec,
+    *,
     seed: int,
-    vectors: np.ndarray | None = None,
-    known: np.ndarray | None = None,
 ) -> keras.Model:
     """{"tokens": (B, T) int32, "tokens_length": (B,) int32} -> logits (B, classes) float32.
 
-    vectors (V, D), known (V,): given word vectors, see build_embedding. Every weight and every
-    dropout has its own seed, so that two models that share a part start it alike.
+    Every weight and every dropout has its own seed, so that two models that share a part start
+    with the same weights there.
     """
     # == Inputs
     tokens = keras.Input((None,), dtype="int32", name="tokens")
     length = keras.Input((), dtype="int32", name="tokens_length")
-    ids, mask = Steps(name="steps")(tokens, length)
+    ids, mask = TimeMajor(name="steps")(tokens, length)
 
     # == Body
-    embed = build_embedding(
-        embedding, vocabulary_size, seed=stream(seed, "embedding"), vectors=vectors, known=known
-    )
+    embed = build_embedding(embedding, vocabulary, seed=stream(seed, "embedding"))
     encoder = Encoder(recurrent, seed=stream(seed, "encoder"), name="encoder")
     pool = Pooling(
-        pooling, bidirectional=recurrent.bidirectional, seed=stream(seed, "pool"), name="pool"
+        head.pooling, bidirectional=recurrent.bidirectional, seed=stream(seed, "pool"), name="pool"
     )
     y, _ = encoder(embed(ids, mask), mask=mask, time_major=True)
     x = pool(y, mask)
 
     # == Head
-    for layer in dense_head(classes, dropout=head_dropout, seed=stream(seed, "head")):
+    for layer in dense_head(head.classes, dropout=head.dropout, seed=stream(seed, "head")):
         x = layer(x)
     return keras.Model({"tokens": tokens, "tokens_length": length}, x, name="classifier")
 
 
-class Read(NamedTuple):
-    """What is left of the tokens read so far, however many; all zeros before the first.
+class StreamState(NamedTuple):
+    """A classifier's state after some tokens, of constant size; all zeros before the first.
 
-    count (B,) int32, how many; recurrent, states of the encoder's layers; pooled, the pooling's.
+    length (B,) int32, tokens so far; recurrent, states of the encoder's layers; pooled, the
+    pooling's.
     """
 
-    count: tf.Tensor
+    length: tf.Tensor
     recurrent: States
-    pooled: Pooled
+    pooled: PoolingState
 
 
-def unread(model: keras.Model, batch: int) -> Read:
-    """Before the first token. ValueError for a bidirectional classifier: its backward direction
-    starts at the last token, so that each further one changes all that was read.
+def initial_state(model: keras.Model, batch: int) -> StreamState:
+    """The state before the first token.
+
+    ValueError for a bidirectional classifier: its backward direction starts at the last token, so
+    that each further token changes all states.
     """
     encoder, pool = model.get_layer("encoder"), model.get_layer("pool")
-    pooled = pool.unread(batch, encoder.output_width)
-    return Read(tf.zeros([batch], tf.int32), encoder.unread(batch), pooled)
+    pooled = pool.initial_state(batch, encoder.output_width)
+    return StreamState(tf.zeros([batch], tf.int32), encoder.initial_state(batch), pooled)
 
 
-def read_token(model: keras.Model, token: tf.Tensor, read: Read) -> tuple[tf.Tensor, Read]:
-    """One token more of a classifier that reads forward: token (B,) int32 ids, none of them 0.
+def step(model: keras.Model, token: tf.Tensor, state: StreamState) -> tuple[tf.Tensor, StreamState]:
+    """One more token (B,) int32, none of them 0, for a classifier that reads forward.
 
-    Returns the logits (B, classes) that the model gives to the tokens so far.
+    Returns the logits (B, classes) that the model gives to the tokens so far, and the state.
     """
     embed, encoder, pool, logits = (
         model.get_layer(name) for name in ("embedding", "encoder", "pool", "logits")
     )
-    ids, count = token[:, tf.newaxis], read.count + 1
+    ids, length = token[:, tf.newaxis], state.length + 1
     x = embed(ids, tf.ones_like(ids, tf.bool))[:, 0]
-    y, recurrent = encoder.step(x, read.recurrent)
-    pooled, kept = pool.step(y, read.pooled, count)
-    return logits(pooled), Read(count, recurrent, kept)
+    y, recurrent = encoder.step(x, state.recurrent)
+    vector, pooled = pool.step(y, state.pooled, length)
+    return logits(vector), StreamState(length, recurrent, pooled)
 
 
-def start_from(model: keras.Model, other: keras.Model, *, head: bool) -> None:
-    """Gives a classifier another one's encoder, pooling and, where `head`, output layer.
+def copy_weights(model: keras.Model, source: keras.Model, *, head: bool) -> None:
+    """Copies another classifier's encoder, pooling and, where `head`, output layer into `model`.
 
-    Their word vectors go by word: see build_classifier. ValueError where the two differ in shape.
+    Word vectors are matched by word instead: see build_embedding. ValueError where shapes differ.
     """
     for name in ("encoder", "pool", *(["logits"] if head else [])):
-        own, given = model.get_layer(name).weights, other.get_layer(name).weights
-        shapes = [[tuple(weight.shape) for weight in weights] for weights in (own, given)]
+        own, other = model.get_layer(name).weights, source.get_layer(name).weights
+        shapes = [[tuple(weight.shape) for weight in weights] for weights in (own, other)]
         if shapes[0] != shapes[1]:
             raise ValueError(f"{name} has weights of shapes {shapes[0]} here and {shapes[1]} there")
-        for weight, value in zip(own, given, strict=True):
+        for weight, value in zip(own, other, strict=True):
             weight.assign(value)

@@ -1,67 +1,68 @@
-"""Cross-entropy of an output layer over a large vocabulary, at the positions that count."""
+"""Cross-entropy over a large vocabulary, computed at the positions that count only."""
 
 import tensorflow as tf
 
-from models.token_decoder import Projection
+from models.token_decoder import OutputWeights
 
 
 def token_losses(
-    readouts: tf.Tensor, projection: Projection, targets: tf.Tensor, smoothing: float = 0.0
+    readouts: tf.Tensor, weights: OutputWeights, targets: tf.Tensor, smoothing: float = 0.0
 ) -> tf.Tensor:
-    """Nats at each of the targets (B, T) int32, 0 where the target is 0, which is padding.
+    """Cross-entropy in nats at each of the targets (B, T) int32; 0 where the target is 0, padding.
 
-    readouts (B, T, R). smoothing: share of a target spread evenly over the vocabulary (Szegedy et
-    al. 2016).
+    readouts (B, T, R). smoothing: share of each target's probability that is spread evenly over the
+    vocabulary (Szegedy et al. 2016).
     """
-    places, labels, logits = _at_targets(readouts, projection, targets)
+    positions, labels, logits = _logits_at_targets(readouts, weights, targets)
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
     if smoothing:
-        # Cross-entropy with the even distribution: log Z - mean of logits.
+        # Cross-entropy with the uniform distribution: log Z - mean of logits.
         chosen = tf.gather(logits, labels, batch_dims=1)
         losses += smoothing * (chosen - tf.reduce_mean(logits, -1))
-    return tf.scatter_nd(places, losses, tf.shape(targets, tf.int64))
+    return tf.scatter_nd(positions, losses, tf.shape(targets, tf.int64))
 
 
 def token_measures(
-    readouts: tf.Tensor, projection: Projection, targets: tf.Tensor
+    readouts: tf.Tensor, weights: OutputWeights, targets: tf.Tensor
 ) -> dict[str, tf.Tensor]:
-    """How well each row's targets (B, T) are foreseen, each given all before it; all (B,) float32.
+    """How well each row's targets (B, T) are predicted, each given all before it; (B,) float32.
 
-    log_likelihood of a row in nats; its tokens; tokens_right, that were the most probable.
+    log_likelihood of a row in nats; its number of tokens; tokens_right, those of them that had the
+    highest probability.
     """
-    places, labels, logits = _at_targets(readouts, projection, targets)
+    positions, labels, logits = _logits_at_targets(readouts, weights, targets)
     nats = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
-    right = tf.argmax(logits, -1, output_type=labels.dtype) == labels
+    correct = tf.argmax(logits, -1, output_type=labels.dtype) == labels
     shape = tf.shape(targets, tf.int64)[:1]
 
-    def of_row(values: tf.Tensor) -> tf.Tensor:
-        return tf.scatter_nd(places[:, :1], values, shape)
+    def sum_by_row(values: tf.Tensor) -> tf.Tensor:
+        return tf.scatter_nd(positions[:, :1], values, shape)
 
     return {
-        "log_likelihood": of_row(-nats),
-        "tokens": of_row(tf.ones_like(nats)),
-        "tokens_right": of_row(tf.cast(right, tf.float32)),
+        "log_likelihood": sum_by_row(-nats),
+        "tokens": sum_by_row(tf.ones_like(nats)),
+        "tokens_right": sum_by_row(tf.cast(correct, tf.float32)),
     }
 
 
-def _at_targets(
-    readouts: tf.Tensor, projection: Projection, targets: tf.Tensor
+def _logits_at_targets(
+    readouts: tf.Tensor, weights: OutputWeights, targets: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Of the N real positions only: places (N, 2), labels (N,) and logits (N, V).
+    """For the N real positions only: positions (N, 2), labels (N,) and logits (N, V).
 
-    The output layer is most of a decoder's work.
+    The output layer is most of a decoder's work, and padding would take its share of it.
     """
-    places = tf.where(targets != 0)
-    rows = tf.cast(tf.gather_nd(readouts, places), tf.float32)
-    kernel, bias = projection
+    positions = tf.where(targets != 0)
+    rows = tf.cast(tf.gather_nd(readouts, positions), tf.float32)
+    kernel, bias = weights
     logits = tf.nn.bias_add(tf.matmul(rows, kernel, transpose_b=True), bias)
-    return places, tf.gather_nd(targets, places), logits
+    return positions, tf.gather_nd(targets, positions), logits
 
 
 def log_odds(logits: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
     """Log p / (1 - p) of the chosen classes: logits (..., C), chosen (...) int32.
 
-    Unlike p and log p it still moves where the model is sure.
+    Unlike p and log p it still changes where the model is sure.
     """
     one = tf.one_hot(chosen, tf.shape(logits)[-1], on_value=True, off_value=False)
     others = tf.where(one, logits.dtype.min, logits)

@@ -1,65 +1,76 @@
-"""From a sequence of vectors to one: pooling, and the dense layer on top.
+"""From a sequence of vectors to one: pooling, and the classification head.
 
 Masked positions never contribute. Sequences are padded at the end and have at least one real
-position. They are time-major, as the encoders' loops are: what is pooled needn't be turned round.
+position. They are time-major, as the encoders' loops are, so that nothing is transposed.
 """
 
-from collections.abc import Callable
-from typing import Any, get_args
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, NamedTuple, get_args
 
 import keras
 import tensorflow as tf
 
 from models import settings
 from models.dropout import Dropout
-from models.padding import at, last_of
+from models.padding import gather_last, last_positions
 from models.seeds import stream
+from models.serialization import FromConfig
+from models.tensors import static_size
 
 POOLINGS = get_args(settings.Pooling)
 
-Pooled = tuple[tf.Tensor, ...]
-"""What a pooling has kept of the positions so far."""
+PoolingState = tuple[tf.Tensor, ...]
+"""What a pooling keeps of the positions so far, of constant size."""
+
+
+class HeadSettings(NamedTuple):
+    """What stands on the encoder: a pooling of POOLINGS, dropout, and logits of so many classes."""
+
+    pooling: str
+    classes: int
+    dropout: float
+
 
 _register = keras.saving.register_keras_serializable(package="recurrent")
 
 
 def last_state(y: tf.Tensor, mask: tf.Tensor, bidirectional: bool) -> tf.Tensor:
-    """Where each direction has read everything: forward last, backward first.
+    """Each direction's output where it has read everything: the forward last, the backward first.
 
     y (T, B, N), mask (T, B) bool -> (B, N).
     """
-    forward = at(y, last_of(mask))
+    forward = gather_last(y, last_positions(mask))
     if not bidirectional:
         return forward
-    half = y.shape[-1] // 2
+    half = static_size(y) // 2
     return tf.concat([forward[:, :half], y[0, :, half:]], axis=-1)
 
 
-def mean_and_max(y: tf.Tensor, keep: tf.Tensor, how: str) -> tf.Tensor:
+def mean_and_max(y: tf.Tensor, keep: tf.Tensor, kind: str) -> tf.Tensor:
     """Mean and maximum over real positions: y (T, B, N), keep (T, B, 1) bool -> (B, N or 2N).
 
-    how: mean, max or mean_max. The gradient by hand takes half the passes over y that automatic
-    differentiation does; equal maxima share theirs.
+    kind: mean, max or mean_max. The gradient is derived by hand: it takes half as many passes over
+    y as automatic differentiation. Equal maxima share theirs.
     """
-    means, tops = how != "max", how != "mean"
+    has_mean, has_max = kind != "max", kind != "mean"
 
     def run(y: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
         pooled = []
         weights = tf.cast(keep, y.dtype)
         count = tf.maximum(tf.reduce_sum(weights, axis=0), 1)
-        if means:
+        if has_mean:
             pooled.append(tf.reduce_sum(y * weights, axis=0) / count)
-        if tops:
+        if has_max:
             real = tf.where(keep, y, y.dtype.min)
             pooled.append(tf.reduce_max(real, axis=0))
 
         def gradient(d: tf.Tensor) -> tf.Tensor:
             parts = tf.split(d, len(pooled), axis=-1)
-            given = parts[0] / count * weights if means else 0
-            if tops:
-                highest = tf.cast(tf.equal(real, pooled[-1]), y.dtype)
-                given += highest * (parts[-1] / tf.reduce_sum(highest, axis=0))
-            return given
+            dy = parts[0] / count * weights if has_mean else tf.zeros([], y.dtype)
+            if has_max:
+                is_max = tf.cast(tf.equal(real, pooled[-1]), y.dtype)
+                dy += is_max * (parts[-1] / tf.reduce_sum(is_max, axis=0))
+            return dy
 
         return tf.concat(pooled, axis=-1), gradient
 
@@ -77,7 +88,7 @@ class AttentionPooling(keras.layers.Layer):
         super().__init__(**kwargs)
         self.seed = seed
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
         width = input_shape[-1]
         self.matrix = self.add_weight(
             (width, width), keras.initializers.GlorotUniform(seed=stream(self.seed, "matrix")),
@@ -89,11 +100,11 @@ class AttentionPooling(keras.layers.Layer):
             name="query",
         )  # fmt: skip
 
-    def compute_mask(self, *_: Any) -> None:
+    def compute_mask(self, *_: object) -> None:
         """Masks are explicit: none travels with a tensor."""
 
     def scores(self, y: tf.Tensor) -> tf.Tensor:
-        """Of each position of y (..., N): (..., 1)."""
+        """The score of each position of y (..., N): (..., 1)."""
         return tf.matmul(
             tf.tanh(tf.matmul(y, self.matrix) + self.bias), tf.cast(self.query, y.dtype)
         )
@@ -105,92 +116,100 @@ class AttentionPooling(keras.layers.Layer):
         weights = tf.nn.softmax(tf.where(keep, scores, scores.dtype.min), axis=0)
         return tf.reduce_sum(weights * y, axis=0), weights
 
-    def step(self, y: tf.Tensor, state: Pooled, first: tf.Tensor) -> tuple[tf.Tensor, Pooled]:
-        """One position: see Pooling.step. first (B, 1) bool, whether it is the first.
+    def step(
+        self, y: tf.Tensor, state: PoolingState, first: tf.Tensor
+    ) -> tuple[tf.Tensor, PoolingState]:
+        """One position, as Pooling.step. first (B, 1) bool, whether it is the first.
 
-        The state is the highest score (B, 1), the sum of exp(score - highest) (B, 1), and of y by
-        these weights (B, N) (Milakov & Gimelshein 2018, "Online normalizer calculation").
+        The softmax is computed online: the state is the highest score so far (B, 1), the sum of
+        exp(score - highest) (B, 1), and the sum of y under these weights (B, N). When the highest
+        score rises, both sums are rescaled (Milakov & Gimelshein 2018, "Online normalizer
+        calculation").
         """
         highest, total, weighted = state
         score = tf.cast(self.scores(y), tf.float32)
-        risen = tf.where(first, score, tf.maximum(highest, score))
-        kept, new = tf.exp(tf.minimum(highest - risen, 0)), tf.exp(score - risen)
-        total = total * kept + new
-        weighted = weighted * kept + new * tf.cast(y, tf.float32)
-        return weighted / total, (risen, total, weighted)
+        new_highest = tf.where(first, score, tf.maximum(highest, score))
+        rescale, weight = tf.exp(tf.minimum(highest - new_highest, 0)), tf.exp(score - new_highest)
+        total = total * rescale + weight
+        weighted = weighted * rescale + weight * tf.cast(y, tf.float32)
+        return weighted / total, (new_highest, total, weighted)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> dict[str, object]:
         return {**super().get_config(), "seed": self.seed}
 
 
 @_register
-class Pooling(keras.layers.Layer):
-    """One vector for a sequence, by one of POOLINGS. `bidirectional` matters to last only."""
+class Pooling(FromConfig, keras.layers.Layer):
+    """One vector for a sequence, by one of POOLINGS. Only `last` depends on `bidirectional`."""
+
+    former_names: ClassVar[Mapping[str, str]] = {"how": "kind"}
 
     def __init__(
-        self, how: str, *, bidirectional: bool = False, seed: int = 0, **kwargs: Any
+        self, kind: str, *, bidirectional: bool = False, seed: int = 0, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        if how not in POOLINGS:
-            raise ValueError(f"pooling is one of {', '.join(POOLINGS)}; got {how!r}.")
-        self.how, self.bidirectional, self.seed = how, bidirectional, seed
+        if kind not in POOLINGS:
+            raise ValueError(f"pooling is one of {', '.join(POOLINGS)}; got {kind!r}.")
+        self.kind, self.bidirectional, self.seed = kind, bidirectional, seed
         self.attention = None
-        if how == "attention":
+        if kind == "attention":
             self.attention = AttentionPooling(seed=seed, name="attention", dtype=self.dtype_policy)
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
         if self.attention is not None:
             self.attention.build(input_shape)
         self.built = True
 
-    def compute_mask(self, *_: Any) -> None:
+    def compute_mask(self, *_: object) -> None:
         """Masks are explicit: none travels with a tensor."""
 
     def call(self, y: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
         """Pools y (T, B, N), mask (T, B) bool -> (B, N), or (B, 2N) for mean_max."""
-        if self.how == "last":
+        if self.kind == "last":
             return last_state(y, mask, self.bidirectional)
         keep = mask[..., tf.newaxis]
         if self.attention is not None:
             return self.attention(y, keep)[0]
-        return mean_and_max(y, keep, self.how)
+        return mean_and_max(y, keep, self.kind)
 
-    def unread(self, batch: tf.Tensor | int, width: int) -> Pooled:
-        """State before the first position, for y as wide as that: zeros, whatever is pooled."""
+    def initial_state(self, batch: tf.Tensor | int, width: int) -> PoolingState:
+        """The state before the first position, for y (B, width): zeros, whatever the pooling."""
         widths = {"last": [], "mean_max": [width] * 2, "attention": [1, 1, width]}
-        return tuple(tf.zeros([batch, n]) for n in widths.get(self.how, [width]))
+        return tuple(tf.zeros([batch, n]) for n in widths.get(self.kind, [width]))
 
-    def step(self, y: tf.Tensor, state: Pooled, read: tf.Tensor) -> tuple[tf.Tensor, Pooled]:
-        """One position of `call`, reading forward: what y (B, N) and those before it pool to.
+    def step(
+        self, y: tf.Tensor, state: PoolingState, count: tf.Tensor
+    ) -> tuple[tf.Tensor, PoolingState]:
+        """One position of `call`, reading forward: the pooled vector of y (B, N) and all before it.
 
-        state as of `unread`; read (B,) int32, positions so far with this one. States are float32
-        whatever the compute type: sums need the digits. Returns (B, N) or (B, 2N), the state.
+        count (B,) int32, positions so far, this one included. States are float32 whatever the
+        compute type, since sums need the precision. Returns (B, N) or (B, 2N), and the state.
         """
-        if self.how == "last":
+        if self.kind == "last":
             return y, ()
-        first = read[:, tf.newaxis] == 1
+        first = count[:, tf.newaxis] == 1
         if self.attention is not None:
             pooled, state = self.attention.step(y, state, first)
             return tf.cast(pooled, y.dtype), state
         new = tf.cast(y, tf.float32)
         total, highest = state[0] + new, tf.where(first, new, tf.maximum(state[-1], new))
-        mean = total / tf.cast(read[:, tf.newaxis], tf.float32)
+        mean = total / tf.cast(count[:, tf.newaxis], tf.float32)
         pooled, state = {
             "mean": (mean, (total,)),
             "max": (highest, (highest,)),
             "mean_max": (tf.concat([mean, highest], -1), (total, highest)),
-        }[self.how]
+        }[self.kind]
         return tf.cast(pooled, y.dtype), state
 
-    def get_config(self) -> dict[str, Any]:
-        own = {"how": self.how, "bidirectional": self.bidirectional, "seed": self.seed}
+    def get_config(self) -> dict[str, object]:
+        own = {"kind": self.kind, "bidirectional": self.bidirectional, "seed": self.seed}
         return {**super().get_config(), **own}
 
 
 def dense_head(outputs: int, *, dropout: float, seed: int) -> list[keras.layers.Layer]:
-    """Layers from a pooled vector (B, N) to float32 numbers (B, outputs), as a list to apply.
+    """Layers from a pooled vector (B, N) to logits (B, outputs), to be applied in order.
 
-    float32 whatever the compute type: softmax and losses need the range.
+    Logits are float32 whatever the compute type: softmax and losses need the range.
     """
     initial = keras.initializers.GlorotUniform(seed=stream(seed, "logits"))
     dense = keras.layers.Dense(outputs, kernel_initializer=initial, dtype="float32", name="logits")

@@ -1,4 +1,4 @@
-"""A recurrent network over numbers that answers after its last steps, and nothing else."""
+"""A recurrent network over sequences of numbers with outputs at its last steps only."""
 
 import keras
 import tensorflow as tf
@@ -6,15 +6,16 @@ import tensorflow as tf
 from models.recurrent import Encoder
 from models.seeds import stream
 from models.settings import RecurrentSettings
+from models.tensors import static_size
 
 _register = keras.saving.register_keras_serializable(package="recurrent")
 
 
 @_register
 class LastStates(keras.layers.Layer):
-    """The last `count` outputs of each sequence; of a backward direction the one at its end.
+    """The last `count` outputs of each sequence; a backward direction's final one for all.
 
-    From y (B, T, N), lengths (B,), at least `count` each: (B, count, N).
+    From y (B, T, N), lengths (B,), each at least `count`: (B, count, N).
     """
 
     def __init__(self, count: int, *, bidirectional: bool, **kwargs: object) -> None:
@@ -22,11 +23,11 @@ class LastStates(keras.layers.Layer):
         self.count, self.bidirectional = count, bidirectional
 
     def call(self, y: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
-        places = tf.maximum(lengths[:, tf.newaxis] - self.count + tf.range(self.count), 0)
-        last = tf.gather(y, places, batch_dims=1)
+        positions = tf.maximum(lengths[:, tf.newaxis] - self.count + tf.range(self.count), 0)
+        last = tf.gather(y, positions, batch_dims=1)
         if not self.bidirectional:
             return last
-        half = y.shape[-1] // 2
+        half = static_size(y) // 2
         first = tf.repeat(y[:, :1, half:], self.count, axis=1)
         return tf.concat([last[..., :half], first], -1)
 

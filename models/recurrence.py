@@ -1,31 +1,47 @@
-"""Recurrences over whole sequences on a CPU: one loop forward, one loop back, derived by hand.
+"""Recurrences over whole sequences on a CPU: a forward and a backward loop, derived by hand.
 
-The loops hold only what depends on the step before: inputs arrive already projected, and the
-gradients of the recurrent weights are matrix products over all steps after the loop back,
-where automatic differentiation adds them up step by step. Every gate has its own matrix
-product: splitting one product's result, or joining gradients for one, costs more than the
-smaller products do.
+The loops hold only what depends on the step before. Inputs arrive already projected, x K + b for
+all steps in one matrix product. The gradient of the recurrent weights is one matrix product over
+all steps, after the backward loop, where automatic differentiation would add it up step by step.
+Every gate has its own matrix product: to split one product's result, or to join gradients for
+one, costs more than the smaller products do.
 
-All sequences are time-major, (T, B, ·). They are padded at the end; the loops run through the
-padding, outputs there are set to 0, and no gradient comes from there, so that real positions
-never see it. Recurrent matrices U are as in Keras: gates z, r, c (gru) and i, f, g, o (lstm)
-side by side. Each function is one algorithm: the loop back reads what the loop forward kept.
+How to read a function: `run` computes the outputs and returns them with `gradient`, which
+tf.custom_gradient calls in the backward pass. `forward` is one step; what it saves for the
+backward pass it returns as pairs (step, matrix). `backward` is one step from the end: it gets the
+gradient of the state that leaves the step, adds that of the step's output, and returns the
+gradient of the state that entered.
 
-`keep` (T, B, 1) is False on padding, or None if there is none. `drop` (B, W) multiplies the
-state where it meets the recurrent matrix (Gal & Ghahramani 2016, arXiv:1512.05287), or None.
-`training` False keeps nothing but the outputs, so that memory stays small and an exported graph
+All sequences are time-major, (T, B, ·), and padded at the end. The loops run through the padding;
+outputs there are set to 0 and no gradient comes from there, so real positions never see it.
+Recurrent matrices U are as in Keras: gates z, r, c (gru) and i, f, g, o (lstm) side by side. Each
+function is one algorithm: the backward loop reads what the forward loop saved.
+
+`keep` (T, B, 1) is False on padding, or None if there is none. `drop` (B, W) multiplies the state
+where it meets the recurrent matrix (Gal & Ghahramani 2016, arXiv:1512.05287), or is None.
+`training` False saves nothing but the outputs, so that memory stays small and an exported graph
 has no gradient of its own; TensorFlow can still derive one, slowly.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import TypeAlias, TypeVar
 
 import tensorflow as tf
 
-from models.padding import at
+from models.padding import gather_last
 
-# Each activation, and its derivative times dy as a function of its value y.
-_ACTIVATIONS = {
+Outputs = TypeVar("Outputs", tf.Tensor, tuple[tf.Tensor, tf.Tensor])
+
+StepResult: TypeAlias = tuple[tf.Tensor | tuple[tf.Tensor, tf.Tensor], ...]
+"""A step's new variables, and pairs (step, matrix) of what is saved."""
+
+WithGradient: TypeAlias = tuple[Outputs, Callable[..., tuple[tf.Tensor, ...]]]
+"""Outputs, and a function from their gradients to those of the tensors they come from."""
+
+# Each activation, and its derivative times dy, computed from the activation's value y.
+_Derivative: TypeAlias = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+
+_ACTIVATIONS: dict[str, tuple[Callable[[tf.Tensor], tf.Tensor], _Derivative]] = {
     "tanh": (tf.tanh, lambda y, dy: tf.raw_ops.TanhGrad(y=y, dy=dy)),
     "sigmoid": (tf.sigmoid, lambda y, dy: tf.raw_ops.SigmoidGrad(y=y, dy=dy)),
     "relu": (tf.nn.relu, lambda y, dy: tf.raw_ops.ReluGrad(gradients=dy, features=y)),
@@ -34,8 +50,8 @@ _d_tanh = _ACTIVATIONS["tanh"][1]
 _d_sigmoid = _ACTIVATIONS["sigmoid"][1]
 
 
-def _lists(sequences: list[tf.Tensor]) -> list[tf.TensorArray]:
-    """Each (T, B, W) as a list of its steps; the memory is shared, not copied."""
+def _unstack(sequences: list[tf.Tensor]) -> list[tf.TensorArray]:
+    """Each sequence (T, B, W) as an array of its steps; the memory is shared, not copied."""
     return [
         tf.TensorArray(x.dtype, tf.shape(x)[0], clear_after_read=False).unstack(x)
         for x in sequences
@@ -44,35 +60,37 @@ def _lists(sequences: list[tf.Tensor]) -> list[tf.TensorArray]:
 
 def _loop(
     length: tf.Tensor,
-    body: Callable[..., tuple[Any, ...]],
+    body: Callable[..., StepResult],
     variables: list[tf.Tensor],
-    records: int,
+    saved: int,
     like: tf.Tensor,
 ) -> tuple[list[tf.Tensor], list[tf.TensorArray]]:
     """Runs body(step) for steps 0 .. length - 1.
 
-    body(step, *variables) -> variables, then `records` tuples (index, matrix), each of which is
-    kept in a list of its own. like (·, W) gives the shape of a matrix. Returns the last
-    variables, the lists.
+    body(step, *variables) -> variables, then `saved` pairs (index, matrix), each of which goes
+    into an array of its own. like (·, W) gives the shape of a matrix. Returns the last variables
+    and the arrays.
     """
-    rooms = [
+    arrays = [
         tf.TensorArray(
             like.dtype,
             length,
             element_shape=[variables[0].shape[0], like.shape[-1]],
             clear_after_read=False,
         )
-        for _ in range(records)
+        for _ in range(saved)
     ]
     count = len(variables)
 
-    def once(step: tf.Tensor, *rest: Any) -> tuple[Any, ...]:
+    def run_step(
+        step: tf.Tensor, *rest: tf.Tensor | tf.TensorArray
+    ) -> tuple[tf.Tensor | tf.TensorArray, ...]:
         results = body(step, *rest[:count])
-        written = zip(rest[count:], results[count:], strict=True)
-        return (step + 1, *results[:count], *(room.write(*record) for room, record in written))
+        pairs = zip(rest[count:], results[count:], strict=True)
+        return (step + 1, *results[:count], *(array.write(*pair) for array, pair in pairs))
 
-    start = (tf.constant(0), *variables, *rooms)
-    _, *results = tf.while_loop(lambda step, *_: step < length, once, start)
+    start = (tf.constant(0), *variables, *arrays)
+    _, *results = tf.while_loop(lambda step, *_: step < length, run_step, start)
     return results[:count], results[count:]
 
 
@@ -80,21 +98,21 @@ def _zero_padding(values: tf.Tensor, keep: tf.Tensor | None) -> tf.Tensor:
     return values if keep is None else tf.where(keep, values, tf.zeros([], values.dtype))
 
 
-def _dropped(states: tf.Tensor, drop: tf.Tensor | None) -> tf.Tensor:
+def _drop(states: tf.Tensor, drop: tf.Tensor | None) -> tf.Tensor:
     return states if drop is None else states * drop
 
 
 def _kernel_gradient(
     states: tf.Tensor, initial: tf.Tensor, drop: tf.Tensor | None, gates: list[tf.Tensor]
 ) -> tf.Tensor:
-    """Gradient of U (W, nW), which met the state before each step, from n gates' (T, B, W).
+    """Gradient of U (W, nW) from those of n gates, each (T, B, W).
 
-    states (T, B, W), each after its step; initial (B, W). The two aren't put into one tensor, which
-    would cost as much as a product of it.
+    U is multiplied by the state before each step: initial (B, W), then states (T, B, W), each of
+    which is after its step. To join the two in one tensor would cost as much as a product of it.
     """
     width = states.shape[-1]
-    first = _dropped(initial, drop)
-    later = tf.reshape(_dropped(states[:-1], drop), [-1, width])
+    first = _drop(initial, drop)
+    later = tf.reshape(_drop(states[:-1], drop), [-1, width])
 
     def product(gate: tf.Tensor) -> tf.Tensor:
         rows = tf.reshape(gate[1:], [-1, width])
@@ -105,19 +123,21 @@ def _kernel_gradient(
     return tf.concat([product(gate) for gate in gates], -1)
 
 
-def _transposed(kernel: tf.Tensor, count: int) -> list[tf.Tensor]:
-    """Uᵀ of each of so many gates: once is soon done, and loops then read it faster."""
+def _transpose_gates(kernel: tf.Tensor, count: int) -> list[tf.Tensor]:
+    """Uᵀ of each of `count` gates. Loops read it faster than they multiply by a transposed U."""
     return tf.split(tf.transpose(kernel), count)
 
 
-def _through(gates: list[tf.Tensor], transposed: list[tf.Tensor]) -> tf.Tensor:
-    """Sum over gates of dgate Uᵀ: (B, W)."""
+def _state_gradient(gates: list[tf.Tensor], transposed: list[tf.Tensor]) -> tf.Tensor:
+    """Gradient of the state that entered a step, by its gates: the sum of dgate Uᵀ, (B, W)."""
     pairs = zip(gates, transposed, strict=True)
     return tf.add_n([tf.matmul(gate, kernel) for gate, kernel in pairs])
 
 
-def _apply(run: Callable[..., tuple[Any, Any]], training: bool, *tensors: tf.Tensor) -> Any:
-    """Outputs of run(*tensors) -> (outputs, gradient), with that gradient in training."""
+def _apply(
+    run: Callable[..., WithGradient[Outputs]], training: bool, *tensors: tf.Tensor
+) -> Outputs:
+    """The outputs of run(*tensors), with its gradient in training."""
     return tf.custom_gradient(run)(*tensors) if training else run(*tensors)[0]
 
 
@@ -139,23 +159,24 @@ def simple_rnn(
     apply, derive = _ACTIVATIONS[activation]
     length = tf.shape(x)[0]
 
-    def run(x: tf.Tensor, state: tf.Tensor, kernel: tf.Tensor) -> tuple[Any, Callable[..., Any]]:
-        (inputs,) = _lists([x])
+    def run(x: tf.Tensor, state: tf.Tensor, kernel: tf.Tensor) -> WithGradient[tf.Tensor]:
+        (inputs,) = _unstack([x])
 
-        def forward(t: tf.Tensor, h: tf.Tensor) -> tuple[Any, ...]:
-            h = apply(inputs.read(t) + tf.matmul(_dropped(h, drop), kernel))
+        def forward(t: tf.Tensor, h: tf.Tensor) -> StepResult:
+            h = apply(inputs.read(t) + tf.matmul(_drop(h, drop), kernel))
             return h, (t, h)
 
         _, (outputs,) = _loop(length, forward, [state], 1, like=kernel)
         y = _zero_padding(outputs.stack(), keep)
 
         def gradient(dy: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            (incoming,), transposed = _lists([_zero_padding(dy, keep)]), _transposed(kernel, 1)
+            (incoming,) = _unstack([_zero_padding(dy, keep)])
+            transposed = _transpose_gates(kernel, 1)
 
-            def backward(step: tf.Tensor, dh: tf.Tensor) -> tuple[Any, ...]:
+            def backward(step: tf.Tensor, dh: tf.Tensor) -> StepResult:
                 t = length - 1 - step
                 gate = derive(outputs.read(t), dh + incoming.read(t))
-                return _dropped(_through([gate], transposed), drop), (t, gate)
+                return _drop(_state_gradient([gate], transposed), drop), (t, gate)
 
             (dstate,), gates = _loop(length, backward, [tf.zeros_like(state)], 1, like=kernel)
             gates = gates[0].stack()
@@ -183,7 +204,7 @@ def gru(
     Projected inputs with bias x = (x_z, x_r, x_c), each (T, B, W); state (B, W); U (W, 3W);
     b (W,). Returns h (T, B, W).
     """
-    length, records = tf.shape(x[0])[0], 6 if training else 1
+    length, saved_count = tf.shape(x[0])[0], 6 if training else 1
 
     def run(
         x_z: tf.Tensor,
@@ -192,35 +213,35 @@ def gru(
         state: tf.Tensor,
         kernel: tf.Tensor,
         bias: tf.Tensor,
-    ) -> tuple[Any, Callable[..., Any]]:
-        in_z, in_r, in_c = _lists([x_z, x_r, x_c])
+    ) -> WithGradient[tf.Tensor]:
+        in_z, in_r, in_c = _unstack([x_z, x_r, x_c])
         kernels = tf.split(kernel, 3, axis=-1)
 
-        def forward(t: tf.Tensor, h: tf.Tensor) -> tuple[Any, ...]:
-            u_z, u_r, u_q = (tf.matmul(_dropped(h, drop), u) for u in kernels)
+        def forward(t: tf.Tensor, h: tf.Tensor) -> StepResult:
+            u_z, u_r, u_q = (tf.matmul(_drop(h, drop), u) for u in kernels)
             z, r = tf.sigmoid(in_z.read(t) + u_z), tf.sigmoid(in_r.read(t) + u_r)
             q = tf.nn.bias_add(u_q, bias)
             c = tf.tanh(in_c.read(t) + r * q)
             before, h = h, c + z * (h - c)
-            return h, *((t, record) for record in (h, z, r, q, c, before)[:records])
+            return h, *((t, value) for value in (h, z, r, q, c, before)[:saved_count])
 
-        _, saved = _loop(length, forward, [state], records, like=kernels[0])
+        _, saved = _loop(length, forward, [state], saved_count, like=kernels[0])
         y = _zero_padding(saved[0].stack(), keep)
 
         def gradient(dy: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            (incoming,) = _lists([_zero_padding(dy, keep)])
-            transposed = _transposed(kernel, 3)
+            (incoming,) = _unstack([_zero_padding(dy, keep)])
+            transposed = _transpose_gates(kernel, 3)
 
-            def backward(step: tf.Tensor, dh: tf.Tensor) -> tuple[Any, ...]:
+            def backward(step: tf.Tensor, dh: tf.Tensor) -> StepResult:
                 t = length - 1 - step
                 z, r, q, c, before = (values.read(t) for values in saved[1:])
                 dh = dh + incoming.read(t)
-                kept = dh * z
-                dc = _d_tanh(c, dh - kept)
+                direct = dh * z  # past the gates: h' = z h + ...
+                dc = _d_tanh(c, dh - direct)
                 dz = _d_sigmoid(z, dh * (before - c))
                 dr, dq = _d_sigmoid(r, dc * q), dc * r
-                dh = _dropped(_through([dz, dr, dq], transposed), drop) + kept
-                return dh, *((t, record) for record in (dz, dr, dq, dc))
+                dh = _drop(_state_gradient([dz, dr, dq], transposed), drop) + direct
+                return dh, *((t, gate) for gate in (dz, dr, dq, dc))
 
             start = [tf.zeros_like(state)]
             (dstate,), gates = _loop(length, backward, start, 4, like=kernels[0])
@@ -252,7 +273,7 @@ def lstm(
     (B, W); U (W, 4W); last (B,) int32, each sequence's last real position. Returns
     h (T, B, W) and c at `last` (B, W).
     """
-    length, records = tf.shape(x[0])[0], 8 if training else 2
+    length, saved_count = tf.shape(x[0])[0], 8 if training else 2
 
     def run(
         x_i: tf.Tensor,
@@ -262,35 +283,35 @@ def lstm(
         state: tf.Tensor,
         carry: tf.Tensor,
         kernel: tf.Tensor,
-    ) -> tuple[Any, Callable[..., Any]]:
-        inputs = _lists([x_i, x_f, x_g, x_o])
+    ) -> WithGradient[tuple[tf.Tensor, tf.Tensor]]:
+        inputs = _unstack([x_i, x_f, x_g, x_o])
         kernels = tf.split(kernel, 4, axis=-1)
 
-        def forward(t: tf.Tensor, h: tf.Tensor, c: tf.Tensor) -> tuple[Any, ...]:
-            h, before = _dropped(h, drop), c
+        def forward(t: tf.Tensor, h: tf.Tensor, c: tf.Tensor) -> StepResult:
+            h, before = _drop(h, drop), c
             i, f, g, o = (a.read(t) + tf.matmul(h, u) for a, u in zip(inputs, kernels, strict=True))
             i, f, g, o = tf.sigmoid(i), tf.sigmoid(f), tf.tanh(g), tf.sigmoid(o)
             c = f * c + i * g
             tanh_c = tf.tanh(c)
             h = o * tanh_c
-            kept = (h, c, i, f, g, o, tanh_c, before)[:records]
-            return h, c, *((t, record) for record in kept)
+            to_save = (h, c, i, f, g, o, tanh_c, before)[:saved_count]
+            return h, c, *((t, value) for value in to_save)
 
-        (_, end), saved = _loop(length, forward, [state, carry], records, like=kernels[0])
+        (_, end), saved = _loop(length, forward, [state, carry], saved_count, like=kernels[0])
         y = _zero_padding(saved[0].stack(), keep)
         if keep is not None:  # otherwise all sequences end at the last step
-            end = at(saved[1].stack(), last)
+            end = gather_last(saved[1].stack(), last)
 
         def gradient(dy: tf.Tensor, dend: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            (incoming,) = _lists([_zero_padding(dy, keep)])
-            transposed = _transposed(kernel, 4)
+            (incoming,) = _unstack([_zero_padding(dy, keep)])
+            transposed = _transpose_gates(kernel, 4)
 
-            def backward(step: tf.Tensor, dh: tf.Tensor, dc: tf.Tensor) -> tuple[Any, ...]:
+            def backward(step: tf.Tensor, dh: tf.Tensor, dc: tf.Tensor) -> StepResult:
                 t = length - 1 - step
                 i, f, g, o, tanh_c, before = (values.read(t) for values in saved[2:])
                 dh = dh + incoming.read(t)
                 dc = dc + _d_tanh(tanh_c, dh * o)
-                if keep is not None:
+                if keep is not None:  # the returned carry is that of the last real step
                     dc = tf.where((last == t)[:, tf.newaxis], dc + dend, dc)
                 gates = [
                     _d_sigmoid(i, dc * g),
@@ -298,7 +319,7 @@ def lstm(
                     _d_tanh(g, dc * i),
                     _d_sigmoid(o, dh * tanh_c),
                 ]
-                dh = _dropped(_through(gates, transposed), drop)
+                dh = _drop(_state_gradient(gates, transposed), drop)
                 return dh, dc * f, *((t, gate) for gate in gates)
 
             start = [tf.zeros_like(state), dend if keep is None else tf.zeros_like(carry)]

@@ -1,33 +1,40 @@
 """Encoders and decoders: stacks of recurrent layers, with dropout between them and residuals."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import Any, Self
+from typing import Any, ClassVar
 
 import keras
 import tensorflow as tf
 
 from models.dropout import Dropout
-from models.layers import GRU, LSTM, Recurrent, SimpleRNN, State, swap
-from models.padding import padding_of
+from models.layer_tree import flatten_layers
+from models.layers import GRU, LSTM, Recurrent, SimpleRNN, State, transpose_time
+from models.padding import make_padding
 from models.seeds import stream
+from models.serialization import FromConfig
 from models.settings import RecurrentSettings
 
 _register = keras.saving.register_keras_serializable(package="recurrent")
 
 States = tuple[State, ...]  # one for each layer
 
+RunLayers = Callable[[list[Recurrent], tf.Tensor], tuple[tf.Tensor, State]]
+"""Runs one level's layers, one for each direction, on x: outputs and state."""
 
-def _layer(settings: RecurrentSettings, **kwargs: Any) -> Recurrent:
-    """One layer of the cell that the settings name."""
+
+def _make_layer(settings: RecurrentSettings, **kwargs: Any) -> Recurrent:
+    """A layer of the cell that the settings name."""
     kwargs |= {"recurrent_dropout": settings.recurrent_dropout}
     if settings.cell == "simple_rnn":
         return SimpleRNN(settings.width, activation=settings.activation, **kwargs)
     return {"lstm": LSTM, "gru": GRU}[settings.cell](settings.width, **kwargs)
 
 
-class _Stack(keras.layers.Layer):
-    """What encoders and decoders have in common: layers, dropout between them, residuals."""
+class _Stack(FromConfig, keras.layers.Layer):
+    """What encoders and decoders share: layers, dropout between them, residuals."""
+
+    config_types: ClassVar[Mapping[str, type]] = {"settings": RecurrentSettings}
 
     def __init__(
         self,
@@ -43,7 +50,7 @@ class _Stack(keras.layers.Layer):
         directions = ("forward", "backward") if settings.bidirectional else ("forward",)
         self.layers = [
             [
-                _layer(
+                _make_layer(
                     settings,
                     reverse=direction == "backward",
                     portable=portable,
@@ -63,7 +70,8 @@ class _Stack(keras.layers.Layer):
         ]
         self.output_width = settings.width * len(directions)
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Makes the weights for inputs (B, T, D)."""
         width = input_shape[-1]
         for layers in self.layers:
             for layer in layers:
@@ -71,46 +79,39 @@ class _Stack(keras.layers.Layer):
             width = self.output_width
         self.built = True
 
-    def _through(
-        self,
-        index: int,
-        x: tf.Tensor,
-        apply: Callable[[list[Recurrent], tf.Tensor], tuple[tf.Tensor, State]],
-        training: bool | None = None,
+    def _run_level(
+        self, index: int, x: tf.Tensor, run: RunLayers, training: bool | None = None
     ) -> tuple[tf.Tensor, State]:
-        """Layer `index` with what surrounds it: apply(layers, x) -> (y, state)."""
+        """run() on level `index`, with the dropout before it and the residual around it."""
         if index:
-            y, state = apply(self.layers[index], self.drops[index - 1](x, training=training))
+            y, state = run(self.layers[index], self.drops[index - 1](x, training=training))
             return (x + y if self.settings.residual else y), state
-        return apply(self.layers[0], x)
+        return run(self.layers[0], x)
 
-    def unread(self, batch: tf.Tensor | int) -> States:
-        """State before the first position, reading forward: zeros, each (B, W)."""
+    def initial_state(self, batch: tf.Tensor | int) -> States:
+        """The state before the first position: zeros, each (B, W). Forward stacks only."""
         if self.settings.bidirectional:
             raise ValueError(
-                "a state after so many positions takes a stack that reads forward only; "
+                "only a stack that reads forward has a state after each position; "
                 "got bidirectional=True. Use the cell without bi_."
             )
-        return tuple(layer.start(batch) for (layer,) in self.layers)
+        return tuple(layer.initial_state(batch) for (layer,) in self.layers)
 
     def step(self, x: tf.Tensor, state: States) -> tuple[tf.Tensor, States]:
-        """One position of `call`, reading forward without dropout.
-
-        x (B, D), state as of `unread` -> y (B, W), state.
-        """
+        """One position of `call`, without dropout: x (B, D), state -> y (B, W), state."""
         states = []
-        for index, initial in enumerate(state):
+        for index, before in enumerate(state):
 
-            def apply(
-                layers: list[Recurrent], x: tf.Tensor, initial: State = initial
+            def run(
+                layers: list[Recurrent], x: tf.Tensor, before: State = before
             ) -> tuple[tf.Tensor, State]:
-                return layers[0].step(x, initial)
+                return layers[0].step(x, before)
 
-            x, final = self._through(index, x, apply)
-            states.append(final)
+            x, after = self._run_level(index, x, run)
+            states.append(after)
         return x, tuple(states)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> dict[str, object]:
         return {
             **super().get_config(),
             "settings": asdict(self.settings),
@@ -118,16 +119,15 @@ class _Stack(keras.layers.Layer):
             "portable": self.layers[0][0].portable,
         }
 
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Self:
-        return cls(**(config | {"settings": RecurrentSettings(**config["settings"])}))
-
 
 @_register
 class Encoder(_Stack):
-    """Reads a padded batch; one direction or both, side by side (Schuster & Paliwal 1997)."""
+    """Reads a padded batch in one direction, or in both, with the outputs side by side.
 
-    def compute_mask(self, *_: Any) -> None:
+    Both directions: Schuster & Paliwal 1997.
+    """
+
+    def compute_mask(self, *_: object) -> None:
         """Masks are explicit: none travels with a tensor."""
 
     def call(
@@ -141,18 +141,18 @@ class Encoder(_Stack):
         """From x (B, T, D), mask (B, T) bool or None for no padding: y (B, T, N), state.
 
         N is output_width: W, or 2W in both directions. y is 0 on padding. state is, for each
-        layer, (h,) or for lstm (h, c), each (B, N): the forward direction after the last real
-        position, and beside it the backward one after the first.
+        layer, (h,) or for lstm (h, c), each (B, N): the forward direction's after the last real
+        position, and next to it the backward one's after the first.
 
-        time_major: x (T, B, D), mask (T, B) and y (T, B, N), which saves turning them round.
+        time_major: x (T, B, D), mask (T, B) and y (T, B, N), which saves the transposes.
         """
         if not time_major:
-            turned = None if mask is None else tf.transpose(mask)
-            y, read = self.call(swap(x), turned, training, time_major=True)
-            return swap(y), read
-        padding, states = padding_of(x, mask), []
+            transposed = None if mask is None else tf.transpose(mask)
+            y, state = self.call(transpose_time(x), transposed, training, time_major=True)
+            return transpose_time(y), state
+        padding, states = make_padding(x, mask), []
 
-        def apply(layers: list[Recurrent], x: tf.Tensor) -> tuple[tf.Tensor, State]:
+        def run(layers: list[Recurrent], x: tf.Tensor) -> tuple[tf.Tensor, State]:
             results = [layer.scan(x, padding, training=training) for layer in layers]
             y = tf.concat([y for y, _ in results], -1)
             return y, tuple(
@@ -160,8 +160,8 @@ class Encoder(_Stack):
             )
 
         for index in range(len(self.layers)):
-            x, state = self._through(index, x, apply, training)
-            states.append(state)
+            x, final = self._run_level(index, x, run, training)
+            states.append(final)
         return x, tuple(states)
 
 
@@ -177,41 +177,41 @@ class Decoder(_Stack):
             )
         super().__init__(settings, **kwargs)
 
-    def start(self, given: tf.Tensor | int | States) -> States:
-        """State before the first step: zeros for a batch size, or given states, checked.
+    def start(self, initial: tf.Tensor | int | States) -> States:
+        """The state before the first step: zeros for a batch size, or the states given, checked.
 
-        Given states have for each layer (h,) or for lstm (h, c), each (B, W).
+        States have for each layer (h,) or for lstm (h, c), each (B, W).
         """
-        if not isinstance(given, tuple | list):
-            return self.unread(given)
-        zeros = self.unread(1)
-        if [len(parts) for parts in given] != [len(parts) for parts in zeros]:
+        if not isinstance(initial, tuple | list):
+            return self.initial_state(initial)
+        zeros = self.initial_state(1)
+        if [len(parts) for parts in initial] != [len(parts) for parts in zeros]:
             raise ValueError(
                 f"a state has {len(zeros[0])} parts for each of {len(zeros)} layers; "
-                f"got {[len(parts) for parts in given]} parts."
+                f"got {[len(parts) for parts in initial]} parts."
             )
-        return tuple(tuple(parts) for parts in given)
+        return tuple(tuple(parts) for parts in initial)
 
     def call(
         self, x: tf.Tensor, state: States, training: bool | None = None
     ) -> tuple[tf.Tensor, States]:
         """From x (B, T, D), state: y (B, T, W), state after the last position (no padding)."""
-        x = swap(x)
-        padding, states = padding_of(x, None), []
-        for index, initial in enumerate(state):
+        x = transpose_time(x)
+        padding, states = make_padding(x, None), []
+        for index, before in enumerate(state):
 
-            def apply(
-                layers: list[Recurrent], x: tf.Tensor, initial: State = initial
+            def run(
+                layers: list[Recurrent], x: tf.Tensor, before: State = before
             ) -> tuple[tf.Tensor, State]:
-                return layers[0].scan(x, padding, initial, training=training)
+                return layers[0].scan(x, padding, before, training=training)
 
-            x, final = self._through(index, x, apply, training)
-            states.append(final)
-        return swap(x), tuple(states)
+            x, after = self._run_level(index, x, run, training)
+            states.append(after)
+        return transpose_time(x), tuple(states)
 
 
 def make_portable(model: keras.Model, portable: bool = True) -> None:
     """Keeps cuDNN out of every graph that is traced from the model after this, for export."""
-    for layer in model._flatten_layers():
+    for layer in flatten_layers(model):
         if isinstance(layer, Recurrent):
             layer.portable = portable

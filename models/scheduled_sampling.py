@@ -1,15 +1,29 @@
-"""In training the decoder sometimes reads its own words (Bengio et al. 2015)."""
+"""Scheduled sampling: in training the decoder sometimes reads its own predictions.
+
+Bengio et al. 2015.
+"""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Protocol
 
 import tensorflow as tf
 
 from models.settings import ScheduledSampling
+from models.token_decoder import TokenDecoder
+
+
+class Seq2Seq(Protocol):
+    """A model with a token decoder, such as EncoderDecoder and Captioner."""
+
+    decoder: TokenDecoder
+
+    def readouts(self, inputs: Mapping[str, tf.Tensor], training: bool | None = None) -> tf.Tensor:
+        """What the output layer reads after each token of the target: (B, T, R)."""
+        ...
 
 
 def reference_share(settings: ScheduledSampling, step: tf.Tensor) -> tf.Tensor:
-    """Share of reference tokens at update `step`, from 0; a scalar."""
+    """Share of reference tokens at training step `step`, from 0; a scalar."""
     i, k = tf.cast(step, tf.float32), tf.constant(float(settings.steps))
     share = {
         "none": lambda: tf.constant(1.0),
@@ -22,26 +36,27 @@ def reference_share(settings: ScheduledSampling, step: tf.Tensor) -> tf.Tensor:
     return share if settings.schedule == "none" else tf.maximum(share, settings.floor)
 
 
-def mixed(
-    model: Any, inputs: Mapping[str, tf.Tensor], settings: ScheduledSampling, step: tf.Tensor
+def mix_in_predictions(
+    model: Seq2Seq, inputs: Mapping[str, tf.Tensor], settings: ScheduledSampling, step: tf.Tensor
 ) -> dict[str, tf.Tensor]:
-    """The inputs with some of the target's tokens, (B, T), replaced by the model's own.
+    """The inputs with some of the target's tokens, (B, T), replaced by the model's predictions.
 
-    All at once, from what the model says after the reference (Duckworth et al. 2019, "Parallel
-    Scheduled Sampling", with one pass): so the whole target still goes through the fused layer.
-    The begin marker and padding stay. Which tokens are replaced depends on `step` alone.
+    All are replaced at once, by what the model predicts after the reference (Duckworth et al. 2019,
+    "Parallel Scheduled Sampling", with one pass): so the whole target still goes through the fused
+    layer. The begin marker and padding stay. Which tokens are replaced depends on `step` alone.
     """
     if settings.schedule == "none":
         return dict(inputs)
     target = inputs["target"]
     share = reference_share(settings, step)
 
-    def own() -> tf.Tensor:
+    def mix() -> tf.Tensor:
         logits = model.decoder.logits(model.readouts(inputs, training=False))
-        said = tf.stop_gradient(tf.argmax(logits, -1, output_type=target.dtype))
-        said = tf.concat([target[:, :1], said[:, :-1]], 1)
+        predicted = tf.stop_gradient(tf.argmax(logits, -1, output_type=target.dtype))
+        # The prediction after position t stands in for token t + 1.
+        predicted = tf.concat([target[:, :1], predicted[:, :-1]], 1)
         draw = tf.random.stateless_uniform(tf.shape(target), tf.stack([step, 0]))
         keep = (draw < share) | (target == 0)
-        return tf.where(keep, target, said)
+        return tf.where(keep, target, predicted)
 
-    return {**inputs, "target": tf.cond(share < 1, own, lambda: target)}
+    return {**inputs, "target": tf.cond(share < 1, mix, lambda: target)}

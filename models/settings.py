@@ -1,4 +1,4 @@
-"""Hyperparameters of the models: types and ranges, free of TensorFlow; the values are in conf/.
+"""Hyperparameters of the models: types and ranges, without TensorFlow; the values are in conf/.
 
 They live here, not in the modules that use them, so that a configuration can be checked
 before TensorFlow is imported.
@@ -45,8 +45,9 @@ class RecurrentSettings:
 class ModelSettings(RecurrentSettings):
     """As RecurrentSettings, with a width that may be left to a budget.
 
-    width       0 where `parameters` chooses it.
-    parameters  of the whole model but its embeddings: at most so many, as wide as that allows.
+    width       0 where `parameters` decides it.
+    parameters  a budget for the whole model without its embeddings: the width is the largest that
+                fits.
     """
 
     width: Annotated[int, Field(ge=0)]
@@ -63,7 +64,7 @@ class ModelSettings(RecurrentSettings):
         return parameters
 
     def of_width(self, width: int) -> RecurrentSettings:
-        """The same with that width."""
+        """The same settings with this width."""
         names = [field.name for field in fields(RecurrentSettings)]
         return RecurrentSettings(**{name: getattr(self, name) for name in names} | {"width": width})
 
@@ -72,12 +73,12 @@ class ModelSettings(RecurrentSettings):
 class EmbeddingSettings:
     """Token vectors.
 
-    scale            random vectors start evenly within plus and minus so much. What suits a
+    scale            random vectors start uniformly between -scale and scale. What suits a
                      classifier (0.05) makes an encoder-decoder learn many times slower (0.3 suits).
     vectors          null, "glove" (the optional package), a word2vec or GloVe text file, or the
-                     directory of a run on other data, whose vectors are taken. Their words
-                     count as known though training lacks them, as far as there is room.
-    trainable        false keeps the given vectors as they are; unknown words stay trainable.
+                     directory of a run on other data, whose vectors are used. Their words are in
+                     the vocabulary even if training lacks them, as far as there is room.
+    trainable        false freezes the pretrained vectors; words without one stay trainable.
     word_dropout     share of tokens whose whole vector is zeroed in training.
     dropout          share of features zeroed in training.
     """
@@ -100,30 +101,30 @@ class SearchSettings:
     strategy: str
 
     def quick(self) -> "SearchSettings":
-        """What is used while training: the same limits, but no more than one hypothesis."""
+        """The search used while training: the same limits, but no more than one hypothesis."""
         return self
 
     def full(self) -> "SearchSettings":
-        """The same search, of which every hypothesis that it ends with is an answer."""
+        """The same search, where every hypothesis that is left at the end is an answer."""
         return self
 
 
 @settings
 class NoSearch(SearchSettings):
-    """One answer an example: nothing to search."""
+    """One answer per example: nothing to search."""
 
     strategy: Literal["none"]
 
 
 @settings
 class Limits:
-    """What an answer of tokens may be; the end marker is not counted.
+    """Limits on a generated answer; the end marker is not counted.
 
     maximum_ratio, maximum_extra  at most ceil(ratio * source length) + extra tokens.
     minimum_length     tokens before the end is allowed, unless nothing else is.
-    no_repeat_ngram    an answer holds no n-gram of so many tokens twice; null: it may.
+    no_repeat_ngram    n, where an answer must not hold any n-gram twice; null: it may.
     replace_unknown    unknown tokens are allowed, and replaced by the source token that gets the
-                       most attention (Luong et al. 2015, section 4.1); false: none are written.
+                       most attention (Luong et al. 2015, section 4.1); false: they are forbidden.
     """
 
     maximum_ratio: Annotated[float, Field(ge=0)]
@@ -153,8 +154,8 @@ class Beam(Limits, SearchSettings):
     positions of log min(attention received, 1) (Wu et al. 2016, eq. 14). |Y| counts the end
     marker, as log P does, so that an empty answer has a length too.
 
-    beam      hypotheses that go on.
-    answers   of these, how many are given.
+    beam      hypotheses that are continued.
+    answers   how many of them are returned.
     """
 
     strategy: Literal["beam"]
@@ -176,14 +177,14 @@ class Beam(Limits, SearchSettings):
 
 @settings
 class Sample(Limits, SearchSettings):
-    """Answers drawn from the model's own distribution, or from its most likely part.
+    """Answers sampled from the model's distribution, or from its most likely part.
 
     temperature  divides the logits: below 1 sharpens the distribution.
-    top_k        draws only among so many most likely tokens (Fan et al. 2018); null: all.
-    top_p        draws only among the fewest that have such a probability together (Holtzman et
-                 al. 2020), after temperature and top_k; null: all.
-    seed         with the input's number it decides what is drawn.
-    answers      of each input; the most likely comes first.
+    top_k        samples only among this many most likely tokens (Fan et al. 2018); null: all.
+    top_p        samples only among the fewest tokens that together have this probability (Holtzman
+                 et al. 2020), after temperature and top_k; null: all.
+    seed         decides the samples, together with the input's id.
+    answers      for each input; the most likely comes first.
     """
 
     strategy: Literal["sample"]
@@ -199,13 +200,13 @@ Attention = Literal["none", "dot", "general", "additive"]
 
 @settings
 class DecoderSettings:
-    """What writes a sequence of tokens; its cell and layers are the model's.
+    """The decoder of a token sequence; its cell and number of layers are the model's.
 
-    width          of its state; null for that of the encoder's outputs.
+    width          of its state; null: as wide as the encoder's outputs.
     attention      none, dot or general (Luong et al. 2015), additive (Bahdanau et al. 2015).
     input_feeding  each position also reads what the one before attended to (Luong et al. 2015,
                    section 3.3): sequential, and so slow in training.
-    readout        width of what the output layer reads; null for the decoder's.
+    readout        width of the output layer's input; null: the decoder's width.
     tied           the output layer's matrix is the embedding's (Press & Wolf 2017), so that the
                    readout is as wide as the embedding.
     dropout        of the readout.
@@ -221,9 +222,10 @@ class DecoderSettings:
 
 @settings
 class ScheduledSampling:
-    """How often the decoder reads the reference in training, else what it would have said itself.
+    """How often the decoder reads the reference in training, and not its own prediction.
 
-    The share of reference tokens at update i (Bengio et al. 2015, section 2.4), at least `floor`:
+    The share of reference tokens at training step i (Bengio et al. 2015, section 2.4) is at least
+    `floor`, and otherwise:
 
     none             1: teacher forcing.
     constant         floor.
@@ -251,27 +253,27 @@ Network = Literal[
     "ResNet101", "ResNet101V2", "ResNet152", "ResNet152V2", "ResNet50", "ResNet50V2",
     "VGG16", "VGG19", "Xception",
 ]  # fmt: skip
-"""The small one of models/vision.py, and those of keras.applications."""
+"""The small network of models/vision.py, and those of keras.applications."""
 
 
 def smallest_side(network: str) -> int:
-    """Pixels that a picture's side must have for the network, as Keras demands."""
+    """The smallest side of an image in pixels that Keras accepts for the network."""
     larger = {"Xception": 71, "InceptionV3": 75, "InceptionResNetV2": 75}
     return 1 if network == "residual" else larger.get(network, 32)
 
 
 @settings
 class VisionSettings:
-    """What turns a picture into a grid of vectors.
+    """The network that turns an image into a grid of vectors.
 
-    network     residual, which learns from nothing, or one of keras.applications.
-    channels    of residual's stages. The first works on a grid of a quarter of the picture's sides,
-                each further one on half of the sides before.
-    blocks      residual blocks, of two convolutions each, of every stage.
+    network     residual, which starts from random weights, or one of keras.applications.
+    channels    of residual's stages. The first works on a grid of a quarter of the image's sides,
+                each later one on half of the sides before it.
+    blocks      residual blocks in each stage, of two convolutions each.
     weights     of one of keras.applications: null for random ones, imagenet, which is downloaded,
                 or a file.
-    train_from  the update from which the network learns; null: never. Then its features are made
-                once, by prepare.
+    train_from  the training step from which the network is trained; null: it is frozen, and
+                prepare computes its features once.
     dropout     share of the grid's features zeroed in training.
     """
 
@@ -292,5 +294,5 @@ class VisionSettings:
 
     @property
     def frozen(self) -> bool:
-        """Whether what is given are the network's features, not pictures."""
+        """Whether the model's inputs are the network's features, not images."""
         return self.train_from is None

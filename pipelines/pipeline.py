@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
@@ -14,11 +14,13 @@ from pipelines.config.schema import Config, check, parse
 from pipelines.core.contracts import Split
 from pipelines.core.errors import UserError
 from pipelines.core.task import Task
-from pipelines.distributed.cluster import is_other
+from pipelines.core.types import Config as Values
+from pipelines.distributed.cluster import is_non_chief
 from pipelines.distributed.tensorflow import import_tensorflow
 from pipelines.launch.chief import run_as_chief
 from pipelines.launch.worker import run_as_worker
 from pipelines.runs.directory import Run, load_model
+from pipelines.runs.logs import stop_logging_to_files
 from pipelines.runs.measurements import Record
 from pipelines.runs.signals import sigterm_as_interrupt
 from pipelines.stages import (
@@ -52,7 +54,7 @@ def run(composed: DictConfig, overrides: Sequence[str], directory: str) -> None:
         import_tensorflow()
         predict(config, run)
         return
-    if is_other(config.train.workers):
+    if is_non_chief(config.train.workers):
         run_as_worker(config)
         return
     modes: dict[str, Callable[[Config, Run], None]] = {"evaluate": evaluate, "export": export}
@@ -108,16 +110,14 @@ def serve(config: Config) -> None:
     serve(str(config.run), config.serve)
 
 
-def compare(config: Config, values: Mapping[str, Any]) -> None:
+def compare(config: Config, values: Values) -> None:
     """Sets runs beside one another: a page, Markdown, CSV."""
-    from pipelines.compare.leaderboard import leaderboard
+    from pipelines.compare.leaderboard import write_leaderboards
 
     def split_of(run: Run, name: str) -> tuple[Task, Split]:
         import_tensorflow()
         own = parse(load_run_config(run, values))
         return own.task, load_encoded_data(own).splits[name]
 
-    for handler in list(logging.getLogger().handlers):
-        if isinstance(handler, logging.FileHandler):
-            logging.getLogger().removeHandler(handler)  # it would write into the user's directory
-    leaderboard(str(config.runs), config.output, split_of)
+    stop_logging_to_files()
+    write_leaderboards(str(config.runs), config.output, split_of)

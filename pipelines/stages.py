@@ -77,6 +77,7 @@ def train_model(
 
     from pipelines.graphs.prediction import Predictor
     from pipelines.runs.tracking import write_hyperparameters
+    from pipelines.train.job import TrainingJob
     from pipelines.train.loop import train
 
     if config.train.deterministic:
@@ -86,11 +87,11 @@ def train_model(
     model = build_model(config, data)
     log.info("%s", describe(config, data, model))
     try:
-        result = train(
-            config.task,
-            model,
-            data.splits,
-            data.codec,
+        job = TrainingJob(
+            task=config.task,
+            model=model,
+            codec=data.codec,
+            splits=data.splits,
             settings=config.train,
             predict=Predictor(Trained(config.task, model, data.codec, config.decode.quick())),
             evaluation_tokens=config.evaluate.batch_tokens,
@@ -98,6 +99,7 @@ def train_model(
             run=run,
             workers=workers,
         )
+        result = train(job)
     finally:
         if workers.is_chief and config.train.tensorboard and run.tensorboard.is_dir():
             write_hyperparameters(run, given=identity(config))
@@ -120,7 +122,7 @@ def training_metadata(config: Config, workers: Workers) -> Training:
 
     device = device_name()
     return Training(
-        workers=workers.number,
+        workers=workers.count,
         device=device,
         precision=config.train.precision,
         deterministic=config.train.deterministic or device == "CPU",
@@ -129,12 +131,12 @@ def training_metadata(config: Config, workers: Workers) -> Training:
 
 def build_model(config: Config, data: Prepared) -> keras.Model:
     """The model as training finds it, the same whenever it is made: every weight has its seed."""
-    from pipelines.train.parameter_budget import within_budget
+    from pipelines.train.parameter_budget import fit_width
 
     def build(settings: RecurrentSettings) -> keras.Model:
         return config.task.build(settings, data.codec, stream(config.seed, "weights"))
 
-    return build(within_budget(config.model, build))
+    return build(fit_width(config.model, build))
 
 
 def export_model(config: Config, data: Prepared, model: keras.Model, record: Record) -> None:

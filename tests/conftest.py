@@ -24,6 +24,8 @@ from hydra._internal.hydra import Hydra
 from pipelines.config.hydra_hooks import register_resolvers
 from pipelines.core.paths import ROOT
 
+pytest_plugins = ["skips"]
+
 for helpers in (Path(__file__).parent / "support").glob("*.py"):
     pytest.register_assert_rewrite(helpers.stem)
 
@@ -37,7 +39,7 @@ QUICK = [
     "train.epochs=2",
     "train.patience=null",
     "evaluate.resamples=100",
-    "export.verify=8",
+    "export.verify=0",
     "prepare.validation=0.2",
     "prepare.test=0.2",
 ]
@@ -252,7 +254,7 @@ class Finished(NamedTuple):
 def finished(tmp_path_factory: pytest.TempPathFactory, quick: list[str]) -> Finished:
     """A quick run in a process of its own, in the directory that it chose itself."""
     folder = tmp_path_factory.mktemp("finished")
-    done = main_alone(*quick, folder=folder)
+    done = main_alone(*quick, "export.verify=8", folder=folder)
     assert done.returncode == 0, done.stderr
     (directory,) = (folder / "outputs" / "sentiment" / "gru").iterdir()
     return Finished(directory, done.stderr)

@@ -1,21 +1,110 @@
-"""What is wrong with Keras' own trainer and several workers, and why the loop here isn't it.
+"""What the project relies on in its libraries beyond their public interface, and their defects.
 
-The loop sums gradients and losses itself (pipelines/distributed/workers.py), so it meets neither of
-the two defects of Keras 3.15. When one of these tests fails, Keras has been mended, and `fit` may
-be used with MultiWorkerMirroredStrategy.
+Where one of the first tests fails, a private name that the project uses has gone or changed. Where
+one of the second fails, a library has been mended, and the detour around its defect can go.
+
+The training loop sums gradients and losses itself (pipelines/distributed/workers.py), so it meets
+neither of two defects of Keras 3.15's trainer. Without them, `fit` could be used with
+MultiWorkerMirroredStrategy.
 """
 
 from __future__ import annotations
 
+import asyncio
+import io
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import get_args
 
+import keras
 import pytest
 import tensorflow as tf
+import uvicorn
 from keras.src.backend.tensorflow import trainer
+from keras.src.utils.naming import to_snake_case
+from PIL import Image
+from starlette.datastructures import Headers
+from starlette.formparsers import MultiPartParser
 
-from pipelines.distributed.cluster import Cluster, _free_ports
+from models.settings import Network
+from models.vision import find_preprocessing
+from pipelines.distributed.cluster import Cluster, find_free_ports
+from pipelines.train.optimizers import FusedAdam
+
+# Keras: names without a public form
+
+
+def test_flatten_layers_gives_the_model_and_all_layers_inside_it() -> None:
+    """models/layer_tree.py; Model.layers stops at the first level."""
+    inner = keras.Sequential([keras.layers.Dense(1, name="a"), keras.layers.Dense(1, name="b")])
+    model = keras.Sequential([keras.Input((1,)), inner, keras.layers.Dense(1, name="c")])
+    names = [layer.name for layer in model._flatten_layers()]
+    assert names[0] == model.name
+    assert {inner.name, "a", "b", "c"} <= set(names)
+    assert "a" not in [layer.name for layer in model.layers]
+
+
+def test_layers_in_nested_lists_are_flattened_too() -> None:
+    """Stacks of recurrent layers hold theirs by level and direction."""
+
+    class Stack(keras.layers.Layer):
+        def __init__(self) -> None:
+            super().__init__()
+            self.levels = [[keras.layers.Dense(1, name="a")], [keras.layers.Dense(1, name="b")]]
+
+    assert {"a", "b"} <= {layer.name for layer in Stack()._flatten_layers()}
+
+
+@pytest.mark.parametrize("network", [n for n in get_args(Network) if n != "residual"])
+def test_each_network_has_itsfind_preprocessing(network: str) -> None:
+    """models/vision.py finds it in the public module that has the network."""
+    own = sys.modules[getattr(keras.applications, network).__module__]
+    assert find_preprocessing(network) is own.preprocess_input
+
+
+def test_an_optimizer_corrects_once_and_updates_each_variable() -> None:
+    """FusedAdam overrides build, apply and update_step, and uses add_optimizer_variables."""
+    variable = keras.Variable([1.0], name="kernel")
+    optimizer = FusedAdam(0.1)
+    optimizer.build([variable])
+    names = [v.path.rpartition("/")[2] for v in optimizer.variables]
+    assert names == ["iteration", "learning_rate", "kernel_momentum", "kernel_velocity"]
+    optimizer.apply([tf.constant([3.0])])
+    # Adam's first step is the learning rate, whatever the gradient.
+    assert variable.numpy() == pytest.approx([0.9], rel=1e-5)
+
+
+def test_saved_weights_have_paths_of_class_names() -> None:
+    """So a renamed layer class keeps its former __name__; see the end of models/vision.py."""
+    assert to_snake_case("PictureEncoder") == "picture_encoder"
+
+
+# TensorFlow
+
+
+def test_a_branch_is_a_graph_of_its_own() -> None:
+    """pipelines/train/lazy_adam.py tells a look-up in a branch or a loop by its tensors' graph."""
+    graphs = []
+
+    def note() -> tf.Tensor:
+        made = tf.constant(0)
+        graphs.append(made.graph)
+        return made
+
+    @tf.function(autograph=False)
+    def run(x: tf.Tensor) -> tf.Tensor:
+        note()
+        return tf.cond(x > 0, note, lambda: 1)
+
+    run(tf.constant(1))
+    assert graphs[0] is not graphs[1]
+
+
+# Keras: defects
 
 
 def test_keras_cannot_average_scalar_metrics_over_workers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -38,13 +127,13 @@ model.fit(tf.data.Dataset.from_tensors((tf.ones([8, 3]), tf.ones([8, 1]))), verb
 @pytest.mark.slow
 def test_keras_cannot_build_a_model_from_inputs_and_targets_of_several_workers() -> None:
     """It takes the mean of a nested batch as if it were one tensor (_maybe_symbolic_build)."""
-    cluster = Cluster(tuple(f"127.0.0.1:{port}" for port in _free_ports(2)), 0)
+    cluster = Cluster(tuple(f"127.0.0.1:{port}" for port in find_free_ports(2)), 0)
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", FIT],
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, "TF_CONFIG": cluster.config(index)},
+            env={**os.environ, "TF_CONFIG": cluster.tf_config(index)},
         )
         for index in range(2)
     ]
@@ -52,3 +141,100 @@ def test_keras_cannot_build_a_model_from_inputs_and_targets_of_several_workers()
         _, told = process.communicate(timeout=300)
         assert process.returncode == 1, told
         assert "Attempt to convert a value (PerReplica" in told
+
+
+# Serving
+
+
+def test_starlette_keeps_uploads_in_memory_up_to_spool_max_size() -> None:
+    """There is no setting for it but this attribute, which the page sets for the process."""
+
+    async def parts() -> AsyncIterator[bytes]:
+        yield b'--x\r\nContent-Disposition: form-data; name="a"; filename="f"\r\n\r\n'
+        yield b"1" * 5_000
+        yield b"\r\n--x--\r\n"
+
+    async def is_on_disk() -> bool:
+        headers = Headers({"content-type": "multipart/form-data; boundary=x"})
+        form = await MultiPartParser(headers, parts()).parse()
+        return form["a"].file._rolled  # type: ignore[union-attr]
+
+    with pytest.MonkeyPatch.context() as patch:
+        for size, rolled in ((10_000, False), (1_000, True)):
+            patch.setattr(MultiPartParser, "spool_max_size", size)
+            assert asyncio.run(is_on_disk()) == rolled
+
+
+def test_uvicorn_ends_by_handle_exit_should_exit_and_force_exit() -> None:
+    """The server overrides the first, to drain, and sets the others."""
+    server = uvicorn.Server(uvicorn.Config("none"))
+    assert (server.should_exit, server.force_exit) == (False, False)
+    server.handle_exit(signal.SIGTERM, None)
+    assert (server.should_exit, server.force_exit) == (True, False)
+
+
+def test_pillow_says_how_many_pixels_the_images_have_that_it_refuses(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The number is only in the message of its exception."""
+    file = io.BytesIO()
+    Image.new("1", (100, 50)).save(file, "PNG")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    with pytest.raises(Image.DecompressionBombError, match=r"^Image size \(5000 pixels\)"):
+        Image.open(file)
+
+
+def test_tensorflow_gives_the_specs_of_a_loaded_signature_by_name(tmp_path: Path) -> None:
+    module = tf.Module()
+    spec = tf.TensorSpec([None, None], tf.string, name="tokens")
+    graph = tf.function(lambda tokens: {"y": tokens}, autograph=False)
+    tf.saved_model.save(
+        module, str(tmp_path), {"serving_default": graph.get_concrete_function(tokens=spec)}
+    )
+    loaded = tf.saved_model.load(str(tmp_path))
+    positional, named = loaded.signatures["serving_default"].structured_input_signature
+    assert positional == ()
+    assert named.keys() == {"tokens"}
+    assert named["tokens"].shape.as_list() == [None, None]
+    assert named["tokens"].dtype.as_numpy_dtype is object
+
+
+def test_optuna_has_the_private_names_that_sweeps_use() -> None:
+    import optuna
+
+    assert callable(optuna.Study._get_trials)  # pruned_trials.py
+    study = optuna.create_study()
+    number = study.ask({"x": optuna.distributions.FloatDistribution(0, 1)}).number
+    assert optuna.Trial(study, number).params.keys() == {"x"}  # trials.py resumes by id
+
+
+def test_hydra_has_the_private_names_that_sweeps_use() -> None:
+    import importlib
+
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.plugins import Plugins
+    from hydra.core.utils import JobReturn, JobStatus
+
+    assert importlib.import_module("hydra._internal.hydra")  # preload.py
+    assert hasattr(GlobalHydra.instance(), "hydra")  # best_run.py
+    assert isinstance(Plugins.instance().class_name_to_class, dict)  # hydra_sweeper.py
+    failed = JobReturn(status=JobStatus.FAILED)
+    failed.return_value = ValueError("why")
+    with pytest.raises(ValueError, match="why"):  # remote_sweep.py
+        _ = failed.return_value
+
+
+def test_tensorflow_has_the_private_names_that_workers_use() -> None:
+    from tensorflow.python.distribute.cluster_resolver import slurm_cluster_resolver as slurm
+
+    assert slurm.expand_hostlist("n[2,10]") == ["n2", "n10"]
+    assert slurm.expand_tasks_per_node("2(x2),1") == [2, 2, 1]
+
+
+def test_ray_has_the_private_names_that_its_trainer_uses() -> None:
+    pytest.importorskip("ray.train", reason="Ray is not installed: pip install '.[ray]'")
+    from ray.train.tensorflow import TensorflowConfig
+    from ray.train.v2.api.exceptions import TrainingFailedError
+
+    assert issubclass(TrainingFailedError, Exception)
+    assert hasattr(TensorflowConfig().backend_cls, "share_cuda_visible_devices")

@@ -1,1 +1,1 @@
-"""Leaderboards of finished runs: their scores, costs and settings."""
+"""Leaderboards of finished runs: scores, costs and settings."""

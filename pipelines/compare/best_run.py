@@ -1,61 +1,67 @@
-"""What to run to have the winner again, and to go on from its settings."""
+"""Commands that reproduce the best run, and that train further from its settings."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import yaml
 from hydra import compose
 from hydra.core.global_hydra import GlobalHydra
 from hydra.initialize import initialize_config_dir
 
-from pipelines.compare.run_records import ASIDE, Record
+from pipelines.compare.run_records import UNRELATED_KEYS, Record
 from pipelines.config.restore import resolved
 from pipelines.core.files import atomic_write
 from pipelines.core.paths import CONF
 
 ENTRY = ("task", "model", "data", "decode", "train")
-"""Groups whose options make a model; what follows from them is not repeated."""
+"""Groups whose options define a model; settings that follow from them are left out."""
 
 
-def command(record: Record) -> str:
-    """The command line that makes the run again, scores and all."""
+def reproduce_command(record: Record) -> str:
+    """The command line that reproduces the run and its scores."""
     return shlex.join(["python", "main.py", *record.overrides])
 
 
 def write_experiment(record: Record, directory: Path, name: str) -> str:
     """Writes experiment/NAME.yaml into the directory; returns the command that trains it."""
-    values, choices = experiment(record)
+    values, choices = read_experiment(record)
     lines = [
         "# @package _global_",
-        f"# The best of a comparison, {record.run.directory}.",
+        f"# The best run of a comparison: {record.run.directory}.",
     ]
-    train = f"python main.py --config-dir {shlex.quote(str(directory))} experiment={name}"
+    train_command = f"python main.py --config-dir {shlex.quote(str(directory))} experiment={name}"
     defaults = [{f"override /{group}": option} for group, option in choices.items()]
     body = yaml.safe_dump({"defaults": defaults, **values}, sort_keys=False, allow_unicode=True)
     path = directory / "experiment" / f"{name}.yaml"
     with atomic_write(path) as temporary:
-        temporary.write_text("\n".join([*lines, f"#   {train}", body]), encoding="utf-8")
-    return train
+        temporary.write_text("\n".join([*lines, f"#   {train_command}", body]), encoding="utf-8")
+    return train_command
 
 
-def experiment(record: Record) -> tuple[dict[str, Any], dict[str, str]]:
-    """What the run changes of the options of its groups, and these options."""
+def read_experiment(record: Record) -> tuple[dict[str, object], dict[str, str]]:
+    """The settings that the run changes in its groups' options, and these options."""
     choices = {group: record.choices[group] for group in ENTRY if group in record.choices}
-    chosen = _composed([f"{key}={value}" for key, value in choices.items()])
+    defaults = _compose([f"{key}={value}" for key, value in choices.items()])
     saved = {
-        key: value for key, value in record.config.items() if key in chosen and key not in ASIDE
+        key: value
+        for key, value in record.config.items()
+        if key in defaults and key not in UNRELATED_KEYS
     }
-    changed = changes(saved, chosen)
-    changed.get("prepare", {}).pop("cache_dir", None)
+    changed = changed_values(saved, defaults)
+    prepare = changed.get("prepare")
+    if isinstance(prepare, dict):
+        prepare.pop("cache_dir", None)
     return {key: value for key, value in changed.items() if value != {}}, choices
 
 
-def _composed(overrides: list[str]) -> dict[str, Any]:
-    """Plain values; also within a run of Hydra's, of which there can be only one at a time."""
+def _compose(overrides: list[str]) -> dict[str, object]:
+    """Composes a configuration, also inside a Hydra run.
+
+    Hydra keeps its state in a global object, so that of the run is set aside meanwhile.
+    """
     outer = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
@@ -67,14 +73,17 @@ def _composed(overrides: list[str]) -> dict[str, Any]:
             GlobalHydra.instance().initialize(outer)
 
 
-def changes(values: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
-    """The values that differ from those that are known, nested as they are."""
-    found: dict[str, Any] = {}
+def changed_values(
+    values: Mapping[str, object], defaults: Mapping[str, object]
+) -> dict[str, object]:
+    """The values that differ from the defaults, with the same nesting."""
+    changed: dict[str, object] = {}
     for key, value in values.items():
-        if key in known and known[key] == value:
+        default = defaults.get(key)
+        if key in defaults and default == value:
             continue
-        if isinstance(value, Mapping) and isinstance(known.get(key), Mapping):
-            found[key] = changes(value, known[key])
+        if isinstance(value, Mapping) and isinstance(default, Mapping):
+            changed[key] = changed_values(value, default)
         else:
-            found[key] = value
-    return found
+            changed[key] = value
+    return changed

@@ -1,4 +1,4 @@
-"""The leaderboard as Markdown to paste, and as CSV and JSON for programs."""
+"""The leaderboard as Markdown, and as CSV and JSON for programs."""
 
 from __future__ import annotations
 
@@ -6,40 +6,51 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
 
-from pipelines.compare.ranking import Board, Configuration
+from pipelines.compare.ranking import Configuration, Ranking
 from pipelines.compare.run_records import Record
 from pipelines.compare.significance import Difference
 from pipelines.compare.tables import COSTS
 from pipelines.core.sections import Table
 
 
-def markdown(
-    title: str, verdict: str, tables: Sequence[Table], note: str | None, again: str, train: str
+@dataclass(frozen=True)
+class Commands:
+    """Command lines: one reproduces the best run, the other trains from its settings."""
+
+    reproduce: str
+    train: str
+
+
+def render_markdown(
+    title: str, verdict: str, tables: Sequence[Table], note: str | None, commands: Commands
 ) -> str:
-    """The verdict, the tables, and what to run."""
-    parts = [f"# {title}", verdict, *map(_markdown_table, tables)]
+    """The verdict, the tables and the commands."""
+    parts = [f"# {title}", verdict, *map(_render_table, tables)]
     parts += [note] if note else []
-    parts.append(f"The best run again, and its settings to go on from:\n\n    {again}\n    {train}")
+    parts.append(
+        "To reproduce the best run, and to train from its settings:\n\n"
+        f"    {commands.reproduce}\n    {commands.train}"
+    )
     return "\n\n".join(parts) + "\n"
 
 
-def _markdown_table(table: Table) -> str:
-    lines = [f"## {table.title}", "", _markdown_row(table.header)]
+def _render_table(table: Table) -> str:
+    lines = [f"## {table.title}", "", _render_row(table.header)]
     lines.append("|" + "---|" * len(table.header))
-    lines += [_markdown_row(row) for row in table.rows]
+    lines += [_render_row(row) for row in table.rows]
     return "\n".join([*lines, "", table.caption]).rstrip()
 
 
-def _markdown_row(cells: Sequence[Any]) -> str:
+def _render_row(cells: Sequence[object]) -> str:
     texts = (" ".join(str(cell).split()).replace("|", "\\|") for cell in cells)
     return f"| {' | '.join(texts)} |"
 
 
-def runs_csv(board: Board) -> str:
-    """A line a run: the settings that differ, all its scores, and what it cost."""
-    rows = [_run_row(board, record) for record in board.records]
+def render_csv(ranking: Ranking) -> str:
+    """One line per run: the settings that differ, all scores and all costs."""
+    rows = [_csv_row(ranking, record) for record in ranking.records]
     names = dict.fromkeys(name for row in rows for name in row)
     file = io.StringIO()
     writer = csv.DictWriter(file, list(names), lineterminator="\n")
@@ -48,45 +59,47 @@ def runs_csv(board: Board) -> str:
     return file.getvalue()
 
 
-def _run_row(board: Board, record: Record) -> dict[str, Any]:
-    row: dict[str, Any] = {"run": str(record.run.directory), "state": record.state}
-    row |= {key: record.setting(key) for key in board.varied}
+def _csv_row(ranking: Ranking, record: Record) -> dict[str, object]:
+    row: dict[str, object] = {"run": str(record.run.directory), "state": record.state}
+    row |= {key: record.setting(key) for key in ranking.varied}
     row["seed"] = record.setting("seed")
     for split in ("validation", "test"):
-        for name, entry in (record.metrics.get(split) or {}).items():
-            row[f"{split}.{name}"] = entry["value"]
-    alone = Configuration({}, [record])
-    row |= {name: alone.cost(name) for name in COSTS}
+        for name, entry in record.metrics.scores(split).items():
+            row[f"{split}.{name}"] = entry.value
+    configuration = Configuration({}, [record])
+    row |= {name: configuration.cost(name) for name in COSTS}
     row["reason"] = record.trial.get("reason", "")
     return row
 
 
-def as_json(
-    board: Board, found: Sequence[Difference], shares: Mapping[str, float], again: str, train: str
+def render_json(
+    ranking: Ranking,
+    differences: Sequence[Difference],
+    importances: Mapping[str, float],
+    commands: Commands,
 ) -> str:
-    """The same for programs."""
-    splits = dict.fromkeys([board.ranked_on, board.reported])
-    ranked = [
+    """All of the leaderboard for programs."""
+    splits = dict.fromkeys([ranking.ranked_on, ranking.reported])
+    configurations = [
         {
             "settings": dict(one.settings),
             "runs": [str(record.run.directory) for record in one.records],
             "scores": {
                 split: {"value": i.mean, "low": i.low, "high": i.high, "seeds": i.count}
                 for split in splits
-                if (i := one.score(split, board.score))
+                if (i := one.score(split, ranking.score))
             },
             "costs": {name: one.cost(name) for name in COSTS},
         }
-        for one in board.scored
+        for one in ranking.scored
     ]
-    beside = [{**vars(one), "significant": one.significant} for one in found]
-    whole = {
-        "score": board.score,
-        "ranked_on": board.ranked_on,
-        "configurations": ranked,
-        "differences": beside,
-        "importances": dict(shares),
-        "again": again,
-        "train": train,
+    document = {
+        "score": ranking.score,
+        "ranked_on": ranking.ranked_on,
+        "configurations": configurations,
+        "differences": [{**vars(one), "significant": one.significant} for one in differences],
+        "importances": dict(importances),
+        "again": commands.reproduce,
+        "train": commands.train,
     }
-    return json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
+    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"

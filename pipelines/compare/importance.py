@@ -1,43 +1,47 @@
-"""Which settings matter: how much of the scores' variance each explains (fANOVA, Hutter 2014)."""
+"""Importance of settings: the share of the scores' variance that each explains (fANOVA).
+
+Hutter, Hoos & Leyton-Brown 2014, "An Efficient Approach for Assessing Hyperparameter Importance".
+"""
 
 from __future__ import annotations
 
 import math
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pipelines.compare.ranking import SEED, Board
+from pipelines.compare.ranking import SEED, Ranking
 from pipelines.compare.run_records import Record
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
-FEWEST = 6
-"""Runs below which nothing can be said."""
+MIN_RUNS = 6
+"""Runs that an estimate needs."""
 
-SEVERAL = 5
-"""Different numbers above which a setting is taken as a quantity, not as so many choices."""
+MAX_CHOICES = 5
+"""Different numbers up to which a setting counts as a choice, not as a quantity."""
 
 
-def importances(board: Board) -> dict[str, float]:
-    """Shares that sum to 1, the largest first; empty where the runs are too few or all alike.
+def compute_importances(ranking: Ranking) -> dict[str, float]:
+    """Shares by setting, which sum to 1, the largest first; empty for too few or equal runs.
 
-    Pruned runs count by what they had reached: to have been stopped says something of a setting.
+    Pruned runs count with the best value that they had reached: that they were pruned is
+    information about their settings.
     """
-    pairs = [*(pair for one in board.scored for pair in board.values(one)), *board.pruned]
+    pairs = [*(pair for one in ranking.scored for pair in ranking.values(one)), *ranking.pruned]
     runs, values = [record for record, _ in pairs], [value for _, value in pairs]
-    keys = [*board.searched]
+    keys = [*ranking.searched]
     if len({record.seed for record in runs}) > 1:
         keys.append(SEED)
-    if len(runs) < FEWEST or not keys or len(set(values)) == 1:
+    if len(runs) < MIN_RUNS or not keys or len(set(values)) == 1:
         return {}
     import optuna
     from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     distributions = {key: _distribution([_text(record, key) for record in runs]) for key in keys}
-    study = optuna.create_study(direction="maximize" if board.maximize else "minimize")
+    study = optuna.create_study(direction="maximize" if ranking.maximize else "minimize")
     for record, value in zip(runs, values, strict=True):
         params = {key: _value(_text(record, key), distributions[key]) for key in keys}
         study.add_trial(
@@ -45,21 +49,21 @@ def importances(board: Board) -> dict[str, float]:
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
-    return {key: float(share) for key, share in found.items() if math.isfinite(share)}
+        shares = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
+    return {key: float(share) for key, share in shares.items() if math.isfinite(share)}
 
 
-def quantity(texts: Sequence[str]) -> list[float] | None:
-    """The numbers, where a setting has so many that it is one; None for a choice."""
+def parse_quantity(texts: Sequence[str]) -> list[float] | None:
+    """The values of a setting as numbers, if it is a quantity; None if it is a choice."""
     try:
         numbers = [float(text) for text in texts]
     except ValueError:
         return None
-    return numbers if len(set(numbers)) > SEVERAL and all(map(math.isfinite, numbers)) else None
+    return numbers if len(set(numbers)) > MAX_CHOICES and all(map(math.isfinite, numbers)) else None
 
 
-def is_wide(numbers: Sequence[float]) -> bool:
-    """Whether a logarithmic scale shows them better."""
+def needs_log_scale(numbers: Sequence[float]) -> bool:
+    """Whether positive numbers span more than a factor of ten."""
     return min(numbers) > 0 and max(numbers) / min(numbers) > 10
 
 
@@ -70,13 +74,13 @@ def _text(record: Record, key: str) -> str:
 def _distribution(texts: Sequence[str]) -> BaseDistribution:
     from optuna.distributions import CategoricalDistribution, FloatDistribution
 
-    numbers = quantity(texts)
+    numbers = parse_quantity(texts)
     if numbers is None:
         return CategoricalDistribution(sorted(set(texts)))
-    return FloatDistribution(min(numbers), max(numbers), log=is_wide(numbers))
+    return FloatDistribution(min(numbers), max(numbers), log=needs_log_scale(numbers))
 
 
-def _value(text: str, distribution: BaseDistribution) -> Any:
+def _value(text: str, distribution: BaseDistribution) -> str | float:
     from optuna.distributions import CategoricalDistribution
 
     return text if isinstance(distribution, CategoricalDistribution) else float(text)

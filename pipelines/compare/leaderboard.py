@@ -1,26 +1,27 @@
-"""The leaderboard: one page for people, Markdown to paste, and CSV for programs."""
+"""The leaderboard: a page, with Markdown, CSV and JSON next to it."""
 
 from __future__ import annotations
 
 import datetime
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from pipelines.compare.best_run import command, write_experiment
-from pipelines.compare.exports import as_json, markdown, runs_csv
-from pipelines.compare.importance import importances
+from pipelines.compare.best_run import reproduce_command, write_experiment
+from pipelines.compare.exports import Commands, render_csv, render_json, render_markdown
+from pipelines.compare.importance import compute_importances
 from pipelines.compare.plots import (
     cost_figures,
-    curves,
     importance_figure,
-    ranking,
-    slices,
+    learning_curves_figure,
+    ranking_figure,
+    slice_figures,
 )
 from pipelines.compare.ranking import (
-    Board,
     Interval,
-    board_of,
+    Ranking,
+    rank,
 )
 from pipelines.compare.run_records import (
     ELSEWHERE,
@@ -29,9 +30,9 @@ from pipelines.compare.run_records import (
     PRUNED,
     Record,
     find_records,
-    objective_of,
+    read_objective,
 )
-from pipelines.compare.significance import Difference, SplitOf, differences
+from pipelines.compare.significance import Difference, SplitLoader, compute_differences
 from pipelines.compare.tables import (
     COSTS,
     configurations_table,
@@ -40,95 +41,101 @@ from pipelines.compare.tables import (
 )
 from pipelines.core.errors import UserError
 from pipelines.core.files import atomic_write
-from pipelines.core.formatting import label, number
+from pipelines.core.formatting import number
+from pipelines.core.scores import Metric
 from pipelines.report.plots import PALETTE
 from pipelines.report.run_report import Drawing, environment
 
 log = logging.getLogger(__name__)
 
-MOST_SLICES = 6
+MAX_SLICES = 6
+"""Settings that have a figure of their own."""
 
 STEM, WINNER = "leaderboard", "winner"
-"""Names of pages and of experiments, with a number where there are several."""
+"""Names of the page and of the experiment; with a number where there are several."""
 
 
-def leaderboard(pattern: str, output: str | None, split_of: SplitOf) -> list[Path]:
-    """Compares the runs of `runs=`; returns the pages. One a problem, where there are several.
+def write_leaderboards(pattern: str, output: str | None, load_split: SplitLoader) -> list[Path]:
+    """Compares runs and returns the pages, one per problem (see Record.problem).
 
-    output  the directory to write to; None for the one that the runs lie in. UserError where there
-            is nothing to compare.
+    pattern  of the runs; see find_records.
+    output   the directory to write to; None for the common directory of the runs.
+
+    Raises UserError if there is nothing to compare.
     """
     records, common = find_records(pattern)
     directory = Path(output) if output is not None else common
-    problems: dict[str, list[Record]] = {}
-    for record in records:
-        if record.config:
-            problems.setdefault(record.problem, []).append(record)
-    of_sweep = {one.run.directory.parent: one.problem for one in records if one.config}
-    for record in records:
-        if not record.config:  # nothing of it is here that would say which problem it was of
-            known = of_sweep.get(record.run.directory.parent, next(iter(problems), ""))
-            problems.get(known, []).append(record)
+    problems = _group_by_problem(records)
     pages = []
-    for place, members in enumerate(problems.values()):
-        stem = STEM if len(problems) == 1 else f"{STEM}-{place + 1}"
+    for index, members in enumerate(problems.values(), 1):
+        stem = STEM if len(problems) == 1 else f"{STEM}-{index}"
         try:
-            board = board_of(members, objective_of(common))
+            ranking = rank(members, read_objective(common))
         except UserError as error:
             if len(problems) == 1:
                 raise
             log.info("%s", error)
             continue
-        pages.append(_write(board, directory, stem, split_of))
+        pages.append(_write_leaderboard(ranking, directory, stem, load_split))
     if not pages:
         elsewhere = sum(record.state == ELSEWHERE for record in records)
-        beside = f", but {elsewhere} trials whose directories are not here" if elsewhere else ""
-        raise UserError(f"runs={pattern}: no run is finished{beside}: nothing to compare")
+        hint = f", but {elsewhere} trials whose directories are not here" if elsewhere else ""
+        raise UserError(f"runs={pattern}: no run is finished{hint}: nothing to compare")
     return pages
 
 
-def _write(board: Board, directory: Path, stem: str, split_of: SplitOf) -> Path:
-    found, note = differences(board, split_of)
-    train = write_experiment(board.best_run(), directory, stem.replace(STEM, WINNER))
-    again = command(board.best_run())
-    table = configurations_table(board)
-    beside, unfinished = differences_table(board, found), unfinished_table(board)
-    verdict, outcome = judged(board, found, note)
-    shares = importances(board)
-    drawn = Drawing(directory / "plots" / stem)
-    pictures = {
-        "ranking": drawn.each([ranking(board)] if len(board.scored) > 1 else []),
-        "curves": drawn.each([figure] if (figure := curves(board)) else []),
-        "costs": drawn.each(cost_figures(board)),
-        "importance": drawn.each([figure] if (figure := importance_figure(shares)) else []),
-        "slices": drawn.each(slices(board, (list(shares) or board.searched)[:MOST_SLICES])),
-    }
+def _group_by_problem(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """Records by problem. One without a configuration belongs to the problem of its sweep."""
+    problems: dict[str, list[Record]] = {}
+    for record in records:
+        if record.config:
+            problems.setdefault(record.problem, []).append(record)
+    by_sweep = {one.run.directory.parent: one.problem for one in records if one.config}
+    for record in records:
+        if not record.config:
+            problem = by_sweep.get(record.run.directory.parent, next(iter(problems), ""))
+            problems.get(problem, []).append(record)
+    return problems
+
+
+def _write_leaderboard(
+    ranking: Ranking, directory: Path, stem: str, load_split: SplitLoader
+) -> Path:
+    differences, note = compute_differences(ranking, load_split)
+    best = ranking.best_run()
+    train = write_experiment(best, directory, stem.replace(STEM, WINNER))
+    commands = Commands(reproduce_command(best), train)
+    configurations = configurations_table(ranking)
+    differences_section = differences_table(ranking, differences)
+    unfinished = unfinished_table(ranking)
+    verdict, outcome = summarize(ranking, differences, note)
+    importances = compute_importances(ranking)
     page = (
         environment()
         .get_template("leaderboard.html.j2")
         .render(
-            title=title(board),
+            title=title(ranking),
             date=_today(),
             verdict=verdict,
             outcome=outcome,
             note=note,
-            cards=_cards(board),
-            table_of_configurations=table,
-            beside=beside,
-            pictures=pictures,
+            cards=_cards(ranking),
+            configurations=configurations,
+            differences=differences_section,
             unfinished=unfinished,
-            again=again,
-            train=train,
+            figures=_draw_figures(ranking, importances, directory / "plots" / stem),
+            commands=commands,
             palette=PALETTE,
         )
     )
-    tables = [one for one in (table, beside, unfinished) if one is not None]
-    text = markdown(title(board), verdict, tables, note if beside else None, again, train)
+    tables = [one for one in (configurations, differences_section, unfinished) if one is not None]
+    note = note if differences_section else None
+    markdown = render_markdown(title(ranking), verdict, tables, note, commands)
     for suffix, content in (
         (".html", page),
-        (".md", text),
-        (".csv", runs_csv(board)),
-        (".json", as_json(board, found, shares, again, train)),
+        (".md", markdown),
+        (".csv", render_csv(ranking)),
+        (".json", render_json(ranking, differences, importances, commands)),
     ):
         with atomic_write(directory / f"{stem}{suffix}") as temporary:
             temporary.write_text(content, encoding="utf-8")
@@ -138,33 +145,54 @@ def _write(board: Board, directory: Path, stem: str, split_of: SplitOf) -> Path:
     return path
 
 
-def title(board: Board) -> str:
-    """Task and data in words."""
-    first = board.winner.records[0]
+def _draw_figures(
+    ranking: Ranking, importances: Mapping[str, float], directory: Path
+) -> dict[str, list[dict[str, Any]]]:
+    """The page's figures by section, also written to the directory."""
+    drawing = Drawing(directory)
+    keys = (list(importances) or ranking.searched)[:MAX_SLICES]
+    curves, importance = learning_curves_figure(ranking), importance_figure(importances)
+    return {
+        "ranking": drawing.each([ranking_figure(ranking)] if len(ranking.scored) > 1 else []),
+        "curves": drawing.each([curves] if curves else []),
+        "costs": drawing.each(cost_figures(ranking)),
+        "importance": drawing.each([importance] if importance else []),
+        "slices": drawing.each(slice_figures(ranking, keys)),
+    }
+
+
+def title(ranking: Ranking) -> str:
+    """The task and the data in words."""
+    first = ranking.winner.records[0]
     task = str(first.config.get("task", {}).get("name", "runs")).replace("_", " ")
     data = first.config.get("data", {})
     name = data.get("name") or first.choices.get("data") or data.get("format", "")
     return f"Leaderboard: {task}, {name}" if name else f"Leaderboard: {task}"
 
 
-def judged(board: Board, found: Sequence[Difference], note: str | None) -> tuple[str, str | None]:
-    """The result in a sentence or two, and "better" if the winner is better than all others."""
-    winner, name = board.winner, board.score
-    ranked = winner.score(board.ranked_on, name)
+def summarize(
+    ranking: Ranking, differences: Sequence[Difference], note: str | None
+) -> tuple[str, str | None]:
+    """The result in a sentence or two, and "better" if the best differs from all others."""
+    winner, name = ranking.winner, ranking.score
+    ranked = winner.score(ranking.ranked_on, name)
     if ranked is None:
         return "No run has a score.", None
-    shown = f"{board.ranked_on} {label(name)} {_spelled(ranked, name)}"
-    test = winner.score(board.reported, name) if board.reported != board.ranked_on else None
-    beside = f"; on {board.reported}, which decided nothing, {_spelled(test, name)}" if test else ""
-    called = f"{winner.name}, " if winner.name != winner.described else ""
-    sentence = f"The best is {called}{winner.described}: {shown}{beside}."
-    missing = sum(record.state == ELSEWHERE for record in board.records)
+    shown = f"{ranking.ranked_on} {ranking.metric.label} {_format_interval(ranked, ranking.metric)}"
+    test = winner.score(ranking.reported, name) if ranking.reported != ranking.ranked_on else None
+    on_test = ""
+    if test:
+        interval = _format_interval(test, ranking.metric)
+        on_test = f"; on {ranking.reported}, which decided nothing, {interval}"
+    called = f"{winner.name}, " if winner.name != winner.description else ""
+    sentence = f"The best is {called}{winner.description}: {shown}{on_test}."
+    missing = sum(record.state == ELSEWHERE for record in ranking.records)
     if missing:
         trials = f"{missing} trials" if missing > 1 else "one trial"
         sentence += f" Not in it: {trials} of the study without a directory here."
-    if not found:
+    if not differences:
         return f"{sentence} {note or ''}".strip(), None
-    level = [one.name for one in found if not one.significant]
+    level = [one.name for one in differences if not one.significant]
     if not level:
         return (
             f"{sentence} It differs significantly from all the others that were tested.",
@@ -172,40 +200,38 @@ def judged(board: Board, found: Sequence[Difference], note: str | None) -> tuple
         )
     shown_level = "; ".join(level[:3]) + (f"; and {len(level) - 3} more" if len(level) > 3 else "")
     return (
-        f"{sentence} Its difference from {len(level)} of {len(found)} others is not significant: "
-        f"{shown_level}.",
+        f"{sentence} Its difference from {len(level)} of {len(differences)} others is not "
+        f"significant: {shown_level}.",
         "equal",
     )
 
 
-def _spelled(found: Interval, name: str) -> str:
+def _format_interval(found: Interval, metric: Metric) -> str:
     over = f"over {found.count} seeds" if found.count > 1 else "over examples, one seed"
-    return (
-        f"{number(found.mean, name)} ({number(found.low, name)} to {number(found.high, name)}, "
-        f"95% {over})"
-    )
+    low, high = number(found.low, metric), number(found.high, metric)
+    return f"{number(found.mean, metric)} ({low} to {high}, 95% {over})"
 
 
-def _cards(board: Board) -> list[dict[str, str]]:
-    name, winner = board.score, board.winner
+def _cards(ranking: Ranking) -> list[dict[str, str]]:
+    metric, winner = ranking.metric, ranking.winner
     cards = []
-    for split in dict.fromkeys([board.ranked_on, board.reported]):
-        found = winner.score(split, name)
+    for split in dict.fromkeys([ranking.ranked_on, ranking.reported]):
+        found = winner.score(split, metric.name)
         if found:
-            note = f"95% {number(found.low, name)} to {number(found.high, name)}"
-            value = number(found.mean, name)
-            cards.append({"name": f"best {split} {label(name)}", "value": value, "note": note})
+            note = f"95% {number(found.low, metric)} to {number(found.high, metric)}"
+            value = number(found.mean, metric)
+            cards.append({"name": f"best {split} {metric.label}", "value": value, "note": note})
     for cost, (title, shown) in COSTS.items():
         value_of = winner.cost(cost)
         if value_of is not None:
             cards.append({"name": title, "value": shown(value_of), "note": "of the best"})
-    states = [record.state for record in board.records]
+    states = [record.state for record in ranking.records]
     others = [f"{states.count(one)} {one}" for one in (PRUNED, FAILED, ELSEWHERE) if one in states]
-    note = ", ".join(others) or f"{len(board.configurations)} configurations"
+    note = ", ".join(others) or f"{len(ranking.configurations)} configurations"
     finished = str(states.count(FINISHED))
     return [*cards, {"name": "finished runs", "value": finished, "note": note}]
 
 
 def _today() -> str:
-    made = datetime.date.today()
-    return f"{made.day} {made:%B %Y}"
+    date = datetime.date.today()
+    return f"{date.day} {date:%B %Y}"

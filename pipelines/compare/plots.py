@@ -1,21 +1,24 @@
-"""A leaderboard's figures: intervals, learning curves, what quality costs, what settings do."""
+"""A leaderboard's figures: intervals, learning curves, costs, importances and slices."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pipelines.compare.importance import is_wide, quantity
-from pipelines.compare.ranking import Board, Configuration, front, short_value
+from pipelines.compare.importance import needs_log_scale, parse_quantity
+from pipelines.compare.ranking import Configuration, Ranking, pareto_front, short_value
 from pipelines.compare.run_records import FINISHED, Record
-from pipelines.core.formatting import capitalized, label, number, short
+from pipelines.core.formatting import capitalized, number, short
 from pipelines.core.sections import Figure
 from pipelines.report.plots import INK, SERIES, logarithmic, shortened
 
-MOST_RANKED = 20
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+MAX_RANKED = 20
 """Configurations in the figure of intervals."""
 
-MOST_COLOURED = len(SERIES)
+MAX_COLOURED = len(SERIES)
 
 COST_LABELS = {
     "milliseconds": "milliseconds a prediction",
@@ -27,46 +30,46 @@ COST_LABELS = {
 _DASHES = ("-", "--", ":", "-.", (0, (5, 1)), (0, (1, 1)))
 
 
-def ranking(board: Board) -> Figure:
-    """The best configurations by their score, with their intervals; the winner in colour."""
-    shown = board.scored[:MOST_RANKED]
+def ranking_figure(ranking: Ranking) -> Figure:
+    """Scores of the best configurations with their intervals; the winner in colour."""
+    shown = ranking.scored[:MAX_RANKED]
 
-    def draw(axes: Any) -> None:
+    def draw(axes: Axes) -> None:
         for place, one in enumerate(shown):
-            found = one.score(board.ranked_on, board.score)
+            found = one.score(ranking.ranked_on, ranking.score)
             colour = SERIES[0] if place == 0 else INK
             if found is None:
                 continue
             axes.plot([found.low, found.high], [place, place], color=colour, linewidth=3, alpha=0.4)
             axes.plot([found.mean], [place], "o" if place == 0 else "D", color=colour, markersize=6)
             axes.annotate(
-                number(found.mean, board.score),
+                number(found.mean, ranking.metric),
                 (found.mean, place),
                 (0, 6),
                 textcoords="offset points",
                 ha="center",
                 fontsize=8,
             )
-        axes.set_yticks(range(len(shown)), [_ranked(*one) for one in enumerate(shown)])
+        axes.set_yticks(range(len(shown)), [_ranked_name(*one) for one in enumerate(shown)])
         axes.set_ylim(len(shown) - 0.5, -0.75)
         axes.margins(x=0.08)
         axes.grid(axis="y", visible=False)
-        axes.set_xlabel(f"{board.ranked_on} {label(board.score)}")
+        axes.set_xlabel(f"{ranking.ranked_on} {ranking.metric.label}")
 
-    title = "The best configurations" if len(board.scored) > MOST_RANKED else "Scores"
+    title = "The best configurations" if len(ranking.scored) > MAX_RANKED else "Scores"
     return Figure(title, draw, size=(6.0, 0.75 + 0.42 * len(shown)))
 
 
-def curves(board: Board) -> Figure | None:
-    """The score over epochs, a line a run: the best configurations in colour, the rest grey."""
-    key = f"validation.{board.score}"
-    lines = [(record, _curve(record, key)) for record in board.records]
+def learning_curves_figure(ranking: Ranking) -> Figure | None:
+    """The score by epoch, one line per run; the best configurations in colour, others grey."""
+    key = f"validation.{ranking.score}"
+    lines = [(record, _curve(record, key)) for record in ranking.records]
     lines = [(record, points) for record, points in lines if points]
     if not lines:
         return None
-    best = board.scored[:MOST_COLOURED]
+    best = ranking.scored[:MAX_COLOURED]
 
-    def draw(axes: Any) -> None:
+    def draw(axes: Axes) -> None:
         from matplotlib.ticker import MaxNLocator
 
         coloured = {id(record): place for place, one in enumerate(best) for record in one.records}
@@ -78,32 +81,34 @@ def curves(board: Board) -> Figure | None:
                 style = {"color": SERIES[place], "linestyle": _DASHES[place]}
                 if place not in named:
                     named.add(place)
-                    style["label"] = _ranked(place, best[place])
+                    style["label"] = _ranked_name(place, best[place])
             axes.plot(*zip(*points, strict=True), **style)
             if len(points) == 1 or record.state != FINISHED:
-                axes.plot(*points[-1], "x" if record.state != FINISHED else "o", **_bare(style))
+                axes.plot(
+                    *points[-1], "x" if record.state != FINISHED else "o", **_marker_style(style)
+                )
         axes.set_xlabel("epoch")
-        axes.set_ylabel(label(board.score))
+        axes.set_ylabel(ranking.metric.label)
         axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
         handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
-        names = [_ranked(place, one) for place, one in enumerate(best)]
+        names = [_ranked_name(place, one) for place, one in enumerate(best)]
         names = [name for name in names if name in handles]
         axes.legend(
             [handles[name] for name in names], names, loc="upper left", bbox_to_anchor=(0, -0.16)
         )
 
     caption = (
-        "On validation, while training. A line is a run; grey ones are of other configurations, "
-        "and a cross is where one was stopped."
+        "On validation, during training. A line is a run; grey lines belong to other "
+        "configurations, and a cross marks where a run was stopped."
     )
-    return Figure(f"Learning curves: {label(board.score)}", draw, caption, size=(6.0, 4.6))
+    return Figure(f"Learning curves: {ranking.metric.label}", draw, caption, size=(6.0, 4.6))
 
 
-def _ranked(place: int, one: Configuration) -> str:
+def _ranked_name(place: int, one: Configuration) -> str:
     return shortened(f"{place + 1}. {one.name}", 44)
 
 
-def _bare(style: Mapping[str, Any]) -> dict[str, Any]:
+def _marker_style(style: Mapping[str, Any]) -> dict[str, Any]:
     return {key: style[key] for key in ("color", "alpha") if key in style}
 
 
@@ -112,30 +117,30 @@ def _curve(record: Record, key: str) -> list[tuple[float, float]]:
     return [(row.get("epoch", place), row[key]) for place, row in enumerate(rows, 1)]
 
 
-def cost_figures(board: Board) -> list[Figure]:
-    """What a score costs, one figure a cost; the line joins what no other configuration beats."""
-    found = []
+def cost_figures(ranking: Ranking) -> list[Figure]:
+    """Scores by cost, one figure per cost; the line is the Pareto front."""
+    figures = []
     for cost, title in COST_LABELS.items():
-        pairs = [(one, one.cost(cost)) for one in board.scored]
+        pairs = [(one, one.cost(cost)) for one in ranking.scored]
         known = [(one, value) for one, value in pairs if value is not None]
         if len({value for _, value in known}) > 1:
-            found.append(_cost_figure(board, cost, title, known))
-    return found
+            figures.append(_cost_figure(ranking, cost, title, known))
+    return figures
 
 
 def _cost_figure(
-    board: Board, cost: str, title: str, known: Sequence[tuple[Configuration, float]]
+    ranking: Ranking, cost: str, title: str, known: Sequence[tuple[Configuration, float]]
 ) -> Figure:
-    points = [(value, board.ranked_value(one)) for one, value in known]
-    unbeaten = front(points, maximize=board.maximize)
+    points = [(value, ranking.ranked_value(one)) for one, value in known]
+    front = pareto_front(points, maximize=ranking.maximize)
 
-    def draw(axes: Any) -> None:
-        others = [point for place, point in enumerate(points) if place not in unbeaten]
+    def draw(axes: Axes) -> None:
+        others = [point for place, point in enumerate(points) if place not in front]
         if others:
             axes.plot(*zip(*others, strict=True), "D", color=INK, alpha=0.35, markersize=4)
-        edge = [points[place] for place in unbeaten]
-        axes.plot(*zip(*edge, strict=True), "o-", color=SERIES[0], drawstyle="steps-post")
-        for letter, place in zip(_letters(len(unbeaten)), unbeaten, strict=True):
+        x, y = zip(*[points[place] for place in front], strict=True)
+        axes.plot(x, y, "o-", color=SERIES[0], drawstyle="steps-post")
+        for letter, place in zip(_letters(len(front)), front, strict=True):
             axes.annotate(
                 letter,
                 points[place],
@@ -144,21 +149,23 @@ def _cost_figure(
                 fontsize=8,
                 color=SERIES[0],
             )
-        if is_wide([value for value, _ in points]):
+        if needs_log_scale([value for value, _ in points]):
             logarithmic(axes, "x")
         if cost == "parameters":
             axes.xaxis.set_major_formatter(lambda value, _: short(value))
             axes.minorticks_off()
         axes.margins(0.1)
         axes.set_xlabel(title)
-        axes.set_ylabel(f"{board.ranked_on} {label(board.score)}")
+        axes.set_ylabel(f"{ranking.ranked_on} {ranking.metric.label}")
 
     names = [
         f"{letter}: {known[place][0].name}"
-        for letter, place in zip(_letters(len(unbeaten)), unbeaten, strict=True)
+        for letter, place in zip(_letters(len(front)), front, strict=True)
     ]
-    caption = f"On the line nothing is both better and cheaper. {'; '.join(names)}."
-    return Figure(f"{capitalized(label(board.score))} and {cost}", draw, caption, size=(4.4, 3.0))
+    caption = (
+        f"The line is the Pareto front: nothing is both better and cheaper. {'; '.join(names)}."
+    )
+    return Figure(f"{capitalized(ranking.metric.label)} and {cost}", draw, caption, size=(4.4, 3.0))
 
 
 def _letters(count: int) -> list[str]:
@@ -170,7 +177,7 @@ def importance_figure(shares: Mapping[str, float]) -> Figure | None:
         return None
     names = list(shares)
 
-    def draw(axes: Any) -> None:
+    def draw(axes: Axes) -> None:
         axes.barh(range(len(names)), [shares[name] for name in names], color=SERIES[0], height=0.55)
         axes.set_yticks(range(len(names)), names)
         axes.set_ylim(len(names) - 0.4, -0.6)
@@ -188,45 +195,46 @@ def importance_figure(shares: Mapping[str, float]) -> Figure | None:
         axes.set_xlabel("share of the variance of the scores")
 
     caption = (
-        "By fANOVA over all runs, pruned ones by what they had reached: what each setting alone, "
-        "and with others, explains. With few runs, take it as a hint."
+        "By fANOVA over all runs, pruned ones with the best value that they had reached: the share "
+        "that each setting explains alone and with others. With few runs it is only a hint."
     )
     return Figure("Which settings matter", draw, caption, size=(4.8, 0.8 + 0.4 * len(names)))
 
 
-def slices(board: Board, keys: Sequence[str]) -> list[Figure]:
-    """The score by each setting alone, a point a configuration, a cross a pruned run."""
-    return [_slice(board, key) for key in keys if key in board.searched]
+def slice_figures(ranking: Ranking, keys: Sequence[str]) -> list[Figure]:
+    """Scores by each setting alone; a point is a configuration, a cross a pruned run."""
+    return [_slice(ranking, key) for key in keys if key in ranking.searched]
 
 
-def _slice(board: Board, key: str) -> Figure:
-    count = len(board.scored)
-    texts = [one.records[0].setting(key) for one in board.scored]
-    texts += [record.setting(key) for record, _ in board.pruned]
-    scores = [board.ranked_value(one) for one in board.scored]
-    scores += [value for _, value in board.pruned]
-    numbers = quantity(texts)
-    choices = sorted(set(texts), key=_in_order)
+def _slice(ranking: Ranking, key: str) -> Figure:
+    count = len(ranking.scored)
+    texts = [one.records[0].setting(key) for one in ranking.scored]
+    texts += [record.setting(key) for record, _ in ranking.pruned]
+    scores = [ranking.ranked_value(one) for one in ranking.scored]
+    scores += [value for _, value in ranking.pruned]
+    numbers = parse_quantity(texts)
+    choices = sorted(set(texts), key=_sort_key)
 
-    def draw(axes: Any) -> None:
+    def draw(axes: Axes) -> None:
         places = numbers or [choices.index(text) for text in texts]
         axes.plot(places[count:], scores[count:], "x", color=INK, alpha=0.4)
         axes.plot(places[:count], scores[:count], "o", color=SERIES[0], alpha=0.6)
         axes.plot(places[:1], scores[:1], "o", color=SERIES[1], markersize=7)
         if numbers is None:
             names = [shortened(short_value(text), 14) for text in choices]
-            turned = {"rotation": 35, "ha": "right"} if sum(map(len, names)) > 28 else {}
-            axes.set_xticks(range(len(choices)), names, **turned)
+            is_long = sum(map(len, names)) > 28
+            rotation: dict[str, Any] = {"rotation": 35, "ha": "right"} if is_long else {}
+            axes.set_xticks(range(len(choices)), names, **rotation)
             axes.set_xlim(-0.5, len(choices) - 0.5)
-        elif is_wide(numbers):
+        elif needs_log_scale(numbers):
             logarithmic(axes, "x")
-        axes.set_ylabel(label(board.score))
+        axes.set_ylabel(ranking.metric.label)
 
     return Figure(key, draw, size=(3.4, 2.5))
 
 
-def _in_order(text: str) -> tuple[bool, float, str]:
-    """Numbers by size, then words by the alphabet."""
+def _sort_key(text: str) -> tuple[bool, float, str]:
+    """A sort key: numbers by size, then texts alphabetically."""
     try:
         return (False, float(text), text)
     except ValueError:

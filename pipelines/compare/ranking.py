@@ -1,4 +1,4 @@
-"""Runs that differ by their seed alone are one configuration; configurations are ranked."""
+"""The ranking of configurations: runs that differ only in their seed are one configuration."""
 
 from __future__ import annotations
 
@@ -7,23 +7,24 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
 from pipelines.compare.run_records import FINISHED, PRUNED, Record
 from pipelines.core.errors import UserError
-from pipelines.sweep.objectives import COSTS, LOWER_IS_BETTER, Objective
+from pipelines.core.scores import Metric
+from pipelines.runs.metrics import ScoreEntry
+from pipelines.sweep.objectives import cost_objective
 
 SEED = "seed"
 
-MOST_NAMED = 3
-"""Settings that a configuration is called by; where more differ, it is called by its runs."""
+MAX_NAMED = 3
+"""Settings in a configuration's name; where more differ, the name has its runs instead."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with its 95% interval: over `count` seeds or, of one, over its examples."""
+    """A mean with its 95% interval: over `count` seeds or, with one seed, over its examples."""
 
     mean: float
     low: float
@@ -40,9 +41,9 @@ class Configuration:
 
     @property
     def name(self) -> str:
-        """Short, to be found in the table: its settings or, if they are many, "run 0018"."""
-        if len(self.settings) <= MOST_NAMED:
-            return self.described
+        """A short name, as in the table: its settings or, if they are many, "run 0018"."""
+        if len(self.settings) <= MAX_NAMED:
+            return self.description
         return f"run {self.runs}"
 
     @property
@@ -51,10 +52,10 @@ class Configuration:
         return ", ".join(record.run.directory.name for record in self.records)
 
     @property
-    def described(self) -> str:
-        """Choices by their own names, then numbers and switches with theirs."""
+    def description(self) -> str:
+        """All settings: choices by their values alone, then numbers and switches with names."""
         items = sorted(self.settings.items(), key=lambda item: _needs_key(item[1]))
-        labels = labels_of(list(self.settings))
+        labels = label_settings(list(self.settings))
         shown = [
             f"{labels[key]} {short_value(text)}" if _needs_key(text) else text
             for key, text in items
@@ -63,34 +64,35 @@ class Configuration:
 
     @property
     def by_seed(self) -> list[list[Record]]:
-        """Its runs: those with one seed are no more than one, made again."""
+        """The runs grouped by seed: runs with one seed are repetitions of one another."""
         seeds = dict.fromkeys(record.seed for record in self.records)
         return [[one for one in self.records if one.seed == seed] for seed in seeds]
 
     def score(self, split: str, name: str) -> Interval | None:
-        """None where no run has it."""
+        """The mean over seeds; None if no run has the score."""
         entries = [[one.entry(split, name) for one in runs] for runs in self.by_seed]
-        known = [[entry for entry in of_seed if entry] for of_seed in entries]
-        return interval([_mean(of_seed) for of_seed in known if of_seed])
+        measured = [[entry for entry in group if entry] for group in entries]
+        return compute_interval([_mean(group) for group in measured if group])
 
     def cost(self, name: str) -> float | None:
         """The mean over the runs that measured it."""
-        values = [Objective(name, COSTS[name], False).of(record.metrics) for record in self.records]
+        values = [cost_objective(name).read_metrics(record.metrics) for record in self.records]
         known = [value for value in values if value is not None]
         return sum(known) / len(known) if known else None
 
 
 @dataclass(frozen=True)
-class Board:
+class Ranking:
     """The finished configurations of one problem, the best first.
 
-    score   what they are ranked by, on `ranked_on`; the test split, where it was measured, is
-            shown beside it but decides nothing.
-    varied  the settings that tell the configurations apart.
-    searched  those, and what differs only in runs that were pruned.
+    metric     by which they are ranked.
+    ranked_on  the split on which they are ranked.
+    reported   the split that is shown next to it: test, if it was measured. It decides nothing.
+    varied     the settings in which the configurations differ.
+    searched   these, and the settings in which only pruned runs differ.
     """
 
-    score: str
+    metric: Metric
     ranked_on: str
     reported: str
     varied: Sequence[str]
@@ -99,57 +101,66 @@ class Board:
     records: Sequence[Record]
 
     @property
+    def score(self) -> str:
+        """The name of the metric."""
+        return self.metric.name
+
+    @property
     def maximize(self) -> bool:
-        return self.score not in LOWER_IS_BETTER
+        return self.metric.higher_is_better
 
     @cached_property
     def scored(self) -> list[Configuration]:
-        """Those that the score is known of."""
+        """The configurations that have the score."""
         return [c for c in self.configurations if c.score(self.ranked_on, self.score)]
 
     def ranked_value(self, configuration: Configuration) -> float:
-        found = configuration.score(self.ranked_on, self.score)
-        return found.mean if found else math.nan
+        interval = configuration.score(self.ranked_on, self.score)
+        return interval.mean if interval else math.nan
 
     @property
     def winner(self) -> Configuration:
         return self.configurations[0]
 
     def values(self, configuration: Configuration) -> list[tuple[Record, float]]:
-        """The runs that have the score they are ranked by, and that."""
+        """The runs that have the score, and its values."""
         entries = [(one, one.entry(self.ranked_on, self.score)) for one in configuration.records]
-        return [(one, float(entry["value"])) for one, entry in entries if entry]
+        return [(one, entry.value) for one, entry in entries if entry]
 
     @cached_property
     def pruned(self) -> list[tuple[Record, float]]:
-        """Runs that were stopped early, and the best that training had evaluated until then."""
-        best = max if self.maximize else min
+        """The pruned runs that evaluated the score, and the best value that each had reached."""
         key = f"validation.{self.score}"
-        found = []
+        pairs = []
         for record in self.records:
             values = [row[key] for row in record.history if isinstance(row.get(key), int | float)]
             if record.state == PRUNED and self.ranked_on == "validation" and values:
-                found.append((record, float(best(values))))
-        return found
+                pairs.append((record, float(self.metric.best(values))))
+        return pairs
 
     def best_run(self) -> Record:
-        """Of the winner's runs, the best."""
-        sign = 1 if self.maximize else -1
+        """The best run of the winner."""
+        sign = self.metric.sign
         return max(self.values(self.winner), key=lambda pair: sign * pair[1])[0]
 
 
-def board_of(records: Sequence[Record], objective: str | None) -> Board:
-    """UserError if no run is finished. objective: "validation.NAME" of a sweep, if there is one."""
+def rank(records: Sequence[Record], objective: str | None) -> Ranking:
+    """Groups runs to configurations and ranks these.
+
+    objective  "validation.NAME" of a sweep, if there is one.
+
+    Raises UserError if no run is finished.
+    """
     finished = [record for record in records if record.state == FINISHED]
     if not finished:
         states = ", ".join(sorted({record.state for record in records}))
         raise UserError(
             f"none of the {len(records)} runs is finished ({states}): nothing to compare"
         )
-    score, split = _ranked_by(finished, objective)
+    metric, split = _choose_metric(finished, objective)
     keys = dict.fromkeys(key for record in records for key in record.settings)
-    varied = _varied(keys, finished)
-    searched = _varied(keys, [one for one in records if one.config])
+    varied = _differing_keys(keys, finished)
+    searched = _differing_keys(keys, [one for one in records if one.config])
     groups: dict[tuple[str, ...], list[Record]] = {}
     for record in finished:
         groups.setdefault(tuple(record.setting(key) for key in varied), []).append(record)
@@ -157,86 +168,97 @@ def board_of(records: Sequence[Record], objective: str | None) -> Board:
         Configuration(dict(zip(varied, values, strict=True)), members)
         for values, members in groups.items()
     ]
-    sign = -1 if score not in LOWER_IS_BETTER else 1
 
-    def rank(configuration: Configuration) -> tuple[bool, float]:
-        found = configuration.score(split, score)
-        return (found is None, sign * found.mean if found else 0.0)
+    def sort_key(configuration: Configuration) -> tuple[bool, float]:
+        interval = configuration.score(split, metric.name)
+        return (interval is None, -metric.sign * interval.mean if interval else 0.0)
 
-    reported = "test" if any(record.metrics.get("test") for record in finished) else split
-    ranked = sorted(configurations, key=rank)
-    return Board(score, split, reported, varied, searched, ranked, records)
+    reported = "test" if any(record.metrics.test for record in finished) else split
+    ranked = sorted(configurations, key=sort_key)
+    return Ranking(metric, split, reported, varied, searched, ranked, records)
 
 
-def _varied(keys: Iterable[str], records: Sequence[Record]) -> list[str]:
-    """The settings, but the seed, in which the runs differ."""
+def _differing_keys(keys: Iterable[str], records: Sequence[Record]) -> list[str]:
+    """The settings, except the seed, in which the runs differ."""
     return [key for key in keys if key != SEED and len({one.setting(key) for one in records}) > 1]
 
 
-def _ranked_by(finished: Sequence[Record], objective: str | None) -> tuple[str, str]:
-    """A score and a split: the sweep's own, what training keeps its weights by, or the first."""
+def _choose_metric(finished: Sequence[Record], objective: str | None) -> tuple[Metric, str]:
+    """A metric and a split to rank by.
+
+    The metric is the sweep's objective, else train.monitor, else the first that was measured.
+    """
     splits = [
         name
         for name in ("validation", "test", "train")
-        if any(record.metrics.get(name) for record in finished)
+        if any(record.metrics.scores(name) for record in finished)
     ]
     if not splits:
         raise UserError(f"{finished[0].run.directory} has no scores: measure it by mode=evaluate")
-    measured = [record for record in finished if record.metrics.get(splits[0])]
+    split = splits[0]
+    measured = [record for record in finished if record.metrics.scores(split)]
     wanted = objective.partition(".")[2] if objective and "." in objective else None
     wanted = wanted or (measured[0].config.get("train") or {}).get("monitor")
-    if any(record.entry(splits[0], str(wanted)) for record in measured):
-        return str(wanted), splits[0]
-    return str(next(iter(measured[0].metrics[splits[0]]))), splits[0]
+    for record in measured:
+        entry = record.entry(split, str(wanted))
+        if entry is not None:
+            return entry.metric(str(wanted)), split
+    name, entry = next(iter(measured[0].metrics.scores(split).items()))
+    return entry.metric(name), split
 
 
-def _mean(entries: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Of runs with one seed, which differ, if at all, by what machines they were made on."""
-    return {
-        name: sum(float(entry[name]) for entry in entries) / len(entries)
-        for name in ("value", "low", "high")
-    }
+def _mean(entries: Sequence[ScoreEntry]) -> Interval:
+    """The mean of runs with one seed, which differ, if at all, by the machine they ran on."""
+    count = len(entries)
+    return Interval(
+        mean=sum(entry.value for entry in entries) / count,
+        low=sum(entry.low for entry in entries) / count,
+        high=sum(entry.high for entry in entries) / count,
+        count=1,
+    )
 
 
-def interval(entries: Sequence[Mapping[str, Any]]) -> Interval | None:
-    """Student's t over several seeds; of one the bootstrap over examples that it has itself."""
+def compute_interval(entries: Sequence[Interval]) -> Interval | None:
+    """Student's t over several seeds; with one seed, its own bootstrap interval over examples."""
     if not entries:
         return None
-    values = [float(entry["value"]) for entry in entries]
+    if len(entries) == 1:
+        return entries[0]
+    values = [entry.mean for entry in entries]
     mean = sum(values) / len(values)
-    if len(values) == 1:
-        return Interval(mean, float(entries[0]["low"]), float(entries[0]["high"]), 1)
     from scipy.stats import t
 
-    half = float(t.ppf(0.975, len(values) - 1)) * float(np.std(values, ddof=1)) / len(values) ** 0.5
-    return Interval(mean, mean - half, mean + half, len(values))
+    standard_error = float(np.std(values, ddof=1)) / len(values) ** 0.5
+    half_width = float(t.ppf(0.975, len(values) - 1)) * standard_error
+    return Interval(mean, mean - half_width, mean + half_width, len(values))
 
 
-def front(points: Sequence[tuple[float, float]], *, maximize: bool) -> list[int]:
-    """Indices of the points (cost, score) that no other beats in both, by rising cost."""
+def pareto_front(points: Sequence[tuple[float, float]], *, maximize: bool) -> list[int]:
+    """Indices of the points (cost, score) that no other point dominates, by rising cost."""
     sign = 1 if maximize else -1
     order = sorted(range(len(points)), key=lambda i: (points[i][0], -sign * points[i][1]))
-    best, found = -math.inf, []
+    best, front = -math.inf, []
     for index in order:
         if sign * points[index][1] > best:
             best = sign * points[index][1]
-            found.append(index)
-    return found
+            front.append(index)
+    return front
 
 
-def labels_of(keys: Sequence[str]) -> dict[str, str]:
-    """The last parts of settings' names, "learning rate", or all of it where two share that."""
+def label_settings(keys: Sequence[str]) -> dict[str, str]:
+    """The last part of each setting's name, "learning rate"; the whole name if two share it."""
     last = {key: key.rpartition(".")[2].replace("_", " ") for key in keys}
     shared = [label for label in last.values() if list(last.values()).count(label) > 1]
     return {key: key if label in shared else label for key, label in last.items()}
 
 
 def _needs_key(text: str) -> bool:
+    """Whether a value, such as a number or a switch, means nothing without its setting's name."""
     return bool(re.fullmatch(r"-?[\d.]+(e-?\d+)?|true|false|null|None|none", text))
 
 
 def short_value(text: str) -> str:
-    """Numbers to four digits."""
+    """The value, with long numbers to four digits."""
     try:
         value = float(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Runs as they lie on the disk: what was asked, what came out, and what became of the others."""
+"""Records of runs, read from their directories, and of trials whose directories are elsewhere."""
 
 from __future__ import annotations
 
@@ -14,45 +14,60 @@ import yaml
 
 from pipelines.core.errors import UserError
 from pipelines.runs.directory import Run
-from pipelines.runs.overrides import overridden, recorded_overrides
+from pipelines.runs.metrics import RunMetrics, ScoreEntry
+from pipelines.runs.overrides import overridden_keys, recorded_overrides
 from pipelines.sweep.local_sweep import SUMMARY
-from pipelines.sweep.overrides import as_typed, settings_in
+from pipelines.sweep.overrides import create_lookup, format_value
 from pipelines.sweep.trials import host
+
+JsonObject = Mapping[str, Any]
+"""What a JSON or YAML file holds: its values are of any type."""
 
 FINISHED, PRUNED, FAILED, UNFINISHED = "finished", "pruned", "failed", "unfinished"
 
 ELSEWHERE = "elsewhere"
-"""A trial of the same study whose directory is on another machine, or gone."""
+"""A finished or pruned trial whose directory is on another machine, or gone."""
 
 _STATES = {"COMPLETE": FINISHED, "PRUNED": PRUNED, "FAIL": FAILED}
 
-_STATES_WITHOUT = {
+_STATES_WITHOUT_DIRECTORY = {
     "FAIL": (FAILED, ""),
     "RUNNING": (UNFINISHED, "not finished"),
     "COMPLETE": (ELSEWHERE, "finished"),
     "PRUNED": (ELSEWHERE, "pruned"),
 }
-"""What trials are of which no run is here, and in words, to be followed by where it is."""
+"""State of a trial without a directory, and its description; '' keeps the trial's own reason."""
 
-ASIDE = ("hydra", "mode", "run", "runs", "input", "output", "sweep", "export", "evaluate", "serve")
-"""First parts of settings that make no other model."""
+UNRELATED_KEYS = (
+    "hydra",
+    "mode",
+    "run",
+    "runs",
+    "input",
+    "output",
+    "sweep",
+    "export",
+    "evaluate",
+    "serve",
+)
+"""First parts of settings that don't change the trained model."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """A run.
+    """A run as its directory describes it.
 
     choices    the option of each group: {"model": "gru"}.
-    overrides  what the command line said of the model, its data and its training.
-    trial      of sweep.json, if the run is of a sweep.
+    overrides  those on the command line that change the model, its data or its training.
+    trial      the run's entry in sweep.json; empty if it isn't part of a sweep.
     """
 
     run: Run
     state: str
-    config: Mapping[str, Any]
+    config: JsonObject
     choices: Mapping[str, str]
     overrides: Sequence[str]
-    metrics: Mapping[str, Any]
+    metrics: RunMetrics
     history: Sequence[Mapping[str, Any]]
     trial: Mapping[str, Any]
 
@@ -60,70 +75,74 @@ class Record:
     def seed(self) -> int:
         return int(self.config.get("seed", 1))
 
-    def entry(self, split: str, name: str) -> Mapping[str, Any] | None:
-        """A score with its interval; None where it wasn't measured."""
-        found: Mapping[str, Any] | None = self.metrics.get(split, {}).get(name)
-        return found
+    def entry(self, split: str, name: str) -> ScoreEntry | None:
+        """A score with its interval, as in metrics.json; None if it wasn't measured."""
+        return self.metrics.scores(split).get(name)
 
     @property
     def problem(self) -> str:
-        """The same for runs whose scores may be compared: the task, the data, and its division."""
+        """Equal for runs whose scores can be compared: same task, same data, same splits."""
         prepare = self.config.get("prepare", {})
-        division = {key: value for key, value in prepare.items() if key != "cache_dir"}
+        splits = {key: value for key, value in prepare.items() if key != "cache_dir"}
         task = self.config.get("task", {}).get("name")
-        return json.dumps([task, self.config.get("data"), division], sort_keys=True, default=str)
+        return json.dumps([task, self.config.get("data"), splits], sort_keys=True, default=str)
 
     @cached_property
     def settings(self) -> dict[str, str]:
-        """What the command line said, by key."""
+        """The values on the command line, by key."""
         return {
-            key: text.partition("=")[2] for text in self.overrides for key in overridden([text])
+            key: text.partition("=")[2]
+            for text in self.overrides
+            for key in overridden_keys([text])
         }
 
     def setting(self, key: str) -> str:
-        """What it was, whoever said so and however it was typed: 0.001 is 1e-3."""
-        found = settings_in(self.config, self.choices)(key)
-        return found or self.settings.get(key, as_typed(None))
+        """The value from the configuration, so that 1e-3 and 0.001 are equal; else as typed."""
+        value = create_lookup(self.config, self.choices)(key)
+        return value or self.settings.get(key, format_value(None))
 
 
 def find_records(pattern: str) -> tuple[list[Record], Path]:
-    """The runs of `runs=`, and the directory that they have in common.
+    """The runs of `runs=`, and their common directory.
 
-    Directories with commas between them, also with *, of runs or of what holds runs. UserError if
-    there is no run.
+    pattern  directories of runs, or that contain runs, with * and separated by commas.
+
+    Raises UserError if there is no run.
     """
-    places = [Path(found) for part in pattern.split(",") for found in _expanded(part.strip())]
-    if not places:
+    roots = [Path(path) for part in pattern.split(",") for path in _expand(part.strip())]
+    if not roots:
         raise UserError(f"runs={pattern}: there is no such directory")
-    directories = list(dict.fromkeys(one for place in places for one in _runs_in(place)))
-    summaries = {parent: _summary(parent) for parent in {one.parent for one in directories}}
-    records = [_record(one, summaries[one.parent]) for one in directories]
-    sweeps = {place: _summary(place) for place in places}
-    sweeps |= {one: found for one, found in summaries.items() if set(places) & set(one.parents)}
-    records += _lost(sweeps, directories)
+    directories = list(dict.fromkeys(run for root in roots for run in _find_runs(root)))
+    summaries = {parent: _read_summary(parent) for parent in {run.parent for run in directories}}
+    records = [_read_record(run, summaries[run.parent]) for run in directories]
+    # Of a sweep that is compared as a whole, also the trials without a directory; of single runs,
+    # only these.
+    sweeps = {root: _read_summary(root) for root in roots}
+    sweeps |= {path: one for path, one in summaries.items() if set(roots) & set(path.parents)}
+    records += _records_without_directory(sweeps, directories)
     if not records:
         raise UserError(f"runs={pattern}: there is no run in it")
-    return records, _common(places)
+    return records, _common_directory(roots)
 
 
-def objective_of(directory: Path) -> str | None:
-    """What the sweep in the directory is for; None if there is none."""
-    names = _summary(directory).get("objectives") or [None]
+def read_objective(directory: Path) -> str | None:
+    """The first objective of the sweep in the directory; None if there is no sweep."""
+    names = _read_summary(directory).get("objectives") or [None]
     return names[0] if isinstance(names[0], str) else None
 
 
-def _expanded(pattern: str) -> list[str]:
+def _expand(pattern: str) -> list[str]:
     return sorted(glob.glob(str(Path(pattern).expanduser()))) if pattern else []
 
 
-def _runs_in(place: Path) -> Iterable[Path]:
-    if (place / "config.yaml").is_file():
-        return [place]
-    found = sorted(place.rglob("config.yaml")) if place.is_dir() else []
-    return [path.parent for path in found if path.parent.name != ".hydra"]
+def _find_runs(root: Path) -> Iterable[Path]:
+    if (root / "config.yaml").is_file():
+        return [root]
+    paths = sorted(root.rglob("config.yaml")) if root.is_dir() else []
+    return [path.parent for path in paths if path.parent.name != ".hydra"]
 
 
-def _summary(directory: Path) -> dict[str, Any]:
+def _read_summary(directory: Path) -> JsonObject:
     try:
         summary = json.loads((directory / SUMMARY).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -131,52 +150,61 @@ def _summary(directory: Path) -> dict[str, Any]:
     return summary if isinstance(summary, dict) else {}
 
 
-def _record(directory: Path, summary: Mapping[str, Any]) -> Record:
+def _read_record(directory: Path, summary: JsonObject) -> Record:
     run = Run(directory)
     trials = {f"{trial['number']:04d}": trial for trial in summary.get("trials", [])}
     trial = trials.get(directory.name, {})
-    metrics = run.read_metrics()
-    done = "report" in metrics.get("seconds", {})
-    state = _STATES.get(trial.get("state", ""), FINISHED if done else UNFINISHED)
+    metrics = run.load_metrics()
+    is_finished = "report" in metrics.seconds
+    state = _STATES.get(trial.get("state", ""), FINISHED if is_finished else UNFINISHED)
     overrides = trial.get("overrides") or recorded_overrides(run)
-    hydra = _yaml(directory / ".hydra" / "hydra.yaml").get("hydra", {})
+    hydra = _read_yaml(directory / ".hydra" / "hydra.yaml").get("hydra", {})
     choices = hydra.get("runtime", {}).get("choices", {})
-    shown = {key: value for key, value in choices.items() if value and "/" not in key}
-    config = _yaml(run.config)
     return Record(
-        run, state, config, shown, _telling(overrides), metrics, run.read_history(), trial
+        run=run,
+        state=state,
+        config=_read_yaml(run.config),
+        choices={key: value for key, value in choices.items() if value and "/" not in key},
+        overrides=_model_overrides(overrides),
+        metrics=metrics,
+        history=run.read_history(),
+        trial=trial,
     )
 
 
-def _lost(summaries: Mapping[Path, Mapping[str, Any]], known: Sequence[Path]) -> list[Record]:
-    """Trials of which nothing is here but what became of them."""
-    lost = []
-    for place, summary in summaries.items():
+def _records_without_directory(
+    summaries: Mapping[Path, JsonObject], known: Sequence[Path]
+) -> list[Record]:
+    """Trials of which only sweep.json is here."""
+    records = []
+    for sweep, summary in summaries.items():
         for trial in summary.get("trials", []):
-            directory = place / f"{trial['number']:04d}"
+            directory = sweep / f"{trial['number']:04d}"
             if directory in known:
                 continue
-            state, why = _STATES_WITHOUT[trial["state"]]
-            if why:
+            state, description = _STATES_WITHOUT_DIRECTORY[trial["state"]]
+            if description:
                 owner = trial.get("host", "another machine")
                 where = "gone" if owner == host() else f"on {owner}"
-                trial = {**trial, "reason": f"{why}; its directory is {where}"}
-            overrides = _telling(trial.get("overrides", []))
-            lost.append(Record(Run(directory), state, {}, {}, overrides, {}, [], trial))
-    return lost
+                trial = {**trial, "reason": f"{description}; its directory is {where}"}
+            overrides = _model_overrides(trial.get("overrides", []))
+            records.append(
+                Record(Run(directory), state, {}, {}, overrides, RunMetrics(), [], trial)
+            )
+    return records
 
 
-def _telling(overrides: Sequence[str]) -> list[str]:
-    """Those that say something of the model, its data and its training."""
+def _model_overrides(overrides: Sequence[str]) -> list[str]:
+    """The overrides that change the model, its data or its training."""
     return [
         text
         for text in overrides
-        for key in overridden([text])
-        if key.partition(".")[0] not in ASIDE
+        for key in overridden_keys([text])
+        if key.partition(".")[0] not in UNRELATED_KEYS
     ]
 
 
-def _yaml(path: Path) -> dict[str, Any]:
+def _read_yaml(path: Path) -> JsonObject:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError):
@@ -184,14 +212,14 @@ def _yaml(path: Path) -> dict[str, Any]:
     return values if isinstance(values, dict) else {}
 
 
-def _common(places: Sequence[Path]) -> Path:
-    if len(places) == 1:
-        return places[0]
-    parents = [place.resolve().parts[:-1] for place in places]
+def _common_directory(roots: Sequence[Path]) -> Path:
+    if len(roots) == 1:
+        return roots[0]
+    parents = [root.resolve().parts[:-1] for root in roots]
     shared: list[str] = []
     for parts in zip(*parents, strict=False):
         if len(set(parts)) > 1:
             break
         shared.append(parts[0])
-    common, here = Path(*shared), Path.cwd()
-    return common.relative_to(here) if common.is_relative_to(here) else common
+    common, current = Path(*shared), Path.cwd()
+    return common.relative_to(current) if common.is_relative_to(current) else common

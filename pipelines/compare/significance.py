@@ -1,12 +1,13 @@
-"""Is the winner better than the others by more than chance?
+"""Tests whether the winner is better than the others by more than chance.
 
-What each run answered is scored anew on the same resamples of examples and, where a configuration
-has several, of seeds: so the interval has both what another test set and what another seed
+The predictions of all runs are scored on the same resamples of examples and, where a configuration
+has several seeds, of seeds. So an interval covers both what another test set and what another seed
 would change (a two-level bootstrap; Davison & Hinkley 1997, sec. 3.8).
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import logging
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.seeds import stream
-from pipelines.compare.ranking import Board, Configuration
+from pipelines.compare.ranking import Configuration, Ranking
 from pipelines.compare.run_records import Record
 from pipelines.core.contracts import Split
 from pipelines.core.errors import UserError
@@ -28,17 +29,16 @@ log = logging.getLogger(__name__)
 
 RESAMPLES = 1000
 
-MOST = 12
+MAX_TESTED = 12
 """Configurations that are compared with the winner, the best first."""
 
-
-SplitOf = Callable[[Run, str], tuple[Task, Split]]
-"""A run's task, and a split of its data."""
+SplitLoader = Callable[[Run, str], tuple[Task, Split]]
+"""Loads a run's task, and a split of its data by name."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """The winner's score minus another's. p is two-sided, with Holm's correction."""
+    """The winner's score minus another's, with a 95% interval and a two-sided p-value."""
 
     name: str
     value: float
@@ -51,90 +51,109 @@ class Difference:
         return self.p < 0.05
 
 
-def differences(board: Board, split_of: SplitOf) -> tuple[list[Difference], str | None]:
-    """By rank; and why there are none, or not all."""
-    if len(board.scored) < 2:
+def compute_differences(
+    ranking: Ranking, load_split: SplitLoader
+) -> tuple[list[Difference], str | None]:
+    """The winner's differences from the others, by rank, with p-values corrected for their number.
+
+    Also why there are none, or not all.
+    """
+    if len(ranking.scored) < 2:
         return [], "There is only one configuration."
-    tested = [one for one in board.scored[1:] if _runs(board, one)]
-    others = tested[:MOST]
-    if not _runs(board, board.winner) or not others:
-        return [], f"It could not be tested: too few were measured on {board.reported}."
+    tested = [one for one in ranking.scored[1:] if _measured_by_seed(ranking, one)]
+    others = tested[:MAX_TESTED]
+    if not _measured_by_seed(ranking, ranking.winner) or not others:
+        return [], f"It could not be tested: too few were measured on {ranking.reported}."
     try:
-        examples = _examples(_runs(board, board.winner)[0][0], board.reported)
-        winner = _samples(board, board.winner, examples, split_of)
-        found = [
-            difference(other.name, *winner, *_samples(board, other, examples, split_of))
+        examples = _digest_examples(
+            _measured_by_seed(ranking, ranking.winner)[0][0], ranking.reported
+        )
+        winner = _resample(ranking, ranking.winner, examples, load_split)
+        differences = [
+            compute_difference(other.name, winner, _resample(ranking, other, examples, load_split))
             for other in others
         ]
     except (UserError, OSError, KeyError, ValueError) as error:
         return [], f"It could not be tested: {' '.join(str(error).split())}."
-    left_out = len(board.scored) - 1 - len(others)
+    left_out = len(ranking.scored) - 1 - len(others)
     note = f"{left_out} that rank lower or have no such score are left out." if left_out else None
-    return holm(found), note
+    return correct_by_holm(differences), note
 
 
-def _runs(board: Board, configuration: Configuration) -> list[list[Record]]:
-    """By seed, those that have the score on the split that it is shown for."""
+def _measured_by_seed(ranking: Ranking, configuration: Configuration) -> list[list[Record]]:
+    """The configuration's runs that have the score on the reported split, grouped by seed."""
     by_seed = [
-        [record for record in runs if record.entry(board.reported, board.score)]
+        [record for record in runs if record.entry(ranking.reported, ranking.score)]
         for runs in configuration.by_seed
     ]
     return [runs for runs in by_seed if runs]
 
 
-def difference(
-    name: str, value: float, samples: np.ndarray, other: float, others: np.ndarray
-) -> Difference:
-    """Of two configurations: their mean scores, and (seeds, R) scores on the same R resamples."""
+@dataclass(frozen=True)
+class Resampled:
+    """A configuration's mean score, and its scores (seeds, R) on R resamples of the examples."""
+
+    mean: float
+    samples: np.ndarray
+
+
+def compute_difference(name: str, winner: Resampled, other: Resampled) -> Difference:
+    """The difference from another configuration, on the same resamples of examples.
+
+    The seeds of both are resampled independently. p counts the resamples on the wrong side of 0,
+    plus one, so that it is never 0.
+    """
     random = np.random.default_rng(stream(0, "difference"))
-    drawn = _of_drawn_seeds(samples, random) - _of_drawn_seeds(others, random)
-    drawn = drawn[np.isfinite(drawn)]
-    low, high = interval(drawn)
-    side = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
-    p = min(1.0, 2 * (side + 1) / (len(drawn) + 1))
-    return Difference(name, value - other, low, high, p)
+    samples = _resample_seeds(winner.samples, random) - _resample_seeds(other.samples, random)
+    samples = samples[np.isfinite(samples)]
+    low, high = interval(samples)
+    tail = min(int((samples <= 0).sum()), int((samples >= 0).sum()))
+    p = min(1.0, 2 * (tail + 1) / (len(samples) + 1))
+    return Difference(name, winner.mean - other.mean, low, high, p)
 
 
-def _of_drawn_seeds(samples: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """(R,) means over seeds that are drawn with replacement for each resample."""
+def _resample_seeds(samples: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """(R,) means over seeds, which are drawn with replacement for each resample."""
     seeds, resamples = samples.shape
     drawn = random.integers(seeds, size=(seeds, resamples))
     return np.take_along_axis(samples, drawn, axis=0).mean(axis=0)
 
 
-def holm(found: Sequence[Difference]) -> list[Difference]:
-    """With p-values that keep the chance of any false finding among all below 5% (Holm 1979)."""
-    order = sorted(range(len(found)), key=lambda index: found[index].p)
-    corrected, largest = list(found), 0.0
+def correct_by_holm(differences: Sequence[Difference]) -> list[Difference]:
+    """The differences with p-values that bound the chance of any false finding (Holm 1979)."""
+    order = sorted(range(len(differences)), key=lambda index: differences[index].p)
+    corrected, largest = list(differences), 0.0
     for rank, index in enumerate(order):
-        largest = max(largest, min(1.0, (len(found) - rank) * found[index].p))
-        one = found[index]
-        corrected[index] = Difference(one.name, one.value, one.low, one.high, largest)
+        p = min(1.0, (len(differences) - rank) * differences[index].p)
+        largest = max(largest, p)  # a corrected p-value is never below that of a smaller one
+        corrected[index] = dataclasses.replace(differences[index], p=largest)
     return corrected
 
 
-def _samples(
-    board: Board, configuration: Configuration, examples: str, split_of: SplitOf
-) -> tuple[float, np.ndarray]:
-    """The mean score over the seeds, and of each its score on every resample (seeds, R)."""
+def _resample(
+    ranking: Ranking, configuration: Configuration, examples: str, load_split: SplitLoader
+) -> Resampled:
+    """Scores the configuration's runs on the resamples. examples: the digest they must have."""
     values, rows = [], []
-    for runs in _runs(board, configuration):
-        of_seed = []
+    for runs in _measured_by_seed(ranking, configuration):
+        scores = []
         for record in runs:
-            if _examples(record, board.reported) != examples:
+            if _digest_examples(record, ranking.reported) != examples:
                 raise UserError(f"{record.run.directory} was measured on other examples")
-            of_seed.append(_measured(record, board.reported, board.score, split_of))
-        values.append(np.mean([value for value, _ in of_seed]))
-        rows.append(np.mean([samples for _, samples in of_seed], axis=0))
-    return float(np.mean(values)), np.stack(rows)
+            scores.append(_score(record, ranking.reported, ranking.score, load_split))
+        values.append(np.mean([value for value, _ in scores]))
+        rows.append(np.mean([samples for _, samples in scores], axis=0))
+    return Resampled(float(np.mean(values)), np.stack(rows))
 
 
-def _measured(record: Record, name: str, score: str, split_of: SplitOf) -> tuple[float, np.ndarray]:
-    """The run's score, of the predictions that it kept, and on resamples that all runs share."""
+def _score(
+    record: Record, name: str, score: str, load_split: SplitLoader
+) -> tuple[float, np.ndarray]:
+    """The score of a run's stored predictions, and on the resamples that all runs share."""
     from pipelines.evaluate.bootstrap import measure_all
     from pipelines.evaluate.predictions import kept
 
-    task, split = split_of(record.run, name)
+    task, split = load_split(record.run, name)
     predictions = kept(record.run.kept_predictions, name)
     scores = task.score(predictions, split)
     if score not in scores:
@@ -145,8 +164,8 @@ def _measured(record: Record, name: str, score: str, split_of: SplitOf) -> tuple
     return measured[score].value, measured[score].samples
 
 
-def _examples(record: Record, split: str) -> str:
-    """A digest of the examples that the run was measured on, in their order."""
+def _digest_examples(record: Record, split: str) -> str:
+    """A digest of the examples that the run was evaluated on, in their order."""
     digest = hashlib.sha256()
     path = record.run.predictions
     if not path.exists():

@@ -1,22 +1,25 @@
-"""Tables that the leaderboard's page and its Markdown share."""
+"""Tables of the leaderboard, for its page and its Markdown."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TypeVar
 
 from pipelines.compare.ranking import (
-    MOST_NAMED,
-    Board,
+    MAX_NAMED,
     Configuration,
     Interval,
-    labels_of,
+    Ranking,
+    label_settings,
     short_value,
 )
 from pipelines.compare.run_records import FINISHED, Record
 from pipelines.compare.significance import Difference
-from pipelines.core.formatting import capitalized, duration, label, number, probability, short
+from pipelines.core.formatting import capitalized, duration, number, probability, short
+from pipelines.core.scores import Metric
 from pipelines.core.sections import Table
+
+T = TypeVar("T")
 
 NO_BREAK = "\u00a0"
 
@@ -28,84 +31,87 @@ COSTS: dict[str, tuple[str, Callable[[float], str]]] = {
 }
 
 
-def configurations_table(board: Board) -> Table:
-    splits = list(dict.fromkeys([board.ranked_on, board.reported]))
-    costs = [name for name in COSTS if any(one.cost(name) is not None for one in board.scored)]
+def configurations_table(ranking: Ranking) -> Table:
+    splits = list(dict.fromkeys([ranking.ranked_on, ranking.reported]))
+    costs = [name for name in COSTS if any(one.cost(name) is not None for one in ranking.scored)]
     header = [
         "rank",
-        *_in_order(
-            board,
-            [*labels_of(board.varied).values()],
-            [f"{split} {label(board.score)}" for split in splits],
+        *_order_columns(
+            ranking,
+            [*label_settings(ranking.varied).values()],
+            [f"{split} {ranking.metric.label}" for split in splits],
             "runs",
         ),
         *(COSTS[name][0] for name in costs),
     ]
-    rows = [_row(board, place, one, splits, costs) for place, one in enumerate(board.scored, 1)]
+    rows = [_row(ranking, place, one, splits, costs) for place, one in enumerate(ranking.scored, 1)]
     caption = (
-        f"Ranked on {board.ranked_on}. In brackets the 95% interval: Student's t over the runs "
-        "with different seeds or, of a single seed, a bootstrap over its examples."
+        f"Ranked on {ranking.ranked_on}. In brackets the 95% interval: Student's t over the runs "
+        "with different seeds or, with a single seed, a bootstrap over its examples."
     )
     return Table("Configurations", header, rows, caption)
 
 
 def _row(
-    board: Board, place: int, one: Configuration, splits: Sequence[str], costs: Sequence[str]
-) -> list[Any]:
-    settings = [short_value(one.settings[key]) for key in board.varied]
-    found = [one.score(split, board.score) for split in splits]
-    scores = [_with_interval(interval, board.score) if interval else "–" for interval in found]
-    runs = len(one.records) if len(board.varied) <= MOST_NAMED else one.runs
-    cells: list[Any] = [place, *_in_order(board, settings, scores, runs)]
+    ranking: Ranking, place: int, one: Configuration, splits: Sequence[str], costs: Sequence[str]
+) -> list[object]:
+    settings = [short_value(one.settings[key]) for key in ranking.varied]
+    intervals = [one.score(split, ranking.score) for split in splits]
+    scores = [_with_interval(each, ranking.metric) if each else "–" for each in intervals]
+    runs = len(one.records) if len(ranking.varied) <= MAX_NAMED else one.runs
+    cells: list[object] = [place, *_order_columns(ranking, settings, scores, runs)]
     for name in costs:
         value = one.cost(name)
         cells.append(COSTS[name][1](value) if value is not None else "–")
     return cells
 
 
-def _in_order(board: Board, settings: list[str], scores: list[str], runs: Any) -> list[Any]:
-    """Settings first, if they are what configurations are called by; else runs and scores."""
-    if len(board.varied) <= MOST_NAMED:
+def _order_columns(
+    ranking: Ranking, settings: list[str], scores: list[str], runs: T
+) -> list[str | T]:
+    """Settings first, if they are the configurations' names; else runs and scores first."""
+    if len(ranking.varied) <= MAX_NAMED:
         return [*settings, *scores, runs]
     return [runs, *scores, *settings]
 
 
-def _with_interval(found: Interval, name: str) -> str:
-    low, high = number(found.low, name), number(found.high, name)
-    return f"{number(found.mean, name)} ({low}{NO_BREAK}to{NO_BREAK}{high})"
+def _with_interval(found: Interval, metric: Metric) -> str:
+    low, high = number(found.low, metric), number(found.high, metric)
+    return f"{number(found.mean, metric)} ({low}{NO_BREAK}to{NO_BREAK}{high})"
 
 
-def differences_table(board: Board, found: Sequence[Difference]) -> Table | None:
-    if not found:
+def differences_table(ranking: Ranking, differences: Sequence[Difference]) -> Table | None:
+    """The differences from the best; None if there are none."""
+    if not differences:
         return None
-    name = board.score
+    metric = ranking.metric
     rows = [
         (
             one.name,
-            number(one.value, name),
-            f"{number(one.low, name)} to {number(one.high, name)}",
+            number(one.value, metric),
+            f"{number(one.low, metric)} to {number(one.high, metric)}",
             probability(one.p).removeprefix("p = "),
             "yes" if one.significant else "no",
         )
-        for one in found
+        for one in differences
     ]
     caption = (
-        f"{capitalized(label(name))} of the best minus that of the other on {board.reported}; "
+        f"{capitalized(metric.label)} of the best minus that of the other on {ranking.reported}; "
         "bootstrap over the same examples and over seeds, p after Holm's correction. With one seed "
-        "a configuration, what another would change is not in it."
+        "per configuration, the interval doesn't cover what another seed would change."
     )
-    header = ("the best beside", "difference", "95% interval", "p", "significant")
+    header = ("compared with", "difference", "95% interval", "p", "significant")
     return Table("Is the best better?", header, rows, caption)
 
 
-def unfinished_table(board: Board) -> Table | None:
-    """Runs that are in no configuration, and why."""
-    left = [
+def unfinished_table(ranking: Ranking) -> Table | None:
+    """Runs that belong to no configuration, and why; None if there are none."""
+    left_out = [
         record
-        for record in board.records
-        if record.state != FINISHED or not record.entry(board.ranked_on, board.score)
+        for record in ranking.records
+        if record.state != FINISHED or not record.entry(ranking.ranked_on, ranking.score)
     ]
-    if not left:
+    if not left_out:
         return None
     rows = [
         (
@@ -113,27 +119,26 @@ def unfinished_table(board: Board) -> Table | None:
             record.state,
             ", ".join(
                 f"{key} {short_value(record.settings[key])}"
-                for key in board.varied
+                for key in ranking.varied
                 if key in record.settings
             ),
-            _why(record, board),
+            _reason(record, ranking),
         )
-        for record in left
+        for record in left_out
     ]
     return Table("Runs without a result", ("run", "state", "settings", "why"), rows)
 
 
-def _why(record: Record, board: Board) -> str:
+def _reason(record: Record, ranking: Ranking) -> str:
     if record.state == FINISHED:
-        return f"it has no {board.ranked_on} {label(board.score)}: measure it by mode=evaluate"
-    return str(record.trial.get("reason") or _stopped_at(record, board.score))
+        return f"it has no {ranking.ranked_on} {ranking.metric.label}: measure it by mode=evaluate"
+    return str(record.trial.get("reason") or _last_evaluation(record, ranking.metric))
 
 
-def _stopped_at(record: Record, score: str) -> str:
-    rows = [row for row in record.history if f"validation.{score}" in row]
+def _last_evaluation(record: Record, metric: Metric) -> str:
+    key = f"validation.{metric.name}"
+    rows = [row for row in record.history if key in row]
     if not rows:
         return "–"
     last = rows[-1]
-    return (
-        f"{label(score)} {number(last[f'validation.{score}'], score)} after {len(rows)} evaluations"
-    )
+    return f"{metric.label} {number(last[key], metric)} after {len(rows)} evaluations"

@@ -15,7 +15,7 @@ from pipelines.config.restore import resolve_config
 from pipelines.config.schema import check, parse
 from pipelines.config.sweep_name import sweep_name
 from pipelines.core.errors import UserError
-from pipelines.distributed.cluster import is_other
+from pipelines.distributed.cluster import is_non_chief
 
 
 def register_resolvers() -> None:
@@ -28,7 +28,7 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver(
         "config_directory",
         lambda run, mode, workers: (
-            ".hydra" if run is None and mode != "compare" and not is_other(workers) else None
+            ".hydra" if run is None and mode != "compare" and not is_non_chief(workers) else None
         ),
         replace=True,
     )
@@ -41,7 +41,7 @@ def _width_without_budget(parameters: object, width: int) -> int:
 
 
 def _run_directory(run: object, mode: str, workers: object, new: str) -> str:
-    if mode in ("serve", "compare") or is_other(workers):
+    if mode in ("serve", "compare") or is_non_chief(workers):
         return "."
     return new if run is None else str(run)
 
@@ -61,7 +61,7 @@ class CheckBeforeRun(Callback):
                 return
             if any(text.startswith("sweep") for text in config.hydra.overrides.task):
                 raise UserError("sweep goes with several runs: python main.py -m ...")
-            if config.run is None and not is_other(config.train.workers):
+            if config.run is None and not is_non_chief(config.train.workers):
                 _check_new_directory(Path(config.hydra.run.dir))
         except UserError as error:
             raise SystemExit(f"error: {error}") from None

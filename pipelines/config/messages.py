@@ -6,10 +6,14 @@ import difflib
 import re
 from collections.abc import Iterator
 from dataclasses import fields
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 from pipelines.core.errors import UserError, suggest
 from pipelines.core.paths import CONF
+from pipelines.core.types import Config as Values
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 OPEN = ("sweep.space",)
 """Settings that take any key."""
@@ -34,7 +38,7 @@ PLUGINS = {"submitit_slurm": "submitit", "submitit_local": "submitit"}
 """Options of hydra/launcher that come with an extra of ours."""
 
 
-def from_validation(error: Any, where: str, cls: Any) -> UserError:
+def from_validation(error: ValidationError, where: str, cls: type) -> UserError:
     """The first finding of a pydantic ValidationError about settings of class `cls`."""
     first = error.errors()[0]
     location = [str(part) for part in first["loc"]]
@@ -99,10 +103,10 @@ def _valid_keys(arguments: list[str]) -> set[str]:
             config = compose("config", groups)
         except HydraException:
             config = compose("config")
-    return set(_dotted(OmegaConf.to_container(config), ""))
+    return set(_dotted(cast(Values, OmegaConf.to_container(config)), ""))
 
 
-def _dotted(values: Any, prefix: str) -> Iterator[str]:
+def _dotted(values: Values, prefix: str) -> Iterator[str]:
     for key, value in values.items():
         yield f"{prefix}{key}"
         if isinstance(value, dict):

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
+from pipelines.config.messages import RENAMED
 from pipelines.config.schema import parse
 from pipelines.core.errors import UserError
 from pipelines.core.files import atomic_write
+from pipelines.core.types import Config as Values
 from pipelines.runs.directory import Run
-from pipelines.runs.overrides import overridden, recorded_overrides
+from pipelines.runs.overrides import overridden_keys, recorded_overrides
 
 if TYPE_CHECKING:
     pass
@@ -41,7 +43,7 @@ EPHEMERAL_KEYS = ("serve", "sweep", "runs")
 """Settings that its directory doesn't keep."""
 
 
-def resolve_config(composed: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
+def resolve_config(composed: DictConfig, overrides: Sequence[str]) -> Values:
     """The settings: as composed or, with run=DIRECTORY, the run's own with the overrides on top.
 
     The run's config.yaml is the truth about the run; conf/ may have changed since. UserError for an
@@ -56,7 +58,7 @@ def resolve_config(composed: DictConfig, overrides: Sequence[str]) -> dict[str, 
     saved = load_run_config(run, values)
     # The run's own choices of options were repeated to compose the rest; its values are saved.
     recorded = [text for text in recorded_overrides(run) if "." not in text.partition("=")[0]]
-    given = overridden([text for text in overrides if text not in recorded])
+    given = overridden_keys([text for text in overrides if text not in recorded])
     for key in [*given, "mode", "run", "input", "output"]:
         *parents, last = key.split(".")
         source, target = values, saved
@@ -83,22 +85,22 @@ def _among(key: str, names: Sequence[str]) -> bool:
     return any(key == name or key.startswith(f"{name}.") for name in names)
 
 
-def _served(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+def _served(values: Values, overrides: Sequence[str]) -> Values:
     """A server looks at SavedModels only, of runs or of others: what else is set has no effect."""
-    for key in overridden(overrides):
+    for key in overridden_keys(overrides):
         if key not in ("mode", "run") and key.partition(".")[0] not in OVERRIDABLE["serve"]:
             raise UserError(f"{key} can't be set with mode=serve: what is served is a finished run")
     return values
 
 
-def resolved(composed: DictConfig) -> dict[str, Any]:
+def resolved(composed: DictConfig) -> Values:
     """Plain values, without Hydra's own settings."""
     keys = [str(key) for key in composed if key not in ("hydra", "experiment")]
     values = OmegaConf.to_container(OmegaConf.masked_copy(composed, keys), resolve=True)
     return {str(key): value for key, value in cast(dict, values).items()}
 
 
-def save_config(run: Run, values: Mapping[str, Any]) -> None:
+def save_config(run: Run, values: Values) -> None:
     """As of a new run: what a later mode asks for is asked anew."""
     kept = {**values, "mode": "train", "run": None, "input": None, "output": None}
     for name in EPHEMERAL_KEYS:
@@ -108,7 +110,17 @@ def save_config(run: Run, values: Mapping[str, Any]) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def _completed(saved: dict[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
+def _with_new_names(saved: Values, asked: Values) -> Values:
+    """The saved settings, each under its present name."""
+    for former, present in RENAMED.items():
+        (group, old), new = former.split("."), present.partition(".")[2]
+        section = saved.get(group)
+        if isinstance(section, dict) and old in section and new in asked.get(group, {}):
+            section[new] = section.pop(old)
+    return saved
+
+
+def _completed(saved: Values, asked: Values) -> Values:
     """With settings that there weren't yet when the run was made, as they are by default."""
     if any(saved.get(key) != asked.get(key) for key in KINDS):
         return saved
@@ -120,7 +132,7 @@ def _completed(saved: dict[str, Any], asked: Mapping[str, Any]) -> dict[str, Any
     }
 
 
-def load_run_config(run: Run, asked: Mapping[str, Any]) -> dict[str, Any]:
+def load_run_config(run: Run, asked: Values) -> Values:
     """The settings that a run was made with; those that it doesn't keep are `asked`'s."""
     try:
         text = run.config.read_text(encoding="utf-8")
@@ -128,7 +140,7 @@ def load_run_config(run: Run, asked: Mapping[str, Any]) -> dict[str, Any]:
         if not isinstance(saved, dict) or not text.rstrip().endswith(END.rstrip()):
             raise UserError("it isn't whole")
         saved |= {name: asked[name] for name in EPHEMERAL_KEYS}
-        saved = _completed(saved, asked)
+        saved = _completed(_with_new_names(saved, asked), asked)
         parse(saved)
     except NotADirectoryError:
         raise UserError(f"run={run.directory} is not a run's directory: it is a file") from None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
-from collections.abc import Mapping
+import pkgutil
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Literal, get_args, get_type_hints
 
@@ -19,7 +19,6 @@ from models.settings import ModelSettings, SearchSettings
 from pipelines.config.messages import from_validation
 from pipelines.core.contracts import Source
 from pipelines.core.errors import UserError, suggest
-from pipelines.core.paths import PIPELINES
 from pipelines.core.settings import (
     EvaluateSettings,
     ExportSettings,
@@ -29,6 +28,7 @@ from pipelines.core.settings import (
     TrainSettings,
 )
 from pipelines.core.task import Decodes, Task
+from pipelines.core.types import Config as Values
 from pipelines.data.keys import check_keys
 from pipelines.distributed.cluster import check_ray, check_workers
 from pipelines.distributed.devices import check_device
@@ -71,7 +71,7 @@ _NODES = {
 }
 
 
-def parse(plain: Mapping[str, Any]) -> Config:
+def parse(plain: Values) -> Config:
     """Typed settings from plain values. Raises UserError for the first mistake."""
     names = [field.name for field in fields(Config)]
     for name in plain:
@@ -80,7 +80,7 @@ def parse(plain: Mapping[str, Any]) -> Config:
     for name in names:
         if name not in plain:
             raise UserError(f"{name}: a value is needed")
-    built: dict[str, Any] = {key: _build(cls, plain[key], key) for key, cls in _NODES.items()}
+    built: Values = {key: _build(cls, plain[key], key) for key, cls in _NODES.items()}
     built["task"] = _build(
         _implementation("tasks", plain["task"], "task", "name", Task), plain["task"], "task"
     )
@@ -94,7 +94,7 @@ def parse(plain: Mapping[str, Any]) -> Config:
     return _check_scalars(Config(**scalars, **built))
 
 
-def sweep_settings(values: Any) -> SweepSettings:
+def sweep_settings(values: object) -> SweepSettings:
     """Those of a sweep alone, where what it varies isn't chosen yet. Raises UserError."""
     settings: SweepSettings = _build(SweepSettings, values, "sweep")
     return settings
@@ -181,7 +181,7 @@ def _check_export(config: Config) -> None:
         )
 
 
-def _strategy(values: Any, task: Task) -> type[SearchSettings]:
+def _strategy(values: object, task: Task) -> type[SearchSettings]:
     """The settings of the strategy that is named, which must be one for the task."""
     kinds = {
         get_args(get_type_hints(cls)["strategy"])[0]: cls for cls in SearchSettings.__subclasses__()
@@ -196,7 +196,7 @@ def _strategy(values: Any, task: Task) -> type[SearchSettings]:
     return kinds[name]
 
 
-def _build(cls: type, values: Any, where: str) -> Any:
+def _build(cls: type, values: object, where: str) -> Any:
     if not isinstance(values, dict):
         raise UserError(f"{where}: an option or settings below it are needed; received {values!r}")
     nested = {
@@ -210,10 +210,11 @@ def _build(cls: type, values: Any, where: str) -> Any:
         raise from_validation(error, where, cls) from None
 
 
-def _implementation(package: str, values: Any, where: str, key: str, base: type) -> type:
+def _implementation(package: str, values: object, where: str, key: str, base: type) -> type:
     """The one subclass of `base` in the module that `values[key]` names: there is no registry."""
-    folder = PIPELINES.joinpath(*package.split("."))
-    choices = {path.stem for path in folder.glob("*.py") if not path.stem.startswith("_")}
+    folders = importlib.import_module(f"pipelines.{package}").__path__
+    modules = [module.name for module in pkgutil.iter_modules(folders) if not module.ispkg]
+    choices = {name for name in modules if not name.startswith("_")}
     name = values.get(key) if isinstance(values, dict) else values
     if name not in choices:
         raise UserError(f"{where}.{key}: no such {where}: {name!r}; {suggest(str(name), choices)}")

@@ -12,22 +12,17 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from pipelines.core.errors import UserError
 from pipelines.core.files import sync
+from pipelines.core.types import Example, JsonObject, Nest, RawColumn, Value
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy as np
     import tensorflow as tf
-
-Example = Mapping[str, Any]
-"""One raw record, unbatched: column name to value (text, bytes or number)."""
-
-Columns = Mapping[str, Any]
-"""A batch of values by name, each with a leading batch axis of the same length."""
 
 
 class FileBytes(bytes):
@@ -42,7 +37,7 @@ class FileBytes(bytes):
 
 
 @dataclass(frozen=True)
-class Field:
+class FieldSpec:
     """One encoded value, without the batch axis. A leading None in `shape` is time.
 
     A field with time reaches the model as two arrays: `name` (B, T, ...), right-padded with 0, and
@@ -56,6 +51,14 @@ class Field:
     def is_sequence(self) -> bool:
         return bool(self.shape) and self.shape[0] is None
 
+    @property
+    def example(self) -> Value:
+        """A value of this kind, to be shown."""
+        value: Value = "..." if self.dtype == "string" else 0 if "int" in self.dtype else 0.5
+        for size in reversed(self.shape):
+            value = [value] * min(size or 2, 3)
+        return value
+
 
 @dataclass(frozen=True)
 class Spec:
@@ -65,7 +68,7 @@ class Spec:
     sizes   by field: size of its vocabulary or number of its classes, where it has one.
     """
 
-    fields: Mapping[str, Field]
+    fields: Mapping[str, FieldSpec]
     sizes: Mapping[str, int]
 
 
@@ -86,9 +89,9 @@ class Windows(NamedTuple):
 class Batch(NamedTuple):
     """One step's worth. Weights have the losses' shape and are 0 on padding and only there."""
 
-    inputs: dict[str, Any]
-    targets: Any
-    weights: Any
+    inputs: dict[str, Nest]
+    targets: Nest
+    weights: Nest
 
 
 @dataclass(frozen=True)
@@ -168,20 +171,38 @@ class Source(ABC):
         """The folder with the files that FileBytes name, which then needn't be stored again."""
         return None
 
-    def read_inputs(self, path: Path, given: Sequence[str], issues: RowIssues) -> Iterator[Example]:
-        """The `given` columns of a file to predict for, of the form of this source's own files."""
+    def read_inputs(
+        self, path: Path, fields: Mapping[str, FieldSpec], issues: RowIssues
+    ) -> Iterator[Example]:
+        """Columns of a file to predict for, of the form of this source's own files.
+
+        fields  what the columns hold, by name.
+        """
         raise UserError(f"{self.provenance().name} reads no files to predict for: received {path}")
 
     def count_inputs(self, path: Path) -> int | None:
         """About how many rows `read_inputs` reads; None if only reading tells."""
         return None
 
-    def parse_input(self, text: str, given: Sequence[str]) -> Example:
-        """The `given` columns of what is no file: a text, or a line of standard input.
+    def parse_input(self, text: str, fields: Mapping[str, FieldSpec]) -> Example:
+        """The columns of what is no file: a text, or a line of standard input.
 
-        UserError if they can't be had from it.
+        fields  what the columns hold, by name. One column of text is the text itself; anything
+                else is a JSON object with the columns. UserError if they can't be had from it.
         """
-        return dict.fromkeys(given, text)
+        if list(fields.values()) == [FieldSpec((), "string")]:
+            return dict.fromkeys(fields, text)
+        return parse_object(text, fields)
+
+
+def parse_object(text: str, fields: Mapping[str, FieldSpec]) -> Example:
+    """Columns by name from a JSON object; UserError if it is none, or one is lacking."""
+    try:
+        values = json.loads(text)
+        return {name: values[name] for name in fields}
+    except (ValueError, KeyError, TypeError, RecursionError):
+        example = json.dumps({name: field.example for name, field in fields.items()})
+        raise UserError(f"an input must be a JSON object such as {example}") from None
 
 
 class Filter(ABC):
@@ -203,7 +224,7 @@ class FieldCodec(ABC):
 
     column: str
     """The raw column it reads."""
-    raw: Field = Field((), "string")
+    raw: FieldSpec = FieldSpec((), "string")
     """What that column holds: by default a text, or the bytes of a file."""
 
     @property
@@ -212,28 +233,28 @@ class FieldCodec(ABC):
         return (self.column,)
 
     @abstractmethod
-    def fit(self, batches: Iterable[Sequence[Any]]) -> None:
+    def fit(self, batches: Iterable[Sequence[Value]]) -> None:
         """Learns from training values, in batches that are read once, in order."""
 
     @abstractmethod
-    def encode(self, values: tf.Tensor | tf.RaggedTensor) -> tf.Tensor | tf.RaggedTensor:
+    def encode(self, values: RawColumn) -> tf.Tensor | tf.RaggedTensor:
         """Graph code: raw values (B, ...) to numbers (B, ...); both ragged where they have time.
 
         The only implementation: prepare, predict and the SavedModel all run it.
         """
 
-    def check(self, raw: Sequence[Any], encoded: np.ndarray) -> None:  # noqa: B027 - optional
+    def check(self, raw: Sequence[Value], encoded: np.ndarray) -> None:  # noqa: B027 - optional
         """Raises UserError if a value can't be encoded, such as a label unknown in training.
 
         Called by prepare with the whole column of non-sequence fields, batch by batch.
         """
 
     @abstractmethod
-    def decode(self, numbers: np.ndarray) -> Any:
+    def decode(self, numbers: np.ndarray) -> Value:
         """One example's numbers back to a raw value."""
 
     @property
-    def resources(self) -> list[Any]:
+    def resources(self) -> list[object]:
         """TensorFlow objects that `encode` uses, such as tables; a SavedModel owns them."""
         return []
 
@@ -244,7 +265,7 @@ class FieldCodec(ABC):
 
     @property
     @abstractmethod
-    def field(self) -> Field: ...
+    def field(self) -> FieldSpec: ...
 
     @property
     @abstractmethod
@@ -252,14 +273,14 @@ class FieldCodec(ABC):
         """Vocabulary size or number of classes, special entries included; else None."""
 
     @abstractmethod
-    def state(self) -> dict[str, Any]:
+    def state(self) -> JsonObject:
         """What `fit` learned, as JSON-able values (bytes base64-encoded); see `restore`."""
 
     @abstractmethod
-    def restore(self, state: Mapping[str, Any]) -> None: ...
+    def restore(self, state: JsonObject) -> None: ...
 
     @abstractmethod
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> JsonObject:
         """Facts for the report, such as {"vocabulary": 20000, "unknown_share": 0.013}."""
 
 
@@ -288,7 +309,7 @@ class Split(ABC):
         """The rows as they were read, before encoding."""
 
     @abstractmethod
-    def raw(self, column: str) -> Iterator[list[Any]]:
+    def raw(self, column: str) -> Iterator[list[Value]]:
         """All raw values of a column, in order, in batches."""
 
 
@@ -306,6 +327,11 @@ class Codec:
                 name: codec.size for name, codec in self.fields.items() if codec.size is not None
             },
         )
+
+    def raw_fields(self, columns: Sequence[str]) -> dict[str, FieldSpec]:
+        """What each of the raw columns holds."""
+        raw = {part.column: part.raw for part in self.fields.values()}
+        return {name: raw.get(name, FieldSpec((), "string")) for name in columns}
 
     def encode(self, raw: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor | tf.RaggedTensor]:
         """Graph code: the fields whose raw column is present."""

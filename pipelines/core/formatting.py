@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
 from pipelines.core.contracts import FileBytes
 from pipelines.core.scores import Metric
+from pipelines.core.types import Json, Value
 
 
 def capitalized(text: str) -> str:
@@ -53,7 +53,7 @@ def probability(p: float) -> str:
     return f"p = {p:.{3 if p < 0.0995 else 2}f}"
 
 
-def shown(value: Any) -> Any:
+def shown(value: Value) -> Json:
     """As JSON can hold it, and people can read it; floats to six significant digits."""
     if isinstance(value, FileBytes):
         return value.name

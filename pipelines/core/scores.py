@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pipelines.core.types import JsonObject
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,7 +43,7 @@ class Metric:
     def best(self, values: Iterable[float]) -> float:
         return max(values, key=lambda value: self.sign * value)
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> JsonObject:
         """What a file says of the metric beside its value."""
         return {
             "label": self.label,
@@ -50,7 +52,7 @@ class Metric:
         }
 
     @classmethod
-    def of_entry(cls, name: str, entry: Mapping[str, Any]) -> Metric:
+    def of_entry(cls, name: str, entry: JsonObject) -> Metric:
         """From an entry of metrics.json."""
         return cls(name, entry["label"], entry["higher_is_better"], entry["scale"])
 

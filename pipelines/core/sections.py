@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 @dataclass(frozen=True)
@@ -12,7 +15,7 @@ class Figure:
     """A plot, drawn when it is needed: `draw(axes)` on a matplotlib Axes; `size` in inches."""
 
     title: str
-    draw: Callable[[Any], None]
+    draw: Callable[[Axes], None]
     caption: str = ""
     size: tuple[float, float] = (6.0, 3.6)
 
@@ -23,7 +26,7 @@ class Table:
 
     title: str
     header: Sequence[str]
-    rows: Sequence[Sequence[Any]]
+    rows: Sequence[Sequence[object]]
     caption: str = ""
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from models.settings import Count, Rate, settings
+from pipelines.core.types import Config
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -48,36 +49,38 @@ MOST_KEPT = 10
 
 @settings
 class TrainSettings:
-    """How a model is fitted; see pipelines/train/loop.py.
+    """How a model is trained; see pipelines/train/loop.py.
 
     batch_tokens, batch_examples  a batch holds as many examples as fit into both.
-    by_length         of similar length, so that little is padding; false: of any, as pays where
-                      padding is cheap and examples of one length are too much alike.
+    bucket_by_length  whether the examples of a batch have similar lengths, so that little is
+                      padding. false pays where padding is cheap and examples of one length are too
+                      much alike.
     curriculum        epochs until all examples take part: the shortest first (Platanios et al.
                       2019, section 3, with length as difficulty and linear competence).
-    warmup            share of all updates (below 1) or a number of updates.
-    final_rate        the last learning rate as a share of the highest.
+    warmup            share of all training steps (below 1) or a number of steps.
+    final_lr_ratio    the last learning rate divided by the highest.
     clip_norm         bound on the global norm of the gradients.
-    accumulate        batches an update.
-    average           decay of the moving average of the weights, which is what is kept.
-    average_best      so many of the best checkpoints are averaged at the end, if their mean scores
-                      better than the best alone.
-    monitor           validation score that decides which weights are kept.
+    accumulation_steps  batches whose gradients are summed for one training step.
+    ema_decay         of the exponential moving average of the weights, which is what is evaluated
+                      and saved; null: the weights themselves.
+    checkpoint_averaging  this many of the best checkpoints are averaged at the end, if their mean
+                      scores better than the best alone.
+    monitor           validation score that decides which weights are saved.
     patience          evaluations without improvement before training stops.
-    checkpoints       so many of the last ones are kept, should the newest be damaged.
+    evaluate_every    training steps between evaluations; null for the end of each epoch.
+    checkpoints       how many of the last ones are kept, should the newest be damaged.
     device            what each worker computes on.
     workers           processes that share each batch; null: one, or as many as TF_CONFIG or Slurm
                       say; 1: this one alone, whatever they say.
-    ray               workers are Ray's, of the cluster at RAY_ADDRESS or one on this machine.
-    ray_failures      so often all of them are started again when one has died; -1: always.
-    evaluate_every    updates between evaluations; null for the end of each epoch.
+    ray               Ray starts the workers, on the cluster at RAY_ADDRESS or this machine.
+    ray_failures      how often all workers are restarted after one has died; -1: no limit.
     """
 
     epochs: Count
     max_steps: Count | None
     batch_tokens: Count
     batch_examples: Count | None
-    by_length: bool
+    bucket_by_length: bool
     curriculum: Annotated[int, Field(ge=0)]
     optimizer: Literal["adam", "adamw", "sgd", "rmsprop"]
     learning_rate: Positive
@@ -85,11 +88,11 @@ class TrainSettings:
     momentum: Rate
     schedule: Literal["constant", "linear", "cosine", "exponential"]
     warmup: NotNegative
-    final_rate: Share
+    final_lr_ratio: Share
     clip_norm: Positive | None
-    accumulate: Count
-    average: Rate | None
-    average_best: Count
+    accumulation_steps: Count
+    ema_decay: Rate | None
+    checkpoint_averaging: Count
     monitor: str | None
     patience: Count | None
     evaluate_every: Count | None
@@ -137,30 +140,32 @@ class ExportSettings:
 
 @settings
 class SweepSettings:
-    """How several runs are made of one command; see pipelines/sweep/.
+    """Several runs from one command; see pipelines/sweep/.
 
     space       by setting, values in Hydra's grammar: choice, range, interval, tag(log, ...); or
                 {values: ..., when: {SETTING: VALUE or [VALUE, ...]}}, searched only there.
-    each        settings of each run, as on the command line.
-    trials      of the study, whatever commands made them.
-    objectives  the first decides where there has to be one; see sweeping/objectives.py.
-    first       trial of a search: the settings as they are, where the space has them, or drawn.
-    prune_after, prune_from  trials before the first is pruned; evaluations that each may make.
-    prune_share  of finished trials, the best so many: who isn't as good at their time is pruned.
-    parallel    runs at a time, each with its share of the cores.
+    fixed       settings of every run, as on the command line.
+    trials      total number in the study, whichever commands ran them.
+    objectives  the first one decides where one is needed; see pipelines/sweep/objectives.py.
+    start_from  first trial of a search: the defaults of the settings, where the space contains
+                them, or random like the others.
+    prune_after, prune_from  finished trials before any is pruned; evaluations that each may make.
+    prune_share  a run is pruned unless it is among this best share of the finished ones, compared
+                after as many evaluations.
+    parallel    concurrent runs, each with its share of the cores.
     seconds     after which this command starts no more runs.
-    run_seconds, run_gigabytes  bounds on a run.
+    run_seconds, run_gigabytes  limits of a run.
     failures    share of all trials that may fail before the sweep stops.
-    storage     an RDB's URL, for a study that several machines work on.
+    storage     an RDB's URL, for a study on several machines.
     name        of the study and its directory; null: the same for the same command.
     """
 
     sampler: Literal["grid", "random", "tpe", "gp", "cmaes"]
-    space: dict[str, Scalar | dict[str, Any]] | None
-    each: list[str]
+    space: dict[str, Scalar | Config] | None
+    fixed: list[str]
     trials: Count | None
     objectives: Annotated[list[str], Field(min_length=1)]
-    first: Literal["given", "drawn"]
+    start_from: Literal["defaults", "random"]
     pruner: Literal["none", "median", "hyperband"]
     prune_after: Annotated[int, Field(ge=0)]
     prune_from: Annotated[int, Field(ge=0)]
@@ -179,18 +184,20 @@ class SweepSettings:
 class ServeSettings:
     """How runs are served; see pipelines/serve/.
 
-    name         of each run in the URLs, separated by commas; null for its task's.
-    host         one that others can reach needs a token.
-    port         0 for any that is free.
-    token        the environment variable or file that holds the token.
-    web          whether "/" is a page on which models can be tried.
-    batch_rows   rows of several requests that are answered together; 1 for none.
-    batch_wait   seconds that a free model waits for as many requests as its last batch had.
-    max_rows     of a request; max_body: its bytes; max_pixels: of a picture in it.
-    max_waiting  requests to a model at a time.
-    timeout      seconds until a request is given up.
-    notice       seconds between SIGTERM and the last request that is taken.
-    watch        seconds between two looks for new versions.
+    name             each run's name in the URLs, separated by commas; null for its task's name.
+    host             the address to listen on; one that others can reach needs a token.
+    port             the port to listen on; 0 for any that is free.
+    token            the environment variable or the file that holds the token.
+    web              whether "/" is a page on which models can be tried.
+    batch_rows       most rows in a batch of several requests; 1 for no batching.
+    batch_timeout    seconds that an idle model waits for as many requests as its last batch had.
+    max_rows         most rows in a request.
+    max_body         most bytes in a request.
+    max_pixels       most pixels in an image.
+    max_queue        most requests that a model handles or holds in its queue.
+    timeout          seconds until a request is aborted.
+    drain_seconds    seconds between SIGTERM and the moment when no request is accepted any more.
+    reload_interval  seconds between two checks for new versions.
     """
 
     name: str | None
@@ -199,11 +206,11 @@ class ServeSettings:
     token: str | None
     web: bool
     batch_rows: Count
-    batch_wait: NotNegative
+    batch_timeout: NotNegative
     max_rows: Count
     max_body: Count
     max_pixels: Count
-    max_waiting: Count
+    max_queue: Count
     timeout: Positive
-    notice: NotNegative
-    watch: Positive
+    drain_seconds: NotNegative
+    reload_interval: Positive

@@ -14,24 +14,20 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
 from pipelines.core.contracts import Batch, Codec, FieldCodec, Filter, Spec, Split, Windows
 from pipelines.core.scores import Metric, Score
+from pipelines.core.types import Arrays, Example, JsonObject, Nest, Tensors
 
 if TYPE_CHECKING:
     import keras
     import numpy as np
     import tensorflow as tf
 
+    from models.recurrent import Decoder, Encoder
     from models.settings import RecurrentSettings, SearchSettings
     from pipelines.core.sections import Section
-
-Arrays = Mapping[str, "np.ndarray"]
-"""A batch, or a whole split, of arrays by name, with a leading axis for the examples."""
-
-Tensors = Mapping[str, "tf.Tensor"]
-"""Likewise of tensors, in graph code."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +73,7 @@ class RecurrentStack(NamedTuple):
     in_step  whether the model answers after every step; otherwise after the last.
     """
 
-    stack: Any
+    stack: Encoder | Decoder
     field: str
     blank: int
     in_step: bool = False
@@ -95,8 +91,18 @@ class TeacherForced(NamedTuple):
     answers: tf.Tensor
 
 
-Change = Callable[[Any, Any], tuple[Any, Any]]
+Change = Callable[[Nest, Nest], tuple[Nest, Nest]]
 """Graph code that alters what a decoder reads: (memory, first state) -> (memory, first state)."""
+
+
+class Objective(Protocol):
+    """What training minimizes: the task's own losses, or others in their place."""
+
+    def outputs(self, model: keras.Model, inputs: Tensors, step: tf.Tensor) -> Nest:
+        """Graph code: what `losses` is computed from; the training step is counted from 0."""
+
+    def losses(self, outputs: Nest, targets: tf.Tensor) -> tf.Tensor:
+        """Graph code. Losses of the shape of the batch's weights; not reduced."""
 
 
 class Task(ABC):
@@ -120,9 +126,11 @@ class Task(ABC):
     """Column whose values are spread evenly over the splits; at least two values must occur."""
     group_by: ClassVar[tuple[str, ...]] = ()
     """Columns: examples alike in one of them go to the same split, where we divide the data."""
+    divides_sequences: ClassVar[bool] = False
+    """Whether prepare.division=time cuts each sequence, of which the end is the test split's."""
     intended_use: ClassVar[str] = ""
     """What a trained model is for, in a sentence or two, for its model card."""
-    example_input: ClassVar[Mapping[str, Any]] = {}
+    example_input: ClassVar[Example] = {}
     """Values of `input_columns` that the model card may show."""
     cleaning: Filter | None = None
     """What keeps examples out that are not to be learnt from."""
@@ -141,7 +149,7 @@ class Task(ABC):
         """From a Split's padded columns to inputs, targets and weights."""
 
     @abstractmethod
-    def losses(self, outputs: Any, targets: tf.Tensor) -> tf.Tensor:
+    def losses(self, outputs: Nest, targets: tf.Tensor) -> tf.Tensor:
         """Graph code. Losses in nats, of the shape of the batch's weights; not reduced."""
 
     @abstractmethod
@@ -165,19 +173,27 @@ class Task(ABC):
     def check(self, decode: SearchSettings) -> None:  # noqa: B027 - optional
         """Raises UserError for what doesn't go together, or isn't there; fast."""
 
-    def windows(self, spec: Spec, lengths: np.ndarray) -> Windows | None:
+    def windows(self, spec: Spec, begin: np.ndarray, end: np.ndarray) -> Windows | None:
         """Examples that are stretches of a longer sequence; None: an example is a whole row.
 
-        lengths (N, F) of the sequence fields of a split's rows, in the order of the Spec.
+        begin, end (N,): the positions of each row's first sequence field that the split has. What a
+        window predicts must lie there; what it reads may lie before, never after.
         """
         return None
+
+    def example(self, raw: Example) -> Example:
+        """A raw example as it is shown, and as the SavedModel is asked about it.
+
+        Of a window it holds apart what is read, in the input columns, and what is to be predicted.
+        """
+        return {name: raw[name] for name in self.columns}
 
     def costs(self, spec: Spec) -> Mapping[str, float]:
         """What a position of a sequence field costs in the budget of a batch, where it isn't 1."""
         return {}
 
-    def training_task(self, train: Split, codec: Codec) -> Task:
-        """The task as training runs it, where that depends on all training examples."""
+    def objective(self, train: Split, codec: Codec) -> Objective:
+        """What training minimizes, where that isn't the task's own losses."""
         return self
 
     def augment(
@@ -186,7 +202,7 @@ class Task(ABC):
         """A Split's padded columns as training sees them this time; the same otherwise."""
         return columns
 
-    def outputs(self, model: keras.Model, inputs: Tensors, step: tf.Tensor) -> Any:
+    def outputs(self, model: keras.Model, inputs: Tensors, step: tf.Tensor) -> Nest:
         """Graph code: what `losses` is computed from in training; step is counted from 0."""
         return model(inputs, training=True)
 
@@ -206,11 +222,11 @@ class Task(ABC):
         """Predictions of simple systems for test, by the system's name, as `predict` gives them."""
         return {}
 
-    def decode_predictions(self, predictions: Tensors, codec: Codec) -> dict[str, Any]:
+    def decode_predictions(self, predictions: Tensors, codec: Codec) -> dict[str, tf.Tensor]:
         """Graph code: predictions to what a person reads (label words, text), each (B, ...)."""
         return dict(predictions)
 
-    def to_json(self, answer: dict[str, Any]) -> dict[str, Any]:
+    def to_json(self, answer: JsonObject) -> JsonObject:
         """One example's answer in the form that reads best as JSON.
 
         Values are plain, but for arrays of two axes and more.

@@ -6,13 +6,13 @@ import mmap
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from pipelines.core.contracts import Example, FileBytes
+from pipelines.core.contracts import FileBytes
 from pipelines.core.errors import UserError
+from pipelines.core.types import Example, Value
 
 FILE = ("bytes", "name")
 """What is written of FileBytes."""
@@ -91,7 +91,7 @@ class ArrowFile:
         return np.concatenate([batch.column(name).to_numpy() for batch in self.batches])
 
 
-def _size(value: Any) -> int:
+def _size(value: Value) -> int:
     """Bytes of a value, about."""
     if isinstance(value, str | bytes):
         return len(value)
@@ -112,7 +112,7 @@ class RawWriter:
         self._writer = writer
         self._kept = kept
         self._types: dict[str, pa.DataType] = {}
-        self._values: dict[str, list[Any]] = {name: [] for name in columns}
+        self._values: dict[str, list[Value]] = {name: [] for name in columns}
         self._rows = self._bytes = 0
 
     def add(self, example: Example) -> None:
@@ -131,7 +131,7 @@ class RawWriter:
             self._values = {name: [] for name in self._values}
             self._rows = self._bytes = 0
 
-    def _array(self, name: str, values: list[Any]) -> pa.Array:
+    def _array(self, name: str, values: list[Value]) -> pa.Array:
         try:
             if isinstance(values[0], list | tuple | np.ndarray):
                 array = _sequences(name, values)
@@ -156,7 +156,7 @@ class RawWriter:
         return array
 
 
-def _sequences(name: str, values: Sequence[Any]) -> pa.Array:
+def _sequences(name: str, values: Sequence[Value]) -> pa.Array:
     """Lists of text or numbers (T,), or series of numbers (T, D), one a row, as Arrow lists.
 
     UserError for an empty one, and for steps of different widths.
@@ -196,7 +196,7 @@ class RawFile(ArrowFile):
         self.has_read(one.num_columns * APART)
         return {name: self.values(one.column(name))[0] for name in one.schema.names}
 
-    def values(self, column: pa.Array) -> list[Any]:
+    def values(self, column: pa.Array) -> list[Value]:
         """What RawWriter was given. UserError if a file isn't there any more."""
         if not pa.types.is_struct(column.type):
             return column.to_pylist()

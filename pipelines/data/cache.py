@@ -12,10 +12,10 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from pipelines.core.errors import UserError
 from pipelines.core.files import sync
+from pipelines.core.types import JsonObject
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ def atomic_directory(directory: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def write_meta(directory: Path, meta: dict[str, Any]) -> None:
+def write_meta(directory: Path, meta: JsonObject) -> None:
     """Writes META last: with the sizes of all other files, so that `read_meta` can check them.
 
     "content" is a digest of all that they hold: the same for the same data, whatever code made it.
@@ -81,7 +81,7 @@ def write_meta(directory: Path, meta: dict[str, Any]) -> None:
     (directory / META).write_text(text, encoding="utf-8")
 
 
-def read_meta(directory: Path) -> dict[str, Any] | None:
+def read_meta(directory: Path) -> JsonObject | None:
     """What `write_meta` wrote; None if there is nothing, or a file is missing or cut off."""
     if not directory.exists():
         return None

@@ -14,10 +14,10 @@ import hashlib
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from pipelines.core.types import Value
 from pipelines.data.groups import draw_groups
 
 PARTS = ("train", "validation", "test")
@@ -45,7 +45,7 @@ class Division:
     limited: int
 
 
-def content_hash(values: Iterable[Any]) -> int:
+def content_hash(values: Iterable[Value]) -> int:
     """64 bits of one row's identity. Text counts in NFKC, case-folded, with single spaces."""
     digest = hashlib.blake2b(digest_size=8)
     for value in values:

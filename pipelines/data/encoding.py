@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
 from pipelines.core.contracts import Codec, FieldCodec, Spec
 from pipelines.core.errors import UserError
+from pipelines.core.types import Value
 from pipelines.data.arrow import ArrowWriter, RawFile
 from pipelines.data.division import DROPPED, PARTS
 from pipelines.data.splits import ROW, arrow_column, numbers_in, stored_dtype
-from pipelines.runs.parallel import in_order
+from pipelines.runs.parallel import map_in_order
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -30,12 +31,17 @@ Advance = Callable[[int], None]
 
 
 def training_values(
-    raw: RawFile, split: np.ndarray, columns: Sequence[str], advance: Advance
-) -> Iterator[list[Any]]:
-    """Training values of the raw columns, in batches."""
+    raw: RawFile,
+    split: np.ndarray,
+    columns: Sequence[str],
+    advance: Advance,
+    seen: Callable[[Value], Value] | None = None,
+) -> Iterator[list[Value]]:
+    """Training values of the raw columns, in batches; `seen` gives what may be seen of each."""
     for batch in raw.take(np.flatnonzero(split == 0), columns):
         for column in columns:
-            yield raw.values(batch.column(column))
+            values = raw.values(batch.column(column))
+            yield values if seen is None else list(map(seen, values))
         advance(batch.num_rows)
 
 
@@ -51,7 +57,7 @@ def encode(
     batches = _batches(raw, kept, encoder.columns, most=max(1, LARGEST // _bytes(codec.spec)))
     writers: dict[int, ArrowWriter] = {}
     with ExitStack() as stack:
-        for rows, encoded in in_order(encoder, batches):
+        for rows, encoded in map_in_order(encoder, batches):
             of_row = split[rows]
             for part in np.unique(of_row):
                 if part not in writers:
@@ -141,7 +147,7 @@ class _Encoder:
 
         kind = column.type
         if pa.types.is_list(kind):
-            lengths = np.diff(column.offsets.to_numpy())
+            lengths = np.diff(column.offsets.to_numpy()).astype(np.int64)
             return tf.RaggedTensor.from_row_lengths(self._steps(column.flatten()), lengths)
         if pa.types.is_string(kind) or pa.types.is_binary(kind) or pa.types.is_struct(kind):
             return tf.constant(self.raw.values(column), tf.string, shape=[len(column)])

@@ -9,17 +9,17 @@ import inspect
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from pipelines.core.contracts import FieldCodec, Source
 from pipelines.core.paths import PIPELINES
+from pipelines.core.types import Json, JsonObject
 
 
 def fingerprint(
     source: Source,
     codec: Mapping[str, FieldCodec],
-    columns: Sequence[Any],
-    settings: Mapping[str, Any],
+    columns: Sequence[Json],
+    settings: JsonObject,
 ) -> str:
     """20 hexadecimal digits that change with the data, the settings, or the code that decides."""
     request = {
@@ -35,10 +35,10 @@ def fingerprint(
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:20]
 
 
-def _describe(codec: FieldCodec) -> dict[str, Any]:
+def _describe(codec: FieldCodec) -> JsonObject:
     """An unfitted codec's class and what its constructor was given."""
 
-    def plain(value: Any) -> Any:
+    def plain(value: object) -> Json:
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
             return dataclasses.asdict(value)
         if isinstance(value, FieldCodec):

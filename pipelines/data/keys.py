@@ -8,14 +8,14 @@ import math
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from pipelines.core.contracts import Example, RowIssues, Source
+from pipelines.core.contracts import RowIssues, Source
 from pipelines.core.errors import UserError
 from pipelines.core.settings import PrepareSettings
 from pipelines.core.task import Task
+from pipelines.core.types import Example, Value
 from pipelines.data.division import RowKeys, content_hash
 from pipelines.data.groups import connected_groups
 
@@ -136,7 +136,7 @@ def check_keys(source: Source, settings: PrepareSettings) -> None:
         source.check_extra(extra)
 
 
-def time_number(value: Any) -> float:
+def time_number(value: Value) -> float:
     """A number, or a date or time in ISO 8601, as a number that grows with time.
 
     ValueError if it is neither.

@@ -7,7 +7,8 @@ from typing import Annotated
 from pydantic import Field
 
 from models.settings import Count, settings
-from pipelines.core.contracts import Example, Filter
+from pipelines.core.contracts import Filter
+from pipelines.core.types import Example
 
 _ALLOWANCE = 10
 """Bytes added to both lengths: two English words or three Japanese characters, as much as true

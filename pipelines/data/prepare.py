@@ -11,15 +11,24 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from pipelines.core.contracts import Codec, Example, RowIssues, Source, Split
+from pipelines.core.contracts import Codec, RowIssues, Source, Split
 from pipelines.core.errors import UserError
 from pipelines.core.settings import PrepareSettings
 from pipelines.core.task import Task
-from pipelines.data import arrow, cache, division, encoding, fingerprints, keys, splits
+from pipelines.core.types import Example, JsonObject, Value
+from pipelines.data import (
+    arrow,
+    cache,
+    division,
+    encoding,
+    fingerprints,
+    keys,
+    splits,
+    windows,
+)
 from pipelines.runs.progress import Bar
 
 Progress = Callable[[str, int | None, str], AbstractContextManager[Bar]]
@@ -42,7 +51,7 @@ class Prepared:
 
     splits: Mapping[str, Split]
     codec: Codec
-    report: Mapping[str, Any]
+    report: JsonObject
     content: str
     directory: Path
     reused: bool
@@ -73,7 +82,37 @@ def prepare(
         raise UserError(f"the cache {directory} vanished while it was written; try again")
     codec.load(directory / "codec")
     opened = splits.open_splits(directory, meta["splits"], codec.spec, source.files_in())
-    return Prepared(opened, codec, meta["report"], meta["content"], directory, reused)
+    if _within(task, settings):
+        examples = _cut(opened["train"], task, codec, settings)
+    else:
+        examples = {
+            name: windows.windowed(split, task, codec.spec) for name, split in opened.items()
+        }
+    sizes = {name: len(split) for name, split in examples.items()}
+    if empty := [name for name, size in sizes.items() if not size]:
+        raise UserError(
+            f"the {empty[0]} split has no example: its sequences are shorter than what "
+            f"task={task.name} cuts out of them; give longer ones"
+        )
+    report = {**meta["report"], "splits": sizes}
+    return Prepared(examples, codec, report, meta["content"], directory, reused)
+
+
+def _within(task: Task, settings: PrepareSettings) -> bool:
+    """Whether sequences are divided, not rows."""
+    return task.divides_sequences and settings.division == "time"
+
+
+def _cut(
+    whole: splits.ArrowSplit, task: Task, codec: Codec, settings: PrepareSettings
+) -> dict[str, Split]:
+    """All splits, over the same rows: each has its part of every sequence."""
+    lengths = whole.lengths()[:, 0]
+    parts = windows.cut_in_time(lengths, settings.validation, settings.test)
+    return {
+        name: windows.windowed(whole.named(name), task, codec.spec, part)
+        for name, part in parts.items()
+    }
 
 
 def _fingerprint(source: Source, task: Task, codec: Codec, settings: PrepareSettings) -> str:
@@ -81,6 +120,7 @@ def _fingerprint(source: Source, task: Task, codec: Codec, settings: PrepareSett
     decisive = {"cleaning": None if cleaning is None else dataclasses.asdict(cleaning)}  # type: ignore[call-overload]
     decisive |= {k: v for k, v in dataclasses.asdict(settings).items() if k != "cache_dir"}
     columns = [list(task.columns), list(task.dedupe_by), task.stratify_by, list(task.group_by)]
+    decisive["within"] = _within(task, settings)
     return fingerprints.fingerprint(source, codec.fields, columns, decisive)
 
 
@@ -93,7 +133,7 @@ class _Rows:
     given: array[int] = field(default_factory=lambda: array("b"))
     times: array[float] = field(default_factory=lambda: array("d"))
     ties: list[array[int]] = field(default_factory=list)
-    values: list[Any] = field(default_factory=list)
+    values: list[Value] = field(default_factory=list)
 
 
 class _Preparation:
@@ -111,6 +151,7 @@ class _Preparation:
         self.source, self.task, self.codec = source, task, codec
         self.settings, self.progress, self.directory = settings, progress, directory
         self.keys = keys.KeyColumns.of(source, task, settings)
+        self.within = _within(task, settings)
         self.rejected: dict[str, int] = {}
         self.issues = RowIssues()
         self.name = source.provenance().name
@@ -128,7 +169,7 @@ class _Preparation:
 
     def _read(self) -> _Rows:
         task, rows = self.task, _Rows(ties=[array("Q") for _ in self.keys.groups])
-        ranks: dict[Any, int] = {}
+        ranks: dict[Value, int] = {}
         with (
             arrow.ArrowWriter(self.directory / "raw.arrow") as file,
             self.progress(f"read {self.name}", None, "rows") as bar,
@@ -172,7 +213,7 @@ class _Preparation:
             else:
                 self.rejected[reason] = self.rejected.get(reason, 0) + 1
 
-    def _no_strata(self, values: Sequence[Any], rows: int) -> UserError:
+    def _no_strata(self, values: Sequence[Value], rows: int) -> UserError:
         shown = ", ".join(repr(value) for value in values[:5])
         return UserError(
             f"column {self.task.stratify_by!r} of {self.name} has {len(values):,} different values "
@@ -209,6 +250,8 @@ class _Preparation:
     def _divide(self, rows: _Rows) -> division.Division:
         given = set(self.source.parts()) - {"all"}
         shares = {"validation": self.settings.validation, "test": self.settings.test}
+        if self.within:
+            shares = dict.fromkeys(shares, 0.0)
         divided = division.divide(
             self.keys.row_keys(rows.hashes, rows.strata, rows.given, rows.ties, rows.times),
             shares=shares,
@@ -217,6 +260,8 @@ class _Preparation:
             keep_duplicates=not self.task.dedupe_by,
         )
         wanted = ["train"] + [n for n in shares if n in given or shares[n] > 0]
+        if self.within:
+            wanted = ["train"]
         kept = (
             f", and train keeps one of each {self.task.stratify_by}"
             if self.task.stratify_by
@@ -238,13 +283,26 @@ class _Preparation:
                 codec.fit([])
                 continue
             with self.progress(f"fit {name}", rows, "rows") as bar:
-                codec.fit(encoding.training_values(raw, split, codec.learns_from, bar.advance))
+                columns = codec.learns_from
+                seen = self._training_part if self.within else None
+                codec.fit(encoding.training_values(raw, split, columns, bar.advance, seen))
+
+    def _training_part(self, value: Value) -> Value:
+        """What the codec may learn from, of a sequence that is divided.
+
+        So that no scaler and no vocabulary knows the future.
+        """
+        if not isinstance(value, list):
+            return value
+        settings = self.settings
+        parts = windows.cut_in_time(np.array([len(value)]), settings.validation, settings.test)
+        return value[: int(parts["train"][1][0])]
 
     def _encode(self, raw: arrow.RawFile, split: np.ndarray) -> None:
         with self.progress("encode", int(np.count_nonzero(split >= 0)), "rows") as bar:
             encoding.encode(raw, split, self.codec, self.directory, bar.advance)
 
-    def _report(self, rows: _Rows, divided: division.Division) -> dict[str, Any]:
+    def _report(self, rows: _Rows, divided: division.Division) -> JsonObject:
         """The form of DataFacts, but for its fingerprint."""
         sizes, strata = {}, {}
         of_row = np.frombuffer(rows.strata, np.int32)

@@ -1,4 +1,4 @@
-"""Encoded rows in Arrow files, and the raw ones beside them.
+"""Encoded rows in Arrow files, and the raw ones they were made of.
 
 An encoded file has one column a field (lists for fields with time) and `row`, the number of the
 row in the raw file. Ids are uint16 where the vocabulary allows. Any Arrow reader can open both.
@@ -6,29 +6,30 @@ row in the raw file. Ids are uint16 where the vocabulary allows. Any Arrow reade
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from pipelines.core.contracts import Example, Field, Spec, Split
+from pipelines.core.contracts import FieldSpec, Spec, Split
+from pipelines.core.types import Example, Value
 from pipelines.data.arrow import APART, ArrowFile, RawFile
 
 ROW = "row"
 
 
-def stored_dtype(field: Field, size: int | None) -> np.dtype:
+def stored_dtype(field: FieldSpec, size: int | None) -> np.dtype:
     if field.is_sequence and field.dtype == "int32" and size is not None and size <= 2**16:
         return np.dtype(np.uint16)
     return np.dtype(field.dtype)
 
 
 def arrow_column(
-    field: Field, dtype: np.dtype, values: np.ndarray, lengths: np.ndarray | None
+    field: FieldSpec, dtype: np.dtype, values: np.ndarray, lengths: np.ndarray | None
 ) -> pa.Array:
     """An encoded batch as Arrow.
 
@@ -56,6 +57,12 @@ class ArrowSplit(Split):
         self._dtypes = {f: stored_dtype(x, spec.sizes.get(f)) for f, x in spec.fields.items()}
         self._places: dict[str, tuple[np.ndarray, np.ndarray]] = {}
 
+    def named(self, name: str) -> ArrowSplit:
+        """The same rows under another name."""
+        other = copy.copy(self)
+        other.name = name
+        return other
+
     def __len__(self) -> int:
         return len(self._file)
 
@@ -70,11 +77,22 @@ class ArrowSplit(Split):
         return np.stack(columns, axis=1) if columns else np.zeros((len(self), 0), np.int32)
 
     def gather(self, rows: np.ndarray) -> dict[str, np.ndarray]:
-        rows = np.asarray(rows)
+        return self.gather_stretches(np.asarray(rows), {})
+
+    def gather_stretches(
+        self, rows: np.ndarray, stretches: Mapping[str, tuple[np.ndarray, np.ndarray]]
+    ) -> dict[str, np.ndarray]:
+        """As `gather`; of the fields in `stretches` only from (B,) to (B,), counted from 0."""
         columns: dict[str, np.ndarray] = {}
         for name, field in self._fields.items():
             if field.is_sequence:
-                columns[name], columns[f"{name}_length"] = self._padded(name, rows)
+                starts, lengths = (place[rows] for place in self._place(name))
+                if name in stretches:
+                    first, last = stretches[name]
+                    starts = starts + first * numbers_in(field)
+                    lengths = (last - first).astype(np.int32)
+                columns[name] = self._padded(name, starts, lengths)
+                columns[f"{name}_length"] = lengths
             else:
                 columns[name] = self._fixed(name, rows)
         size = sum(values.nbytes for values in columns.values())
@@ -87,23 +105,22 @@ class ArrowSplit(Split):
     def examples(self, rows: Sequence[int]) -> list[Example]:
         return [self._raw.at(int(self.rows[row])) for row in rows]
 
-    def raw(self, column: str) -> Iterator[list[Any]]:
+    def raw(self, column: str) -> Iterator[list[Value]]:
         for batch in self._raw.take(self.rows, [column]):
             yield self._raw.values(batch.column(column))
 
-    def _padded(self, name: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        starts, lengths = self._place(name)
+    def _padded(self, name: str, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        """(B, T, ...): so many steps from where each row starts in the flat view."""
         field = self._fields[name]
-        row_lengths = lengths[rows]
-        longest, width = int(row_lengths.max(initial=0)), numbers_in(field)
+        longest, width = int(lengths.max(initial=0)), numbers_in(field)
         flat = self._flat(name)
-        index = starts[rows][:, None] + np.arange(longest * width)
+        index = starts[:, None] + np.arange(longest * width)
         # What lies behind a short row is another's, and is zeroed; behind the last is the end.
         np.minimum(index, len(flat) - 1, out=index)
         values = flat[index].astype(field.dtype, copy=False)
-        values = values.reshape(len(rows), longest, *field.shape[1:])
-        values[np.arange(longest) >= row_lengths[:, None]] = 0
-        return values, row_lengths
+        values = values.reshape(len(starts), longest, *field.shape[1:])
+        values[np.arange(longest) >= lengths[:, None]] = 0
+        return values
 
     def _fixed(self, name: str, rows: np.ndarray) -> np.ndarray:
         field = self._fields[name]
@@ -150,7 +167,7 @@ def open_splits(
     return {name: ArrowSplit(name, directory / f"{name}.arrow", raw, spec) for name in names}
 
 
-def numbers_in(field: Field) -> int:
+def numbers_in(field: FieldSpec) -> int:
     """Numbers per example, or per time step."""
     inner = field.shape[1:] if field.is_sequence else field.shape
     return math.prod(size for size in inner if size is not None)

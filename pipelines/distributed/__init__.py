@@ -1,1 +1,1 @@
-"""Devices, and the processes that train one model together."""
+"""Devices, and the workers that train one model together."""

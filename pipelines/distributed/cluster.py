@@ -1,6 +1,6 @@
-"""Which processes train one model together: what TF_CONFIG or Slurm say, or some on this machine.
+"""The cluster of processes that train one model: given by TF_CONFIG or Slurm, or spawned here.
 
-Free of TensorFlow, but for the reading of Slurm's lists of hosts.
+TensorFlow is imported only to parse Slurm's host lists.
 """
 
 from __future__ import annotations
@@ -14,34 +14,38 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
 
 from pipelines.core.errors import UserError
 from pipelines.core.paths import ROOT
 from pipelines.runs.native_output import suppressed_native_stderr
 
-LOST = 75
-"""Exit code when another worker is lost: EX_TEMPFAIL of sysexits, for it may succeed next time."""
+WORKER_LOST_EXIT_CODE = 75
+"""EX_TEMPFAIL of sysexits.h: the next attempt may succeed."""
 
-FIRST_PORT = 20000
-"""With Slurm, whose jobs are told apart by the ports above it."""
+SLURM_BASE_PORT = 20000
+"""With Slurm, each job uses a range of ports of its own above this one."""
+
+SLURM_PORTS_PER_JOB, SLURM_PORT_RANGE = 16, 12000
+
+EXIT_TIMEOUT = 10.0
+"""Seconds that a spawned worker may take to end by itself."""
 
 
 class WorkerLostError(UserError):
-    """Another worker can't be reached any more; nothing that was saved is lost."""
+    """Another worker can no longer be reached. What was saved is kept."""
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """The workers in order, the chief first, and which of them this process is.
+    """The addresses of all workers, the chief first, and this process' index among them.
 
-    addresses  host:port of each.
-    started    whether this process starts the others, on this machine.
+    addresses      host:port of each worker.
+    spawns_others  whether this process starts the other workers, on this machine.
     """
 
     addresses: tuple[str, ...]
     index: int
-    started: bool = False
+    spawns_others: bool = False
 
     @property
     def is_chief(self) -> bool:
@@ -51,41 +55,44 @@ class Cluster:
         return len(self.addresses)
 
     @property
-    def here(self) -> list[int]:
-        """The workers on the machine of this one."""
+    def local_indices(self) -> list[int]:
+        """The workers on this machine."""
         hosts = [address.rpartition(":")[0] for address in self.addresses]
         return [index for index, host in enumerate(hosts) if host == hosts[self.index]]
 
-    def name(self, index: int) -> str:
-        """As people are told of it, counted from 0 as TF_CONFIG and Slurm do."""
+    def worker_name(self, index: int) -> str:
+        """A worker as messages name it, counted from 0 as in TF_CONFIG and Slurm."""
         role = " (the chief)" if index == 0 else ""
         return f"worker {index}{role} of {len(self)} at {self.addresses[index]}"
 
-    def config(self, index: int) -> str:
-        """TF_CONFIG of a worker."""
+    def tf_config(self, index: int) -> str:
+        """The value of TF_CONFIG for a worker."""
         task = {"type": "worker", "index": index}
         return json.dumps({"cluster": {"worker": self.addresses}, "task": task})
 
-    def silent(self) -> list[int]:
-        """Workers whose port takes no connection: they aren't there, or can't be reached."""
-        return [index for index in range(len(self)) if not self._answers(index)]
+    def unreachable(self) -> list[int]:
+        """The other workers whose port accepts no connection."""
+        others = [index for index in range(len(self)) if index != self.index]
+        return [index for index in others if not self._accepts_connection(index)]
 
-    def _answers(self, index: int) -> bool:
+    def _accepts_connection(self, index: int) -> bool:
         host, _, port = self.addresses[index].rpartition(":")
         with suppress(OSError), socket.create_connection((host, int(port)), timeout=2):
             return True
-        return index == self.index
+        return False
 
 
-def given_rank(environment: Mapping[str, str] = os.environ) -> tuple[int, int] | None:
-    """(number of this worker, how many there are) if the environment says so; the chief is 0.
+def rank_from_environment(
+    environment: Mapping[str, str] = os.environ,
+) -> tuple[int, int] | None:
+    """(rank of this worker, number of workers) by TF_CONFIG or Slurm; the chief has rank 0.
 
-    UserError if TF_CONFIG says something else than workers.
+    None without either. Raises UserError if TF_CONFIG doesn't describe workers.
     """
     if environment.get("TF_CONFIG"):
-        addresses, index = _from_tf_config(environment["TF_CONFIG"])
+        addresses, index = _parse_tf_config(environment["TF_CONFIG"])
         return (index, len(addresses)) if len(addresses) > 1 else None
-    # Only within srun: in a batch script itself there is one process, however many tasks it has.
+    # Only within srun: the batch script itself is one process, however many tasks its job has.
     names = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_STEP_NODELIST")
     if all(environment.get(name) for name in names):
         rank, count = int(environment["SLURM_PROCID"]), int(environment["SLURM_STEP_NUM_TASKS"])
@@ -93,56 +100,57 @@ def given_rank(environment: Mapping[str, str] = os.environ) -> tuple[int, int] |
     return None
 
 
-def is_other(workers: object) -> bool:
-    """Whether this process is a worker that isn't the chief, as train.workers has it."""
-    rank = None if workers == 1 else given_rank()
+def is_non_chief(workers: object) -> bool:
+    """Whether this process is a worker other than the chief. workers: train.workers."""
+    rank = None if workers == 1 else rank_from_environment()
     return rank is not None and rank[0] > 0
 
 
 def check_workers(workers: int | None) -> None:
-    """Raises UserError if train.workers contradicts the environment, or that makes no sense."""
+    """Raises UserError if train.workers contradicts the environment, or TF_CONFIG is invalid."""
     if workers == 1:
         return
-    given = given_rank()
+    given = rank_from_environment()
     if given is not None and workers not in (None, given[1]):
         source = "TF_CONFIG" if os.environ.get("TF_CONFIG") else "Slurm"
         raise UserError(
             f"train.workers={workers}, but {source} has {given[1]} workers: leave train.workers "
-            "out, or set it to 1 for processes that train each on its own"
+            "out, or set it to 1 for processes that each train a model of their own"
         )
 
 
 def check_ray(ray: bool) -> None:
-    """Raises UserError if train.ray can't be, as far as is seen without Ray."""
+    """Raises UserError if train.ray is impossible, as far as can be seen without Ray."""
     if not ray:
         return
     if importlib.util.find_spec("ray") is None:
         raise UserError("train.ray needs Ray, which is not installed: pip install '.[ray]'")
-    if given_rank() is not None:
+    if rank_from_environment() is not None:
         raise UserError(
             "train.ray=true, but TF_CONFIG or Slurm say who trains: start one process without "
             "them, or leave train.ray out"
         )
 
 
-def cluster(workers: int | None) -> Cluster | None:
-    """Who trains; None if this process does alone."""
+def resolve_cluster(workers: int | None) -> Cluster | None:
+    """The cluster that trains; None if this process trains alone. workers: train.workers."""
     check_workers(workers)
-    given = None if workers == 1 else given_rank()
+    given = None if workers == 1 else rank_from_environment()
     if given is not None:
         text = os.environ.get("TF_CONFIG")
-        return Cluster(*(_from_tf_config(text) if text else _from_slurm(os.environ)))
+        return Cluster(*(_parse_tf_config(text) if text else _resolve_slurm(os.environ)))
     if workers is None or workers == 1:
         return None
-    return Cluster(tuple(f"127.0.0.1:{port}" for port in _free_ports(workers)), 0, started=True)
+    addresses = tuple(f"127.0.0.1:{port}" for port in find_free_ports(workers))
+    return Cluster(addresses, 0, spawns_others=True)
 
 
-def _from_tf_config(text: str) -> tuple[tuple[str, ...], int]:
+def _parse_tf_config(text: str) -> tuple[tuple[str, ...], int]:
     try:
         config = json.loads(text)
         jobs, task = config.get("cluster", {}), config.get("task", {})
         if not jobs:
-            return ("",), 0  # such as some platforms give a job of one process
+            return ("",), 0  # as some platforms have it for a job of one process
         if set(jobs) - {"chief", "worker"} or task.get("type", "worker") not in jobs:
             raise UserError(
                 "TF_CONFIG may have jobs chief and worker, and a task of one of them; received "
@@ -163,50 +171,51 @@ def _from_tf_config(text: str) -> tuple[tuple[str, ...], int]:
     return addresses, index
 
 
-def _from_slurm(environment: Mapping[str, str]) -> tuple[tuple[str, ...], int]:
-    """By the lists that TensorFlow's SlurmClusterResolver reads.
+def _resolve_slurm(environment: Mapping[str, str]) -> tuple[tuple[str, ...], int]:
+    """Addresses and rank from Slurm's host list and tasks per node.
 
-    It itself divides by zero where there are no GPUs, and sorts n10 before n2, which isn't the
-    order of ranks.
+    Only the parsers of TensorFlow's SlurmClusterResolver are used: the resolver itself divides by
+    zero where there are no GPUs, and sorts n10 before n2, which isn't the order of ranks.
     """
     with suppressed_native_stderr():
         from tensorflow.python.distribute.cluster_resolver import slurm_cluster_resolver as slurm
 
     hosts = slurm.expand_hostlist(environment["SLURM_STEP_NODELIST"])
     tasks = slurm.expand_tasks_per_node(environment["SLURM_STEP_TASKS_PER_NODE"])
-    first = FIRST_PORT + int(environment.get("SLURM_JOB_ID", 0)) * 16 % 12000
+    job = int(environment.get("SLURM_JOB_ID", 0))
+    first_port = SLURM_BASE_PORT + job * SLURM_PORTS_PER_JOB % SLURM_PORT_RANGE
     addresses = tuple(
-        f"{host}:{first + number}"
+        f"{host}:{first_port + offset}"
         for host, count in zip(hosts, tasks, strict=True)
-        for number in range(count)
+        for offset in range(count)
     )
     return addresses, int(environment["SLURM_PROCID"])
 
 
-def _free_ports(count: int) -> list[int]:
-    """Found all at once, so that none is found twice."""
+def find_free_ports(count: int) -> list[int]:
+    """Ports that are free now. All are bound before any is closed, so that they differ."""
     sockets = [socket.socket() for _ in range(count)]
     try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
     finally:
-        for one in sockets:
-            one.close()
+        for each in sockets:
+            each.close()
 
 
 @contextmanager
-def others_started(cluster: Cluster | None, device: str) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """While it is entered, the workers that this process starts are there; none otherwise.
+def spawn_workers(cluster: Cluster | None, device: str) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Runs the other workers during the block, if the cluster says that this process spawns them.
 
-    They tell what goes wrong with them on standard error, a line each. Since they write nothing,
-    they are killed when the block ends with an error; else, and at a signal, they end themselves.
+    A worker reports its error on standard error, in a line. Workers write no files, so they are
+    killed when the block ends with an error; otherwise, and on a signal, they end by themselves.
     """
     processes: list[subprocess.Popen[bytes]] = []
     try:
-        if cluster is not None and cluster.started:
+        if cluster is not None and cluster.spawns_others:
             for index in range(1, len(cluster)):
-                processes.append(_started(cluster, index, device))
+                processes.append(_spawn_worker(cluster, index, device))
         yield processes
     except Exception:
         for process in processes:
@@ -214,12 +223,12 @@ def others_started(cluster: Cluster | None, device: str) -> Iterator[list[subpro
         raise
     finally:
         for process in processes:
-            _ended(process)
+            _wait_or_kill(process)
 
 
-def _started(cluster: Cluster, index: int, device: str) -> subprocess.Popen[bytes]:
+def _spawn_worker(cluster: Cluster, index: int, device: str) -> subprocess.Popen[bytes]:
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    environment: dict[str, Any] = {"PYTHONPATH": path, "TF_CONFIG": cluster.config(index)}
+    environment = {"PYTHONPATH": path, "TF_CONFIG": cluster.tf_config(index)}
     return subprocess.Popen(
         [sys.executable, "-m", "pipelines.launch.worker", device, str(os.getpid())],
         stdin=subprocess.DEVNULL,
@@ -228,12 +237,8 @@ def _started(cluster: Cluster, index: int, device: str) -> subprocess.Popen[byte
     )
 
 
-PATIENCE = 10.0
-"""Seconds that a worker may take to end by itself."""
-
-
-def _ended(process: subprocess.Popen[bytes]) -> None:
+def _wait_or_kill(process: subprocess.Popen[bytes]) -> None:
     with suppress(subprocess.TimeoutExpired):
-        process.wait(timeout=PATIENCE)
+        process.wait(timeout=EXIT_TIMEOUT)
     process.kill()
     process.wait()

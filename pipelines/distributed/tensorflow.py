@@ -1,4 +1,4 @@
-"""TensorFlow without its start-up chatter, which would bury what a person needs to read."""
+"""Importing TensorFlow without its start-up messages, which would bury what a person must read."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 
 def import_tensorflow(device: str = "auto", cluster: Cluster | None = None) -> None:
-    """Imports TensorFlow and starts its runtime, quietly. Errors in doing so are still raised.
+    """Imports TensorFlow and starts its runtime, quietly. Errors are still raised.
 
-    With a cluster the runtime isn't started: it is by forming the cluster.
+    With a cluster, forming the cluster starts the runtime later.
     """
     with suppressed_native_stderr():
         import tensorflow as tf
@@ -25,6 +25,6 @@ def import_tensorflow(device: str = "auto", cluster: Cluster | None = None) -> N
         if cluster is None:
             tf.config.list_logical_devices()
         import keras  # noqa: F401
-    # "Assets written to" and renamed signature inputs; ours says where the export lies.
+    # Silences "Assets written to" and renamed signature inputs: our log says where the export is.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     logging.getLogger("absl").setLevel(logging.ERROR)

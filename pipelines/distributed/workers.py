@@ -1,111 +1,124 @@
-"""Several processes that train one model: sums over all, and what the chief tells the others.
+"""Workers: the processes that train one model together, with sums over all of them.
 
-Each has the whole model in plain variables, reads the same plan, and takes its part of each batch;
-gradients are summed before an update, so that all make the same one. TensorFlow's
-MultiWorkerMirroredStrategy forms the cluster and sums. Keras' own trainer isn't used, and neither
-are mirrored variables: see tests/test_upstream.py for what is wrong with the former.
+Each worker holds the whole model in plain variables, reads the same batch plan, and takes its shard
+of each batch. Gradients are summed before each training step, so all workers take the same step.
+TensorFlow's MultiWorkerMirroredStrategy forms the cluster and sums. Keras' own trainer isn't used,
+and neither are mirrored variables: tests/test_upstream.py says what is wrong with the former.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
 
 from models.seeds import stream
 from pipelines.core.contracts import Batch
-from pipelines.distributed.cluster import LOST, Cluster, WorkerLostError
+from pipelines.distributed.cluster import WORKER_LOST_EXIT_CODE, Cluster, WorkerLostError
 from pipelines.runs.signals import SIGNALS
 
-JOIN_SECONDS = 600.0
-"""That a cluster may take to form."""
+if TYPE_CHECKING:
+    import keras
 
-ASKED = len(SIGNALS)
+FORMATION_TIMEOUT = 600.0
+"""Seconds that a cluster may take to form."""
+
+POLL_SECONDS = 0.2
+"""Seconds between two checks while the cluster forms."""
 
 
 class Workers:
-    """This process among those that train one model. Alone, everything is as it is given."""
+    """This process among those that train one model. A single process needs no communication."""
 
-    def __init__(self, cluster: Cluster | None = None, processes: Sequence[Any] = ()):
-        """Waits until all are there. processes: of other workers, which must not end."""
+    def __init__(
+        self, cluster: Cluster | None = None, processes: Sequence[subprocess.Popen[bytes]] = ()
+    ):
+        """Blocks until all workers are connected. processes: of other workers; must not end."""
         self.cluster = cluster
-        self.index, self.number = (cluster.index, len(cluster)) if cluster else (0, 1)
+        self.index, self.count = (cluster.index, len(cluster)) if cluster else (0, 1)
         self.is_chief = self.index == 0
         if cluster is None:
             return
-        with _formation_watched(cluster, processes):
-            self._strategy = _strategy(cluster)
-        self._asks = tf.Variable(tf.zeros([ASKED]), trainable=False)
-        # All processes must make their collective operations in the same order.
-        signature = [tf.TensorSpec([None], tf.int32)]
-        self._words = tf.function(
-            self._all, input_signature=signature, autograph=False
+        with _exit_unless_formed(cluster, processes):
+            self._strategy = _create_strategy(cluster)
+        self._signal_counts = tf.Variable(tf.zeros([len(SIGNALS)]), trainable=False)
+        # All workers must create their collective operations in the same order, so this one is
+        # traced here rather than at its first use.
+        self._sum_words = tf.function(
+            self._all_reduce, input_signature=[tf.TensorSpec([None], tf.int32)], autograph=False
         ).get_concrete_function()
 
-    def _all(self, values: tf.Tensor) -> tf.Tensor:
-        """Graph code: the sum over workers."""
+    def _all_reduce(self, values: tf.Tensor) -> tf.Tensor:
+        """Graph code: the sum over workers, on each of them."""
 
-        def summed(values: tf.Tensor) -> tf.Tensor:
+        def sum_in_replica(values: tf.Tensor) -> tf.Tensor:
             context = tf.distribute.get_replica_context()
-            # What is summed must be on the replica's device.
+            # The tensor to be summed must be on the replica's device.
             return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(values))
 
-        return self._strategy.run(summed, args=(values,))
+        return self._strategy.run(sum_in_replica, args=(values,))
 
-    def summed(self, tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-        """Graph code: float32 tensors summed over workers, in one operation.
+    def all_reduce_sum(self, tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        """Graph code: float32 tensors summed over workers, in one collective operation.
 
-        It also carries what each was asked for by `ask`.
+        The operation also carries the signals that `post_signal` has noted, so that they cost no
+        communication of their own.
         """
-        if self.number == 1:
+        if self.count == 1:
             return list(tensors)
-        parts = [tf.convert_to_tensor(self._asks), *tensors]
-        flat = self._all(tf.concat([tf.reshape(part, [-1]) for part in parts], 0))
-        sizes = [tf.size(part) for part in parts]
-        found = tf.split(flat, sizes, num=len(parts))
-        self._asks.assign(tf.reshape(found[0], [ASKED]))
+        # One collective for all tensors: they are flattened, concatenated, summed and split again.
+        parts = [tf.convert_to_tensor(self._signal_counts), *tensors]
+        flat = self._all_reduce(tf.concat([tf.reshape(part, [-1]) for part in parts], 0))
+        signals, *sums = tf.split(flat, [tf.size(part) for part in parts], num=len(parts))
+        self._signal_counts.assign(tf.reshape(signals, [len(SIGNALS)]))
         return [
-            tf.reshape(value, tf.shape(like))
-            for value, like in zip(found[1:], tensors, strict=True)
+            tf.reshape(total, tf.shape(tensor)) for total, tensor in zip(sums, tensors, strict=True)
         ]
 
-    def ask(self, signal: int | None) -> None:
-        """What this process was signalled, to be told to all with the next sum."""
-        if self.number > 1:
-            self._asks.assign([float(signal == one) for one in SIGNALS])
+    def post_signal(self, signal: int | None) -> None:
+        """Notes this process' signal; the next `all_reduce_sum` brings it to all workers."""
+        if self.count > 1:
+            self._signal_counts.assign([float(signal == known) for known in SIGNALS])
 
-    def asked(self, signal: int | None) -> int | None:
-        """The signal that one of the workers got before the last update; alone, the one given."""
-        if self.number == 1:
+    def pending_signal(self, signal: int | None) -> int | None:
+        """The signal that any worker had posted before the last training step.
+
+        A single process has no others: it gets back its own `signal`.
+        """
+        if self.count == 1:
             return signal
-        return next((one for one, n in zip(SIGNALS, self._asks.numpy(), strict=True) if n), None)
+        counts = self._signal_counts.numpy()
+        return next((known for known, n in zip(SIGNALS, counts, strict=True) if n), None)
 
-    def told(self, value: Any = None) -> Any:
-        """The chief's value, of JSON, on all workers."""
-        if self.number == 1:
+    def broadcast(self, value: Any = None) -> Any:
+        """The chief's value, which must be JSON, on all workers."""
+        if self.count == 1:
             return value
         text = json.dumps(value).encode() if self.is_chief else b""
-        return json.loads(self._bytes(text))
+        return json.loads(self._broadcast_bytes(text))
 
-    def wait(self) -> None:
-        """Until all workers are here."""
-        self.told()
+    def barrier(self) -> None:
+        """Blocks until all workers have called it."""
+        self.broadcast()
 
-    def share(self, variables: Mapping[str, Sequence[Any]]) -> None:
-        """Gives the chief's values to the others, of whatever type they are, bit by bit."""
-        if self.number == 1:
+    def broadcast_variables(
+        self, variables: Mapping[str, Sequence[keras.Variable | tf.Variable]]
+    ) -> None:
+        """Assigns the chief's values on the other workers, bit by bit, whatever their types."""
+        if self.count == 1:
             return
         members = [variable for group in variables.values() for variable in group]
         values = [np.asarray(variable) for variable in members]
-        content = self._bytes(b"".join(value.tobytes() for value in values))
+        content = self._broadcast_bytes(b"".join(value.tobytes() for value in values))
         if self.is_chief:
             return
         start = 0
@@ -114,19 +127,26 @@ class Workers:
             variable.assign(np.frombuffer(part, value.dtype).reshape(value.shape))
             start += value.nbytes
 
-    def _bytes(self, content: bytes) -> bytes:
-        """The chief's, as words that the others add nothing to."""
-        length = int(self._words(tf.constant([len(content) * self.is_chief], tf.int32))[0])
-        padded = np.zeros(-(-length // 4) * 4, np.uint8)
+    def _broadcast_bytes(self, content: bytes) -> bytes:
+        """The chief's bytes on all workers.
+
+        TensorFlow offers workers a sum, but no broadcast. So the chief adds its bytes, as int32
+        words, and everyone else adds zeros: the sum is what the chief has. Integers, because a sum
+        of floats would change NaN payloads and negative zeros. The length goes first, since all
+        must sum arrays of one shape.
+        """
+        length = int(self._sum_words(tf.constant([len(content) * self.is_chief], tf.int32))[0])
+        padded = np.zeros(-(-length // 4) * 4, np.uint8)  # rounded up to whole words
         if self.is_chief:
             padded[:length] = np.frombuffer(content, np.uint8)
-        words = self._words(tf.constant(padded.view(np.int32))).numpy()
+        words = self._sum_words(tf.constant(padded.view(np.int32))).numpy()
         return words.tobytes()[:length]
 
-    def seed(self, variables: Sequence[Any]) -> None:
-        """Other random numbers than the chief's: by a seed made of its seed and this number.
+    def reseed_generators(self, variables: Sequence[keras.Variable]) -> None:
+        """Gives the seed generators among `variables` a random stream of this worker's own.
 
-        How often each generator was asked is the same for all, and stays the chief's.
+        The new seed is derived from the chief's and this worker's index. How often each generator
+        has been used is the same on all workers, and stays the chief's.
         """
         if self.is_chief:
             return
@@ -135,38 +155,38 @@ class Workers:
                 seed, count = np.asarray(variable)
                 variable.assign(np.array([stream(int(seed), f"worker {self.index}"), count]))
 
-    def part(self, columns: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], bool]:
-        """Every n-th row of a batch, and whether it counts.
+    def shard(self, columns: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], bool]:
+        """This worker's rows of a batch, every n-th, and whether they count.
 
-        Where there are fewer rows than workers, some have a row that doesn't count, since not every
-        layer takes none.
+        With fewer rows than workers, some workers get the first row, which doesn't count for them:
+        not every layer accepts a batch without rows.
         """
-        if self.number == 1:
+        if self.count == 1:
             return columns, True
         rows = len(next(iter(columns.values())))
-        mine = slice(self.index, None, self.number) if self.index < rows else slice(0, 1)
+        mine = slice(self.index, None, self.count) if self.index < rows else slice(0, 1)
         return {name: values[mine] for name, values in columns.items()}, self.index < rows
 
     @contextmanager
     def raise_on_lost_worker(self) -> Iterator[None]:
-        """Raises WorkerLostError where TensorFlow says that a worker can't be reached."""
+        """Raises WorkerLostError where TensorFlow reports that a worker can't be reached."""
         try:
             yield
         except tf.errors.OpError as error:
-            if self.cluster is None or not _is_of_others(error):
+            if self.cluster is None or not _is_communication_error(error):
                 raise
-            raise WorkerLostError(_lost(self.cluster)) from None
+            raise WorkerLostError(_describe_lost_workers(self.cluster)) from None
 
 
-ALONE = Workers()
+SINGLE_WORKER = Workers()
 
 
 def with_zero_weights(batch: Batch) -> Batch:
-    """The same, weighing nothing."""
+    """The same batch, with all weights 0."""
     return batch._replace(weights=np.zeros_like(batch.weights))
 
 
-def _strategy(cluster: Cluster) -> Any:
+def _create_strategy(cluster: Cluster) -> tf.distribute.Strategy:
     resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
         tf.train.ClusterSpec({"worker": list(cluster.addresses)}),
         task_type="worker",
@@ -176,44 +196,47 @@ def _strategy(cluster: Cluster) -> Any:
     return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
 
 
-def _is_of_others(error: Any) -> bool:
-    """Whether it is the network's or another process' rather than of this one's arithmetic."""
+def _is_communication_error(error: tf.errors.OpError) -> bool:
+    """Whether the network or another process is to blame, not this one's arithmetic."""
     kinds = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError)
-    return isinstance(error, kinds) or "ollective" in str(error)
+    return isinstance(error, kinds) or "ollective" in str(error)  # "Collective", "collective"
 
 
-def _lost(cluster: Cluster) -> str:
-    """Which worker, and what to do."""
-    time.sleep(0.2)  # a process that is just being killed closes its port last
-    gone = [cluster.name(index) for index in cluster.silent() if index != cluster.index]
-    who = " and ".join(gone) or "another worker"
+def _describe_lost_workers(cluster: Cluster) -> str:
+    """Which worker was lost, and what to do."""
+    time.sleep(0.2)  # a process that is being killed closes its port last
+    lost = [cluster.worker_name(index) for index in cluster.unreachable()]
+    who = " and ".join(lost) or "another worker"
     return (
-        f"{who} has died, so that training can't go on; what was saved last is there: give the "
-        "same command again with mode=train run=DIRECTORY, with as many workers as there are"
+        f"{who} has died, so training can't continue; the last checkpoint is kept: run the same "
+        "command again with mode=train run=DIRECTORY, with as many workers as there are"
     )
 
 
 @contextmanager
-def _formation_watched(cluster: Cluster, processes: Sequence[Any]) -> Iterator[None]:
-    """Ends this process if the others don't come, for TensorFlow would wait for long.
+def _exit_unless_formed(
+    cluster: Cluster, processes: Sequence[subprocess.Popen[bytes]]
+) -> Iterator[None]:
+    """Ends this process if the others don't connect; TensorFlow would wait for very long.
 
-    Nothing but that can be done: the wait is in native code, which no signal handler interrupts.
+    Only os._exit can do that: the wait is in native code, which no signal handler interrupts.
     """
     formed = threading.Event()
 
     def watch() -> None:
-        deadline = time.monotonic() + JOIN_SECONDS
-        while not formed.wait(0.2):
-            ended = [number for number, one in enumerate(processes, 1) if one.poll() is not None]
+        deadline = time.monotonic() + FORMATION_TIMEOUT
+        while not formed.wait(POLL_SECONDS):
+            ended = [index for index, one in enumerate(processes, 1) if one.poll() is not None]
             if not ended and time.monotonic() < deadline:
                 continue
-            missing = ended or [n for n in cluster.silent() if n != cluster.index]
-            names = " and ".join(map(cluster.name, missing)) or "another worker"
-            print(f"error: {names} did not come: see what it says", file=sys.stderr, flush=True)
+            missing = ended or cluster.unreachable()
+            names = " and ".join(map(cluster.worker_name, missing)) or "another worker"
+            message = f"error: {names} did not connect: see its own message"
+            print(message, file=sys.stderr, flush=True)
             for process in processes:
                 with suppress(OSError):
                     process.kill()
-            os._exit(LOST)
+            os._exit(WORKER_LOST_EXIT_CODE)
 
     thread = threading.Thread(target=watch, name="formation", daemon=True)
     thread.start()

@@ -7,11 +7,12 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
-from pipelines.core.contracts import Batch, Codec, Split
+from pipelines.core.contracts import Split
+from pipelines.core.prediction import Predict
 from pipelines.core.scores import Score
 from pipelines.core.settings import EvaluateSettings
 from pipelines.core.task import Task
@@ -34,19 +35,6 @@ from pipelines.runs.metrics import (
 from pipelines.runs.progress import Bar
 
 log = logging.getLogger(__name__)
-
-
-class Predict(Protocol):
-    """From a Batch to predictions by name, of a task and its codec.
-
-    raw  columns that are wanted among the batch's inputs, beside the task's fields.
-    """
-
-    task: Task
-    codec: Codec
-    raw: tuple[str, ...]
-
-    def __call__(self, batch: Batch) -> Mapping[str, Any]: ...
 
 
 MOST_BUCKETS = 8

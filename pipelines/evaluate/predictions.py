@@ -20,6 +20,7 @@ from pipelines.core.errors import UserError
 from pipelines.core.files import atomic_write
 from pipelines.core.formatting import shown
 from pipelines.core.task import Task
+from pipelines.core.types import Nest
 
 log = logging.getLogger(__name__)
 
@@ -47,19 +48,20 @@ def prediction_lines(
     task: Task, codec: Codec, split: Split, predictions: Arrays, *, chunk: int = 1000
 ) -> Iterator[dict[str, Any]]:
     """The examples of the split with their decoded predictions, in order; files by name."""
-    references = [column for column in task.columns if column not in task.input_columns]
     for start in range(0, len(split), chunk):
         rows = range(start, min(start + chunk, len(split)))
-        part = {name: values[rows.start : rows.stop] for name, values in predictions.items()}
+        part: Nest = {name: values[rows.start : rows.stop] for name, values in predictions.items()}
         answers = {
             name: np.asarray(value) for name, value in task.decode_predictions(part, codec).items()
         }
         for position, row in enumerate(rows):
-            (example,) = split.examples([row])  # one by one: a thousand photos would be too many
+            (raw,) = split.examples([row])  # one by one: a thousand photos would be too many
+            example = {column: shown(value) for column, value in task.example(raw).items()}
+            given = task.input_columns
             yield {
                 "row": row,
-                "given": {column: shown(example[column]) for column in task.input_columns},
-                "reference": {column: shown(example[column]) for column in references},
+                "given": {name: value for name, value in example.items() if name in given},
+                "reference": {name: value for name, value in example.items() if name not in given},
                 "answer": {name: shown(values[position]) for name, values in answers.items()},
             }
 

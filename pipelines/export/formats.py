@@ -14,7 +14,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -25,6 +25,7 @@ from pipelines.core.contracts import Split
 from pipelines.core.files import atomic_replace
 from pipelines.core.settings import ExportSettings
 from pipelines.core.task import ExportedFunction, Streams, Trained
+from pipelines.core.types import Config, JsonObject, Tensors
 from pipelines.export.saved_model import ExportError
 from pipelines.graphs.tracing import batch_signature
 from pipelines.runs.directory import Run
@@ -92,7 +93,7 @@ class _Core(keras.Model):
         }
 
 
-def _is_empty(tensor: Any) -> bool:
+def _is_empty(tensor: np.ndarray | tf.Tensor | tf.TensorSpec) -> bool:
     return 0 in tensor.shape
 
 
@@ -108,7 +109,7 @@ def export_formats(
     task, model = trained.task, trained.model
     make_portable(model)
     new = run.exports.with_name(f".{os.getpid()}.exports")
-    rows: list[dict[str, Any]] = []
+    rows: list[JsonObject] = []
     try:
         functions = functions_of(trained)
         if not functions:
@@ -135,7 +136,7 @@ def functions_of(trained: Trained) -> dict[str, ExportedFunction]:
     return task.numeric_functions(trained) | ({} if step is None else {"stream": step})
 
 
-def _written(folder: Path, model: _Core, row: Mapping[str, str], judge: _Judge) -> dict[str, Any]:
+def _written(folder: Path, model: _Core, row: Mapping[str, str], judge: _Judge) -> JsonObject:
     """The rest of a file's row; without the file if it is unavailable or differs too much."""
     form, precision = FORMATS[row["format"]], row["precision"]
     mark = "" if precision == "float32" else f".{precision}"
@@ -172,7 +173,7 @@ class _Judge:
         count = min(sample, len(self.split))
         self.rows = np.linspace(0, len(self.split) - 1, count).astype(int)
         run = tf.function(core.run, autograph=False).get_concrete_function(**core.inputs)
-        given: Any = None
+        given: Callable[..., Tensors] | None = None
         self.questions, self.seconds = [], []
         for row in self.rows:
             batch = task.batch(self.split.gather(np.asarray([row])), codec)
@@ -190,12 +191,12 @@ class _Judge:
             arrays = {name: value.numpy() for name, value in asked.items()}
             self.questions.append(Question(arrays, answer))
 
-    def original(self, name: str) -> dict[str, Any]:
+    def original(self, name: str) -> JsonObject:
         row = {"format": "tensorflow", "core": name, "precision": "float32"}
         answers = [question.answer for question in self.questions]
         return row | _speed(self.seconds) | self._score(answers)
 
-    def __call__(self, ask: Ask, tolerance: float) -> dict[str, Any]:
+    def __call__(self, ask: Ask, tolerance: float) -> JsonObject:
         """Milliseconds a prediction (median), difference, and the score where it predicts.
 
         Raises ExportError if the answers are too far from the original's.
@@ -212,7 +213,7 @@ class _Judge:
         measured = {"difference": difference, "tolerance": tolerance}
         return _speed(seconds) | measured | self._score(answers)
 
-    def _score(self, answers: list[Arrays]) -> dict[str, Any]:
+    def _score(self, answers: list[Arrays]) -> JsonObject:
         """The task's first score, on the examples that were asked about."""
         if not self.core.predicts:
             return {}
@@ -233,7 +234,7 @@ def _size(directory: Path) -> int:
     return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
 
 
-def _speed(seconds: list[float]) -> dict[str, Any]:
+def _speed(seconds: list[float]) -> JsonObject:
     return {"milliseconds": 1e3 * float(np.median(seconds)), "examples": len(seconds)}
 
 
@@ -262,8 +263,8 @@ def _write_litert(
     model: keras.Model, inputs: Mapping[str, tf.TensorSpec], path: Path, precision: str
 ) -> None:
     # Built-in operators only: who runs such a file has no TensorFlow to call upon ("Flex").
-    target: dict[str, Any] = {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]}
-    options: dict[str, Any] = {}
+    target: Config = {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]}
+    options: Config = {}
     if precision != "float32":
         options["optimizations"] = [tf.lite.Optimize.DEFAULT]
     if precision == "float16":

@@ -7,9 +7,7 @@ wherever the model goes. Mitchell et al. 2019, "Model Cards for Model Reporting"
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import jinja2
 import tensorflow as tf
@@ -23,10 +21,14 @@ from pipelines.core.formatting import capitalized, number
 from pipelines.core.scores import Metric
 from pipelines.core.sections import Table
 from pipelines.core.task import Task
+from pipelines.core.types import JsonObject
 from pipelines.export.signature_definitions import signature_definitions
 from pipelines.report.tables import exports_table, score_columns, score_rows
 from pipelines.runs.directory import Run
 from pipelines.runs.metrics import RunMetrics, ScoreEntry
+
+Signatures = dict[str, tuple[dict[str, str], dict[str, str]]]
+"""Inputs and outputs by signature, each a type and a shape by name."""
 
 
 def write_card(run: Run, metrics: RunMetrics, task: Task, codec: Codec, title: str) -> None:
@@ -64,7 +66,7 @@ def write_card(run: Run, metrics: RunMetrics, task: Task, codec: Codec, title: s
         temporary.write_text(text, encoding="utf-8")
 
 
-def read_signatures(saved_model: Path) -> dict[str, tuple[dict[str, str], dict[str, str]]]:
+def read_signatures(saved_model: Path) -> Signatures:
     """Inputs and outputs by signature, such as {"text": "string (?)"}; loads no graph."""
     try:
         definitions = signature_definitions(saved_model)
@@ -77,7 +79,7 @@ def read_signatures(saved_model: Path) -> dict[str, tuple[dict[str, str], dict[s
     }
 
 
-def _tensors(tensors: Mapping[str, Any]) -> dict[str, str]:
+def _tensors(tensors: JsonObject) -> dict[str, str]:
     described = {}
     for name, tensor in tensors.items():
         shape = tensor["tensor_shape"]
@@ -87,7 +89,7 @@ def _tensors(tensors: Mapping[str, Any]) -> dict[str, str]:
     return described
 
 
-def _signature_table(signatures: Mapping[str, Any]) -> Table:
+def _signature_table(signatures: Signatures) -> Table:
     rows = [
         (
             f"`{name}`",
@@ -156,5 +158,5 @@ def _markdown(table: Table | None) -> str | None:
     return f"{text}\n\n{table.caption}" if table.caption else text
 
 
-def _cell(value: Any) -> str:
+def _cell(value: object) -> str:
     return " ".join(str(value).split()).replace("|", "\\|")

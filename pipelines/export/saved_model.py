@@ -11,13 +11,12 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from models.recurrent import make_portable
-from pipelines.core.contracts import Codec, Example, Split
+from pipelines.core.contracts import Codec, Split
 from pipelines.core.errors import UserError
 from pipelines.core.files import atomic_replace
 from pipelines.core.settings import ExportSettings
@@ -30,6 +29,7 @@ from pipelines.core.task import (
     Task,
     Trained,
 )
+from pipelines.core.types import Example, Json, JsonObject, Nest, Tensors
 from pipelines.graphs.prediction import answer_graph, gather_batch, given_inputs, input_specs
 from pipelines.runs.directory import Run
 
@@ -113,7 +113,7 @@ def export(trained: Trained, split: Split, settings: ExportSettings, run: Run) -
     log.info("SavedModel: %s", run.saved_model)
 
 
-def _answers(trained: Trained, inputs: Mapping[str, Any]) -> Mapping[str, tf.Tensor]:
+def _answers(trained: Trained, inputs: Mapping[str, Nest]) -> Tensors:
     """The model's answers to examples as they were prepared."""
     given = given_inputs(trained, inputs)
     tensors = {name: tf.convert_to_tensor(value) for name, value in given.items()}
@@ -138,15 +138,14 @@ def write_imports(directory: Path, codec: Codec) -> None:
     (extra / "imports.txt").write_text("".join(f"{name}\n" for name in modules))
 
 
-def verify(
-    directory: Path, task: Task, examples: list[Example], answers: Mapping[str, Any]
-) -> None:
+def verify(directory: Path, task: Task, examples: list[Example], answers: Tensors) -> None:
     """Asks the SavedModel for the raw examples in a fresh process.
 
     answers  the model's, by name, each (N, ...), to the same examples as they were prepared: so
              tokens made in the graph are compared with those that were trained on.
     """
-    rows = [{name: example[name] for name in task.input_columns} for example in examples]
+    shown = map(task.example, examples)
+    rows = [{name: example[name] for name in task.input_columns} for example in shown]
     here = {name: np.asarray(value) for name, value in answers.items()}
     for index, there in enumerate(_ask(directory, rows)):
         for name, values in here.items():
@@ -158,7 +157,7 @@ def verify(
     log.info("A fresh process gives the same answers for %d test examples.", len(rows))
 
 
-def _ask(directory: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _ask(directory: Path, rows: list[JsonObject]) -> list[JsonObject]:
     lines = "".join(json.dumps(row, default=_base64) + "\n" for row in rows)
     script = Path(__file__).with_name("client.py")
     # From another directory, and without PYTHONPATH, nothing of this project can be imported.
@@ -181,7 +180,7 @@ def _base64(content: bytes) -> dict[str, str]:
     return {"b64": base64.b64encode(content).decode()}
 
 
-def _agree(here: Any, there: Any) -> bool:
+def _agree(here: Json, there: Json) -> bool:
     values, other = np.asarray(here), np.asarray(there)
     if values.ndim and values.shape != other.shape and values.ndim == other.ndim:
         # How far a batch is padded depends on its longest example.

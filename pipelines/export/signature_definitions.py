@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+
+from pipelines.core.types import JsonObject
 
 
-def signature_definitions(directory: Path) -> dict[str, Any]:
+def signature_definitions(directory: Path) -> JsonObject:
     """By name, the SignatureDef as JSON has it, with TensorFlow's own names of fields.
 
     Raises OSError if there is none, and protobuf's DecodeError if it is damaged.

@@ -6,57 +6,61 @@ A translation and a caption differ in what is read; how an answer is written fro
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import NamedTuple
 
 import tensorflow as tf
 
 from models.attention import Memory
-from models.decoding import Hypotheses, search
+from models.decoding import Hypotheses, SearchInputs, search
 from models.settings import SearchSettings
-from models.token_decoder import TokenDecoder, Written
+from models.token_choice import SpecialTokens
+from models.token_decoder import DecoderState, TokenDecoder
 from pipelines.core.task import Signature
+from pipelines.core.types import Nest, Tensors
 from pipelines.data.codecs.text import BEGIN, END, PAD, UNKNOWN, TextCodec
 from pipelines.graphs.tracing import named, nested
 
-Read = Callable[[Mapping[str, Any]], tuple[Memory, Written]]
+Start = tuple[Memory, DecoderState]
+"""A decoder's memory and its first state."""
+
+Read = Callable[[Tensors], Start]
 """From a task's inputs to what is decoded from them: memory and state at the start."""
+
+
+class InputFacts(NamedTuple):
+    """What a search goes by, of the inputs.
+
+    length        (B,) int32, which the longest answer goes by.
+    sample_ids    (B,) int32: a sample is drawn by it, so that it doesn't depend on the batch.
+    replacements  (B, S): what stands at each position of the memory, as text, to replace unknown
+                  tokens by; None if they must not be written.
+    """
+
+    length: tf.Tensor
+    sample_ids: tf.Tensor | None = None
+    replacements: tf.Tensor | None = None
 
 
 def write(
     decoder: TokenDecoder,
-    memory: Memory,
-    state: Written,
+    start: Start,
     codec: TextCodec,
     decode: SearchSettings,
+    facts: InputFacts,
     *,
-    source_length: tf.Tensor,
     detail: bool = False,
-    read: tf.Tensor | None = None,
-    numbers: tf.Tensor | None = None,
 ) -> dict[str, tf.Tensor]:
-    """Graph code: what the decoder writes for each row.
-
-    source_length (B,), which the longest answer goes by. read (B, S): what stands at each position
-    of the memory, as text, to replace unknown tokens by; None if they must not be written. numbers
-    (B,) int32: a sample is drawn by it, so that it doesn't depend on the batch.
+    """Graph code: what the decoder writes for each row, from the memory and state at the start.
 
     "text" (B,) and its "score" (B,), by which `decode` ranks; with several answers also "texts" and
     "scores" (B, A), the best first. In detail also "tokens" (B, T), as text, and the "attention"
     (B, T, S) that each had.
     """
-    found = searched(
-        decoder,
-        memory,
-        state,
-        decode,
-        source_length=source_length,
-        unknown=read is not None,
-        attention=detail or read is not None,
-        numbers=numbers,
-    )
+    replaces = facts.replacements is not None
+    found = search_ids(decoder, start, decode, facts, attention=detail or replaces)
     tokens = codec.tokens(found.ids)
-    if read is not None:
-        tokens = _with_unknown_replaced(found, tokens, read)
+    if facts.replacements is not None:
+        tokens = _replace_unknown(found, tokens, facts.replacements)
     shape = tf.shape(tokens)
     texts = codec.join(tf.reshape(tokens, [shape[0] * shape[1], shape[2]]))
     texts = tf.reshape(texts, shape[:2])
@@ -68,43 +72,34 @@ def write(
     return written
 
 
-def searched(
+def search_ids(
     decoder: TokenDecoder,
-    memory: Memory,
-    state: Written,
+    start: Start,
     decode: SearchSettings,
+    facts: InputFacts,
     *,
-    source_length: tf.Tensor,
-    unknown: bool = False,
     attention: bool = False,
-    numbers: tf.Tensor | None = None,
 ) -> Hypotheses:
-    """Graph code: the ids that `decode` finds; unknown tokens among them only if they may be.
-
-    See `write` for the rest.
-    """
+    """Graph code: the ids that `decode` finds; unknown tokens only where they can be replaced."""
+    memory, state = start
+    unknown = facts.replacements is not None
     return search(
         decoder.step,
-        state,
-        memory,
-        settings=decode,
-        begin=BEGIN,
-        end=END,
-        forbidden=(PAD, BEGIN) if unknown else (PAD, UNKNOWN, BEGIN),
-        source_length=source_length,
-        want_attention=attention,
-        numbers=numbers,
+        SearchInputs(state, memory, facts.length, facts.sample_ids),
+        decode,
+        SpecialTokens(BEGIN, END, (PAD, BEGIN) if unknown else (PAD, UNKNOWN, BEGIN)),
+        return_attention=attention,
     )
 
 
-def numbers_of(ids: tf.Tensor) -> tf.Tensor:
+def sample_ids(ids: tf.Tensor) -> tf.Tensor:
     """(B,) int32 by the content of ids (B, T), whatever the padding: sums of ids by place."""
     place = tf.range(1, tf.shape(ids)[1] + 1, dtype=tf.int64)
     factors = (place * 2654435761) % (2**31 - 1)
     return tf.cast(tf.reduce_sum(tf.cast(ids, tf.int64) * factors, 1) % (2**31 - 1), tf.int32)
 
 
-def _with_unknown_replaced(found: Hypotheses, tokens: tf.Tensor, read: tf.Tensor) -> tf.Tensor:
+def _replace_unknown(found: Hypotheses, tokens: tf.Tensor, read: tf.Tensor) -> tf.Tensor:
     """Tokens (B, A, T), where unknown what was read (B, S) with the most attention."""
     place = tf.argmax(found.attention, -1, output_type=tf.int32)
     return tf.where(found.ids == UNKNOWN, tf.gather(read, place, batch_dims=1), tokens)
@@ -121,7 +116,7 @@ def stepwise(
             (B, K, S). K hypotheses of an input share its memory.
     text    ids (B, T) int32, 0 after the end -> text (B,).
     """
-    structure: dict[str, Any] = {}
+    structure: dict[str, Nest] = {}
 
     def encode(**raw: tf.Tensor) -> dict[str, tf.Tensor]:
         memory, state = read(raw)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from pipelines.core.contracts import Batch, Example, Field, Split
-from pipelines.core.task import Tensors, Trained
+from pipelines.core.contracts import Batch, FieldSpec, Split
+from pipelines.core.task import ExportedFunction, Trained
+from pipelines.core.types import Example, Nest, Tensors
 from pipelines.graphs.tracing import batch_signature, padded, traced
 
 Graph = Callable[[Tensors], dict[str, tf.Tensor]]
@@ -43,7 +43,8 @@ def gather_batch(trained: Trained, split: Split, rows: np.ndarray) -> Batch:
     task = trained.task
     batch = task.batch(split.gather(rows), trained.codec)
     names = task.raw_inputs(trained.decode)
-    batch.inputs.update(raw_columns(split.examples(rows.tolist()), names))
+    if names:
+        batch.inputs.update(raw_columns(split.examples(rows.tolist()), names))
     return batch
 
 
@@ -52,7 +53,7 @@ def raw_columns(examples: Sequence[Example], names: Sequence[str]) -> dict[str, 
     return {name: np.array([example[name] for example in examples]) for name in names}
 
 
-def given_inputs(trained: Trained, inputs: Mapping[str, Any]) -> dict[str, Any]:
+def given_inputs(trained: Trained, inputs: Mapping[str, Nest]) -> dict[str, Nest]:
     """Those of a batch's inputs that are there when predicting, fields and raw columns."""
     columns, fields = trained.task.input_columns, trained.codec.fields
     names = {name for name, part in fields.items() if part.column in columns}
@@ -75,16 +76,10 @@ def input_specs(trained: Trained) -> dict[str, tf.TensorSpec]:
     Text, bytes and numbers are (B,). What has time, such as a list of words or a series, is
     (B, T, ...), right-padded, with its length (B,) under "<column>_length".
     """
-    return dense_specs(raw_fields(trained))
+    return dense_specs(trained.codec.raw_fields(trained.task.input_columns))
 
 
-def raw_fields(trained: Trained) -> dict[str, Field]:
-    """What each raw input column holds."""
-    raw = {part.column: part.raw for part in trained.codec.fields.values()}
-    return {name: raw.get(name, Field((), "string")) for name in trained.task.input_columns}
-
-
-def dense_specs(fields: Mapping[str, Field]) -> dict[str, tf.TensorSpec]:
+def dense_specs(fields: Mapping[str, FieldSpec]) -> dict[str, tf.TensorSpec]:
     """As dense tensors: (B, ...), with "<name>_length" for those with time."""
     specs: dict[str, tf.TensorSpec] = {}
     for name, field in fields.items():
@@ -101,9 +96,18 @@ def encode_inputs(trained: Trained, columns: Tensors) -> dict[str, tf.Tensor]:
         name: tf.RaggedTensor.from_tensor(columns[name], columns[f"{name}_length"])
         if field.is_sequence
         else columns[name]
-        for name, field in raw_fields(trained).items()
+        for name, field in trained.codec.raw_fields(trained.task.input_columns).items()
     }
     return padded(trained.codec.encode(raw))
+
+
+def predict_function(trained: Trained) -> ExportedFunction:
+    """From the fields that are made of the input columns to predictions."""
+
+    def predict(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        return trained.task.predict(trained, inputs)
+
+    return ExportedFunction(predict, field_specs(trained), lambda batch: batch, predicts=True)
 
 
 def answer_graph(trained: Trained) -> Graph:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
+import keras
 import tensorflow as tf
 
-from pipelines.core.task import Signature
+from pipelines.core.task import ExportedFunction, Signature
+from pipelines.core.types import Nest
 from pipelines.graphs.tracing import named, nested
 
-Step = Callable[[tf.Tensor, Any], tuple[dict[str, tf.Tensor], Any]]
+Step = Callable[[tf.Tensor, Nest], tuple[dict[str, tf.Tensor], Nest]]
 """Graph code: token (B,) int32 and a state -> predictions by name, and the new state."""
 
 
-def streaming(unread: Any, step: Step) -> Signature:
+def streaming(unread: Nest, step: Step) -> Signature:
     """One token and a state in, what is predicted from all tokens so far and the new state out.
 
     unread  the state before the first token, of a batch of 1. It is all zeros, so that a client
@@ -49,3 +50,23 @@ def second(stream: Signature, tokens: tf.Tensor) -> dict[str, tf.Tensor]:
 
 def _outside(leaf: tf.Tensor) -> tf.Tensor:
     return tf.cast(leaf, tf.float32) if leaf.dtype.is_floating else leaf
+
+
+def stream_tokens(model: keras.Model) -> ExportedFunction | None:
+    """A classifier's probabilities after one token more; None for a bidirectional one.
+
+    A backward direction starts at the last token: with each further one it would read all anew.
+    """
+    from models import classifier
+
+    if model.get_layer("encoder").settings.bidirectional:
+        return None
+
+    def step(
+        token: tf.Tensor, state: classifier.StreamState
+    ) -> tuple[dict[str, tf.Tensor], classifier.StreamState]:
+        logits, state = classifier.step(model, token, state)
+        return {"probabilities": tf.nn.softmax(logits)}, state
+
+    stream = streaming(classifier.initial_state(model, 1), step)
+    return ExportedFunction(*stream, lambda batch: second(stream, batch["tokens"]))

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from pipelines.core.contracts import Batch, Spec
+from pipelines.core.types import Nest, Tensors
 
 
-def traced(function: Callable[..., Any], *signature: Any) -> Callable[..., Any]:
+def traced(function: Callable[..., Nest], *signature: Nest) -> Callable[..., Nest]:
     """The function as a graph, traced at once; it is called with arrays in the signature's form.
 
     What tf.function does at each call to find the graph that fits takes a millisecond.
@@ -20,7 +20,7 @@ def traced(function: Callable[..., Any], *signature: Any) -> Callable[..., Any]:
     concrete = graph.get_concrete_function()
     types = [spec.dtype for spec in tf.nest.flatten(signature)]
 
-    def call(*values: Any) -> Any:
+    def call(*values: Nest) -> Nest:
         tf.nest.assert_same_structure(signature, values)
         leaves = [
             tf.convert_to_tensor(value, dtype)
@@ -46,7 +46,7 @@ def padded(fields: Mapping[str, tf.Tensor | tf.RaggedTensor]) -> dict[str, tf.Te
 def batch_signature(spec: Spec, batch: Batch) -> Batch:
     """Shapes of all batches: as the fields declare theirs, and all axes open for the rest."""
 
-    def open_axes(value: Any) -> tf.TensorSpec:
+    def open_axes(value: Nest) -> tf.TensorSpec:
         array = np.asarray(value)
         # as_dtype knows no numpy text
         dtype = tf.string if array.dtype.kind in "SUO" else tf.as_dtype(array.dtype)
@@ -61,12 +61,12 @@ def batch_signature(spec: Spec, batch: Batch) -> Batch:
     return Batch(inputs, tf.nest.map_structure(open_axes, batch.targets), open_axes(batch.weights))
 
 
-def named(prefix: str, nest: Any) -> dict[str, tf.Tensor]:
+def named(prefix: str, nest: Nest) -> dict[str, tf.Tensor]:
     """Leaves by name, as a signature has them: prefix_0, prefix_1, ..."""
     return {f"{prefix}_{i}": leaf for i, leaf in enumerate(tf.nest.flatten(nest))}
 
 
-def nested(prefix: str, like: Any, tensors: Mapping[str, tf.Tensor]) -> Any:
+def nested(prefix: str, like: Nest, tensors: Tensors) -> Nest:
     """What `named` took apart, in the form of `like`."""
     leaves = [tensors[f"{prefix}_{i}"] for i in range(len(tf.nest.flatten(like)))]
     return tf.nest.pack_sequence_as(like, leaves)

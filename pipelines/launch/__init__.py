@@ -1,1 +1,1 @@
-"""How a training starts: as the chief, as one of several workers, or by Ray."""
+"""Ways to start a training: as the chief, as another worker, or with Ray."""

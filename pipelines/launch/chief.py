@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.config.restore import save_config
 from pipelines.config.schema import Config
-from pipelines.distributed.cluster import cluster, others_started
+from pipelines.distributed.cluster import resolve_cluster, spawn_workers
 from pipelines.distributed.tensorflow import import_tensorflow
 from pipelines.runs.directory import Run
 from pipelines.runs.measurements import Record
-from pipelines.runs.tracking import tracked
+from pipelines.runs.tracking import track_run
 from pipelines.stages import (
     evaluate_model,
     export_model,
@@ -30,11 +30,14 @@ log = logging.getLogger(__name__)
 
 
 def run_as_chief(config: Config, run: Run, values: dict[str, Any]) -> None:
-    """All stages; `values` is the configuration in the form that other workers get it in."""
+    """Trains as the chief of several workers, or as the only process, and evaluates.
+
+    values  the configuration, as the other workers get it.
+    """
     with run.lock():
         save_config(run, values)
         log.info("Run directory: %s", run.directory)
-        with tracked(run, config.train.mlflow, given=identity(config)):
+        with track_run(run, config.train.mlflow, given=identity(config)):
             record = Record(run)
             data, model = prepare_and_train(config, record, values)
             run_after_training(config, data, model, record)
@@ -44,17 +47,17 @@ def prepare_and_train(
     config: Config, record: Record, values: dict[str, Any]
 ) -> tuple[Prepared, keras.Model]:
     """With the workers that there are."""
-    together = cluster(config.train.workers)
-    with others_started(together, config.train.device) as others:
-        import_tensorflow(config.train.device, together)
+    cluster = resolve_cluster(config.train.workers)
+    with spawn_workers(cluster, config.train.device) as processes:
+        import_tensorflow(config.train.device, cluster)
         from pipelines.distributed.workers import Workers
 
-        workers = Workers(together, others)
+        workers = Workers(cluster, processes)
         with workers.raise_on_lost_worker():
-            workers.told([values, str(record.run.directory.resolve())])
+            workers.broadcast([values, str(record.run.directory.resolve())])
             with record.stage("prepare"):
                 data = prepare_data(config, record)
-            workers.wait()
+            workers.barrier()  # the others read what was prepared
             with record.stage("train"):
                 model = train_model(config, data, record.run, workers, record)
     return data, model

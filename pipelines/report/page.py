@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 from pipelines.core.files import atomic_write
-from pipelines.core.sections import Figure, Passages, Section, Table
+from pipelines.core.sections import Section
+from pipelines.core.types import JsonObject
 from pipelines.report.plots import PALETTE
 from pipelines.report.run_report import Drawing, environment
 
@@ -53,16 +52,16 @@ def write_page(
     return path
 
 
-def _groups(parts: Sequence[Any], drawing: Drawing) -> list[dict[str, Any]]:
+def _groups(parts: Sequence[str | Code | Section], drawing: Drawing) -> list[JsonObject]:
     """Neighbouring plots and tables together, so that plots stand side by side."""
-    made: list[dict[str, Any]] = []
-    for is_section, group in groupby(
-        parts, lambda part: isinstance(part, Figure | Table | Passages)
-    ):
-        if is_section:
-            made.append({"kind": "parts", "sections": [drawing.section(one) for one in group]})
-            continue
-        for part in group:
-            kind = "code" if isinstance(part, Code) else "text"
-            made.append({"kind": kind, "text": part.text if kind == "code" else part})
-    return made
+    groups: list[JsonObject] = []
+    for part in parts:
+        if isinstance(part, str):
+            groups.append({"kind": "text", "text": part})
+        elif isinstance(part, Code):
+            groups.append({"kind": "code", "text": part.text})
+        else:
+            if not groups or groups[-1]["kind"] != "parts":
+                groups.append({"kind": "parts", "sections": []})
+            groups[-1]["sections"].append(drawing.section(part))
+    return groups

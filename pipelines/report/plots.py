@@ -11,12 +11,18 @@ import re
 import unicodedata
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pipelines.core.formatting import number
 from pipelines.core.scores import Metric
 from pipelines.core.sections import Figure
 from pipelines.runs.metrics import LengthBucket, ScoreEntry
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+HistoryRow = Mapping[str, float | None]
+"""A line of history.jsonl: an evaluation while training."""
 
 INK = "#010203"
 PAPER = "#010205"
@@ -103,9 +109,7 @@ def _drawn(figure: Figure, name: str) -> str:
     return file.getvalue()
 
 
-def learning_curves(
-    history: Sequence[Mapping[str, Any]], metric: Callable[[str], Metric]
-) -> list[Figure]:
+def learning_curves(history: Sequence[HistoryRow], metric: Callable[[str], Metric]) -> list[Figure]:
     """A figure a quantity, over epochs: loss and scores of each split, learning rate, gradients.
 
     metric  gives the metric of a score's name.
@@ -137,21 +141,25 @@ def _rank(quantity: str) -> int:
     return 0 if quantity == "loss" else 1
 
 
-def _curve(history: Sequence[Mapping[str, Any]], label: str, keys: Sequence[str]) -> Figure:
+def _curve(history: Sequence[HistoryRow], label: str, keys: Sequence[str]) -> Figure:
     epochs = [row.get("epoch") for row in history]
     # Evaluations within an epoch share its number.
     axis = "epoch" if None not in epochs and len(set(epochs)) == len(epochs) else "step"
 
-    def draw(axes: Any) -> None:
+    def draw(axes: Axes) -> None:
         from matplotlib.ticker import MaxNLocator
 
         for key in keys:
             split, dot, _ = key.partition(".")
             place = _SPLITS.index(split) if dot else 0
-            rows = [row for row in history if isinstance(row.get(key), int | float)]
+            points = [
+                (row.get(axis) or position, value)
+                for position, row in enumerate(history, 1)
+                if (value := row.get(key)) is not None
+            ]
             axes.plot(
-                [row.get(axis, position) for position, row in enumerate(rows, 1)],
-                [row[key] for row in rows],
+                [x for x, _ in points],
+                [y for _, y in points],
                 label=split,
                 color=SERIES[place],
                 # Not by colour alone; and a single epoch is a point.
@@ -181,7 +189,7 @@ def by_length(buckets: Sequence[LengthBucket], metric: Metric) -> Figure:
     ]
     spans = [(one.scores[metric.name], one.low, one.high, SERIES[0], "o") for one in shown]
 
-    def draw(axes: Any) -> None:
+    def draw(axes: Axes) -> None:
         _draw_intervals(axes, metric, names, spans)
         axes.set_xlabel(metric.label)
         axes.set_ylabel("length")
@@ -197,7 +205,7 @@ def compare_baselines(
     spans: list[Span] = [(entry.value, entry.low, entry.high, INK, "D") for entry in entries]
     spans[0] = (*spans[0][:3], SERIES[0], "o")
 
-    def draw(axes: Any) -> None:
+    def draw(axes: Axes) -> None:
         _draw_intervals(axes, metric, ["this network", *baselines], spans)
         axes.set_xlabel(metric.label)
 
@@ -208,7 +216,9 @@ Span = tuple[float, float | None, float | None, str, str]
 """Value, low, high, colour, marker."""
 
 
-def _draw_intervals(axes: Any, metric: Metric, names: Sequence[str], spans: Sequence[Span]) -> None:
+def _draw_intervals(
+    axes: Axes, metric: Metric, names: Sequence[str], spans: Sequence[Span]
+) -> None:
     """A row a name, with the value written above its mark."""
     for place, (value, low, high, colour, marker) in enumerate(spans):
         if low is not None and high is not None:
@@ -228,14 +238,16 @@ def _draw_intervals(axes: Any, metric: Metric, names: Sequence[str], spans: Sequ
     axes.grid(axis="y", visible=False)
 
 
-def placed(axes: Any, *, left: float, top: float, right: float, bottom: float) -> None:
+def placed(axes: Axes, *, left: float, top: float, right: float, bottom: float) -> None:
     """Puts the axes at these distances in points from the edges of the figure, which stay there.
 
     For labels that may be in any script, which matplotlib can't measure without the reader's fonts.
     """
     from matplotlib.patches import Rectangle
 
-    figure = axes.figure
+    figure = axes.get_figure(root=True)
+    if figure is None:
+        raise ValueError("the axes must be of a figure")
     width, height = 72 * figure.get_size_inches()
     figure.set_layout_engine("none")
     across, up = (width - left - right) / width, (height - top - bottom) / height
@@ -245,7 +257,7 @@ def placed(axes: Any, *, left: float, top: float, right: float, bottom: float) -
     figure.add_artist(whole)
 
 
-def logarithmic(axes: Any, name: Literal["x", "y"] = "y") -> None:
+def logarithmic(axes: Axes, name: Literal["x", "y"] = "y") -> None:
     """An axis whose numbers are plain text: one a power of ten, or as they come within one.
 
     What matplotlib writes itself is mathematics, which isn't parsed: a text may have dollar signs.

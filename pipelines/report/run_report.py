@@ -9,7 +9,7 @@ import datetime
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
@@ -19,8 +19,10 @@ from pipelines.core.formatting import duration, number, probability, short
 from pipelines.core.paths import TEMPLATES
 from pipelines.core.scores import Metric
 from pipelines.core.sections import Figure, Passages, Section, Table
+from pipelines.core.types import JsonObject
 from pipelines.report.plots import (
     PALETTE,
+    HistoryRow,
     by_length,
     compare_baselines,
     learning_curves,
@@ -29,6 +31,9 @@ from pipelines.report.plots import (
 )
 from pipelines.report.tables import exports_table, score_columns, score_rows
 from pipelines.runs.metrics import DataFacts, RunMetrics
+
+if TYPE_CHECKING:
+    import jinja2
 
 EXPANDED = 260
 """Characters of a text that are shown before the reader asks for the rest."""
@@ -43,7 +48,7 @@ def report(
     directory: Path,
     *,
     metrics: RunMetrics,
-    history: Sequence[Mapping[str, Any]],
+    history: Sequence[HistoryRow],
     sections: Sequence[Section],
     provenance: Provenance,
     config_yaml: str,
@@ -100,13 +105,13 @@ class Drawing:
         self.directory = directory
         self.names: set[str] = set()
 
-    def each(self, figures: Iterable[Figure]) -> list[dict[str, Any]]:
+    def each(self, figures: Iterable[Figure]) -> list[JsonObject]:
         return [self.section(figure) for figure in figures]
 
-    def section(self, section: Section) -> dict[str, Any]:
+    def section(self, section: Section) -> JsonObject:
         """What the template needs to show it."""
         kind = {Figure: "figure", Table: "table", Passages: "passages"}[type(section)]
-        shown: dict[str, Any] = {"kind": kind, "it": section, "name": self._name(section.title)}
+        shown: JsonObject = {"kind": kind, "it": section, "name": self._name(section.title)}
         if isinstance(section, Figure):
             shown["svg"], alone = svgs(section, shown["name"])
             with atomic_write(self.directory / f"{shown['name']}.svg") as temporary:
@@ -125,7 +130,7 @@ class Drawing:
         return name
 
 
-def environment() -> Any:
+def environment() -> jinja2.Environment:
     """Templates of pages, with filters for what they show."""
     import jinja2
 
@@ -199,7 +204,7 @@ def _cards(metrics: RunMetrics) -> list[dict[str, str]]:
     return cards
 
 
-def _against(metrics: RunMetrics) -> dict[str, Any] | None:
+def _against(metrics: RunMetrics) -> JsonObject | None:
     """The comparison with another run, and a table of their scores."""
     against = metrics.against
     if against is None:
@@ -257,8 +262,8 @@ def _splits_table(data: DataFacts | None) -> Table | None:
     return Table("Splits", ("split", "examples", *values), rows)
 
 
-def _costs(metrics: RunMetrics) -> list[tuple[str, Any]]:
-    rows: list[tuple[str, Any]] = [
+def _costs(metrics: RunMetrics) -> list[tuple[str, object]]:
+    rows: list[tuple[str, object]] = [
         (f"time: {name}", duration(value)) for name, value in metrics.seconds.items()
     ]
     rows += [
@@ -282,13 +287,13 @@ def _spaced(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _facts(facts: BaseModel | None, before: str = "") -> list[tuple[str, Any]]:
+def _facts(facts: BaseModel | None, before: str = "") -> list[tuple[str, object]]:
     return _flat(facts.model_dump(), before) if facts is not None else []
 
 
-def _flat(values: Mapping[str, Any], before: str = "") -> list[tuple[str, Any]]:
+def _flat(values: Mapping[str, object], before: str = "") -> list[tuple[str, object]]:
     """Nested facts as rows: {"codec": {"tokens": {"size": 5}}} is ("codec: tokens: size", 5)."""
-    rows: list[tuple[str, Any]] = []
+    rows: list[tuple[str, object]] = []
     for key, value in values.items():
         name = f"{before}{key}".replace("_", " ")
         if isinstance(value, Mapping):
@@ -300,7 +305,7 @@ def _flat(values: Mapping[str, Any], before: str = "") -> list[tuple[str, Any]]:
     return rows
 
 
-def _cell(value: Any) -> Any:
+def _cell(value: object) -> object:
     """A table's cell: integers with separators, other numbers as scores are."""
     if isinstance(value, bool):
         return "yes" if value else "no"
@@ -309,7 +314,7 @@ def _cell(value: Any) -> Any:
     return f"{value:,}" if isinstance(value, int) else number(value)
 
 
-def _shape(value: Any) -> str:
+def _shape(value: object) -> str:
     """How a cell is laid out: as a number, a word on one line, a phrase or a paragraph."""
     if not isinstance(value, str) or _NUMBER.fullmatch(value):
         return "number"
@@ -322,7 +327,7 @@ def _stacks(table: Table) -> bool:
     return any([_shape(value) for value in row].count("long") > 1 for row in table.rows)
 
 
-def _beginning(value: Any) -> str | None:
+def _beginning(value: object) -> str | None:
     """The start of a text that is too long to be shown whole; None for one that isn't."""
     if not isinstance(value, str) or hasattr(value, "__html__") or len(value) <= EXPANDED:
         return None

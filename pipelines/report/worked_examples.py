@@ -12,13 +12,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from pipelines.core.sections import Figure, Section, Table
 from pipelines.report.page import Chapter, Code, write_page
 from pipelines.report.plots import INK, SERIES, logarithmic
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 
 COMMAND = "python -m pipelines.report.worked_examples"
 
@@ -191,7 +195,7 @@ def slope_chapter() -> Chapter:
     x = np.linspace(-6, 6, 241)
     curves = slopes(x)
 
-    def draw(axes: Any) -> None:
+    def draw(axes: Axes) -> None:
         for place, (name, y) in enumerate(curves.items()):
             axes.plot(x, y, color=SERIES[place], ls=("-", "--")[place], label=f"slope of {name}")
             axes.annotate(f"{y.max():g}", (0, y.max()), (6, 2), textcoords="offset points")
@@ -199,7 +203,7 @@ def slope_chapter() -> Chapter:
         axes.set_ylabel("derivative")
         axes.legend()
 
-    def draw_left(axes: Any) -> None:
+    def draw_left(axes: Axes) -> None:
         steps = np.arange(0, 31)
         for place, (name, peak) in enumerate((("sigmoid", 0.25), ("tanh", 1.0))):
             axes.plot(steps, peak**steps, color=SERIES[place], ls=("-", "--")[place],

@@ -1,1 +1,1 @@
-"""Run directories: files, checkpoints, measurements, progress, signals, tracking."""
+"""Run directories: files, checkpoints, measurements, progress, logs, signals, tracking."""

@@ -1,12 +1,12 @@
-"""Arrays and a state in one file that is written whole or not at all."""
+"""Checkpoints: variables and a state in one file, which is written as a whole or not at all."""
 
 from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -14,12 +14,25 @@ from pipelines.core.errors import UserError
 from pipelines.core.files import atomic_write
 
 
+class Variable(Protocol):
+    """A variable of Keras or TensorFlow, as far as checkpoints use it."""
+
+    @property
+    def shape(self) -> Iterable[int | None]: ...
+
+    def assign(self, value: np.ndarray, /) -> object: ...
+
+
+Variables = Mapping[str, Sequence[Variable]]
+"""Variables by group, in an order that each process makes alike."""
+
+
 class DamagedError(UserError):
-    """A checkpoint isn't whole, or isn't there."""
+    """A checkpoint is damaged or missing."""
 
 
-def save(path: Path, variables: Mapping[str, Sequence[Any]], state: Mapping[str, Any]) -> None:
-    """Variables by group, in order, and a JSON-able state."""
+def save(path: Path, variables: Variables, state: Mapping[str, object]) -> None:
+    """Writes variables, by group and in order, and a state that JSON can hold."""
     arrays = {
         f"{group}:{index}": np.asarray(variable)
         for group, members in variables.items()
@@ -30,11 +43,11 @@ def save(path: Path, variables: Mapping[str, Sequence[Any]], state: Mapping[str,
         np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
-def restore(path: Path, variables: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
-    """Assigns the groups given, which must be those saved or some of them. Returns the state.
+def restore(path: Path, variables: Variables) -> dict[str, Any]:
+    """Assigns the given groups, which may be some of those saved. Returns the state.
 
-    Each array's checksum (the archive's CRC-32) is verified. DamagedError if the file is missing or
-    damaged, UserError if it is of a model of another shape; then nothing was assigned.
+    Each array's checksum (the archive's CRC-32) is verified. Raises DamagedError if the file is
+    missing or damaged, UserError if a shape differs; then no variable has changed.
     """
     try:
         with path.open("rb") as file, np.load(file) as saved:
@@ -46,26 +59,29 @@ def restore(path: Path, variables: Mapping[str, Sequence[Any]]) -> dict[str, Any
             ]
     except FileNotFoundError:
         raise DamagedError(
-            f"{path} is missing, without which training can't go on: start a new run"
+            f"{path} is missing, and training can't resume without it: start a new run"
         ) from None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise DamagedError(
-            f"{path} is damaged or of another model ({error}): delete it, or start anew"
+            f"{path} is damaged or of another model ({error}): delete it, or start a new run"
         ) from None
     for variable, value in pairs:
         if tuple(variable.shape) != value.shape:
             raise UserError(
-                f"{path} is of another model: {value.shape} was saved where "
-                f"{tuple(variable.shape)} is needed"
+                f"{path} is of another model: a variable must have shape {tuple(variable.shape)}; "
+                f"received {value.shape}: start a new run"
             )
     for variable, value in pairs:
         variable.assign(value)
     return state
 
 
-def restore_mean(paths: Sequence[Path], variables: Mapping[str, Sequence[Any]]) -> None:
-    """Assigns the mean of several checkpoints; what is no float (a seed's state) is the first's."""
-    sums: list[Any] = []
+def restore_mean(paths: Sequence[Path], variables: Variables) -> None:
+    """Assigns the mean of several checkpoints. Integers, such as seeds, are those of the first.
+
+    Sums are in float64: in float16 two large weights would already add up to infinity.
+    """
+    sums: list[np.ndarray] = []
     members = [variable for group in variables.values() for variable in group]
     for path in paths:
         restore(path, variables)

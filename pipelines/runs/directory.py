@@ -1,11 +1,11 @@
-"""A run's directory: what lies where, and how it is written.
+"""A run's directory: what is where, and how it is written.
 
-.hydra/ config.yaml   what was asked for
+.hydra/ config.yaml   the configuration
 codec/                what was fitted on data
-checkpoints/          last.npz (to resume), older ones last.1.npz ..., best.npz (to keep)
-history.jsonl         a line an evaluation
+checkpoints/          last.npz (to resume from), older ones last.1.npz ..., best.npz
+history.jsonl         a line for each evaluation during training
 model.keras saved_model/ exports/ metrics.json report.html plots/ tensorboard/
-predictions.jsonl     for people; predictions.npz for a later run to be compared with
+predictions.jsonl     for people; predictions.npz is for comparing a later run with this one
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class Run:
-    """Paths below a run's directory; everything is written whole or not at all."""
+    """Paths in a run's directory. Each file is written as a whole or not at all."""
 
     def __init__(self, directory: str | Path):
         self.directory = Path(directory)
@@ -52,11 +52,11 @@ class Run:
         self.tensorboard = self.directory / "tensorboard"
 
     def checkpoint(self, age: int) -> Path:
-        """The last one that was saved (0), the one before it (1), ..."""
+        """The latest checkpoint (age 0), the one before it (age 1), ..."""
         return self.last.with_name(f"last.{age}.npz") if age else self.last
 
     def kept(self, step: int) -> Path:
-        """The weights of an update that is among the best."""
+        """The weights of a training step that is among the best."""
         return self.directory / "checkpoints" / f"kept_{step}.npz"
 
     def load_metrics(self) -> RunMetrics:
@@ -86,16 +86,17 @@ class Run:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Only one process at a time works in the directory; UserError if another does.
+        """Locks the directory for this process. Raises UserError if another one has the lock.
 
-        What killed processes left half-written is removed, and what they set aside is put back.
+        A process that was killed may have left files half-written, which are removed, and files
+        moved aside for new ones, which are put back.
         """
         self.directory.mkdir(parents=True, exist_ok=True)
         with (self.directory / "run.log").open("a") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise UserError(f"another process is at work in {self.directory}") from None
+                raise UserError(f"another process is using {self.directory}") from None
             for left in [*self.directory.glob(".[0-9]*"), *self.last.parent.glob(".[0-9]*")]:
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
             for aside in self.directory.glob(f"{ASIDE}*"):
@@ -112,10 +113,10 @@ def _json(path: Path, text: bytes) -> Any:
 
 
 def load_model(run: Run) -> keras.Model:
-    """The run's model with its best weights. UserError if it isn't there or is damaged."""
+    """The run's model with its best weights. Raises UserError if it is missing or damaged."""
     if not run.model.exists():
         raise UserError(
-            f"{run.directory} holds no trained model (model.keras): go on with "
+            f"{run.directory} holds no trained model (model.keras): resume with "
             f"mode=train run={run.directory}"
         )
     import keras
@@ -129,6 +130,6 @@ def load_model(run: Run) -> keras.Model:
         return keras.models.load_model(run.model)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"{run.model} is damaged ({str(error).splitlines()[0]}): go on with "
+            f"{run.model} is damaged ({str(error).splitlines()[0]}): resume with "
             f"mode=train run={run.directory}"
         ) from None

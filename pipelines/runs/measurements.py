@@ -1,4 +1,4 @@
-"""Seconds, memory, versions and machine: what a run cost and where."""
+"""What a run costs and where it ran: seconds, memory, versions and machine."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ class Record:
 
 
 def peak_memory() -> float:
-    """Largest resident memory of this process so far, in MB of 10^6 bytes."""
-    # The other figure may be that of the process which started this one.
+    """The largest resident memory of this process so far, in MB of 10^6 bytes."""
+    # Linux passes the other figure, ru_maxrss, on to a child: it may be the parent's peak.
     with contextlib.suppress(OSError), open("/proc/self/status", encoding="utf-8") as file:
         found = [line.split()[1] for line in file if line.startswith("VmHWM")]
         if found:

@@ -1,4 +1,4 @@
-"""What native libraries write to the terminal, past Python."""
+"""Messages that native libraries write to the terminal without Python's logging."""
 
 from __future__ import annotations
 
@@ -6,25 +6,22 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
 
 
 @contextmanager
 def suppressed_native_stderr() -> Iterator[None]:
-    """TensorFlow takes its level of messages from the environment when it is imported.
+    """Drops what native code writes to standard error, such as TensorFlow's greetings at import.
 
-    Before that, libraries write to file descriptor 2 whatever is set.
+    TensorFlow reads its log level from the environment, but only when it is imported. Until then
+    its libraries write to file descriptor 2 in any case, so that one is redirected meanwhile.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
-    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    original, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(nothing, 2)
+        os.dup2(null, 2)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nothing)
+        os.dup2(original, 2)
+        os.close(original)
+        os.close(null)

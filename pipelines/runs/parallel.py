@@ -1,4 +1,4 @@
-"""Work on several cores, results in order."""
+"""Work on several cores, with the results in order."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-"""Those that this process may use, where the system tells."""
+"""The cores that this process may use, where the system says so."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def in_order(
+def map_in_order(
     function: Callable[[Item], Result], items: Iterable[Item], workers: int | None = None
 ) -> Iterator[Result]:
     """function(item) for each item, in order, computed by threads.
 
-    Threads suffice where the work is TensorFlow's or Arrow's, which let go of the interpreter.
-    At most twice as many items as workers are under way, so that memory stays bounded.
+    Threads suffice if the work is TensorFlow's or Arrow's, which release the interpreter's lock.
+    At most twice as many items as workers are in progress, so memory stays bounded.
     """
     workers = workers or CORES
     waiting: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(workers, thread_name_prefix="in_order") as pool:
+    with ThreadPoolExecutor(workers, thread_name_prefix="map_in_order") as pool:
         try:
             for item in items:
                 waiting.append(pool.submit(function, item))

@@ -1,4 +1,4 @@
-"""Progress of what takes longer than a few seconds: a live bar, or lines without a terminal."""
+"""Progress of long work: a live bar on a terminal, otherwise a line in the log now and then."""
 
 from __future__ import annotations
 
@@ -14,24 +14,18 @@ log = logging.getLogger(__name__)
 SECONDS_BETWEEN_LINES = 15.0
 
 
-class Terminal(logging.Handler):
-    """Messages to what is standard error at the moment: above the bar, while one is drawn."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        print(self.format(record), file=sys.stderr, flush=True)
-
-
-def pace(rate: float) -> str:
-    """How fast, of a number a second: "1,234/s", "2.5/s", or "48.3 s each" of what is slower."""
+def format_rate(rate: float) -> str:
+    """A rate in units a second: "1,234/s", "2.5/s", or "48.3 s each" below one a second."""
     if 0 < rate < 1:
         return f"{duration(1 / rate)} each"
     return f"{rate:,.{0 if rate >= 10 else 1}f}/s"
 
 
 class Bar:
-    """Counts `unit`s done, of `total` where it is known, with rate and time left; or just counts.
+    """A progress bar: units done, of a total if it is known, with the rate and the time left.
 
-    Use as a context manager; `advance` may carry values to show beside the bar.
+    Use it as a context manager. `advance` may have values to show next to the bar. With shows=False
+    it only counts.
     """
 
     def __init__(
@@ -69,21 +63,21 @@ class Bar:
             )
 
     def advance(self, count: int = 1, **shown: float) -> None:
-        """Shown values appear as "loss 0.412"."""
+        """Adds to the units done. Values are shown as "loss 0.412"."""
         self.done += count
         if shown:
             values = (f" · {name.replace('_', ' ')} {value:.4g}" for name, value in shown.items())
             self.shown = "".join(values)
         if self.live:
             self.bar.update(
-                self.task, completed=self.done, shown=self.shown, pace=pace(self._rate())
+                self.task, completed=self.done, shown=self.shown, pace=format_rate(self._rate())
             )
         elif self.shows and self._line_is_due():
             self.last_line = time.perf_counter()
             log.info("%s", self._line())
 
     def _line_is_due(self) -> bool:
-        """Where all is done the last line says it."""
+        """Whether to log progress. Completion has a line of its own."""
         waited = time.perf_counter() - self.last_line
         return waited > SECONDS_BETWEEN_LINES and self.done != self.total
 
@@ -93,10 +87,10 @@ class Bar:
     def _line(self) -> str:
         rate = self._rate()
         if self.total is None:
-            return f"{self.title}: {self.done:,} {self.unit} · {pace(rate)}{self.shown}"
+            return f"{self.title}: {self.done:,} {self.unit} · {format_rate(rate)}{self.shown}"
         left = f" · {duration((self.total - self.done) / rate)} left" if rate else ""
         return (
-            f"{self.title}: {self.done:,}/{self.total:,} {self.unit} · {pace(rate)}"
+            f"{self.title}: {self.done:,}/{self.total:,} {self.unit} · {format_rate(rate)}"
             f"{left}{self.shown}"
         )
 

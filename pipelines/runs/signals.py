@@ -1,20 +1,22 @@
-"""Ctrl-C and signals: asked once, the work ends at the next safe point; asked twice, at once.
+"""Ctrl-C and signals: the first one ends the work at the next safe point, the second at once.
 
-SIGTERM is what job managers send before they end a job, SIGUSR1 what Slurm can be told to send some
-time before (sbatch --signal=USR1@60).
+Job managers send SIGTERM before they end a job. Slurm can send SIGUSR1 some time before that
+(sbatch --signal=USR1@60).
 """
 
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from types import FrameType, TracebackType
-from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
+Handler = Callable[[int, FrameType | None], object] | int | signal.Handlers | None
 
-class Stopped(KeyboardInterrupt):
-    """A signal asked to stop, and all is saved. The message says how to go on."""
+
+class GracefulExit(KeyboardInterrupt):
+    """A signal has ended the work, and all is saved. The message says how to resume."""
 
     def __init__(self, message: str = "", number: int = signal.SIGINT):
         super().__init__(message)
@@ -22,27 +24,26 @@ class Stopped(KeyboardInterrupt):
 
 
 def exit_code(interruption: KeyboardInterrupt) -> int:
-    """128 and the signal's number, as shells and job managers have it: 130 Ctrl-C, 143 SIGTERM."""
-    return 128 + number(interruption)
+    """128 plus the signal's number, as shells have it: 130 for Ctrl-C, 143 for SIGTERM."""
+    return 128 + signal_number(interruption)
 
 
-def number(interruption: KeyboardInterrupt) -> int:
-    """Of the signal."""
-    return interruption.number if isinstance(interruption, Stopped) else signal.SIGINT
+def signal_number(interruption: KeyboardInterrupt) -> int:
+    return interruption.number if isinstance(interruption, GracefulExit) else signal.SIGINT
 
 
 class Interruption:
-    """While it is entered, the first signal becomes `requested` instead of raising."""
+    """In its `with` block the first signal sets `requested` instead of raising an exception."""
 
     def __init__(self) -> None:
         self.requested: int | None = None
 
     def __enter__(self) -> Interruption:
-        self.previous: dict[int, Any] = {}
+        self.previous: dict[int, Handler] = {}
         for number in SIGNALS:
             try:
                 self.previous[number] = signal.signal(number, self._handle)
-            except ValueError:  # not the main thread: signals are somebody else's
+            except ValueError:  # not the main thread: signals belong to others
                 break
         return self
 
@@ -57,15 +58,15 @@ class Interruption:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.requested is not None:
-            raise Stopped(number=number)
+            raise GracefulExit(number=number)
         self.requested = number
 
 
 def sigterm_as_interrupt() -> None:
-    """Makes the other signals raise KeyboardInterrupt too, so that what is half-written goes."""
+    """Makes the other signals raise KeyboardInterrupt like Ctrl-C, so that `finally` blocks run."""
 
     def handle(number: int, frame: FrameType | None) -> None:
-        raise Stopped(number=number)
+        raise GracefulExit(number=number)
 
     for number in SIGNALS[1:]:
         signal.signal(number, handle)

@@ -1,10 +1,9 @@
-"""What training measured, for TensorBoard: each evaluation once, however often it went on."""
+"""Learning curves for TensorBoard: each evaluation once, also after training has resumed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import tensorflow as tf
 
@@ -12,24 +11,24 @@ from pipelines.core.errors import UserError
 
 
 class Curves:
-    """A point a measured value and update, in the directory's event files."""
+    """Writes a point for each value and training step into the directory's event files."""
 
     def __init__(self, directory: Path):
-        """Raises UserError if there is something else."""
+        """Raises UserError if the path is no directory."""
         if directory.exists() and not directory.is_dir():
             raise UserError(f"{directory} must be a directory: move the file away")
         self.directory = directory
-        self._writer: Any = None
+        self._writer: tf.summary.SummaryWriter | None = None
 
-    def start_over(self, history: Iterable[Mapping[str, Any]]) -> None:
-        """Writes anew what is in the history: an earlier process may have got further than it."""
+    def start_over(self, history: Iterable[Mapping[str, float]]) -> None:
+        """Writes the history again: a process that was killed may have written points beyond it."""
         for events in self.directory.glob("events.out.tfevents.*"):
             events.unlink()
         for row in history:
             self.add(row)
 
-    def add(self, row: Mapping[str, Any]) -> None:
-        """Of a row there are numbers by name, and `step`."""
+    def add(self, row: Mapping[str, float]) -> None:
+        """Adds the numbers of one evaluation, by name; `step` is its training step."""
         if self._writer is None:
             self._writer = tf.summary.create_file_writer(str(self.directory))
         with self._writer.as_default(step=row["step"]):

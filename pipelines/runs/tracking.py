@@ -1,4 +1,4 @@
-"""What others keep of runs: TensorBoard's hyperparameters, and MLflow."""
+"""Experiment tracking: TensorBoard's hyperparameters, and MLflow."""
 
 from __future__ import annotations
 
@@ -6,32 +6,36 @@ import contextlib
 import logging
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from pipelines.runs.directory import Run
 from pipelines.runs.metrics import numbers
-from pipelines.runs.overrides import overridden, recorded_overrides
+from pipelines.runs.overrides import overridden_keys, recorded_overrides
 
 log = logging.getLogger(__name__)
 
-SHOWN = ("task", "model", "seed")
-"""Facts of a run that are shown whether the command line had them or not."""
+Setting = bool | float | str
 
-ASIDE = ("mode=", "run=", "evaluate.", "export.", "serve.", "train.mlflow", "train.tensorboard")
-"""Settings that make no other model."""
+ALWAYS_LOGGED = ("task", "model", "seed")
+"""Settings that are logged even if the command line didn't set them."""
+
+NOT_HYPERPARAMETERS = (
+    *("mode=", "run=", "evaluate.", "export.", "serve."),
+    *("train.mlflow", "train.tensorboard"),
+)
+"""Settings that don't change the model."""
 
 
-def hyperparameters(run: Run, given: Mapping[str, Any]) -> dict[str, bool | float | str]:
-    """What the command line set, numbers as numbers, with task, model and seed."""
-    values: dict[str, bool | float | str] = {name: given[name] for name in SHOWN}
+def hyperparameters(run: Run, given: Mapping[str, Setting]) -> dict[str, Setting]:
+    """The settings of the command line, numbers as numbers, with task, model and seed."""
+    values: dict[str, Setting] = {name: given[name] for name in ALWAYS_LOGGED}
     for text in recorded_overrides(run):
-        for key in overridden([text]):
-            if key not in SHOWN and not f"{key}=".startswith(ASIDE):
+        for key in overridden_keys([text]):
+            if key not in ALWAYS_LOGGED and not f"{key}=".startswith(NOT_HYPERPARAMETERS):
                 values[key] = _value(text.partition("=")[2])
     return values
 
 
-def _value(text: str) -> bool | float | str:
+def _value(text: str) -> Setting:
     if text in ("true", "false"):
         return text == "true"
     try:
@@ -40,8 +44,8 @@ def _value(text: str) -> bool | float | str:
         return text
 
 
-def write_hyperparameters(run: Run, given: Mapping[str, Any]) -> None:
-    """For TensorBoard's HPARAMS page, where runs below one directory stand beside one another."""
+def write_hyperparameters(run: Run, given: Mapping[str, Setting]) -> None:
+    """Writes them for TensorBoard's HPARAMS page, which compares the runs below a directory."""
     import tensorflow as tf
     from tensorboard.plugins.hparams import api
 
@@ -52,10 +56,10 @@ def write_hyperparameters(run: Run, given: Mapping[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def tracked(run: Run, address: str | None, given: Mapping[str, Any]) -> Iterator[None]:
-    """Sends the run to MLflow when the block ends, however it ends.
+def track_run(run: Run, address: str | None, given: Mapping[str, Setting]) -> Iterator[None]:
+    """Sends the run to MLflow when the `with` block ends, also with an error.
 
-    A server that can't be reached costs a line, not the run.
+    A server that can't be reached is reported in the log, and doesn't fail the run.
     """
     if address is None:
         yield
@@ -70,13 +74,13 @@ def tracked(run: Run, address: str | None, given: Mapping[str, Any]) -> Iterator
     finally:
         try:
             _send(run, address, given, status)
-        except Exception as error:  # MLflow's own, requests' and SQLAlchemy's have no common class
+        except Exception as error:  # MLflow, requests and SQLAlchemy have no common class
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             log.warning("MLflow at %s could not be written to: %s", address, reason)
 
 
-def _send(run: Run, address: str, given: Mapping[str, Any], status: str) -> None:
-    """One MLflow run a directory: what was sent before of the same is replaced."""
+def _send(run: Run, address: str, given: Mapping[str, Setting], status: str) -> None:
+    """Makes one MLflow run for a directory, in place of an earlier one for the same directory."""
     from mlflow import MlflowClient
     from mlflow.entities import Metric, Param
 
@@ -99,14 +103,15 @@ def _send(run: Run, address: str, given: Mapping[str, Any], status: str) -> None
     for key, value in numbers(run.load_metrics()):
         metrics.append(Metric(_metric_name(f"final.{key}"), value, started.start_time, 0))
     given_params = [Param(key, str(value)[:500]) for key, value in params.items()]
-    for start in range(0, max(len(metrics), 1), 1000):  # as many as the interface takes at once
+    for start in range(0, max(len(metrics), 1), 1000):  # MLflow's most in one request
         part = metrics[start : start + 1000]
         client.log_batch(started.run_id, metrics=part, params=given_params if not start else [])
-    if run.report.exists() and address.startswith("http"):  # else it would go to where we stand
+    # A file store would copy the report into the working directory.
+    if run.report.exists() and address.startswith("http"):
         client.log_artifact(started.run_id, str(run.report))
     client.set_terminated(started.run_id, status)
 
 
 def _metric_name(key: str) -> str:
-    """MLflow takes letters, digits and some marks."""
+    """MLflow accepts letters, digits and some marks only."""
     return re.sub(r"[^\w.\- /]", "_", key)

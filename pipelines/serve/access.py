@@ -1,4 +1,4 @@
-"""Who is let in: with a token, each request and each WebSocket must bring it."""
+"""Authentication: with a token, each request and each WebSocket must carry it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import hmac
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-OPEN_TO_ALL = ("/healthz", "/readyz")
+PUBLIC_PATHS = ("/healthz", "/readyz")
 """Paths for probes, which have no token."""
 
 
-class TokenRequired:
-    """Lets only those in who have the header `Authorization: Bearer TOKEN`, or the token as the
-    password of HTTP Basic authentication, which is what a browser can send.
+class TokenAuthentication:
+    """Middleware that accepts requests with the header `Authorization: Bearer TOKEN`.
+
+    HTTP Basic authentication with the token as password is accepted too: a browser can send it.
     """
 
     def __init__(self, app: ASGIApp, token: str):
@@ -23,16 +24,17 @@ class TokenRequired:
         self.token = token.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        asked = scope["type"] in ("http", "websocket") and scope["path"] not in OPEN_TO_ALL
-        given = dict(scope.get("headers", ())).get(b"authorization", b"")
-        if asked and not hmac.compare_digest(_secret(given), self.token):
-            await _refuse(scope, receive, send)
+        protected = scope["type"] in ("http", "websocket") and scope["path"] not in PUBLIC_PATHS
+        header = dict(scope.get("headers", ())).get(b"authorization", b"")
+        # compare_digest takes the same time for all wrong tokens, so none can be guessed by time.
+        if protected and not hmac.compare_digest(_read_token(header), self.token):
+            await _reject(scope, receive, send)
         else:
             await self.app(scope, receive, send)
 
 
-def _secret(header: bytes) -> bytes:
-    """The token, if it is one, that an Authorization header brings."""
+def _read_token(header: bytes) -> bytes:
+    """The token in an Authorization header; empty if there is none."""
     scheme, _, value = header.partition(b" ")
     if scheme.lower() == b"bearer":
         return value
@@ -45,13 +47,14 @@ def _secret(header: bytes) -> bytes:
     return password
 
 
-async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
+async def _reject(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "websocket":
         await receive()
-        await send({"type": "websocket.close", "code": 1008})  # before it is accepted: HTTP's 403
+        # Closing before accepting makes the server respond with HTTP's 403.
+        await send({"type": "websocket.close", "code": 1008})
         return
     reason = "the header must be Authorization: Bearer TOKEN"
-    # Only who opens the page is a person, whom a browser can ask.
+    # Only a request for the page comes from a person, whom the browser can ask for the token.
     challenge = 'Basic realm="any name, and the token as password"'
     headers = {"WWW-Authenticate": challenge if scope["path"] == "/" else "Bearer"}
     await JSONResponse({"error": reason}, 401, headers)(scope, receive, send)

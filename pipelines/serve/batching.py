@@ -1,7 +1,7 @@
-"""Adaptive batching: requests that come while the model is busy are answered together.
+"""Adaptive batching: requests that arrive while the model is busy become one batch.
 
-A recurrent model takes hardly longer for 64 rows than for one, so the busier the server the larger
-its batches; who comes alone waits for nobody.
+A recurrent model takes hardly longer for 64 rows than for one. So the busier the server, the larger
+its batches; a request that arrives alone waits for no other.
 """
 
 from __future__ import annotations
@@ -9,142 +9,148 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Hashable, Mapping
+from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from pipelines.serve.errors import RequestError
+from pipelines.serve.errors import InternalError, RequestError
+from pipelines.serve.predict_request import Columns, PredictRequest, fits_in_batch, merge_columns
 
 log = logging.getLogger(__name__)
 
-Columns = Mapping[str, np.ndarray]
-Ask = Callable[[str, Columns], Awaitable[dict[str, np.ndarray]]]
+PredictFunction = Callable[[str, Columns], Awaitable[Columns]]
+"""From a signature's name and its inputs to its outputs. Raises RequestError."""
 
 
 @dataclass(eq=False)
-class Waiting:
-    """A request in the queue. columns: by input's name, (rows, ...)."""
+class QueuedRequest:
+    """A request in the queue, and the future that its outputs are put into."""
 
-    signature: str
-    columns: Columns
-    rows: int
-    answer: asyncio.Future[Columns] = field(default_factory=asyncio.Future)
+    request: PredictRequest
+    outputs: asyncio.Future[Columns] = field(default_factory=asyncio.Future)
 
 
 class Batcher:
-    """A queue before a model that answers one batch at a time.
+    """A queue before a model that predicts one batch at a time.
 
-    batch_rows  a batch holds no more rows than so many, unless one request alone does.
-    batch_wait  seconds that the model, once free, waits for as many requests as its last batch had.
-    observe     is told the rows of each batch.
+    batch_rows     most rows in a batch; a single request may have more.
+    batch_timeout  seconds that an idle model waits for as many requests as its last batch had.
+    observe        called with the number of rows of each batch.
     """
 
     def __init__(
-        self, ask: Ask, *, batch_rows: int, batch_wait: float, observe: Callable[[int], None]
+        self,
+        predict: PredictFunction,
+        *,
+        batch_rows: int,
+        batch_timeout: float,
+        observe: Callable[[int], None],
     ):
-        self._ask = ask
+        self._predict = predict
         self._batch_rows = batch_rows
-        self._batch_wait = batch_wait
+        self._batch_timeout = batch_timeout
         self._observe = observe
-        self._groups: dict[Hashable, deque[Waiting]] = {}
+        self._groups: dict[Hashable, deque[QueuedRequest]] = {}
         self._arrival = asyncio.Event()
-        self._last_batch = 1
-        self._task = asyncio.create_task(self._work())
+        self._last_batch_size = 1
+        self._task = asyncio.create_task(self._run())
 
-    async def answer(
-        self, signature: str, columns: Columns, *, rows: int, together: bool
-    ) -> Columns:
-        """The outputs for these columns. Raises RequestError.
-
-        together  the signature's first axis is that of independent rows.
-        """
-        request = Waiting(signature, columns, rows)
-        shapes = tuple(values.shape[1:] for values in columns.values())
-        key = (signature, *columns, *shapes) if together else request
-        self._groups.setdefault(key, deque()).append(request)
+    async def predict(self, request: PredictRequest) -> Columns:
+        """The outputs for a request. Raises RequestError."""
+        queued = QueuedRequest(request)
+        self._groups.setdefault(request.batch_key, deque()).append(queued)
         self._arrival.set()
-        return await request.answer
+        return await queued.outputs
 
     async def close(self) -> None:
         self._task.cancel()
         await asyncio.wait([self._task])
 
-    async def _work(self) -> None:
+    async def _run(self) -> None:
         while True:
             batch = await self._next_batch()
-            self._last_batch = len(batch)
-            await self._answer(batch)
+            self._last_batch_size = len(batch)
+            await self._predict_batch(batch)
 
-    async def _next_batch(self) -> list[Waiting]:
-        """Of the group that waits longest. Groups stand in the order in which their turn comes."""
+    async def _next_batch(self) -> list[QueuedRequest]:
+        """A batch of the group that has waited longest.
+
+        The dictionary keeps groups in the order of their turns: a group from which a batch was
+        taken goes to the end, so that no kind of request can hold up the others.
+        """
         while not self._groups:
-            await self._arrived()
+            await self._wait_for_arrival()
         key, group = next(iter(self._groups.items()))
-        loop = asyncio.get_running_loop()
-        patience = loop.time() + self._batch_wait
-        wanted = min(self._last_batch, self._batch_rows)
-        while len(group) < wanted and await self._arrived(patience):
+        deadline = asyncio.get_running_loop().time() + self._batch_timeout
+        # As many clients as waited for the last batch are likely to send again at once.
+        expected = min(self._last_batch_size, self._batch_rows)
+        while len(group) < expected and await self._wait_for_arrival(deadline):
             pass
-        batch, rows = [group.popleft()], 0
-        rows = batch[0].rows
-        while group and rows + group[0].rows <= self._batch_rows:
+        batch = [group.popleft()]
+        rows = batch[0].request.rows
+        while group and rows + group[0].request.rows <= self._batch_rows:
+            if not fits_in_batch([queued.request for queued in (*batch, group[0])]):
+                break
             batch.append(group.popleft())
-            rows += batch[-1].rows
+            rows += batch[-1].request.rows
         del self._groups[key]
         if group:
             self._groups[key] = group
         return batch
 
-    async def _arrived(self, until: float | None = None) -> bool:
-        """Waits for the next request; false if there was none until that time of the loop's."""
+    async def _wait_for_arrival(self, deadline: float | None = None) -> bool:
+        """Waits for the next request; false if none arrived before the deadline."""
         self._arrival.clear()
         try:
-            async with asyncio.timeout_at(until):
+            async with asyncio.timeout_at(deadline):
                 await self._arrival.wait()
         except TimeoutError:
             return False
         return True
 
-    async def _answer(self, batch: list[Waiting]) -> None:
-        """Answers each request, or tells it why not."""
-        batch = [request for request in batch if not request.answer.done()]  # others gave up
+    async def _predict_batch(self, batch: list[QueuedRequest]) -> None:
+        """Gives each request of the batch its outputs or its error."""
+        batch = [queued for queued in batch if not queued.outputs.done()]  # some timed out
         if not batch:
             return
-        rows = [request.rows for request in batch]
-        self._observe(sum(rows))
-        columns = batch[0].columns
-        if len(batch) > 1:
-            columns = {n: np.concatenate([r.columns[n] for r in batch]) for n in columns}
+        requests = [queued.request for queued in batch]
+        rows = sum(request.rows for request in requests)
+        self._observe(rows)
         try:
-            outputs = await self._ask(batch[0].signature, columns)
-            if len(batch) > 1 and any(len(values) != sum(rows) for values in outputs.values()):
-                raise RequestError(500, f"the model must answer {sum(rows)} rows with as many")
-        except RequestError as failure:
-            if failure.status == 400 and len(batch) > 1:  # the bad one must not spoil the others
-                await self._answer(batch[: len(batch) // 2])
-                await self._answer(batch[len(batch) // 2 :])
+            outputs = await self._predict(requests[0].signature.name, merge_columns(requests))
+            if len(batch) > 1 and any(len(values) != rows for values in outputs.values()):
+                raise RequestError(500, f"the model must return {rows} rows for {rows} rows")
+        except RequestError as error:
+            if error.status == 400 and len(batch) > 1:
+                # One invalid request must not fail the others: halves find it.
+                await self._predict_batch(batch[: len(batch) // 2])
+                await self._predict_batch(batch[len(batch) // 2 :])
             else:
-                _tell(batch, failure)
+                _fail(batch, error)
         except asyncio.CancelledError:
-            _tell(batch, RequestError(503, "the server is shutting down"))
+            _fail(batch, RequestError(503, "the server is shutting down"))
             raise
         except Exception:
-            log.exception("A defect: a batch of %d requests is given up.", len(batch))
-            _tell(batch, RequestError(500, "a defect of the server: its log has the details"))
+            log.exception("A defect: a batch of %d requests has failed.", len(batch))
+            _fail(batch, InternalError())
         else:
-            ends = np.cumsum(rows)
-            for request, end in zip(batch, ends, strict=True):
-                if not request.answer.done():
-                    part = outputs if len(batch) == 1 else _rows(outputs, end - request.rows, end)
-                    request.answer.set_result(part)
+            _distribute(batch, outputs)
 
 
-def _rows(outputs: Columns, start: int, end: int) -> Columns:
-    return {name: values[start:end] for name, values in outputs.items()}
+def _distribute(batch: list[QueuedRequest], outputs: Columns) -> None:
+    """Gives each request its rows of the outputs. Those of a single request may have no rows."""
+    if len(batch) == 1 and not batch[0].outputs.done():
+        batch[0].outputs.set_result(outputs)
+    ends = np.cumsum([queued.request.rows for queued in batch])
+    for queued, end in zip(batch, ends, strict=True):
+        if queued.outputs.done():
+            continue
+        start = end - queued.request.rows
+        queued.outputs.set_result({name: values[start:end] for name, values in outputs.items()})
 
 
-def _tell(batch: list[Waiting], failure: RequestError) -> None:
-    for request in batch:
-        if not request.answer.done():
-            request.answer.set_exception(failure)
+def _fail(batch: list[QueuedRequest], error: RequestError) -> None:
+    for queued in batch:
+        if not queued.outputs.done():
+            queued.outputs.set_exception(error)

@@ -1,4 +1,4 @@
-"""What must hold before a server starts, told in one line where it doesn't."""
+"""What must hold before a server starts. Each mistake is one line."""
 
 from __future__ import annotations
 
@@ -12,70 +12,73 @@ import yaml
 
 from pipelines.core.errors import UserError
 from pipelines.core.settings import ServeSettings
-from pipelines.serve.versions import newest
+from pipelines.serve.versions import latest_version
 
 PACKAGES = ("fastapi", "uvicorn", "uvloop", "httptools", "prometheus_client", "PIL")
 
 
 def check_serving(run: str, settings: ServeSettings) -> None:
-    """Raises UserError: no such SavedModel, no extra, or open to others without a token."""
-    lacking = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-    if lacking:
-        raise UserError(f"mode=serve needs {', '.join(lacking)}: pip install '.[serve]'")
-    served_places(run, settings.name)
-    if token_of(settings) is None and not _is_loopback(settings.host):
+    """Raises UserError: no SavedModel, no extra `serve`, or others can connect without a token."""
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UserError(f"mode=serve needs {', '.join(missing)}: pip install '.[serve]'")
+    model_paths(run, settings.name)
+    if read_token(settings) is None and not _is_loopback(settings.host):
         raise UserError(
-            f"serve.host={settings.host} lets others in, so a token is needed: serve.token=NAME, "
-            "an environment variable or a file that holds it"
+            f"serve.host={settings.host} can be reached by others, so a token is needed: "
+            "serve.token=NAME, an environment variable or a file that holds it"
         )
 
 
-def served_places(run: str, names: str | None) -> dict[str, Path]:
-    """By name, the directories that run=DIR,DIR gives. Raises UserError.
+def model_paths(run: str, names: str | None) -> dict[str, Path]:
+    """The directories of run=DIR,DIR by the names to serve them under. Raises UserError.
 
-    names  as serve.name has it: as many as there are directories, or None.
+    names  as in serve.name: one for each directory, or None.
     """
-    places = [Path(part.strip()) for part in run.split(",")]
-    for place in places:
-        if newest(place) is None:
-            raise UserError(_lacks(place))
-    chosen = [part.strip() for part in names.split(",")] if names else list(map(_name, places))
-    if len(chosen) != len(places):
+    paths = [Path(part.strip()) for part in run.split(",")]
+    for path in paths:
+        if latest_version(path) is None:
+            raise UserError(_explain_missing(path))
+    chosen = [n.strip() for n in names.split(",")] if names else list(map(_default_name, paths))
+    if len(chosen) != len(paths):
         raise UserError(
-            f"serve.name must have a name for each of {len(places)} runs; received {names}"
+            f"serve.name must have a name for each of {len(paths)} runs; received {names}"
         )
     for name in chosen:
         if not re.fullmatch(r"[\w.-]+", name, re.ASCII):
             raise UserError(f"serve.name: must be letters, digits, _ . or -; received {name!r}")
         if chosen.count(name) > 1:
             raise UserError(
-                f"serve.name: each run needs a name of its own, and {name} would be that of "
-                f"{chosen.count(name)}: give them with serve.name=NAME,NAME"
+                f"serve.name: each run needs a name of its own, and {name} is the name of "
+                f"{chosen.count(name)}: choose them with serve.name=NAME,NAME"
             )
-    return dict(zip(chosen, places, strict=True))
+    return dict(zip(chosen, paths, strict=True))
 
 
-def _lacks(place: Path) -> str:
-    if (place / "config.yaml").exists():
-        return f"{place} holds no saved_model: make one with mode=export run={place}"
-    there = "it holds no SavedModel" if place.exists() else "there is no such directory"
+def _explain_missing(path: Path) -> str:
+    if (path / "config.yaml").exists():
+        return f"{path} holds no saved_model: make one with mode=export run={path}"
+    reason = "it holds no SavedModel" if path.exists() else "there is no such directory"
     return (
-        f"run={place} must be a run, a SavedModel, or a directory of versions 1/, 2/ (several "
-        f"separated by commas): {there}"
+        f"run={path} must be a run, a SavedModel, or a directory of versions 1/, 2/ (several "
+        f"separated by commas): {reason}"
     )
 
 
-def _name(place: Path) -> str:
-    """Of a run its task's; otherwise the directory's."""
+def _default_name(path: Path) -> str:
+    """The task's name for a run; otherwise the directory's name."""
     try:
-        config = yaml.safe_load((place / "config.yaml").read_text(encoding="utf-8"))
+        config = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
         return str(config["task"]["name"])
     except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError):
-        return re.sub(r"[^\w.-]", "_", place.resolve().name, flags=re.ASCII)
+        return re.sub(r"[^\w.-]", "_", path.resolve().name, flags=re.ASCII)
 
 
-def token_of(settings: ServeSettings) -> str | None:
-    """The token that clients must send; None for none. Raises UserError, which never shows it."""
+def read_token(settings: ServeSettings) -> str | None:
+    """The token that clients must send; None if none is needed.
+
+    Raises UserError, whose message never shows the token.
+    """
     if settings.token is None:
         return None
     token = os.environ.get(settings.token)

@@ -1,4 +1,4 @@
-"""What Prometheus is told at /metrics."""
+"""Metrics of the server, which Prometheus reads at /metrics."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
 class Metrics:
-    """Counts by model. In a registry of its own, so that a process can hold several servers."""
+    """Metrics by model, in a registry of their own: so one process can hold several servers."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -25,26 +25,26 @@ class Metrics:
         PlatformCollector(registry=self.registry)
         self.requests = Counter(
             "serving_requests",
-            "Requests to predict, by the status that they ended with.",
+            "Requests to predict, by the status of their response.",
             ["model", "status"],
             registry=self.registry,
         )
         self.seconds = Histogram(
             "serving_request_seconds",
-            "Seconds from a request's headers to its answer.",
+            "Seconds from a request's headers to its response.",
             ["model"],
             buckets=SECONDS,
             registry=self.registry,
         )
         self.batch_rows = Histogram(
             "serving_batch_rows",
-            "Rows that the model was given at once.",
+            "Rows in a batch.",
             ["model"],
             buckets=ROWS,
             registry=self.registry,
         )
         self.open = Gauge(
-            "serving_open_requests", "Requests being answered.", ["model"], registry=self.registry
+            "serving_open_requests", "Requests in progress.", ["model"], registry=self.registry
         )
         self.restarts = Counter(
             "serving_worker_restarts",
@@ -53,8 +53,9 @@ class Metrics:
             registry=self.registry,
         )
         self.version = Gauge(
-            "serving_version", "Version that is served.", ["model"], registry=self.registry
+            "serving_version", "The version that is served.", ["model"], registry=self.registry
         )
 
-    def text(self) -> bytes:
+    def exposition(self) -> bytes:
+        """All metrics in Prometheus' text format."""
         return generate_latest(self.registry)

@@ -1,4 +1,4 @@
-"""From a request to an answer: the way that the API and the page share, with all its limits."""
+"""From a request to a response: the path that the API and the page share, with all its limits."""
 
 from __future__ import annotations
 
@@ -7,74 +7,79 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from pipelines.serve.batching import Columns
 from pipelines.serve.errors import RequestError
-from pipelines.serve.served_models import Models, Version
-from pipelines.serve.signatures import Question, parse
+from pipelines.serve.predict_request import (
+    Columns,
+    PredictRequest,
+    RequestLimits,
+    parse_request,
+)
+from pipelines.serve.served_models import ServedModels, ServedVersion
 
 T = TypeVar("T")
 
-LARGE = 50_000
-"""Bytes from which work is done beside the event loop, so that others can go on."""
+LARGE_BYTES = 50_000
+"""From this size on, work is done in a thread, so that the event loop can serve others."""
 
 
-async def answered(
-    models: Models,
+async def handle_predict(
+    models: ServedModels,
     name: str,
     version: str | None,
     *,
-    body: Callable[[], Awaitable[bytes]],
-    write: Callable[[Question, Columns], T],
+    read_body: Callable[[], Awaitable[bytes]],
+    render: Callable[[PredictRequest, Columns], T],
 ) -> T:
-    """What `write` makes of the answer to a body in the API's form. Raises RequestError.
+    """What `render` makes of the outputs for a body in the API's form. Raises RequestError.
 
-    version  as the URL has it; None for the one that is served.
+    version  as in the URL; None for the current one.
     """
     chosen = models[name].version(version)
-    counts, start, code = models.metrics, time.perf_counter(), 500
-    counts.open.labels(name).inc()
+    metrics, start, status = models.metrics, time.perf_counter(), 500
+    metrics.open.labels(name).inc()
     try:
         with chosen.in_use():
-            written = await _answered(models, chosen, body, write)
-            code = 200
-            return written
-    except RequestError as failure:
-        code = failure.status
+            response = await _predict(models, chosen, read_body, render)
+            status = 200
+            return response
+    except RequestError as error:
+        status = error.status
         raise
     finally:
-        counts.open.labels(name).dec()
-        counts.requests.labels(name, code).inc()
-        counts.seconds.labels(name).observe(time.perf_counter() - start)
+        metrics.open.labels(name).dec()
+        metrics.requests.labels(name, status).inc()
+        metrics.seconds.labels(name).observe(time.perf_counter() - start)
 
 
-async def _answered(
-    models: Models,
-    version: Version,
-    body: Callable[[], Awaitable[bytes]],
-    write: Callable[[Question, Columns], T],
+async def _predict(
+    models: ServedModels,
+    version: ServedVersion,
+    read_body: Callable[[], Awaitable[bytes]],
+    render: Callable[[PredictRequest, Columns], T],
 ) -> T:
     settings = models.settings
-    if version.open_requests > settings.max_waiting:
-        raise RequestError(503, f"{settings.max_waiting} requests are waiting already: come again")
+    if version.open_requests > settings.max_queue:
+        raise RequestError(503, f"{settings.max_queue} requests are in the queue: try again later")
+    limits = RequestLimits(settings.max_rows, settings.max_pixels)
+    body = None
     try:
-        late = "the request's body"
         async with asyncio.timeout(settings.timeout):
-            asked = await body()
-            late = "the answer"
-            limits = {"max_rows": settings.max_rows, "max_pixels": settings.max_pixels}
-            question = await _aside(len(asked), lambda: parse(asked, version.signatures, **limits))
-            outputs = await version.answer(question)
+            content = body = await read_body()
+            request = await in_thread_if_large(
+                len(content), lambda: parse_request(content, version.signatures, limits)
+            )
+            outputs = await version.predict(request)
         size = sum(values.nbytes for values in outputs.values())
-        return await _aside(size, lambda: write(question, outputs))
+        return await in_thread_if_large(size, lambda: render(request, outputs))
     except TimeoutError:
-        code = 408 if late == "the request's body" else 504
-        raise RequestError(code, f"{late} took longer than {settings.timeout:g} s") from None
+        late, status = ("the request's body", 408) if body is None else ("the prediction", 504)
+        raise RequestError(status, f"{late} took longer than {settings.timeout:g} s") from None
 
 
 def too_large(limit: int) -> RequestError:
     return RequestError(413, f"the body must have no more than {limit:,} bytes")
 
 
-async def _aside(size: int, work: Callable[[], T]) -> T:
-    """Done here, or in a thread if it is large."""
-    return work() if size < LARGE else await asyncio.to_thread(work)
+async def in_thread_if_large(size: int, work: Callable[[], T]) -> T:
+    """The result of the work, done in a thread if so many bytes take long."""
+    return work() if size < LARGE_BYTES else await asyncio.to_thread(work)

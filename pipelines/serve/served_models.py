@@ -1,4 +1,4 @@
-"""Models by name: each serves its newest version, and goes over to a newer one between requests."""
+"""Models by name: each serves its latest version, and changes to a new one between requests."""
 
 from __future__ import annotations
 
@@ -8,47 +8,58 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from pipelines.core.errors import UserError
 from pipelines.core.settings import ServeSettings
-from pipelines.serve.batching import Batcher, Columns
+from pipelines.serve.batching import Batcher
 from pipelines.serve.errors import RequestError
 from pipelines.serve.metrics import Metrics
-from pipelines.serve.signatures import Question, Signature, read_signatures
-from pipelines.serve.versions import Found, newest
-from pipelines.serve.worker_process import LoadError, Worker
+from pipelines.serve.predict_request import Columns, PredictRequest
+from pipelines.serve.signatures import Signature, read_signatures
+from pipelines.serve.versions import ModelVersion, latest_version
+from pipelines.serve.worker_process import LoadError, WorkerProcess
 
 log = logging.getLogger(__name__)
 
+MAX_RELOAD_DELAY = 60.0
+"""Most seconds between two attempts to load a version that fails to load."""
 
-class Version:
-    """One version of a model: a worker process and the queue before it."""
+
+class ServedVersion:
+    """One version of a model: a worker process and the queue before it.
+
+    number  as in URLs; source: the SavedModel on the disk.
+    """
 
     def __init__(
-        self, name: str, number: int, found: Found, settings: ServeSettings, metrics: Metrics
+        self,
+        name: str,
+        number: int,
+        source: ModelVersion,
+        settings: ServeSettings,
+        metrics: Metrics,
     ):
         self.number = number
-        self.found = found
+        self.source = source
         self.state = "LOADING"
         self.open_requests = 0
         self._idle = asyncio.Event()
         self._idle.set()
-        self.worker = Worker(
+        self.worker = WorkerProcess(
             f"{name} version {number}",
-            found.directory,
+            source.directory,
             timeout=settings.timeout,
-            restarted=metrics.restarts.labels(name).inc,
+            on_restart=metrics.restarts.labels(name).inc,
         )
         self._batcher = Batcher(
-            self.worker.ask,
+            self.worker.predict,
             batch_rows=settings.batch_rows,
-            batch_wait=settings.batch_wait,
+            batch_timeout=settings.batch_timeout,
             observe=metrics.batch_rows.labels(name).observe,
         )
 
     async def load(self) -> None:
-        """Raises LoadError."""
+        """Starts the worker process. Raises LoadError."""
         await self.worker.start()
         self.state = "AVAILABLE"
 
@@ -58,7 +69,7 @@ class Version:
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """The version isn't unloaded while it is entered."""
+        """Keeps the version from being unloaded inside the `with` block."""
         self.open_requests += 1
         self._idle.clear()
         try:
@@ -68,17 +79,12 @@ class Version:
             if not self.open_requests:
                 self._idle.set()
 
-    async def answer(self, question: Question) -> Columns:
+    async def predict(self, request: PredictRequest) -> Columns:
         """The outputs by name. Raises RequestError."""
-        return await self._batcher.answer(
-            question.signature.name,
-            question.columns,
-            rows=question.rows,
-            together=question.signature.together,
-        )
+        return await self._batcher.predict(request)
 
     async def unload(self) -> None:
-        """Once nothing is in use any more."""
+        """Ends the worker process once no request uses the version."""
         self.state = "UNLOADING"
         await self._idle.wait()
         await self.close()
@@ -89,14 +95,14 @@ class Version:
         await self.worker.stop()
 
 
-class Model:
-    """What is served under one name, from one place on the disk."""
+class ServedModel:
+    """What is served under one name, from one path on the disk."""
 
-    def __init__(self, name: str, place: Path, settings: ServeSettings, metrics: Metrics):
+    def __init__(self, name: str, path: Path, settings: ServeSettings, metrics: Metrics):
         self.name = name
-        self.place = place
-        self.current: Version | None = None
-        self.versions: list[Version] = []
+        self.path = path
+        self.current: ServedVersion | None = None
+        self.versions: list[ServedVersion] = []
         self._settings = settings
         self._metrics = metrics
         self._unloading: set[asyncio.Task[None]] = set()
@@ -105,8 +111,8 @@ class Model:
     def ready(self) -> bool:
         return self.current is not None and self.current.worker.alive
 
-    def version(self, number: str | None) -> Version:
-        """The one to answer with; `number` as the URL has it. Raises RequestError (404, 503)."""
+    def version(self, number: str | None) -> ServedVersion:
+        """The version that a URL names; None for the current one. RequestError (404, 503)."""
         if self.current is None:
             raise RequestError(503, f"{self.name} is being loaded")
         if number not in (None, str(self.current.number)):
@@ -114,16 +120,16 @@ class Model:
         return self.current
 
     async def refresh(self) -> None:
-        """Goes over to what is newest on the disk, if that isn't what is served.
+        """Loads the latest version on the disk and serves it, if it isn't the current one.
 
-        Raises LoadError; then all stays as it is.
+        The current one serves until then, and goes on if the new one fails: LoadError.
         """
-        found = newest(self.place)
+        source = latest_version(self.path)
         old = self.current
-        if found is None or (old and found == old.found):
+        if source is None or (old and source == old.source):
             return
-        number = found.number or (old.number + 1 if old else 1)
-        new = Version(self.name, number, found, self._settings, self._metrics)
+        number = source.number or (old.number + 1 if old else 1)
+        new = ServedVersion(self.name, number, source, self._settings, self._metrics)
         self.versions.append(new)
         try:
             await new.load()
@@ -133,27 +139,27 @@ class Model:
             raise
         self.current = new
         self._metrics.version.labels(self.name).set(number)
-        log.info("%s: version %d is served from %s", self.name, number, found.directory)
+        log.info("%s: version %d is served from %s", self.name, number, source.directory)
         if old:
             task = asyncio.create_task(self._unload(old))
             self._unloading.add(task)
             task.add_done_callback(self._unloading.discard)
 
-    async def _unload(self, version: Version) -> None:
+    async def _unload(self, version: ServedVersion) -> None:
         await version.unload()
         self.versions.remove(version)
         log.info("%s: version %d is unloaded", self.name, version.number)
 
-    async def watch(self) -> None:
-        """Looks for a newer version again and again; later after one that can't be loaded."""
-        pause = self._settings.watch
+    async def reload_forever(self) -> None:
+        """Checks for new versions again and again; less often after one that can't be loaded."""
+        delay = self._settings.reload_interval
         while True:
-            await asyncio.sleep(pause)
+            await asyncio.sleep(delay)
             try:
                 await self.refresh()
-                pause = self._settings.watch
+                delay = self._settings.reload_interval
             except LoadError as error:
-                pause = min(2 * pause, 60.0)
+                delay = min(2 * delay, MAX_RELOAD_DELAY)
                 log.error("%s: the new version can't be loaded: %s", self.name, error)
 
     async def close(self) -> None:
@@ -163,23 +169,23 @@ class Model:
             await version.close()
 
 
-class Models:
-    """All that a server serves."""
+class ServedModels:
+    """All models of a server, by name."""
 
-    def __init__(self, places: Mapping[str, Path], settings: ServeSettings):
+    def __init__(self, paths: Mapping[str, Path], settings: ServeSettings):
         self.metrics = Metrics()
         self.settings = settings
         self.draining = False
         self._models = {
-            name: Model(name, place, settings, self.metrics) for name, place in places.items()
+            name: ServedModel(name, path, settings, self.metrics) for name, path in paths.items()
         }
-        self._watching: list[asyncio.Task[Any]] = []
+        self._reloading: list[asyncio.Task[None]] = []
 
-    def __getitem__(self, name: str) -> Model:
+    def __getitem__(self, name: str) -> ServedModel:
         """Raises RequestError (404)."""
         if name not in self._models:
             raise RequestError(
-                404, f"there is no model {name!r}; there is {', '.join(self._models)}"
+                404, f"there is no model {name!r}; choices: {', '.join(self._models)}"
             )
         return self._models[name]
 
@@ -191,20 +197,20 @@ class Models:
         return not self.draining and all(model.ready for model in self._models.values())
 
     async def load(self) -> None:
-        """Loads all, and watches from then on for newer ones. Raises UserError."""
+        """Loads all models, and reloads each when it has a new version. Raises UserError."""
         for model in self._models.values():
             try:
                 await model.refresh()
             except LoadError as error:
                 raise UserError(
-                    f"{model.place}: its SavedModel can't be loaded ({error}): make it again with "
-                    f"mode=export run={model.place}"
+                    f"{model.path}: its SavedModel can't be loaded ({error}): make it again with "
+                    f"mode=export run={model.path}"
                 ) from None
-            self._watching.append(asyncio.create_task(model.watch()))
+            self._reloading.append(asyncio.create_task(model.reload_forever()))
 
     async def close(self) -> None:
-        for task in self._watching:
+        for task in self._reloading:
             task.cancel()
-        await asyncio.gather(*self._watching, return_exceptions=True)
+        await asyncio.gather(*self._reloading, return_exceptions=True)
         for model in self._models.values():
             await model.close()

@@ -1,4 +1,4 @@
-"""Serve: the HTTP server from its first log line to its last."""
+"""The HTTP server from its first log line to its last."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import logging
 import math
 import socket
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
@@ -16,30 +15,37 @@ import uvloop
 
 from pipelines.core.errors import UserError
 from pipelines.core.settings import ServeSettings
-from pipelines.serve.application import application
-from pipelines.serve.checks import served_places, token_of
-from pipelines.serve.page import page
-from pipelines.serve.served_models import Models
+from pipelines.runs.logs import log_only_to_stderr
+from pipelines.serve.application import create_app
+from pipelines.serve.checks import model_paths, read_token
+from pipelines.serve.page import create_page
+from pipelines.serve.served_models import ServedModels
 
 log = logging.getLogger(__name__)
 
+BACKLOG = 2048
+"""Connections that the operating system holds while the server starts."""
+
 
 def serve(run: str, settings: ServeSettings) -> None:
-    """Serves until SIGTERM or Ctrl-C, then answers what was asked before. Raises UserError."""
-    _log_to_standard_error()
-    places, token = served_places(run, settings.name), token_of(settings)
-    with _bound(settings) as listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(places, token, settings, listener))
+    """Serves until SIGTERM or Ctrl-C, then responds to the requests it has. Raises UserError."""
+    log_only_to_stderr()
+    paths, token = model_paths(run, settings.name), read_token(settings)
+    with (
+        _listen(settings) as listener,
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
+        runner.run(_serve(paths, token, settings, listener))
     log.info("The server has ended.")
 
 
 async def _serve(
-    places: Mapping[str, Path], token: str | None, settings: ServeSettings, listener: socket.socket
+    paths: Mapping[str, Path], token: str | None, settings: ServeSettings, listener: socket.socket
 ) -> None:
-    models = Models(places, settings)
+    models = ServedModels(paths, settings)
     server = Server(models, token)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
-    loading = asyncio.create_task(_loaded(models, listener))
+    loading = asyncio.create_task(_load_models(models, listener))
     try:
         await asyncio.wait({serving, loading}, return_when=asyncio.FIRST_COMPLETED)
         if loading.done():
@@ -52,7 +58,7 @@ async def _serve(
         await models.close()
 
 
-async def _loaded(models: Models, listener: socket.socket) -> None:
+async def _load_models(models: ServedModels, listener: socket.socket) -> None:
     host, port = listener.getsockname()[:2]
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     log.info("Loading %s; %s/readyz says when it is done.", ", ".join(models), url)
@@ -62,16 +68,16 @@ async def _loaded(models: Models, listener: socket.socket) -> None:
 
 
 class Server(uvicorn.Server):
-    """Tells that the end is near before it takes no more requests."""
+    """Drains: /readyz says 503 for a while before the server accepts no more requests."""
 
-    def __init__(self, models: Models, token: str | None):
+    def __init__(self, models: ServedModels, token: str | None):
         self.models = models
         settings = models.settings
-        shown = page(models) if settings.web else None
+        page = create_page(models) if settings.web else None
         super().__init__(
             uvicorn.Config(
-                application(models, token, shown),
-                lifespan="on" if shown else "off",  # the API has nothing to begin or to end
+                create_app(models, token, page),
+                lifespan="on" if page else "off",  # the API has nothing to start or to stop
                 log_config=None,
                 log_level="warning",
                 access_log=False,
@@ -82,27 +88,28 @@ class Server(uvicorn.Server):
         )
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """The first signal drains, the second ends at once."""
+        """The first signal drains the server, the second ends it at once."""
         if self.models.draining:
             self.should_exit = self.force_exit = True
             return
         self.models.draining = True
-        log.info("Shutting down once the requests in flight are answered.")
+        log.info("Shutting down once the requests in flight have their responses.")
         loop = asyncio.get_running_loop()
-        loop.call_soon_threadsafe(loop.call_later, self.models.settings.notice, self._exit)
+        # A signal handler may interrupt the loop anywhere, so it only asks the loop for a timer.
+        loop.call_soon_threadsafe(loop.call_later, self.models.settings.drain_seconds, self._exit)
 
     def _exit(self) -> None:
         self.should_exit = True
 
 
-def _bound(settings: ServeSettings) -> socket.socket:
+def _listen(settings: ServeSettings) -> socket.socket:
     """The socket to listen on. Raises UserError."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((settings.host, settings.port))
-        listener.listen(2048)  # who comes before the server has started waits for it
+        listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
         raise UserError(
@@ -110,10 +117,3 @@ def _bound(settings: ServeSettings) -> socket.socket:
             "choose another serve.port or serve.host"
         ) from None
     return listener
-
-
-def _log_to_standard_error() -> None:
-    """With the time of each line; a run's directory may not be ours to write to."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logging.getLogger().handlers[:] = [handler]

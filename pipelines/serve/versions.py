@@ -1,43 +1,43 @@
-"""Where SavedModels lie, and what of them is new."""
+"""Where SavedModels are on the disk, and which version is the latest."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-GRAPH = "saved_model.pb"
+GRAPH_FILE = "saved_model.pb"
 
 
 @dataclass(frozen=True)
-class Found:
+class ModelVersion:
     """A SavedModel on the disk.
 
-    number  the version that its directory's name says, or None where a run has one only.
-    stamp   differs when another one lies at the same place.
+    number       the version that the directory's name states; None for the only one of a run.
+    fingerprint  differs once another SavedModel is at the same path.
     """
 
     directory: Path
     number: int | None
-    stamp: tuple[int, int]
+    fingerprint: tuple[int, int]
 
 
-def newest(place: Path) -> Found | None:
-    """The SavedModel to serve from a run, a SavedModel, or a directory of versions 1/, 2/ ...
+def latest_version(path: Path) -> ModelVersion | None:
+    """The version to serve from a run, a SavedModel, or a directory of versions 1/, 2/ ...
 
-    Of versions it is the highest, as with TensorFlow Serving. None while there is none, as between
-    the two renames that put a new one in an old one's place.
+    Of several versions it is the highest, as in TensorFlow Serving. None if there is none, as
+    between the two renames that replace an old SavedModel by a new one.
     """
-    numbered: list[tuple[int | None, Path]] = [(None, place / "saved_model"), (None, place)]
+    candidates: list[tuple[int | None, Path]] = [(None, path / "saved_model"), (None, path)]
     try:
-        children = [path for path in place.iterdir() if path.name.isascii()]
-        numbers = [int(path.name) for path in children if path.name.isdigit()]
-        numbered += [(number, place / str(number)) for number in sorted(numbers, reverse=True)]
+        names = [child.name for child in path.iterdir()]
     except OSError:
         return None
-    for number, directory in numbered:
+    numbers = {int(name) for name in names if name.isascii() and name.isdigit()}
+    candidates += [(number, path / str(number)) for number in sorted(numbers, reverse=True)]
+    for number, directory in candidates:
         try:
-            status = (directory / GRAPH).stat()
+            status = (directory / GRAPH_FILE).stat()
         except OSError:
             continue
-        return Found(directory, number, (status.st_ino, status.st_mtime_ns))
+        return ModelVersion(directory, number, (status.st_ino, status.st_mtime_ns))
     return None

@@ -1,19 +1,18 @@
-"""Hydra's side of a sweep: everything is read and checked, then the trials begin.
+"""Hydra's plugins for sweeps: a sweep is read and checked as a whole, then its trials start.
 
-Hydra takes plugins from packages named hydra_plugins only; ours say they are of one, so that they
-can lie here. Nothing here imports TensorFlow or, before all is checked, Optuna.
+Nothing here imports TensorFlow or, before the checks have passed, Optuna.
 """
 
 from __future__ import annotations
 
+import importlib
 import logging
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
@@ -23,24 +22,35 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from pipelines.config.quoting import quote_free_text
 from pipelines.config.restore import resolved
 from pipelines.config.schema import Config, check, parse, sweep_settings
 from pipelines.core.errors import UserError
+from pipelines.core.paths import MAIN
 from pipelines.core.settings import SweepSettings
 from pipelines.runs.signals import sigterm_as_interrupt
-from pipelines.sweep.objectives import objectives_of
-from pipelines.sweep.overrides import Value, settings_in
+from pipelines.sweep.objectives import resolve_objectives
+from pipelines.sweep.overrides import SettingLookup, create_lookup
 from pipelines.sweep.samplers import check_sampling
-from pipelines.sweep.space import Space, check_conditions, read_space
+from pipelines.sweep.space import Space, check_conditions
+from pipelines.sweep.space_parser import parse_space
+
+if TYPE_CHECKING:
+    from pipelines.sweep.study import Study
 
 log = logging.getLogger(__name__)
 
-MOST_CHECKED = 500
-"""Combinations that are composed before the first trial; about a tenth of a second each."""
+MAX_CHECKED = 500
+"""Points that are composed before the first trial, at about a tenth of a second each."""
+
+PLUGINS = Path(__file__).parent / "plugins"
+"""Directory of the module hydra_plugins.recurrent."""
+
+LOCAL_LAUNCHER = "hydra_plugins.recurrent.LocalLauncher"
 
 
-class Here(Launcher):
-    """Runs on this machine, each in a process of its own. Our sweeper starts them by itself."""
+class LocalLauncher(Launcher):
+    """Runs on this machine, each in a process of its own. Our sweeper doesn't use this class."""
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -50,13 +60,11 @@ class Here(Launcher):
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        """For other sweepers than ours: one after the other."""
-        from pipelines.sweep.trial_process import SCRIPT
-
+        """For other sweepers than ours: one run after the other."""
         returns = []
-        for place, overrides in enumerate(job_overrides, initial_job_idx):
-            directory = Path(self.config.hydra.sweep.dir) / f"{place:04d}"
-            command = [sys.executable, str(SCRIPT), *overrides, f"hydra.run.dir={directory}"]
+        for number, overrides in enumerate(job_overrides, initial_job_idx):
+            directory = Path(self.config.hydra.sweep.dir) / f"{number:04d}"
+            command = [sys.executable, str(MAIN), *overrides, f"hydra.run.dir={directory}"]
             done = subprocess.run(command, check=False)
             result = JobReturn(overrides=overrides, working_dir=str(directory))
             result.status = JobStatus.FAILED if done.returncode else JobStatus.COMPLETED
@@ -67,97 +75,125 @@ class Here(Launcher):
         return returns
 
 
-class Trials(Sweeper):
-    """A grid or a search; see conf/sweep."""
+class RecurrentSweeper(Sweeper):
+    """A grid or a search; see conf/sweep.
+
+    The arguments are for tests, which set them as hydra.sweeper.NAME.
+
+    script       what a trial runs; main.py if None.
+    preloaded    modules that are imported once for all trials; those of main.py if None.
+    heartbeat, dead_after  seconds; see Liveness.
+    leaderboard  whether one is written at the end.
+    """
+
+    def __init__(
+        self,
+        script: str | None = None,
+        preloaded: Sequence[str] | None = None,
+        heartbeat: float | None = None,
+        dead_after: float | None = None,
+        leaderboard: bool = True,
+    ):
+        self.script, self.preloaded, self.leaderboard = script, preloaded, leaderboard
+        self.heartbeat, self.dead_after = heartbeat, dead_after
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        self.context, self.task, self.composed = hydra_context, task_function, config
+        self.context, self.composed = hydra_context, config
 
-    def sweep(self, arguments: list[str]) -> Any:
-        """Raises UserError for mistakes, before the first trial; Stopped on a signal."""
+    def sweep(self, arguments: list[str]) -> None:
+        """Raises UserError for mistakes, before the first trial; GracefulExit for a signal."""
         HydraConfig.instance().set_config(self.composed)
         configure_log(self.composed.hydra.hydra_logging, self.composed.hydra.verbose)
-        settings, space, config = self._checked(arguments)
-        directory = Path(self.composed.hydra.sweep.dir)
+        settings, space, config = self._check(arguments)
         sigterm_as_interrupt()
-        from pipelines.sweep.study import Study
+        study = self._create_study(settings, space, config)
+        store, directory = study.store, study.config.directory
+        if settings.retry and (failed := study.retry_failed()):
+            log.info("%d failed trials are repeated.", failed)
+        done = len(store.finished())
+        progress = f", of which {done} are done" if done else ""
+        log.info("Sweep of %d trials%s: %s", study.total, progress, directory)
+        self._run(study)
+        unfinished = [str(one.number) for one in store.started() if not one.state.is_finished()]
+        if unfinished:
+            log.info(
+                "Running elsewhere, or in a launcher's queue: %s. The same command resumes them if "
+                "they don't finish.",
+                ", ".join(unfinished),
+            )
+        if store.finished() and self.leaderboard:
+            write_leaderboard(directory)
 
-        objectives = objectives_of(settings.objectives, config.task, config.train.monitor)
-        study = Study(
+    def _create_study(self, settings: SweepSettings, space: Space, config: Config) -> Study:
+        from pipelines.sweep.study import Study
+        from pipelines.sweep.trials import Liveness, StudyConfig
+
+        directory = Path(self.composed.hydra.sweep.dir)
+        objectives = resolve_objectives(settings.objectives, config.task, config.train.monitor)
+        liveness = Liveness(
+            self.heartbeat or Liveness.heartbeat, self.dead_after or Liveness.dead_after
+        )
+        study_config = StudyConfig(
             f"{config.task.name}/{directory.name}",
             directory,
-            space,
-            self._setting,
-            objectives,
+            tuple(objectives),
             settings,
-            seed=config.seed,
-            epochs=config.train.epochs,
+            config.train.epochs,
+            liveness,
         )
-        if settings.retry and (failed := study.retry_failed()):
-            log.info("%d failed trials are tried anew.", failed)
-        done = len(study.finished())
-        before = f", of which {done} are done" if done else ""
-        log.info("Sweep of %d trials%s: %s", study.total, before, directory)
-        self._run(study, settings)
-        if others := [str(one.number) for one in study.trials() if not one.state.is_finished()]:
-            log.info(
-                "Under way elsewhere, or in a launcher's queue: %s. The same command takes up what "
-                "is left of them.",
-                ", ".join(others),
-            )
-        if study.finished():
-            compare_at_end(directory)
+        return Study(study_config, space, self._lookup, seed=config.seed)
 
-    def _run(self, study: Any, settings: SweepSettings) -> None:
-        from pipelines.sweep.local_sweep import Sweep
+    def _run(self, study: Study) -> None:
+        from pipelines.sweep.local_sweep import LocalSweep
+        from pipelines.sweep.trial_process import RunScript
 
-        launcher = self.composed.hydra.launcher
-        if launcher["_target_"] == TARGETS["Here"]:
-            Sweep(study, settings).run()
+        preloaded = RunScript.preloaded if self.preloaded is None else tuple(self.preloaded)
+        script = RunScript(Path(self.script or MAIN), preloaded)
+        settings = self.composed.hydra.launcher
+        if settings["_target_"] == LOCAL_LAUNCHER:
+            LocalSweep(study, script).run()
             return
         from pipelines.sweep.remote_sweep import RemoteSweep
-        from pipelines.sweep.remote_trial import remote_trial
+        from pipelines.sweep.remote_trial import create_remote_trial
 
-        remote = Plugins.instance().instantiate_launcher(
+        launcher = Plugins.instance().instantiate_launcher(
             hydra_context=self.context,
-            task_function=remote_trial(study, launcher),
+            task_function=create_remote_trial(study.config, settings, script, PLUGINS),
             config=self.composed,
         )
-        RemoteSweep(study, settings, remote).run()
+        RemoteSweep(study, launcher).run()
 
-    def _checked(self, arguments: list[str]) -> tuple[SweepSettings, Space, Config]:
-        """Everything that can be known to be wrong is, before anything is written."""
+    def _check(self, arguments: list[str]) -> tuple[SweepSettings, Space, Config]:
+        """Finds all mistakes that can be found before anything is written."""
         settings = sweep_settings(OmegaConf.to_container(self.composed.sweep, resolve=True))
         check_sampling(settings)
         check_launcher(self.composed.hydra.launcher)
-        space = read_space(settings.space or {}, arguments, settings.each)
-        values = resolved(self._composed(list(space.fixed)))
-        choices = {str(key): one for key, one in self._last.hydra.runtime.choices.items()}
-        self._setting = settings_in(values, choices)
-        check_conditions(space, [*_dotted(values), *choices])
+        space = parse_space(settings.space or {}, arguments, settings.fixed)
+        composed = self._compose(list(space.fixed))
+        values = resolved(composed)
+        choices = {str(key): value for key, value in composed.hydra.runtime.choices.items()}
+        self._lookup: SettingLookup = create_lookup(values, choices)
+        check_conditions(space, [*_dotted_keys(values), *choices])
         config = self._check_points(space, settings)
-        objectives_of(settings.objectives, config.task, config.train.monitor)
+        resolve_objectives(settings.objectives, config.task, config.train.monitor)
         return settings, space, config
 
     def _check_points(self, space: Space, settings: SweepSettings) -> Config:
-        """The configuration of the first point."""
-        points: Iterable[dict[str, Value]] = (
-            space.points(self._setting)
-            if settings.sampler == "grid"
-            else space.samples(self._setting)
-        )
+        """Composes and checks points of the space. Returns the first one's configuration."""
+        is_grid = settings.sampler == "grid"
+        points = space.grid_points(self._lookup) if is_grid else space.covering_points(self._lookup)
         first, seen = None, set()
         for number, point in enumerate(points):
-            if number >= MOST_CHECKED:
+            if number >= MAX_CHECKED:
                 break
-            overrides = space.overrides(point)
+            overrides = space.overrides_at(point)
             if tuple(overrides) in seen:
                 continue
             seen.add(tuple(overrides))
             try:
-                config = parse(resolved(self._composed(overrides)))
+                config = parse(resolved(self._compose(overrides)))
                 if config.mode != "train" or config.run is not None:
                     raise UserError("a sweep is of new runs: leave out mode and run")
                 check(config)
@@ -169,19 +205,17 @@ class Trials(Sweeper):
             raise UserError("there is nothing to run: a parameter has no values")
         return first
 
-    def _composed(self, overrides: list[str]) -> DictConfig:
-        """As the run with these overrides composes it."""
-        from pipelines.config.quoting import quoted
-
-        given = self.composed.hydra.overrides.task
-        sweeps = [text for text in given if text.lstrip("+~").startswith("sweep")]
-        typed = [*sweeps, *map(quoted, overrides)]
-        self._last = self.context.config_loader.load_sweep_config(self.composed, typed)
-        return self._last
+    def _compose(self, overrides: list[str]) -> DictConfig:
+        """The configuration as a run with these overrides composes it."""
+        typed = self.composed.hydra.overrides.task
+        sweep_overrides = [text for text in typed if text.lstrip("+~").startswith("sweep")]
+        return self.context.config_loader.load_sweep_config(
+            self.composed, [*sweep_overrides, *map(quote_free_text, overrides)]
+        )
 
 
 def check_launcher(launcher: DictConfig) -> None:
-    """Raises UserError where Hydra lacks the plugin: Ray's settings are ours, the plugin isn't."""
+    """Raises UserError if the launcher's plugin isn't installed; conf/hydra has settings for it."""
     target = launcher["_target_"]
     if target in Plugins.instance().class_name_to_class:
         return
@@ -193,38 +227,31 @@ def check_launcher(launcher: DictConfig) -> None:
     raise UserError(f"hydra/launcher: Hydra has no plugin {target}: install it")
 
 
-def _dotted(values: Any, prefix: str = "") -> Iterable[str]:
+def _dotted_keys(values: Mapping[str, object], prefix: str = "") -> Iterable[str]:
     for key, value in values.items():
         yield f"{prefix}{key}"
         if isinstance(value, dict):
-            yield from _dotted(value, f"{prefix}{key}.")
+            yield from _dotted_keys(value, f"{prefix}{key}.")
 
 
-def compare_at_end(directory: Path) -> None:
-    """The leaderboard, by a process of its own: it needs TensorFlow, which keeps its memory."""
-    from pipelines.sweep.trial_process import MAIN
-
-    done = subprocess.run(
-        [sys.executable, str(MAIN), "mode=compare", f"runs={directory}"],
-        check=False,
-    )
-    if done.returncode:
+def write_leaderboard(directory: Path) -> None:
+    """Compares the sweep's runs in a process of its own: TensorFlow never frees its memory."""
+    command = [sys.executable, str(MAIN), "mode=compare", f"runs={directory}"]
+    if subprocess.run(command, check=False).returncode:
         log.warning("The leaderboard failed: python main.py mode=compare runs=%s", directory)
 
 
-PACKAGE = "hydra_plugins.recurrent"
-TARGETS = {cls.__name__: f"{PACKAGE}.{cls.__name__}" for cls in (Trials, Here)}
-
-
 def register_plugins() -> None:
-    """Makes the classes known to Hydra by the names that conf/hydra has."""
-    # Our conf/hydra/launcher/ray.yaml completes the plugin's own, which Hydra remarks on at length.
+    """Registers the classes with Hydra by their names in conf/hydra.
+
+    Hydra finds them by itself if the directory is on the path before its first use of plugins. In a
+    process that has used Hydra before, they must be registered.
+    """
+    # Our conf/hydra/launcher/ray.yaml extends the plugin's own, of which Hydra warns at length.
     warnings.filterwarnings("ignore", message=r"[\s\S]*validated against ConfigStore schema")
-    plugins = Plugins.instance()  # has imported hydra_plugins, if there are others
-    parent = sys.modules.setdefault("hydra_plugins", ModuleType("hydra_plugins"))
-    ours = sys.modules.setdefault(PACKAGE, ModuleType(PACKAGE))
-    parent.__dict__["recurrent"] = ours
-    for cls in (Trials, Here):
-        ours.__dict__[cls.__name__] = cls
-        cls.__module__ = PACKAGE
+    if str(PLUGINS) not in sys.path:
+        sys.path.append(str(PLUGINS))
+    plugins = Plugins.instance()
+    module = importlib.import_module("hydra_plugins.recurrent")
+    for cls in (module.RecurrentSweeper, module.LocalLauncher):
         plugins.register(cls)

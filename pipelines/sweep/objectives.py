@@ -1,18 +1,16 @@
-"""What a sweep tries to make large or small, read from a run's directory."""
+"""The objectives of a sweep, and their values in a run's directory."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from pipelines.core.errors import UserError, suggest
+from pipelines.core.scores import Metric
 from pipelines.core.task import Task
 from pipelines.runs.directory import Run
-
-LOWER_IS_BETTER = ("loss", "ece", "brier", "perplexity", "ter")
-"""Scores that are errors."""
+from pipelines.runs.metrics import RunMetrics, numbers
 
 COSTS = {
     "milliseconds": ("latency", "milliseconds"),
@@ -20,43 +18,49 @@ COSTS = {
     "seconds": ("seconds", "train"),
     "memory": ("memory", "peak_resident_mb"),
 }
-"""By name, where metrics.json has it. Milliseconds are of one prediction, one at a time."""
+"""Path in metrics.json by name. Milliseconds: latency of one prediction without batching."""
 
 
 @dataclass(frozen=True)
 class Objective:
-    """A number of a run. `path` says where metrics.json has it."""
+    """A metric to maximise or minimise. path: where metrics.json has it."""
 
     name: str
     path: tuple[str, ...]
-    maximize: bool
+    metric: Metric
 
-    def of(self, metrics: Mapping[str, Any]) -> float | None:
-        """None where it wasn't measured."""
-        value: Any = metrics
-        for part in self.path:
-            value = value.get(part) if isinstance(value, Mapping) else None
-        if isinstance(value, Mapping):
-            value = value.get("value")
-        return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+    @property
+    def maximize(self) -> bool:
+        return self.metric.higher_is_better
 
-    def evaluated(self, row: Mapping[str, Any]) -> float | None:
-        """Of a line of history.jsonl; None where it isn't among what training evaluates."""
+    def read_metrics(self, metrics: RunMetrics) -> float | None:
+        """The value in metrics.json; None if it wasn't measured."""
+        value = dict(numbers(metrics)).get(".".join(self.path))
+        return value if value is not None and math.isfinite(value) else None
+
+    def read_history_row(self, row: Mapping[str, object]) -> float | None:
+        """The value in a row of history.jsonl; None if training doesn't evaluate it."""
         value = row.get(".".join(self.path))
         return float(value) if isinstance(value, int | float) else None
 
-    def better(self, a: float, b: float) -> bool:
-        return a > b if self.maximize else a < b
+
+def cost_objective(name: str) -> Objective:
+    """One of COSTS, of which less is better."""
+    return Objective(name, COSTS[name], Metric(name, higher_is_better=False))
 
 
-def objectives_of(names: Sequence[str], task: Task, monitor: str | None) -> list[Objective]:
-    """UserError for a name that is none. "quality" is what training keeps its best weights by."""
-    quality = monitor or task.scores[0]
-    choices = ["quality", *COSTS, *(f"validation.{score}" for score in task.scores)]
-    found = []
+def resolve_objectives(names: Sequence[str], task: Task, monitor: str | None) -> list[Objective]:
+    """The objectives by name; "quality" is the score that training keeps its best weights by.
+
+    Raises UserError for an unknown or repeated name, and for scores of the test split.
+    """
+    metrics = {metric.name: metric for metric in task.metrics}
+    quality = monitor or task.metrics[0].name
+    choices = ["quality", *COSTS, *(f"validation.{score}" for score in metrics)]
+    objectives = []
     for name in names:
         if name in COSTS:
-            found.append(Objective(name, COSTS[name], False))
+            objectives.append(cost_objective(name))
             continue
         if name.startswith("test."):
             raise UserError(
@@ -68,27 +72,30 @@ def objectives_of(names: Sequence[str], task: Task, monitor: str | None) -> list
                 f"sweep.objectives: {name}: no such objective; {suggest(name, choices)}"
             )
         score = quality if name == "quality" else name.removeprefix("validation.")
-        maximize = score not in LOWER_IS_BETTER
-        found.append(Objective(f"validation.{score}", ("validation", score), maximize))
-    if len({objective.name for objective in found}) < len(found):
+        path = ("validation", score)
+        objectives.append(Objective(f"validation.{score}", path, metrics[score]))
+    if len({objective.name for objective in objectives}) < len(objectives):
         raise UserError(f"sweep.objectives: {', '.join(names)}: each only once")
-    return found
+    return objectives
 
 
-def values_of(run: Run, objectives: Sequence[Objective]) -> list[float] | None:
-    """None if the run isn't finished. UserError, naming the objective, if one wasn't measured."""
-    metrics = run.read_metrics()
-    if "report" not in metrics.get("seconds", {}):
+def read_values(run: Run, objectives: Sequence[Objective]) -> list[float] | None:
+    """The objectives' values; None if the run isn't finished.
+
+    Raises UserError, which names the objective, if one wasn't measured.
+    """
+    metrics = run.load_metrics()
+    if "report" not in metrics.seconds:
         return None
     values = []
     for objective in objectives:
-        value = objective.of(metrics)
+        value = objective.read_metrics(metrics)
         if value is None:
-            # The splits that are measured at the end may lack validation; training evaluates it.
-            rows = [objective.evaluated(row) for row in run.read_history()]
+            # evaluate.splits may leave out validation, but training has evaluated it.
+            rows = [objective.read_history_row(row) for row in run.read_history()]
             known = [row for row in rows if row is not None]
             if not known:
                 raise UserError(f"{objective.name} was not measured")
-            value = max(known) if objective.maximize else min(known)
+            value = objective.metric.best(known)
         values.append(value)
     return values

@@ -1,10 +1,10 @@
-"""What runs that were stopped early might have reached, for samplers that learn from values."""
+"""Values for pruned trials, imputed from finished ones, for samplers that learn from values."""
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -17,73 +17,71 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 
-class Foreseeing(BaseSampler):
-    """Before a sampler among a class's bases: it sees pruned trials as finished ones.
+class ImputePruned(BaseSampler):
+    """Mixin before a sampler class: its sampler sees pruned trials as finished ones.
 
-    Optuna's Gaussian process leaves pruned trials out, and would know little where most are.
+    Optuna's Gaussian process ignores pruned trials, and would know little where most are pruned.
     """
 
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
-        return super().infer_relative_search_space(foreseen(study), trial)  # type: ignore[safe-super]
+        copied, trial = _copy_with_imputed_values(study, trial)
+        return super().infer_relative_search_space(copied, trial)  # type: ignore[safe-super]
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        return super().sample_relative(foreseen(study), trial, search_space)  # type: ignore[safe-super]
+        copied, trial = _copy_with_imputed_values(study, trial)
+        return super().sample_relative(copied, trial, search_space)  # type: ignore[safe-super]
 
 
-class GaussianProcess(Foreseeing, GPSampler):
-    """Optuna's, that learns from pruned trials too."""
+class ImputingGPSampler(ImputePruned, GPSampler):
+    """Optuna's Gaussian process, which learns from pruned trials too."""
 
 
-class _Seen(optuna.Study):
-    """A study in its own storage, with other trials than are there."""
+def _copy_with_imputed_values(
+    study: optuna.Study, trial: FrozenTrial
+) -> tuple[optuna.Study, FrozenTrial]:
+    """A copy of the study in memory, with imputed values, and the trial's counterpart in it.
 
-    def __init__(self, study: optuna.Study, trials: Sequence[FrozenTrial]):
-        super().__init__(study.study_name, study._storage, study.sampler, study.pruner)
-        self._seen = trials
-
-    def _get_trials(
-        self,
-        deepcopy: bool = True,
-        states: Container[TrialState] | None = None,
-        use_cache: bool = False,
-    ) -> list[FrozenTrial]:
-        found = [trial for trial in self._seen if states is None or trial.state in states]
-        return copy.deepcopy(found) if deepcopy else found
-
-
-def foreseen(study: optuna.Study) -> optuna.Study:
-    """The study with its pruned trials finished; itself if none is pruned or none finished.
-
-    To what a trial had reached is added the median of what finished ones gained from there on,
-    after as many evaluations; but it is never foreseen to be better than the best of them.
+    All trials are copied, in their order: Hyperband passes a study whose public `get_trials` has
+    only the trials of one bracket, so the private method is needed.
     """
     trials = study._get_trials(deepcopy=False)
-    finished = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-    if not finished or all(trial.state != TrialState.PRUNED for trial in trials):
-        return study
-    rising = study.direction == optuna.study.StudyDirection.MAXIMIZE
-    better, worse = (max, min) if rising else (min, max)
+    maximize = study.directions[0] == optuna.study.StudyDirection.MAXIMIZE
+    copied = optuna.create_study(directions=study.directions)
+    copied.add_trials(impute_pruned(trials, maximize=maximize))
+    index = [each.number for each in trials].index(trial.number)
+    return copied, copied.get_trials(deepcopy=False)[index]
 
-    def reached(trial: FrozenTrial, last: float) -> float | None:
-        """The best until then; None if there was nothing but what diverged."""
+
+def impute_pruned(trials: Sequence[FrozenTrial], *, maximize: bool) -> list[FrozenTrial]:
+    """The trials, with pruned ones completed by a value that they might have reached.
+
+    The value is the best that the trial had evaluated, plus the median of what finished trials
+    gained from there on, that is, after as many evaluations. It is never better than the best
+    finished trial. Without a finished trial, nothing is imputed.
+    """
+    finished = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    better, worse = (max, min) if maximize else (min, max)
+
+    def best_until(trial: FrozenTrial, last: float) -> float | None:
+        """The best finite evaluation up to step `last`; None without any."""
         values = [value for step, value in trial.intermediate_values.items() if step <= last]
         return better(filter(math.isfinite, values), default=None)
 
-    def end(trial: FrozenTrial) -> FrozenTrial:
+    def impute(trial: FrozenTrial) -> FrozenTrial:
         last = max(trial.intermediate_values, default=0)
-        so_far = reached(trial, last)
-        if trial.state != TrialState.PRUNED or so_far is None:
+        best = best_until(trial, last)
+        if trial.state != TrialState.PRUNED or best is None:
             return trial
-        then = [(one.values[0], reached(one, last)) for one in finished]
-        gains = [value - before for value, before in then if before is not None]
-        ended = copy.copy(trial)
-        ended.state = TrialState.COMPLETE
-        value = so_far + (median(gains) if gains else 0.0)
-        ended.values = [worse(value, better(value for value, _ in then))]
-        return ended
+        finals = [(other.values[0], best_until(other, last)) for other in finished]
+        gains = [final - reached for final, reached in finals if reached is not None]
+        completed = copy.copy(trial)
+        completed.state = TrialState.COMPLETE
+        value = best + (median(gains) if gains else 0.0)
+        completed.values = [worse(value, better(final for final, _ in finals))]
+        return completed
 
-    return _Seen(study, [end(trial) for trial in trials])
+    return [impute(trial) for trial in trials] if finished else list(trials)

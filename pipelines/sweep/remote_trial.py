@@ -1,8 +1,8 @@
-"""A trial where one of Hydra's launchers (Ray, Submitit) has brought it.
+"""A trial on another machine, where one of Hydra's launchers (Ray, Submitit) has started its job.
 
-It starts the run in a process of its own, reports what it evaluates to the study's storage, and
-ends it when it isn't worth more. So the sweep's directory must be where all machines see it, and
-so must the storage, or be a database.
+The job starts the run in a process of its own, reports its evaluations to the study's storage, and
+stops it when the pruner says so. So all machines must see the sweep's directory, and its storage
+unless that is a database.
 """
 
 from __future__ import annotations
@@ -14,138 +14,135 @@ import threading
 import time
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from pipelines.core.errors import UserError
-from pipelines.core.settings import SweepSettings
+from pipelines.core.paths import MAIN
 from pipelines.runs.signals import Interruption
-from pipelines.sweep import trial_process as processes
-from pipelines.sweep.objectives import Objective
-from pipelines.sweep.trial_attempt import Attempt
-from pipelines.sweep.trials import QUEUED, STOPPED, StoredStudy
+from pipelines.sweep.trial_attempt import TrialAttempt
+from pipelines.sweep.trial_process import RunScript
+from pipelines.sweep.trials import REQUEUED, STOPPED, StudyConfig, TrialStore
 
-if TYPE_CHECKING:
-    from pipelines.sweep.study import Study
-
-BETWEEN_LOOKS = 0.2
-"""Seconds between two looks at a run under way."""
+POLL_SECONDS = 0.2
+"""Seconds between two polls of a run."""
 
 
 @dataclasses.dataclass(frozen=True)
 class RemoteTrial:
-    """What is called in the launcher's process: one trial, from its start to its outcome."""
+    """The task function that a launcher calls in its job: one trial, from start to outcome.
 
-    name: str
-    directory: str
-    objectives: list[Objective]
-    settings: dict[str, Any]
-    epochs: int
+    threads            that the run computes with; None for all cores.
+    working_directory  of the sweep, from which paths on its command line are resolved.
+    """
+
+    study: StudyConfig
     threads: int | None
-    folder: str
-    script: Path
+    working_directory: Path
+    script: RunScript
 
     def __call__(self, config: DictConfig) -> str:
-        """Returns the trial's directory, whatever became of it: the study has that."""
+        """Returns the trial's directory, whatever the outcome, which the study stores."""
         number = int(Path(HydraConfig.get().runtime.output_dir).name)
-        if Path(self.folder).is_dir():
-            os.chdir(self.folder)  # paths on the command line were given from there
-        processes.SCRIPT = self.script
-        settings = SweepSettings(**self.settings)
-        directory = Path(self.directory)
-        study = StoredStudy(self.name, directory, self.objectives, settings, epochs=self.epochs)
-        trial = study.held(number, str(HydraConfig.get().job.id))
+        if self.working_directory.is_dir():
+            os.chdir(self.working_directory)
+        store = TrialStore(self.study)
+        trial = store.acquire(number, str(HydraConfig.get().job.id))
         try:
-            with Interruption() as interruption, Notice() as notice:
-                self._work(Attempt(study, trial, settings, self.threads), interruption, notice)
-                if not study.is_finished(number):
-                    study.leave(trial, QUEUED if notice.given else STOPPED)
+            with Interruption() as interruption, PreemptionNotice() as notice:
+                attempt = TrialAttempt(store, trial, threads=self.threads, script=self.script)
+                self._wait(attempt, interruption, notice)
+                if not store.is_finished(number):
+                    store.set_stop_reason(trial, REQUEUED if notice.is_given else STOPPED)
                     try:
-                        notice.answer()
+                        notice.handle()
                     except Exception:
-                        study.leave(trial, STOPPED)  # it doesn't come back
+                        store.set_stop_reason(trial, STOPPED)  # the job isn't requeued
                         raise
         finally:
             trial.release()
         return str(trial.directory)
 
-    def _work(self, attempt: Attempt, interruption: Interruption, notice: Notice) -> None:
+    def _wait(
+        self, attempt: TrialAttempt, interruption: Interruption, notice: PreemptionNotice
+    ) -> None:
         try:
-            while not attempt.look():
-                if notice.given or interruption.requested is not None:
+            while not attempt.poll():
+                if notice.is_given or interruption.requested is not None:
                     attempt.stop(STOPPED)
-                time.sleep(BETWEEN_LOOKS)
-        except KeyboardInterrupt:  # asked twice
+                time.sleep(POLL_SECONDS)
+        except KeyboardInterrupt:  # the second signal
             attempt.kill()
             raise
-        except BaseException:  # the storage is away, say: the run saves where it stands
+        except BaseException:  # for example, the storage is unavailable: the run saves and ends
             attempt.stop(STOPPED)
             raise
 
 
-class Notice:
-    """The signal that a job's time is nearly over, SIGUSR2, by which Submitit has it queued again.
+class PreemptionNotice:
+    """SIGUSR2, which announces the end of a job's time, and for which Submitit requeues the job.
 
-    It is kept until the run has saved: from when Slurm is asked it gives a job half a minute.
+    While entered, the signal is only noted, so that the run can save a checkpoint first. `handle`
+    then passes it to Submitit: once asked to requeue, Slurm gives a job half a minute.
     """
 
-    def __enter__(self) -> Notice:
+    def __enter__(self) -> PreemptionNotice:
         self.arguments: tuple[int, FrameType | None] | None = None
         self.handler = signal.getsignal(signal.SIGUSR2)
-        main = threading.current_thread() is threading.main_thread()
-        if main and callable(self.handler):
-            signal.signal(signal.SIGUSR2, self._keep)
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        if in_main_thread and callable(self.handler):
+            signal.signal(signal.SIGUSR2, self._note)
         return self
 
     def __exit__(self, *_: object) -> None:
-        if signal.getsignal(signal.SIGUSR2) == self._keep:
+        if signal.getsignal(signal.SIGUSR2) == self._note:
             signal.signal(signal.SIGUSR2, self.handler)
 
-    def _keep(self, number: int, frame: FrameType | None) -> None:
+    def _note(self, number: int, frame: FrameType | None) -> None:
         self.arguments = number, frame
 
     @property
-    def given(self) -> bool:
+    def is_given(self) -> bool:
         return self.arguments is not None
 
-    def answer(self) -> None:
-        """If it was given, raises SystemExit if the job is queued again, else Submitit's error.
+    def handle(self) -> None:
+        """Calls Submitit's handler, if the signal was given.
 
-        Slurm sends SIGTERM to all of the job's processes as soon as it is asked, also to the one
-        that asks. That inherits that it is held back; else the job would often seem to have failed.
+        That raises SystemExit if the job is requeued, and Submitit's error otherwise. As soon as
+        Slurm is asked to requeue, it sends SIGTERM to all of the job's processes, including the
+        command that asks. It inherits the blocked signal from here; otherwise that command would
+        often die, and the job would seem to have failed.
         """
         if self.arguments is None or not callable(self.handler):
             return
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        previous = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
         try:
             self.handler(*self.arguments)
         finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            signal.pthread_sigmask(signal.SIG_SETMASK, previous)
 
 
-def remote_trial(study: Study, launcher: DictConfig) -> RemoteTrial:
-    """Of a study's trials. A trial has the cores that the launcher asks for, if it says so."""
-    known = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(
-        [str(processes.MAIN.parent), *([known] if known else [])]
-    )
-    directory = str(study.directory.resolve())
+def create_remote_trial(
+    study: StudyConfig, launcher: DictConfig, script: RunScript, plugins: Path
+) -> RemoteTrial:
+    """The task function for a launcher's jobs, which import this project by PYTHONPATH.
+
+    plugins  the directory of our Hydra plugins, which jobs must find too.
+    """
+    inherited = os.environ.get("PYTHONPATH")
+    paths = [str(MAIN.parent), str(plugins), *([inherited] if inherited else [])]
+    os.environ["PYTHONPATH"] = os.pathsep.join(paths)
     return RemoteTrial(
-        study.name,
-        directory,
-        study.objectives,
-        dataclasses.asdict(study.settings),
-        study.epochs,
-        cores_asked(launcher),
-        os.getcwd(),
-        processes.SCRIPT,
+        dataclasses.replace(study, directory=study.directory.resolve()),
+        requested_cores(launcher),
+        Path.cwd(),
+        script,
     )
 
 
-def cores_asked(launcher: DictConfig) -> int | None:
-    """Of a job, by the launcher's settings, Submitit's or Ray's; None where they don't say."""
+def requested_cores(launcher: DictConfig) -> int | None:
+    """The cores of a job in the settings of Submitit or Ray; None where they don't say."""
     name = "ray.remote.num_cpus" if "ray" in launcher else "cpus_per_task"
     cores = OmegaConf.select(launcher, name)
     try:

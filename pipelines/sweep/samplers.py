@@ -1,9 +1,8 @@
-"""Which point of a space comes next, and which run isn't worth going on with: Optuna's own."""
+"""Optuna's samplers, which choose points of a space, and its pruners, which stop bad runs early."""
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pipelines.core.errors import UserError
@@ -13,19 +12,19 @@ if TYPE_CHECKING:
     from optuna.pruners import BasePruner
     from optuna.samplers import BaseSampler
 
-FIRST = 5
-"""Trials before a sampler has anything to learn from, the settings as they are among them."""
+STARTUP_TRIALS = 5
+"""Random trials before a sampler's model is used, including the one with the defaults."""
 
-REDUCTION = 3
-"""Of hyperband: one in so many goes on to so many times as many evaluations."""
+REDUCTION_FACTOR = 3
+"""Hyperband continues one of this many runs, with this many times the evaluations."""
 
-NEEDED = {"gp": "torch", "cmaes": "cmaes"}
-"""Modules that a sampler takes, beside Optuna."""
+EXTRA_MODULES = {"gp": "torch", "cmaes": "cmaes"}
+"""Modules that a sampler needs in addition to Optuna."""
 
 
 def check_sampling(settings: SweepSettings) -> None:
-    """Raises UserError for what can't go together, or isn't installed."""
-    module = NEEDED.get(settings.sampler)
+    """Raises UserError for settings that exclude each other, or a module that isn't installed."""
+    module = EXTRA_MODULES.get(settings.sampler)
     if module is not None and importlib.util.find_spec(module) is None:
         raise UserError(
             f"sweep.sampler={settings.sampler} needs {module}, which is not installed: "
@@ -43,34 +42,36 @@ def check_sampling(settings: SweepSettings) -> None:
         raise UserError(f"sweep.trials: sweep.sampler={settings.sampler} needs their number")
 
 
-def sampler_of(settings: SweepSettings, seed: int, maximize: Sequence[bool]) -> BaseSampler:
-    """A sampler that knows nothing of its own: what it learns from is in the study.
+def create_sampler(settings: SweepSettings, seed: int) -> BaseSampler:
+    """A sampler without a state of its own: it learns only from the trials in the study.
 
-    So that it may be made anew for each draw, with a seed of its own, and a study that is gone on
-    with repeats nothing. Runs under way count as bad ones where several are made at a time, so that
-    not all look at the same place.
+    So each draw can have a new sampler with its own seed, and a resumed study repeats no draws.
+    With concurrent runs, TPE treats running trials as bad ones (the "constant liar"), so that
+    concurrent draws differ.
     """
     import optuna.samplers
 
     if settings.sampler == "tpe":
         return optuna.samplers.TPESampler(
             seed=seed,
-            n_startup_trials=FIRST,
+            n_startup_trials=STARTUP_TRIALS,
             multivariate=True,
             group=True,
             constant_liar=settings.parallel > 1 or settings.storage is not None,
         )
     if settings.sampler == "gp":
-        from pipelines.sweep.pruned_trials import GaussianProcess
+        from pipelines.sweep.pruned_trials import ImputingGPSampler
 
-        return GaussianProcess(seed=seed, n_startup_trials=FIRST, deterministic_objective=False)
+        return ImputingGPSampler(
+            seed=seed, n_startup_trials=STARTUP_TRIALS, deterministic_objective=False
+        )
     if settings.sampler == "cmaes":
         return optuna.samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False)
     return optuna.samplers.RandomSampler(seed=seed)
 
 
-def pruner_of(settings: SweepSettings, epochs: int) -> BasePruner:
-    """The most evaluations that a run makes are `epochs`, where it evaluates once an epoch."""
+def create_pruner(settings: SweepSettings, epochs: int) -> BasePruner:
+    """The pruner. A run evaluates at most `epochs` times, if it evaluates once an epoch."""
     import optuna.pruners
 
     if settings.pruner == "median":
@@ -81,6 +82,6 @@ def pruner_of(settings: SweepSettings, epochs: int) -> BasePruner:
         return optuna.pruners.HyperbandPruner(
             min_resource=max(1, settings.prune_from),
             max_resource=max(2, epochs),
-            reduction_factor=REDUCTION,
+            reduction_factor=REDUCTION_FACTOR,
         )
     return optuna.pruners.NopPruner()

@@ -1,4 +1,4 @@
-"""Where a study lies: a file beside its runs, or a database that several machines reach."""
+"""The storage of a study: a journal file next to its runs, or a database for several machines."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import re
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 from pipelines.core.errors import UserError
 
@@ -17,29 +17,32 @@ if TYPE_CHECKING:
 
 JOURNAL = "study.journal"
 
-SECONDS_TO_MAKE_TABLES = 3.0
+TABLE_CREATION_SECONDS = 3.0
+"""How long another process may take to create the database's tables."""
 
 
-class FileLock:
-    """Optuna's lock of a journal, which ends with its process, so that a killed one blocks nobody.
+class JournalLock:
+    """A lock of Optuna's journal that the kernel releases when its process ends or is killed.
 
-    What a killed process, or a full disk, left of a line is removed: Optuna can't read past it.
+    Taking it also repairs the journal: a killed process or a full disk may leave half a line at the
+    end, which Optuna can't read past.
     """
 
     def __init__(self, journal: Path):
         self.journal = journal
-        self._file: Any = None
+        self._file: IO[str] | None = None
 
     def acquire(self) -> bool:
         self._file = open(f"{self.journal}.lock", "w")  # noqa: SIM115 - closed by release
         fcntl.flock(self._file, fcntl.LOCK_EX)
-        self._mend()
+        self._remove_half_line()
         return True
 
     def release(self) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
-    def _mend(self) -> None:
+    def _remove_half_line(self) -> None:
         with self.journal.open("r+b") as file:
             end = file.seek(0, os.SEEK_END)
             if not end:
@@ -52,9 +55,9 @@ class FileLock:
 
 
 def open_storage(url: str | None, directory: Path) -> BaseStorage:
-    """The database at `url` or, where that is None, the journal in the directory.
+    """The database at `url` or, without one, the journal in the directory.
 
-    UserError where it can't be reached or its driver isn't installed.
+    Raises UserError if it can't be reached or its driver isn't installed.
     """
     if url is None:
         from optuna.storages import JournalStorage
@@ -63,8 +66,8 @@ def open_storage(url: str | None, directory: Path) -> BaseStorage:
         directory.mkdir(parents=True, exist_ok=True)
         journal = directory / JOURNAL
         journal.touch()
-        lock = FileLock(journal)
-        lock.acquire()  # mends the file before it is read
+        lock = JournalLock(journal)
+        lock.acquire()  # repairs the file before it is read
         lock.release()
         try:
             return JournalStorage(JournalFileBackend(str(journal), lock_obj=lock))  # type: ignore[arg-type]
@@ -76,18 +79,18 @@ def open_storage(url: str | None, directory: Path) -> BaseStorage:
 
     sqlalchemy = importlib.import_module("sqlalchemy.exc")
 
-    def opened() -> BaseStorage:
+    def open_database() -> BaseStorage:
         return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
 
     try:
         try:
-            return opened()
+            return open_database()
         except (sqlalchemy.IntegrityError, sqlalchemy.OperationalError):
-            # Of two that make the tables at the same moment, the second finds them later on.
-            time.sleep(SECONDS_TO_MAKE_TABLES)
-            return opened()
+            # Another process creates the tables right now; the second attempt finds them.
+            time.sleep(TABLE_CREATION_SECONDS)
+            return open_database()
     except (sqlalchemy.SQLAlchemyError, ImportError, ValueError) as error:
-        # The driver's own words, or which module isn't there, are in the cause.
+        # The driver's message, or the missing module's name, is in the cause.
         reason = (str(error.__cause__ or "") or str(error)).splitlines()[0].removesuffix(".")
-        told = re.sub(r"(://[^:@/]*):[^@/]*@", r"\1:***@", f"sweep.storage={url}")
-        raise UserError(f"{told} can't be used: {reason}") from None
+        masked = re.sub(r"(://[^:@/]*):[^@/]*@", r"\1:***@", f"sweep.storage={url}")
+        raise UserError(f"{masked} can't be used: {reason}") from None

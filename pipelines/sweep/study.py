@@ -1,7 +1,7 @@
-"""A study: the trials there are, which comes next, and what became of each. All of it is stored.
+"""The rules of a study: which trial comes next, an exact total, and no point twice.
 
-A trial is exactly one run. Whoever holds a trial's directory works on it; a trial that is under way
-in the storage and that nobody holds was cut off, and is taken up again.
+A trial is exactly one run. Whoever holds the lock of a trial's directory works on it. A trial that
+is running in the storage, but whose lock nobody holds, was interrupted and is resumed.
 """
 
 from __future__ import annotations
@@ -12,22 +12,21 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipelines.core.errors import UserError
-from pipelines.core.settings import SweepSettings
-from pipelines.sweep.objectives import Objective
-from pipelines.sweep.overrides import Setting, Value
-from pipelines.sweep.samplers import sampler_of
+from pipelines.sweep.locks import is_locked, try_lock
+from pipelines.sweep.overrides import SettingLookup, Value
+from pipelines.sweep.samplers import create_sampler
 from pipelines.sweep.space import Parameter, Space
 from pipelines.sweep.trials import (
     REPLACED,
     SURPLUS,
-    StoredStudy,
+    StudyConfig,
     Trial,
-    hold,
+    TrialStore,
     host,
     state_named,
 )
@@ -39,231 +38,233 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FREE_DRAWS = 3
-"""Draws that were there before, after which one of the points that are left is taken."""
+"""Duplicate draws after which one of a small space's remaining points is taken."""
 
-DRAWING = "drawing.lock"
-"""A file: network file systems keep locks of directories to one machine."""
+DRAWING_LOCK = "drawing.lock"
+"""A file, not a directory: network file systems keep locks of directories to one machine."""
 
-MOST_REPEATED = 100
-"""Draws in a row that were all there before, after which a space is taken to be exhausted."""
+MAX_DUPLICATE_DRAWS = 100
+"""Duplicate draws in a row after which a space is taken to be exhausted."""
+
+DEFINITION = "question"
+"""Attribute of the study: what it searches, which no later command may change."""
+
+POINT, ENQUEUED = "point", "enqueued"
+"""Attributes of an enqueued trial: its whole point; or a part of it, the rest being drawn."""
 
 
-class Study(StoredStudy):
-    """Where a sweep's trials come from, with rules of its own: exact totals, no trial twice."""
+class Study:
+    """The source of a sweep's trials."""
 
-    def __init__(
-        self,
-        name: str,
-        directory: Path,
-        space: Space,
-        setting: Setting,
-        objectives: Sequence[Objective],
-        settings: SweepSettings,
-        *,
-        seed: int,
-        epochs: int,
-    ):
-        super().__init__(name, directory, objectives, settings, epochs=epochs)
-        self.space, self.setting, self.seed = space, setting, seed
-        self._check_question()
-        self.grid = settings.sampler == "grid"
-        self.points = space.points(setting) if self.grid else space.few_points(setting)
-        if self.grid and settings.trials is not None:
+    def __init__(self, config: StudyConfig, space: Space, lookup: SettingLookup, *, seed: int):
+        """lookup: the settings that the space doesn't vary."""
+        self.config, self.store = config, TrialStore(config)
+        self.space, self.lookup, self.seed = space, lookup, seed
+        self._check_definition()
+        settings = config.settings
+        self.is_grid = settings.sampler == "grid"
+        self.points = (
+            space.grid_points(lookup) if self.is_grid else space.enumerate_if_small(lookup)
+        )
+        if self.is_grid and settings.trials is not None:
             self.points = (self.points or [])[: settings.trials]
         self.total = settings.trials or len(self.points or [])
         if self.points is not None:
             self.total = min(self.total, len(self.points))
 
-    def _check_question(self) -> None:
-        """Raises UserError if the study was made for another question than this command's."""
-        asked = {
+    def _check_definition(self) -> None:
+        """Raises UserError if the stored study searches something else than this command."""
+        names = [objective.name for objective in self.config.objectives]
+        definition = {
             "fixed": sorted(self.space.fixed),
-            "space": self.space.described(),
-            "objectives": [objective.name for objective in self.objectives],
-            "sampler": self.settings.sampler,
+            "space": self.space.describe(),
+            "objectives": names,
+            "sampler": self.config.settings.sampler,
         }
-        known = self.study.user_attrs
-        if "question" not in known:
-            self.study.set_user_attr("question", asked)
-            self.study.set_metric_names([objective.name for objective in self.objectives])
+        attributes = self.store.study.user_attrs
+        if DEFINITION not in attributes:
+            self.store.study.set_user_attr(DEFINITION, definition)
+            self.store.study.set_metric_names(names)
             return
-        for part, value in known["question"].items():
-            if value != asked[part]:
-                what = _difference(part, value, asked[part])
+        for part, stored in attributes[DEFINITION].items():
+            if stored != definition[part]:
+                difference = _describe_difference(part, stored, definition[part])
                 raise UserError(
-                    f"{self.directory} holds a sweep with other {what}: choose another sweep.name"
+                    f"{self.config.directory} holds a sweep with other {difference}: choose "
+                    "another sweep.name"
                 )
 
     def retry_failed(self) -> int:
-        """Failed trials no longer count, and their points are tried anew. Returns how many."""
-        with self._alone():
-            failed = self.failed()
+        """Replaces failed trials by new ones at the same points. Returns how many."""
+        with self._drawing_lock():
+            failed = self.store.failed()
             for trial in failed:
-                if trial.params and not self.grid:  # a grid finds what it lacks by itself
-                    self.study.enqueue_trial(trial.params)
-            replaced = self.study.user_attrs.get(REPLACED, [])
-            self.study.set_user_attr(REPLACED, [*replaced, *(trial.number for trial in failed)])
+                if trial.params and not self.is_grid:  # a grid finds its missing points by itself
+                    self.store.study.enqueue_trial(
+                        trial.params, user_attrs={ENQUEUED: trial.params}
+                    )
+            replaced = self.store.study.user_attrs.get(REPLACED, [])
+            numbers = [trial.number for trial in failed]
+            self.store.study.set_user_attr(REPLACED, [*replaced, *numbers])
         return len(failed)
 
-    def next(self) -> Trial | None:
-        """A trial to work on: one that was cut off, else a new one; None if there is none now."""
-        for trial in self.trials():
-            if trial.state.name == "RUNNING":
-                taken = self._take_up(trial)
-                if taken:
-                    return taken
-        return self._new()
+    def next_trial(self) -> Trial | None:
+        """An interrupted trial, or else a new one; None if there is none now."""
+        for trial in self.store.started():
+            if trial.state.name == "RUNNING" and (resumed := self._resume(trial)):
+                return resumed
+        return self._draw_trial()
 
-    def _take_up(self, trial: FrozenTrial) -> Trial | None:
-        """The trial, if nobody works on it any more."""
-        import optuna
-
-        if self._alive_elsewhere(trial):
+    def _resume(self, trial: FrozenTrial) -> Trial | None:
+        """The trial, if no process works on it any more."""
+        number = trial.number
+        if self.store.is_alive_elsewhere(trial) or self._has_launcher(number):
             return None
-        if self._has_launcher(trial.number):
-            return None
-        directory = self._directory(trial.number)
+        directory = self.config.trial_directory(number)
         if trial.user_attrs.get("host") == host():
             directory = Path(trial.user_attrs.get("directory", directory))
-        held = hold(directory)
-        if held is None:
+        lock = try_lock(directory)
+        if lock is None:
             return None
-        if self._has_launcher(trial.number):  # since a moment ago
-            os.close(held)
+        # Between the checks above and the lock, a launcher may have got it or its owner finished.
+        current = self.store.get(number)
+        if self._has_launcher(number) or current.state.is_finished():
+            os.close(lock)
             return None
-        current = self._stored(trial.number)
-        if current.state.is_finished():  # by who held it until now
-            os.close(held)
-            return None
-        self._draw_from(trial.number)
-        asked = optuna.Trial(self.study, trial._trial_id)
-        taken = self._prepared(asked, directory, held)
-        if taken is not None:
-            taken.reported = len(current.intermediate_values)
-        return taken
+        self._set_sampler(number)
+        resumed = self._start(self.store.open_handle(number), directory, lock)
+        if resumed is not None:
+            resumed.reported_rows = len(current.intermediate_values)
+        return resumed
 
     def _has_launcher(self, number: int) -> bool:
-        """Whether it was handed to a launcher, which will start it or has."""
-        if not self.job(number).is_dir():
-            return False
-        held = hold(self.job(number))
-        if held is not None:
-            os.close(held)
-        return held is None
+        """Whether a launcher has the trial and has started its job, or will."""
+        directory = self.config.job_directory(number)
+        return directory.is_dir() and is_locked(directory)
 
-    def _new(self) -> Trial | None:
-        for attempt in range(MOST_REPEATED):
-            with self._alone():
-                if not self.grid and len(self.trials()) >= self.total:
+    def _draw_trial(self) -> Trial | None:
+        for attempt in range(MAX_DUPLICATE_DRAWS):
+            with self._drawing_lock():
+                if not self.is_grid and len(self.store.started()) >= self.total:
                     return None
-                if not self._enqueue(attempt):
+                if not self._enqueue_point(attempt):
                     return None
-                taken = self._asked()
-            if taken is not None:
-                return taken
-        log.warning("%d draws in a row were there before: the space is exhausted.", MOST_REPEATED)
+                trial = self._ask()
+            if trial is not None:
+                return trial
+        log.warning("%d draws in a row were duplicates: the space is exhausted.", attempt + 1)
         return None
 
     @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        """No other process that sees the directory draws meanwhile: it would draw the same."""
-        self.directory.mkdir(parents=True, exist_ok=True)
-        with (self.directory / DRAWING).open("w") as lock:
+    def _drawing_lock(self) -> Iterator[None]:
+        """Keeps other processes that see the directory from drawing the same point."""
+        self.config.directory.mkdir(parents=True, exist_ok=True)
+        with (self.config.directory / DRAWING_LOCK).open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
-    def _enqueue(self, attempt: int) -> bool:
-        """Decides the next point, where it isn't left to the sampler. False if none is left."""
-        counted = self.counted()
+    def _enqueue_point(self, attempt: int) -> bool:
+        """Enqueues the next point, unless the sampler is to choose it. False if none is left."""
+        counted = self.store.counted()
         if any(trial.state.name == "WAITING" for trial in counted):
             return True
-        if not self.grid and not self._all() and self.settings.first == "given":
-            # So that a search ends with nothing worse than what there was.
-            self.study.enqueue_trial(self.space.given(self.setting))
-        elif self.points is not None and (self.grid or attempt >= FREE_DRAWS):
-            known = {_key(self._drawn(trial)) for trial in counted}
-            missing = [point for point in self.points if _key(point) not in known]
+        starts_from_defaults = self.config.settings.start_from == "defaults"
+        if not self.is_grid and starts_from_defaults and not self.store.all():
+            # A search that starts with the defaults never ends with anything worse.
+            point = self.space.default_point(self.lookup)
+            self.store.study.enqueue_trial(point, user_attrs={ENQUEUED: point})
+        elif self.points is not None and (self.is_grid or attempt >= FREE_DRAWS):
+            known = {_point_key(_stored_point(trial)) for trial in counted}
+            missing = [point for point in self.points if _point_key(point) not in known]
             if not missing:
                 return False
-            place = 0 if self.grid else self._sampling_seed(len(counted)) % len(missing)
-            self.study.enqueue_trial(missing[place], user_attrs={"point": missing[place]})
+            index = 0 if self.is_grid else self._sampling_seed(len(counted)) % len(missing)
+            self.store.study.enqueue_trial(missing[index], user_attrs={POINT: missing[index]})
         return True
 
-    def _asked(self) -> Trial | None:
-        """A new trial, unless it turns out to be one too many or one that was there before."""
-        self._draw_from(len(self._all()))
-        asked = self.study.ask()
-        directory = self._directory(asked.number)
-        held = hold(directory)
-        if held is None:
-            return None  # somebody took it for one that was cut off, and works on it
+    def _ask(self) -> Trial | None:
+        """A new trial; None if it turns out to be a duplicate or one too many."""
+        self._set_sampler(len(self.store.all()))
+        handle = self.store.study.ask()
+        directory = self.config.trial_directory(handle.number)
+        lock = try_lock(directory)
+        if lock is None:
+            return None  # another process took it for an interrupted one, and works on it
         if any(directory.iterdir()):
             raise UserError(f"{directory} holds other things: choose another sweep.name")
-        return self._prepared(asked, directory, held)
+        return self._start(handle, directory, lock)
 
-    def _draw_from(self, count: int) -> None:
-        maximize = [objective.maximize for objective in self.objectives]
-        self.study.sampler = sampler_of(self.settings, self._sampling_seed(count), maximize)
+    def _set_sampler(self, count: int) -> None:
+        self.store.study.sampler = create_sampler(self.config.settings, self._sampling_seed(count))
 
-    def _prepared(self, asked: optuna.Trial, directory: Path, held: int) -> Trial | None:
-        point = self._draw(asked)
-        why = self._surplus(asked.number, point)
-        if why:
-            asked.set_user_attr(SURPLUS, why)
-            self.study.tell(asked, state=state_named("FAIL"))
-            os.close(held)
+    def _start(self, handle: optuna.Trial, directory: Path, lock: int) -> Trial | None:
+        """Draws the trial's point and stores its command line; None if the trial is surplus."""
+        point = self._suggest_point(handle)
+        surplus = self._surplus_reason(handle.number, point)
+        if surplus:
+            handle.set_user_attr(SURPLUS, surplus)
+            self.store.study.tell(handle, state=state_named("FAIL"))
+            os.close(lock)
             if directory.is_dir() and not any(directory.iterdir()):
                 directory.rmdir()
             return None
-        overrides = self.space.overrides(point)
-        asked.set_user_attr("overrides", overrides)
-        asked.set_user_attr("directory", str(directory.resolve()))
-        asked.set_user_attr("host", host())
-        trial = Trial(asked.number, directory, overrides, asked, held)
-        self.beat(trial)
+        overrides = self.space.overrides_at(point)
+        handle.set_user_attr("overrides", overrides)
+        handle.set_user_attr("directory", str(directory.resolve()))
+        handle.set_user_attr("host", host())
+        trial = Trial(handle.number, directory, overrides, handle, lock)
+        self.store.send_heartbeat(trial)
         return trial
 
-    def _surplus(self, number: int, point: Mapping[str, Value]) -> str | None:
-        """Why the trial doesn't count, by what those before it are; all processes agree on it."""
-        before = [trial for trial in self.counted() if trial.number < number]
-        if not self.grid and len(before) >= self.total:
+    def _surplus_reason(self, number: int, point: Mapping[str, Value]) -> str | None:
+        """Why the trial doesn't count; None if it does.
+
+        Only trials with smaller numbers matter, so all processes come to the same answer.
+        """
+        earlier = [trial for trial in self.store.counted() if trial.number < number]
+        if not self.is_grid and len(earlier) >= self.total:
             return "there are enough"
-        for trial in before:
-            if (drawn := self._drawn(trial)) and _key(drawn) == _key(point):
+        for trial in earlier:
+            if (other := _stored_point(trial)) and _point_key(other) == _point_key(point):
                 return f"the same as trial {trial.number}"
         return None
 
-    def _drawn(self, trial: FrozenTrial) -> dict[str, Value]:
-        asked = trial.system_attrs.get("fixed_params", {})  # of a trial that hasn't drawn yet
-        return dict(trial.user_attrs.get("point") or trial.params or asked)
-
-    def _draw(self, asked: optuna.Trial) -> dict[str, Value]:
+    def _suggest_point(self, handle: optuna.Trial) -> dict[str, Value]:
         point: dict[str, Value] = {}
         for parameter in self.space.parameters:
-            if self.space.active(parameter, point, self.setting):
-                point[parameter.key] = _suggested(asked, parameter)
+            if self.space.is_active(parameter, point, self.lookup):
+                point[parameter.key] = _suggest(handle, parameter)
         return point
 
     def _sampling_seed(self, count: int) -> int:
-        """Another one for each draw; and for each machine, where several may draw at once."""
-        parts = [self.seed, count, *([host(), os.getpid()] if self.settings.storage else [])]
-        digest = hashlib.sha256(json.dumps(parts).encode()).digest()
+        """A seed of its own for each draw; with a database, also for each process.
+
+        Processes on one machine take turns by the drawing lock, so the count differs.
+        """
+        process = [host(), os.getpid()] if self.config.settings.storage else []
+        digest = hashlib.sha256(json.dumps([self.seed, count, *process]).encode()).digest()
         return int.from_bytes(digest[:4], "little")
 
 
-def _suggested(asked: optuna.Trial, parameter: Parameter) -> Value:
+def _stored_point(trial: FrozenTrial) -> dict[str, Value]:
+    """A trial's point, or what is known of it before it is drawn."""
+    attributes = trial.user_attrs
+    return dict(attributes.get(POINT) or trial.params or attributes.get(ENQUEUED, {}))
+
+
+def _suggest(handle: optuna.Trial, parameter: Parameter) -> Value:
     key, low, high = parameter.key, parameter.low, parameter.high
     if parameter.choices:
-        return str(asked.suggest_categorical(key, parameter.choices))
-    if parameter.whole:
+        return str(handle.suggest_categorical(key, parameter.choices))
+    if parameter.is_integer:
         step = 1 if parameter.log else int(parameter.step or 1)
-        return asked.suggest_int(key, int(low), int(high), step=step, log=parameter.log)
-    drawn = asked.suggest_float(key, low, high, step=parameter.step, log=parameter.log)
-    return drawn if parameter.step is None else round(drawn, 12)  # 0.3, not 0.30000000000000004
+        return handle.suggest_int(key, int(low), int(high), step=step, log=parameter.log)
+    value = handle.suggest_float(key, low, high, step=parameter.step, log=parameter.log)
+    return value if parameter.step is None else round(value, 12)  # 0.3, not 0.30000000000000004
 
 
-def _key(point: Mapping[str, Value]) -> str:
-    """The same for points that are the same but for rounding."""
+def _point_key(point: Mapping[str, Value]) -> str:
+    """Equal for points that are equal up to rounding."""
     texts = {
         key: f"{value:.12g}" if isinstance(value, float) else str(value)
         for key, value in point.items()
@@ -271,16 +272,18 @@ def _key(point: Mapping[str, Value]) -> str:
     return json.dumps(texts, sort_keys=True)
 
 
-def _difference(part: str, known: Any, asked: Any) -> str:
-    """The part of the question that differs, and one of its differences."""
-    if isinstance(known, Mapping) and isinstance(asked, Mapping):
-        keys: Iterator[str] = (
-            key for key in {**known, **asked} if known.get(key) != asked.get(key)
-        )
-        key = next(keys)
-        return f"values of {key} ({known.get(key, 'none')})"
+def _describe_difference(part: str, stored: object, requested: object) -> str:
+    """The part of the definition that differs, and one of its differences."""
+    if isinstance(stored, Mapping) and isinstance(requested, Mapping):
+        keys = {**stored, **requested}
+        key = next(key for key in keys if stored.get(key) != requested.get(key))
+        return f"values of {key} ({stored.get(key, 'none')})"
+    texts = [stored] if isinstance(stored, str) else list(map(str, _as_list(stored)))
     if part == "fixed":
-        odd = sorted(set(known) ^ set(asked))
+        odd = sorted(set(texts) ^ set(map(str, _as_list(requested))))
         return f"settings ({odd[0]})"
-    shown = known if isinstance(known, str) else ", ".join(known)
-    return f"{part} ({shown})"
+    return f"{part} ({', '.join(texts)})"
+
+
+def _as_list(value: object) -> list[object]:
+    return value if isinstance(value, list) else [value]

@@ -1,4 +1,4 @@
-"""One trial under way: its process, what it reports, and what became of it."""
+"""A trial in progress: its process, its reports to the study, and its outcome."""
 
 from __future__ import annotations
 
@@ -11,162 +11,181 @@ from pathlib import Path
 
 from pipelines.core.errors import UserError
 from pipelines.core.formatting import duration
-from pipelines.core.settings import SweepSettings
 from pipelines.runs.directory import Run
 from pipelines.runs.signals import SIGNALS
-from pipelines.sweep.objectives import values_of
-from pipelines.sweep.trial_process import GRACE, WITH_SERVER, RunProcess
-from pipelines.sweep.trials import STOPPED, StoredStudy, Trial
+from pipelines.sweep.objectives import read_values
+from pipelines.sweep.trial_process import (
+    GRACE_SECONDS,
+    MAIN_SCRIPT,
+    SERVER_LOST,
+    RunProcess,
+    RunScript,
+)
+from pipelines.sweep.trials import STOPPED, Trial, TrialStore
 
 log = logging.getLogger(__name__)
 
-MOST_ATTEMPTS = 2
-"""A run that was killed goes on once: it may have been for want of memory that others took."""
+MAX_STARTS = 2
+"""A killed run is resumed once: other processes may have used up the memory."""
 
-KILLED = (
-    WITH_SERVER,
+KILLED_EXIT_CODES = (
+    SERVER_LOST,
     -signal.SIGKILL,
     *(-number for number in SIGNALS),
-    *(128 + n for n in SIGNALS),
+    *(128 + number for number in SIGNALS),
 )
-"""Exit codes of a run that somebody else ended."""
+"""Exit codes of a run that another process ended."""
 
-BETWEEN_LOOKS = 1.0
-"""Seconds between two looks at a run's memory."""
+MEMORY_POLL_SECONDS = 1.0
+"""Seconds between two measurements of a run's memory."""
 
-PRUNED, TOO_LONG, TOO_LARGE = "pruned", "too long", "too large"
+PRUNED, TIMED_OUT, OUT_OF_MEMORY = "pruned", "too long", "too large"
+"""Reasons for which a run is stopped, in addition to STOPPED."""
 
 
-class Attempt:
+class TrialAttempt:
     """A trial's process from its start to its outcome, which is stored in the study."""
 
     def __init__(
-        self, study: StoredStudy, trial: Trial, settings: SweepSettings, threads: int | None
+        self,
+        store: TrialStore,
+        trial: Trial,
+        *,
+        threads: int | None,
+        script: RunScript = MAIN_SCRIPT,
     ):
-        self.study, self.trial, self.settings, self.threads = study, trial, settings, threads
+        self.store, self.trial, self.threads, self.script = store, trial, threads, script
+        self.settings = store.config.settings
         self.run = Run(trial.directory)
-        self.ended_by: str | None = None
-        self.number_of_attempts = 0
-        self._history_seen = 0.0
-        self._looked = 0.0
-        self._spent, self._peak = 0.0, 0
+        self.stopped_for: str | None = None
+        self.starts = 0
+        self._history_mtime = 0.0
+        self._memory_polled_at = 0.0
+        self._seconds, self._peak_bytes = 0.0, 0
         self.process: RunProcess | None = None
-        if self._values() is None:
+        if self._read_values() is None:
             self._start()
 
     def _start(self) -> None:
-        self.number_of_attempts += 1
-        _wait_until_free(self.run)
+        self.starts += 1
+        _wait_for_run_lock(self.run)
         if not self.run.config.exists():
-            _empty(self.trial.directory)  # it was cut off before it began
-        logs = self.trial.directory.parent / "logs" / f"{self.trial.number:04d}.log"
+            _clear_directory(self.trial.directory)  # it was interrupted before it saved anything
+        log_path = self.trial.directory.parent / "logs" / f"{self.trial.number:04d}.log"
         self.process = RunProcess(
-            self.trial.overrides, self.trial.directory, logs, threads=self.threads
+            self.trial.overrides,
+            self.trial.directory,
+            log_path,
+            threads=self.threads,
+            script=self.script,
         )
 
-    def _values(self) -> list[float] | None:
-        """None while the run isn't finished, and where what it left can't be read."""
+    def _read_values(self) -> list[float] | None:
+        """The objectives' values; None if the run isn't finished or its files can't be read."""
         try:
-            return values_of(self.run, self.study.objectives)
+            return read_values(self.run, self.store.config.objectives)
         except UserError:
             return None
 
-    def stop(self, why: str) -> None:
-        """Asks the run to save where it stands and end."""
-        if self.ended_by is None:
-            self.ended_by = why
+    def stop(self, reason: str) -> None:
+        """Asks the run to save a checkpoint and end."""
+        if self.stopped_for is None:
+            self.stopped_for = reason
         if self.process is not None:
-            self.process.end()
+            self.process.terminate()
 
     def kill(self) -> None:
         if self.process is not None:
             self.process.kill()
 
-    def look(self) -> bool:
-        """Reports what is new; True once the trial has ended, and its outcome is stored."""
+    def poll(self) -> bool:
+        """Reports new evaluations; True once the trial has ended and its outcome is stored."""
         process = self.process
         if process is None:
-            self._finish()  # all was done but the study hadn't been told
+            self._store_outcome()  # the run was finished, but its outcome wasn't stored
             return True
-        ended = process.ended()
+        has_ended = process.has_ended()
         self._report()
-        if not ended:
-            self.study.beat(self.trial)
+        if not has_ended:
+            self.store.send_heartbeat(self.trial)
             self._check_limits(process)
             return False
-        self._spent += process.seconds
-        self._peak = max(self._peak, process.peak_bytes)
-        code = process.returncode
-        killed = self.ended_by is None and code in KILLED
-        if killed and self.number_of_attempts < MOST_ATTEMPTS:
-            log.info("trial %d: %s; it goes on", self.trial.number, process.reason())
+        self._seconds += process.seconds
+        self._peak_bytes = max(self._peak_bytes, process.peak_bytes)
+        was_killed = self.stopped_for is None and process.returncode in KILLED_EXIT_CODES
+        if was_killed and self.starts < MAX_STARTS:
+            log.info("trial %d: %s; it is resumed", self.trial.number, process.failure_reason())
             self._start()
             return False
-        self._finish()
+        self._store_outcome()
         return True
 
     def _report(self) -> None:
         try:
-            changed = self.run.history.stat().st_mtime
+            mtime = self.run.history.stat().st_mtime
         except OSError:
             return
-        if changed == self._history_seen:
+        if mtime == self._history_mtime:
             return
-        self._history_seen = changed
+        self._history_mtime = mtime
         try:
             rows = self.run.read_history()
         except UserError:
-            return  # the run itself will tell that it is damaged
-        if self.study.report(self.trial, rows) and self._can_be_pruned():
+            return  # the run itself reports a damaged file
+        if self.store.report(self.trial, rows) and self._is_training():
             self.stop(PRUNED)
 
-    def _can_be_pruned(self) -> bool:
-        """A run whose training has ended costs little more, and gives a better value."""
+    def _is_training(self) -> bool:
+        """After training there is little to save by pruning, and a complete value to gain."""
         return not self.run.model.exists()
 
     def _check_limits(self, process: RunProcess) -> None:
-        limit = self.settings.run_seconds
-        if limit is not None and self._spent + process.seconds > limit:
-            self.stop(TOO_LONG)
-        if time.monotonic() - self._looked < BETWEEN_LOOKS:
+        max_seconds = self.settings.run_seconds
+        if max_seconds is not None and self._seconds + process.seconds > max_seconds:
+            self.stop(TIMED_OUT)
+        if time.monotonic() - self._memory_polled_at < MEMORY_POLL_SECONDS:
             return
-        self._looked = time.monotonic()
-        most = self.settings.run_gigabytes
-        if process.resident_bytes() > (most or float("inf")) * 1e9:
-            self.stop(TOO_LARGE)
+        self._memory_polled_at = time.monotonic()
+        max_gigabytes = self.settings.run_gigabytes
+        if process.resident_bytes() > (max_gigabytes or float("inf")) * 1e9:
+            self.stop(OUT_OF_MEMORY)
             process.kill()
 
-    def _finish(self) -> None:
-        facts = {"seconds": round(self._spent, 2), "peak_mb": round(self._peak / 1e6, 1)}
-        facts["attempts"] = self.number_of_attempts
-        study, trial = self.study, self.trial
+    def _store_outcome(self) -> None:
+        attributes = {
+            "seconds": round(self._seconds, 2),
+            "peak_mb": round(self._peak_bytes / 1e6, 1),
+            "attempts": self.starts,
+        }
         code = 0 if self.process is None else self.process.returncode
         try:
-            values = values_of(self.run, study.objectives) if code == 0 else None
+            values = read_values(self.run, self.store.config.objectives) if code == 0 else None
         except UserError as error:
-            study.fail(trial, str(error), **facts)
+            self.store.fail(self.trial, str(error), **attributes)
             return
         if values is not None:
-            study.complete(trial, values, **facts)
-        elif self.ended_by == PRUNED:
-            study.prune(trial, **facts)
-        elif self.ended_by == STOPPED:
-            return  # to be taken up again, once who has the trial lets go of it
-        elif self.ended_by == TOO_LONG:
+            self.store.complete(self.trial, values, **attributes)
+        elif self.stopped_for == PRUNED:
+            self.store.prune(self.trial, **attributes)
+        elif self.stopped_for != STOPPED:  # a stopped trial stays unfinished, to be resumed
+            self.store.fail(self.trial, self._failure_reason(), **attributes)
+
+    def _failure_reason(self) -> str:
+        if self.stopped_for == TIMED_OUT:
             limit = self.settings.run_seconds or 0.0
-            study.fail(trial, f"it took longer than {duration(limit)} (sweep.run_seconds)", **facts)
-        elif self.ended_by == TOO_LARGE:
+            return f"it took longer than {duration(limit)} (sweep.run_seconds)"
+        if self.stopped_for == OUT_OF_MEMORY:
             limit = self.settings.run_gigabytes or 0.0
-            study.fail(trial, f"it took more than {limit:g} GB (sweep.run_gigabytes)", **facts)
-        else:
-            reason = self.process.reason() if self.process is not None and code else "it is no run"
-            study.fail(trial, reason, **facts)
+            return f"it took more than {limit:g} GB (sweep.run_gigabytes)"
+        if self.process is None or self.process.returncode == 0:
+            return "it ended without results"
+        return self.process.failure_reason()
 
 
-def _wait_until_free(run: Run) -> None:
-    """Until a run whose sweep was killed, and which saves where it stands, has ended."""
+def _wait_for_run_lock(run: Run) -> None:
+    """Waits for a run that is still saving a checkpoint after its sweep was killed."""
     path = run.directory / "run.log"
-    deadline = time.monotonic() + GRACE
+    deadline = time.monotonic() + GRACE_SECONDS
     while path.exists() and time.monotonic() < deadline:
         with path.open("a") as lock:
             try:
@@ -176,6 +195,6 @@ def _wait_until_free(run: Run) -> None:
                 time.sleep(0.2)
 
 
-def _empty(directory: Path) -> None:
+def _clear_directory(directory: Path) -> None:
     for path in directory.iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -1,7 +1,7 @@
-"""One process a run: started, watched and ended, so that all of its memory goes back.
+"""One process per run, which is started, watched and ended, so that all of its memory is freed.
 
-Runs are forked from a server, the standard library's, which has imported TensorFlow and the rest,
-but has not started TensorFlow's runtime: importing takes seconds, and so is done once a sweep.
+Runs are forked from the standard library's fork server. It has imported TensorFlow and the rest,
+but has not started TensorFlow's runtime: importing takes seconds, and so happens once per sweep.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from pathlib import Path
-from typing import cast
 
 import psutil
 
@@ -28,152 +28,182 @@ from pipelines.runs.directory import Run
 from pipelines.runs.parallel import CORES
 from pipelines.runs.signals import SIGNALS
 
-SCRIPT = MAIN
-"""What is run."""
+PRELOADED: tuple[str, ...] = ("pipelines.sweep.preload",) if sys.platform == "linux" else ()
+"""Modules that the server imports. On other systems, some libraries can't be forked safely."""
 
-IMPORTED: tuple[str, ...] = ("pipelines.sweep.preload",) if sys.platform == "linux" else ()
-"""What a run finds imported. Elsewhere than on Linux, libraries may not bear being forked."""
+SERVER_LOST = 255
+"""Exit code of a run whose fork server was killed; the run is then asked to end."""
 
-WITH_SERVER = 255
-"""Exit code of a run whose server was killed, which asks the run to end."""
+GRACE_SECONDS = 60.0
+"""Seconds that a run has to save a checkpoint before it is killed."""
 
-GRACE = 60.0
-"""Seconds from the request to end, in which a run saves where it stands, to its being killed."""
+MAX_REASON_LENGTH = 300
 
-LONGEST_REASON = 300
+BLOCKED_SIGNALS = (*SIGNALS, signal.SIGHUP)
+
+
+@dataclass(frozen=True)
+class RunScript:
+    """What a trial runs.
+
+    path       the script, which gets the run's overrides as its arguments.
+    preloaded  modules that are imported once, before runs are forked.
+    """
+
+    path: Path = MAIN
+    preloaded: tuple[str, ...] = PRELOADED
+
+
+MAIN_SCRIPT = RunScript()
 
 
 class RunProcess:
-    """A run under way. What it says goes to `log`; its process is asked to end when ours ends.
+    """The process of a run. It is asked to end when this process ends.
 
-    threads  that it computes with; None for all cores.
+    log      receives the run's output.
+    threads  that the run computes with; None for all cores.
     """
 
     def __init__(
-        self, overrides: Sequence[str], directory: Path, log: Path, *, threads: int | None
+        self,
+        overrides: Sequence[str],
+        directory: Path,
+        log: Path,
+        *,
+        threads: int | None,
+        script: RunScript = MAIN_SCRIPT,
     ):
         self.run = Run(directory)
         self.log = log
         log.parent.mkdir(parents=True, exist_ok=True)
-        self.begun = time.monotonic()
-        self.told_to_end: float | None = None
+        self.started_at = time.monotonic()
+        self.terminated_at: float | None = None
         self.peak_bytes = 0
         with log.open("ab") as output:
             output.write(b"\n")
-            self.start_of_log = output.tell()
+            self.log_start = output.tell()
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(list(IMPORTED))
-        given = arguments_for(overrides, self.run), log, environment(threads)
-        self.process = context.Process(target=_do, args=(SCRIPT, *given))
-        resource_tracker.ensure_running()  # which would let signals through again
-        with _signals_held_back():  # the server inherits that, and so isn't ended before its runs
+        context.set_forkserver_preload(list(script.preloaded))
+        arguments = command_line(overrides, self.run)
+        self.process = context.Process(
+            target=_run_script, args=(script.path, arguments, log, run_environment(threads))
+        )
+        # The resource tracker would unblock the signals when it starts, so it must be running.
+        resource_tracker.ensure_running()
+        # The server inherits blocked signals, so Ctrl-C doesn't end it before its runs.
+        with _block_signals():
             self.process.start()
-        self.pid = cast(int, self.process.pid)
+        pid = self.process.pid
+        if pid is None:
+            raise RuntimeError("the process of the run has no number after its start")
+        self.pid = pid
 
     @property
     def seconds(self) -> float:
-        return time.monotonic() - self.begun
+        return time.monotonic() - self.started_at
 
-    def ended(self) -> bool:
-        if self.told_to_end is not None and time.monotonic() - self.told_to_end > GRACE:
+    def has_ended(self) -> bool:
+        """Also kills the process once its time to end by itself is over."""
+        terminated_at = self.terminated_at
+        if terminated_at is not None and time.monotonic() - terminated_at > GRACE_SECONDS:
             self.kill()
         return self.returncode is not None
 
     @property
     def returncode(self) -> int | None:
-        """As subprocess has it: None until it has ended, and - number if a signal ended it."""
+        """As in subprocess: None until the process has ended, -n if signal n ended it."""
         code = self.process.exitcode
-        # Without its server nobody knows what became of it but that it is still there.
-        return None if code == WITH_SERVER and psutil.pid_exists(self.pid) else code
+        # Without the server, the exit code is unknown; only whether the process exists is known.
+        return None if code == SERVER_LOST and psutil.pid_exists(self.pid) else code
 
-    def end(self) -> None:
-        """Asks it to save where it stands and end."""
-        if self.told_to_end is None and self.returncode is None:
-            self.told_to_end = time.monotonic()
+    def terminate(self) -> None:
+        """Asks the run to save a checkpoint and end."""
+        if self.terminated_at is None and self.returncode is None:
+            self.terminated_at = time.monotonic()
             self.process.terminate()
 
     def kill(self) -> None:
-        """With all processes that it started."""
+        """Kills the process and all that it has started."""
         if self.returncode is not None:
             return
         try:
             os.killpg(self.pid, signal.SIGKILL)
-        except ProcessLookupError:  # it isn't a group of its own yet
+        except ProcessLookupError:  # it doesn't lead a process group yet
             self.process.kill()
 
     def resident_bytes(self) -> int:
-        """Of the process and all that it started; 0 once it has ended."""
+        """Memory of the process and all that it has started; 0 once it has ended."""
         try:
             process = psutil.Process(self.pid)
             family = [process, *process.children(recursive=True)]
-            now = sum(one.memory_info().rss for one in family)
+            total = sum(member.memory_info().rss for member in family)
         except psutil.Error:
             return 0
-        self.peak_bytes = max(self.peak_bytes, now)
-        return now
+        self.peak_bytes = max(self.peak_bytes, total)
+        return total
 
-    def reason(self) -> str:
-        """Why it ended otherwise than well, in a line."""
+    def failure_reason(self) -> str:
+        """Why the run failed, in a line: the signal, or the last line of its log."""
         code = self.returncode
-        if code == WITH_SERVER:
+        if code == SERVER_LOST:
             return "it was ended, since the process that had started it was killed"
         if code == -signal.SIGKILL:
             return "it was killed, most likely since the machine ran out of memory"
         if code is not None and code < 0:
             return f"it was ended by {signal.Signals(-code).name}"
         with self.log.open("rb") as file:
-            file.seek(self.start_of_log)
+            file.seek(self.log_start)
             text = file.read().decode("utf-8", "replace")
+        # Without colours, and with each state of a progress bar on a line of its own.
         text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).replace("\r", "\n")
         lines = [line.strip() for line in text.splitlines() if line.strip()]
-        return lines[-1].removeprefix("error: ")[:LONGEST_REASON] if lines else f"exit code {code}"
+        if not lines:
+            return f"exit code {code}"
+        return lines[-1].removeprefix("error: ")[:MAX_REASON_LENGTH]
 
 
-def arguments_for(overrides: Sequence[str], run: Run) -> list[str]:
-    """A new run, or going on with what its directory holds."""
+def command_line(overrides: Sequence[str], run: Run) -> list[str]:
+    """The arguments of a new run, or to resume the one in the directory."""
     if run.config.exists():
         return ["mode=train", f"run={run.directory}"]
     return [*overrides, f"hydra.run.dir={run.directory}"]
 
 
-def share_of_cores(parallel: int) -> int | None:
-    """Threads of each of so many runs at a time; None where one has all cores."""
+def threads_per_run(parallel: int) -> int | None:
+    """Threads of each of `parallel` concurrent runs; None if a single one has all cores."""
     return max(1, CORES // parallel) if parallel > 1 else None
 
 
-def environment(threads: int | None) -> dict[str, str]:
-    """Ours, with so many threads, unless somebody has said how many."""
+def run_environment(threads: int | None) -> dict[str, str]:
+    """This process' environment with the number of threads; variables that are set win."""
     names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
-    given = {} if threads is None else dict.fromkeys(names, str(threads))
-    return {**given, **os.environ}
-
-
-HELD_BACK = (*SIGNALS, signal.SIGHUP)
+    defaults = {} if threads is None else dict.fromkeys(names, str(threads))
+    return {**defaults, **os.environ}
 
 
 @contextlib.contextmanager
-def _signals_held_back() -> Iterator[None]:
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, HELD_BACK)
+def _block_signals() -> Iterator[None]:
+    previous = signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED_SIGNALS)
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous)
 
 
-def _do(script: Path, arguments: list[str], log: Path, environment: dict[str, str]) -> None:
-    """In the new process: the script, as if it had been started by itself."""
-    # Ctrl-C is for the sweep to hand on, when what it means is known.
+def _run_script(script: Path, arguments: list[str], log: Path, environment: dict[str, str]) -> None:
+    """Runs in the forked process: the script, as if it had been started from a shell."""
+    # A session of its own: Ctrl-C reaches the sweep only, which decides what it means for runs.
     os.setsid()
-    _end_with_sweep()
-    nothing = os.open(os.devnull, os.O_RDONLY)
+    _terminate_with_sweep()
+    devnull = os.open(os.devnull, os.O_RDONLY)
     output = os.open(log, os.O_WRONLY | os.O_APPEND)
-    for number, file in enumerate((nothing, output, output)):
-        os.dup2(file, number)
-    for number, name in ((1, "stdout"), (2, "stderr")):
-        setattr(sys, name, os.fdopen(number, "w", buffering=1, closefd=False))
+    for descriptor, file in enumerate((devnull, output, output)):
+        os.dup2(file, descriptor)
+    for descriptor, name in ((1, "stdout"), (2, "stderr")):
+        setattr(sys, name, os.fdopen(descriptor, "w", buffering=1, closefd=False))
     try:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_BACK)
-    except KeyboardInterrupt:  # which came before
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, BLOCKED_SIGNALS)
+    except KeyboardInterrupt:  # the signal arrived while it was blocked
         sys.exit(128 + signal.SIGINT)
     os.environ.clear()
     os.environ.update(environment)
@@ -181,18 +211,20 @@ def _do(script: Path, arguments: list[str], log: Path, environment: dict[str, st
     runpy.run_path(str(script), run_name="__main__")
 
 
-def _end_with_sweep() -> None:
-    """However the sweep ends, or the server, this process is asked to end too."""
+def _terminate_with_sweep() -> None:
+    """Has this process terminated when the sweep or the fork server ends, in whatever way."""
 
     def wait() -> None:
-        parent = multiprocessing.parent_process()
-        if parent is not None:
-            parent.join()
+        sweep = multiprocessing.parent_process()
+        if sweep is not None:
+            sweep.join()
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=wait, daemon=True).start()
+    # The thread notices the end of the sweep. The server is this process' parent for the kernel,
+    # which sends a signal when the parent dies.
     if sys.platform == "linux":
         set_parent_death_signal = 1
         ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
         if os.getppid() == 1:
-            signal.raise_signal(signal.SIGTERM)  # the server had ended before
+            signal.raise_signal(signal.SIGTERM)  # the server had died before

@@ -1,8 +1,12 @@
-"""What is stored of a study's trials, by whoever works on them, on whatever machine."""
+"""The stored trials of a study: their states, locks and heartbeats, on whatever machine they run.
+
+The storage says which trials exist and how each ended. It doesn't say whether a running trial is
+still worked on, so a process holds a lock on the directory of its trial; the kernel releases it
+when the process ends. Locks aren't visible on other machines: these see heartbeats in the storage.
+"""
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import socket
@@ -11,273 +15,280 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipelines.core.errors import UserError
 from pipelines.core.settings import SweepSettings
+from pipelines.sweep.locks import is_locked, try_lock
 from pipelines.sweep.objectives import Objective
-from pipelines.sweep.samplers import pruner_of
+from pipelines.sweep.samplers import create_pruner
 from pipelines.sweep.storage import open_storage
 
 if TYPE_CHECKING:
     import optuna
-    from optuna.trial import FrozenTrial
+    from optuna.trial import FrozenTrial, TrialState
 
 log = logging.getLogger(__name__)
 
 SURPLUS = "surplus"
-"""Why a trial doesn't count: another has its values, or there are enough."""
+"""Attribute of a trial that doesn't count, with the reason: a duplicate, or one too many."""
 
 REPLACED = "replaced"
-"""The study's list of failed trials that others took the place of."""
+"""Attribute of the study: numbers of failed trials that others have replaced."""
+
+STOP_REASON = "left"
+"""Attribute of a trial: why an unfinished one is not worked on."""
+
+STOPPED, REQUEUED = "stopped", "queued again"
+"""Stop reasons: the trial can be resumed; or its launcher's job will resume it."""
 
 JOBS = "jobs"
-"""Directory of what a launcher of Hydra's leaves of each trial; the trial's is held meanwhile."""
+"""Directory of the launcher's files of each trial, locked while a launcher has the trial."""
 
-STOPPED, QUEUED = "stopped", "queued again"
-"""Why a trial that isn't finished isn't worked on: to be taken up; or its job comes back."""
+LOCK_TIMEOUT = 2.0
+"""Seconds to wait for a lock that another process may hold only to check that it is free."""
 
-LEFT = "left"
-"""The attribute of a trial that says so."""
 
-SECONDS_OF_A_LOOK = 2.0
-"""Who only looks whether somebody has a directory has it for a moment."""
+@dataclass(frozen=True)
+class Liveness:
+    """How processes on other machines know that a trial is still worked on.
 
-HEARTBEAT, DEAD = 60.0, 300.0
-"""Seconds between two signs of life of a trial, and until other machines give it up."""
+    heartbeat   seconds between two heartbeats of a trial.
+    dead_after  seconds without a heartbeat after which other machines take over the trial.
+    """
+
+    heartbeat: float = 60.0
+    dead_after: float = 300.0
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """Everything that a process needs to open the study, also on another machine."""
+
+    name: str
+    directory: Path
+    objectives: tuple[Objective, ...]
+    settings: SweepSettings
+    epochs: int
+    liveness: Liveness = Liveness()
+
+    def trial_directory(self, number: int) -> Path:
+        return self.directory / f"{number:04d}"
+
+    def job_directory(self, number: int) -> Path:
+        """Where a launcher keeps its own files of a trial."""
+        return self.directory / JOBS / f"{number:04d}"
 
 
 @dataclass
 class Trial:
-    """One run of the study, held by this process. `held` is its directory's lock."""
+    """A trial that this process works on. lock: a descriptor of its directory; -1 once released."""
 
     number: int
     directory: Path
     overrides: list[str]
-    asked: optuna.Trial
-    held: int
-    reported: int = 0
-    beat: float = 0.0
+    handle: optuna.Trial
+    lock: int
+    reported_rows: int = 0
+    last_heartbeat: float = 0.0
 
     def release(self) -> None:
-        """Lets go of it, once; nothing if that was done."""
-        if self.held >= 0:
-            os.close(self.held)
-            self.held = -1
+        """Lets other processes work on the trial."""
+        if self.lock >= 0:
+            os.close(self.lock)
+            self.lock = -1
 
 
-class StoredStudy:
-    """A study's trials: how they go, and what becomes of them."""
+class TrialStore:
+    """The trials of a study in its storage."""
 
-    def __init__(
-        self,
-        name: str,
-        directory: Path,
-        objectives: Sequence[Objective],
-        settings: SweepSettings,
-        *,
-        epochs: int,
-    ):
+    def __init__(self, config: StudyConfig):
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-        self.name, self.directory, self.epochs = name, directory, epochs
-        self.objectives, self.settings = list(objectives), settings
-        both = optuna.study.StudyDirection
+        self.config = config
+        self.storage = open_storage(config.settings.storage, config.directory)
         self.study = optuna.create_study(
-            storage=open_storage(settings.storage, directory),
-            study_name=name,
-            directions=[both.MAXIMIZE if one.maximize else both.MINIMIZE for one in objectives],
+            storage=self.storage,
+            study_name=config.name,
+            directions=["maximize" if one.maximize else "minimize" for one in config.objectives],
             load_if_exists=True,
-            pruner=pruner_of(settings, epochs),
+            pruner=create_pruner(config.settings, config.epochs),
         )
 
-    def trials(self) -> list[FrozenTrial]:
-        """Those that count and have begun, by number."""
-        return [trial for trial in self.counted() if trial.state.name != "WAITING"]
+    def all(self) -> list[FrozenTrial]:
+        """All trials by number, also those that don't count."""
+        return self.study.get_trials(deepcopy=False)
 
     def counted(self) -> list[FrozenTrial]:
-        """Those that count, by number, also those that somebody has asked for and nobody begun."""
+        """The trials that count, by number, including enqueued ones that haven't started."""
         replaced = self.study.user_attrs.get(REPLACED, [])
         return [
             trial
-            for trial in self._all()
+            for trial in self.all()
             if SURPLUS not in trial.user_attrs and trial.number not in replaced
         ]
 
-    def _all(self) -> list[FrozenTrial]:
-        return self.study.get_trials(deepcopy=False)
+    def started(self) -> list[FrozenTrial]:
+        """The trials that count and have started, by number."""
+        return [trial for trial in self.counted() if trial.state.name != "WAITING"]
 
     def finished(self) -> list[FrozenTrial]:
-        return [trial for trial in self.trials() if trial.state.is_finished()]
+        return [trial for trial in self.started() if trial.state.is_finished()]
 
     def failed(self) -> list[FrozenTrial]:
-        return [trial for trial in self.trials() if trial.state.name == "FAIL"]
-
-    def held(self, number: int, job: str) -> Trial:
-        """A trial that somebody else drew, to be worked on by a launcher's job of that name.
-
-        UserError if it can't be. A job that is queued again comes back by its name.
-        """
-        import optuna
-
-        directory = self._directory(number)
-        held = hold(directory, seconds=SECONDS_OF_A_LOOK)
-        stored = self._stored(number)
-        others = stored.user_attrs.get("job") not in (None, job)
-        if held is None or stored.state.is_finished() or (others and self._alive_elsewhere(stored)):
-            if held is not None:
-                os.close(held)
-            raise UserError(f"trial {number} is worked on by another process, or done")
-        asked = optuna.Trial(self.study, stored._trial_id)
-        facts = {"host": host(), "job": job, "jobs": stored.user_attrs.get("jobs", 0) + 1}
-        for name, value in (*facts.items(), (LEFT, None)):
-            asked.set_user_attr(name, value)
-        overrides = list(stored.user_attrs["overrides"])
-        reported = len(stored.intermediate_values)
-        trial = Trial(number, directory, overrides, asked, held, reported)
-        self.beat(trial)
-        return trial
-
-    def hand_over(self, trial: Trial) -> None:
-        """Lets go of it for whoever comes first."""
-        for name in (LEFT, "job"):
-            trial.asked.set_user_attr(name, None)
-        trial.release()
-
-    def leave(self, trial: Trial, how: str) -> None:
-        """Says why a trial that is now let go of isn't worked on any more: STOPPED, QUEUED."""
-        trial.asked.set_user_attr(LEFT, how)
-
-    def left(self, number: int) -> str | None:
-        """What was said so last; None while somebody works on it, or if its job is lost."""
-        return self._stored(number).user_attrs.get(LEFT)
-
-    def jobs_begun(self, number: int) -> int:
-        """How many jobs of a launcher's have begun to work on the trial."""
-        return int(self._stored(number).user_attrs.get("jobs", 0))
-
-    def is_finished(self, number: int) -> bool:
-        return bool(self._stored(number).state.is_finished())
-
-    def worked_on(self, number: int) -> bool:
-        """Whether somebody, here or elsewhere, works on the trial."""
-        stored = self._stored(number)
-        if stored.state.is_finished() or stored.user_attrs.get(LEFT) is not None:
-            return False
-        if self._alive_elsewhere(stored):
-            return True
-        held = hold(self._directory(number))
-        if held is not None:
-            os.close(held)
-        return held is None
-
-    def _stored(self, number: int) -> FrozenTrial:
-        return next(trial for trial in self._all() if trial.number == number)
-
-    def _alive_elsewhere(self, trial: FrozenTrial) -> bool:
-        """Whether another machine, whose locks we can't see, works on it."""
-        owner, beat = trial.user_attrs.get("host"), trial.user_attrs.get("beat", 0.0)
-        if owner == host() or (owner is None and self.settings.storage is None):
-            return False
-        begun = trial.datetime_start.timestamp() if trial.datetime_start else 0.0
-        return time.time() - max(beat, begun) < DEAD
-
-    def _directory(self, number: int) -> Path:
-        return self.directory / f"{number:04d}"
-
-    def job(self, number: int) -> Path:
-        """Where a launcher leaves what is its own of a trial; held while it has the trial."""
-        return self.directory / JOBS / f"{number:04d}"
-
-    def beat(self, trial: Trial) -> None:
-        """Says from time to time that somebody is at work."""
-        now = time.time()
-        if now - trial.beat > HEARTBEAT:
-            trial.asked.set_user_attr("beat", now)
-            trial.beat = now
-
-    def report(self, trial: Trial, rows: Sequence[Mapping[str, Any]]) -> bool:
-        """Stores the evaluations that are new among `rows`; True if the trial isn't worth more."""
-        hopeless = False
-        for place in range(trial.reported, len(rows)):
-            value = self.objectives[0].evaluated(rows[place])
-            if value is None or len(self.objectives) > 1:
-                continue
-            trial.asked.report(value, place + 1)
-            hopeless = place + 1 >= self.settings.prune_from and trial.asked.should_prune()
-        trial.reported = max(trial.reported, len(rows))
-        return hopeless
-
-    def complete(self, trial: Trial, values: Sequence[float], **facts: Any) -> None:
-        self._end(trial, "COMPLETE", facts, list(values))
-
-    def prune(self, trial: Trial, **facts: Any) -> None:
-        self._end(trial, "PRUNED", facts)
-
-    def fail(self, trial: Trial, reason: str, **facts: Any) -> None:
-        self._end(trial, "FAIL", {"reason": reason, **facts})
-
-    def fail_if_unfinished(self, trial: Trial, reason: str | None) -> None:
-        """Of a trial whose job is over: unless who had it knows better, it has failed.
-
-        Without a reason its job was told to stop, and it is taken up another time.
-        """
-        held = hold(trial.directory, seconds=SECONDS_OF_A_LOOK)
-        if held is None:
-            return  # somebody works on it
-        if not self.is_finished(trial.number):
-            if reason is None:
-                trial.asked.set_user_attr("host", host())  # nobody elsewhere has it
-            else:
-                trial.asked.set_user_attr("reason", reason)
-                self.study.tell(trial.asked, state=state_named("FAIL"))
-        os.close(held)
-
-    def _end(
-        self, trial: Trial, state: str, facts: Mapping[str, Any], values: list[float] | None = None
-    ) -> None:
-        if self.is_finished(trial.number):  # another machine took it for dead
-            log.warning(
-                "Trial %d had been given up as dead; it is %s.", trial.number, state.lower()
-            )
-        else:
-            for name, value in facts.items():
-                trial.asked.set_user_attr(name, value)
-            self.study.tell(trial.asked, values, state=state_named(state))
-        trial.release()
+        return [trial for trial in self.started() if trial.state.name == "FAIL"]
 
     def best(self) -> tuple[int, float] | None:
         """Number and first value of the best trial by the first objective."""
-        complete = [t for t in self.trials() if t.state.name == "COMPLETE"]
+        complete = [trial for trial in self.started() if trial.state.name == "COMPLETE"]
         if not complete:
             return None
-        sign = 1 if self.objectives[0].maximize else -1
+        sign = 1 if self.config.objectives[0].maximize else -1
         best = max(complete, key=lambda trial: sign * trial.values[0])
         return best.number, best.values[0]
 
+    def get(self, number: int) -> FrozenTrial:
+        return next(trial for trial in self.all() if trial.number == number)
 
-def hold(directory: Path, *, seconds: float = 0.0) -> int | None:
-    """The directory's lock, to be closed, which ends with its process; None if another has it.
+    def is_finished(self, number: int) -> bool:
+        return bool(self.get(number).state.is_finished())
 
-    seconds  to wait for the other to let go of it.
-    """
-    directory.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(directory, os.O_RDONLY)
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return descriptor
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                os.close(descriptor)
-                return None
-            time.sleep(0.05)
+    def is_running(self, number: int) -> bool:
+        """Whether a process, here or on another machine, works on the trial."""
+        trial = self.get(number)
+        if trial.state.is_finished() or trial.user_attrs.get(STOP_REASON) is not None:
+            return False
+        return self.is_alive_elsewhere(trial) or is_locked(self.config.trial_directory(number))
+
+    def is_alive_elsewhere(self, trial: FrozenTrial) -> bool:
+        """Whether another machine, whose locks can't be seen here, works on the trial."""
+        owner, heartbeat = trial.user_attrs.get("host"), trial.user_attrs.get("beat", 0.0)
+        if owner == host() or (owner is None and self.config.settings.storage is None):
+            return False
+        started_at = trial.datetime_start.timestamp() if trial.datetime_start else 0.0
+        return time.time() - max(heartbeat, started_at) < self.config.liveness.dead_after
+
+    def open_handle(self, number: int) -> optuna.Trial:
+        """Optuna's object by which a trial that has been asked for earlier is continued."""
+        import optuna
+
+        study_id = self.storage.get_study_id_from_name(self.config.name)
+        trial_id = self.storage.get_trial_id_from_study_id_trial_number(study_id, number)
+        return optuna.Trial(self.study, trial_id)
+
+    def acquire(self, number: int, job: str) -> Trial:
+        """A trial that another process drew, for a launcher's job of that name.
+
+        A requeued job has the name that it had before. Raises UserError if another process works on
+        the trial, or if it is finished.
+        """
+        directory = self.config.trial_directory(number)
+        lock = try_lock(directory, timeout=LOCK_TIMEOUT)
+        stored = self.get(number)
+        is_taken = stored.user_attrs.get("job") not in (None, job) and self.is_alive_elsewhere(
+            stored
+        )
+        if lock is None or stored.state.is_finished() or is_taken:
+            if lock is not None:
+                os.close(lock)
+            raise UserError(f"trial {number} is worked on by another process, or finished")
+        handle = self.open_handle(number)
+        jobs = stored.user_attrs.get("jobs", 0) + 1
+        for name, value in (("host", host()), ("job", job), ("jobs", jobs), (STOP_REASON, None)):
+            handle.set_user_attr(name, value)
+        overrides = list(stored.user_attrs["overrides"])
+        rows = len(stored.intermediate_values)
+        trial = Trial(number, directory, overrides, handle, lock, rows)
+        self.send_heartbeat(trial)
+        return trial
+
+    def release_to_launcher(self, trial: Trial) -> None:
+        """Releases the trial, so that the first job that asks can acquire it."""
+        for name in (STOP_REASON, "job"):
+            trial.handle.set_user_attr(name, None)
+        trial.release()
+
+    def set_stop_reason(self, trial: Trial, reason: str) -> None:
+        """Stores why the trial, which is released next, isn't worked on: STOPPED or REQUEUED."""
+        trial.handle.set_user_attr(STOP_REASON, reason)
+
+    def stop_reason(self, number: int) -> str | None:
+        """The last stop reason; None while the trial is worked on, or if its job was lost."""
+        return self.get(number).user_attrs.get(STOP_REASON)
+
+    def count_jobs(self, number: int) -> int:
+        """How many jobs of a launcher have acquired the trial so far."""
+        return int(self.get(number).user_attrs.get("jobs", 0))
+
+    def send_heartbeat(self, trial: Trial) -> None:
+        """Stores that the trial is worked on, if the last heartbeat is long enough ago."""
+        now = time.time()
+        if now - trial.last_heartbeat > self.config.liveness.heartbeat:
+            trial.handle.set_user_attr("beat", now)
+            trial.last_heartbeat = now
+
+    def report(self, trial: Trial, rows: Sequence[Mapping[str, object]]) -> bool:
+        """Stores the new evaluations among the history's `rows`; True to prune the trial."""
+        should_prune = False
+        for index in range(trial.reported_rows, len(rows)):
+            value = self.config.objectives[0].read_history_row(rows[index])
+            if value is None or len(self.config.objectives) > 1:
+                continue
+            step = index + 1
+            trial.handle.report(value, step)
+            may_prune = step >= self.config.settings.prune_from
+            should_prune = may_prune and trial.handle.should_prune()
+        trial.reported_rows = max(trial.reported_rows, len(rows))
+        return should_prune
+
+    def complete(self, trial: Trial, values: Sequence[float], **attributes: object) -> None:
+        self._finish(trial, "COMPLETE", attributes, list(values))
+
+    def prune(self, trial: Trial, **attributes: object) -> None:
+        self._finish(trial, "PRUNED", attributes)
+
+    def fail(self, trial: Trial, reason: str, **attributes: object) -> None:
+        self._finish(trial, "FAIL", {"reason": reason, **attributes})
+
+    def fail_if_unfinished(self, trial: Trial, reason: str | None) -> None:
+        """Fails a trial whose job has ended, unless the job itself has stored an outcome.
+
+        reason  None if the job was stopped on purpose: the trial can then be resumed.
+        """
+        lock = try_lock(trial.directory, timeout=LOCK_TIMEOUT)
+        if lock is None:
+            return  # a process works on it
+        if not self.is_finished(trial.number):
+            if reason is None:
+                trial.handle.set_user_attr("host", host())  # no other machine has it any more
+            else:
+                trial.handle.set_user_attr("reason", reason)
+                self.study.tell(trial.handle, state=state_named("FAIL"))
+        os.close(lock)
+
+    def _finish(
+        self,
+        trial: Trial,
+        state: str,
+        attributes: Mapping[str, object],
+        values: list[float] | None = None,
+    ) -> None:
+        if self.is_finished(trial.number):
+            log.warning(
+                "Another machine had given up trial %d as dead; in fact it is %s.",
+                trial.number,
+                state.lower(),
+            )
+        else:
+            for name, value in attributes.items():
+                trial.handle.set_user_attr(name, value)
+            self.study.tell(trial.handle, values, state=state_named(state))
+        trial.release()
 
 
-def state_named(name: str) -> Any:
+def state_named(name: str) -> TrialState:
     from optuna.trial import TrialState
 
     return TrialState[name]

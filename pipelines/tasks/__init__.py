@@ -1,1 +1,1 @@
-"""One module a task, each with one Task; modules that begin with "_" are what several share."""
+"""One module a task, each with one Task; `_shared` holds what several of them extend."""

@@ -1,4 +1,4 @@
-"""Image captioning: a network that looks at a picture, a recurrent one that tells what is on it.
+"""Image captioning: a network that sees an image, and a recurrent one that says what it shows.
 
 python main.py task=captioning model=gru
 """
@@ -6,8 +6,7 @@ python main.py task=captioning model=gru
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, cast
 
 import numpy as np
 from pydantic import Field
@@ -18,48 +17,46 @@ from models.settings import (
     SearchSettings,
     VisionSettings,
     settings,
-    smallest_side,
 )
 from pipelines.core.contracts import Batch, Codec, FieldCodec, Split
 from pipelines.core.errors import UserError
 from pipelines.core.scores import Metric, Score
 from pipelines.core.sections import Figure, Section
-from pipelines.core.task import Arrays, Task, Tensors, Trained
-from pipelines.data.augmentation import AugmentationSettings, augmented, mirrored
-from pipelines.data.codecs.captions import CaptionsCodec, caption_lines
-from pipelines.data.codecs.features import FeatureCodec
+from pipelines.core.task import Objective, Trained
+from pipelines.core.types import Arrays, Example, Nest, Tensors
+from pipelines.data.augmentation import AugmentationSettings, augment_images, mirror_images
+from pipelines.data.codecs.captions import CaptionsCodec, caption_references, caption_rows
+from pipelines.data.codecs.features import FeatureCodec, check_vision
 from pipelines.data.codecs.images import ImageCodec, ImageSettings
-from pipelines.data.codecs.text import BEGIN, PAD, TextCodec, TextSettings
+from pipelines.data.codecs.text import PAD, TextCodec, TextSettings
 from pipelines.evaluate.metrics.captioning import CAPTIONING, caption_scores
 from pipelines.evaluate.metrics.meteor import check_stemmer
-from pipelines.tasks._generation import EXPLAINED, GenerationTask
+from pipelines.tasks._shared.generation import EXPLAINED, GenerationTask
 
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
     from models.attention import Memory
-    from models.token_decoder import Written
-    from pipelines.evaluate.sections.captioning import Look
-
-CHUNK = 256
-"""Pictures that are read at once."""
+    from models.token_decoder import DecoderState
+    from pipelines.evaluate.sections.captioning import ReadImages
+    from pipelines.graphs.generation import InputFacts
 
 
 @settings
 class Captioning(GenerationTask):
     """Settings of captioning.
 
-    image         what the model sees of a picture.
-    augmentation  how pictures differ each time in training; a frozen network's features, which are
+    image         what the model sees of an image.
+    augmentation  how images differ each time in training; a frozen network's features, which are
                   made once, don't.
     pooling       how the grid becomes the vector that the decoder starts from.
     stemmer       how METEOR finds stems: the language of the captions, as Snowball names it, or
                   null.
     attention_regularization  how much it costs, in nats, when a place doesn't get attention 1 in
                   all, squared and summed over places (Xu et al. 2015, eq. 14).
-    self_critical_from  the update from which CIDEr-D is what is learnt (Rennie et al. 2017), no
-                  longer the references' words; null: never.
+    self_critical_from  the training step from which CIDEr-D is maximized (Rennie et al. 2017), not
+                  the references' likelihood any more; null: never.
     """
 
     name: Literal["captioning"]
@@ -74,38 +71,23 @@ class Captioning(GenerationTask):
 
     columns: ClassVar[tuple[str, ...]] = ("image", "captions")
     input_columns: ClassVar[tuple[str, ...]] = ("image",)
+    answer_name: ClassVar[str] = "caption"
     metrics: ClassVar[tuple[Metric, ...]] = CAPTIONING
     dedupe_by: ClassVar[tuple[str, ...]] = ("image",)
     image_field: ClassVar[str | None] = "image"
-    intended_use: ClassVar[str] = "Says in a few words what a picture shows."
-    example_input: ClassVar[Mapping[str, str]] = {"image": "the bytes of a picture's file"}
+    intended_use: ClassVar[str] = "Says in a few words what an image shows."
+    example_input: ClassVar[Example] = {"image": "the bytes of an image file"}
 
     def check(self, decode: SearchSettings) -> None:
         super().check(decode)
-        self._check_vision()
+        check_vision(self.vision, self.image.size)
         if self.attention_regularization and self.decoder.attention == "none":
             raise UserError("task.attention_regularization needs task.decoder.attention")
         if isinstance(decode, Limits) and decode.replace_unknown:
             raise UserError(
-                "decode.replace_unknown needs words to take; there are none in pictures: use false"
+                "decode.replace_unknown needs words to take; there are none in images: use false"
             )
         check_stemmer(self.stemmer)
-
-    def _check_vision(self) -> None:
-        vision = self.vision
-        if self.image.size < (smallest := smallest_side(vision.network)):
-            raise UserError(
-                f"task.image.size must be at least {smallest} for task.vision.network="
-                f"{vision.network}; received {self.image.size}"
-            )
-        if vision.network == "residual" and vision.train_from != 0:
-            raise UserError("task.vision.network=residual learns from the start: train_from=0")
-        if vision.network == "residual" and vision.weights is not None:
-            raise UserError("task.vision.weights are of a network of keras.applications: name it")
-        if vision.weights is None and vision.train_from != 0:
-            raise UserError("task.vision.train_from goes with task.vision.weights; else it is 0")
-        if vision.weights not in (None, "imagenet") and not Path(str(vision.weights)).is_file():
-            raise UserError(f"task.vision.weights: there is no file {vision.weights}")
 
     def codec(self) -> Mapping[str, FieldCodec]:
         image = ImageCodec("image", self.image)
@@ -122,68 +104,62 @@ class Captioning(GenerationTask):
                 self.vision,
                 self.embedding,
                 self.decoder,
-                shape=cast(Any, codec.spec.fields["image"].shape),
-                size=codec.spec.sizes["caption_tokens"],
+                image_shape=cast(tuple[int, int, int], codec.spec.fields["image"].shape),
+                vocabulary_size=codec.spec.sizes["caption_tokens"],
                 pooling=self.pooling,
                 seed=seed,
                 name="captioner",
             )
-            made.vision.load(self.vision.weights)
+            made.vision.load_pretrained(self.vision.weights)
         except ValueError as error:
             raise UserError(f"task: {error}") from None
         return made
 
-    def training_task(self, train: Split, codec: Codec) -> Task:
+    def objective(self, train: Split, codec: Codec) -> Objective:
         if self.self_critical_from is None:
             return self
-        from pipelines.tasks._self_critical import Rewards, SelfCritical, keys
+        from pipelines.tasks._shared.self_critical import SelfCritical, rewards_of
 
-        known: list[bytes] = []
-        for start in range(0, len(train), CHUNK):
-            rows = np.arange(start, min(start + CHUNK, len(train)))
-            ids, owner = captions_of(train.gather(rows)["caption_tokens"])
-            known += keys(ids[:, 1:], owner)
-        rewards = Rewards(references_of(train), known, self.bleu_tokenize)
-        return cast(Task, SelfCritical(self, self.self_critical_from, _text(codec), rewards))
+        rewards = rewards_of(train, "caption_tokens", "captions", self.bleu_tokenize)
+        return SelfCritical(self, self.self_critical_from, _text(codec), rewards)
 
     def augment(
         self, columns: dict[str, np.ndarray], codec: Codec, random: np.random.Generator
     ) -> dict[str, np.ndarray]:
         if self.vision.frozen:
             return columns
-        pictures = augmented(columns["image"], self.augmentation, random)
+        images = augment_images(columns["image"], self.augmentation, random)
         if self.augmentation.mirror:
-            ids, owner = captions_of(columns["caption_tokens"])
-            texts = [text.decode() for text in _text(codec).text(ids).numpy()]
-            of_picture = [""] * len(pictures)
-            for text, picture in zip(texts, owner, strict=True):
-                of_picture[picture] += f" {text}"
-            pictures = mirrored(pictures, of_picture, self.augmentation.mirror_unless, random)
-        return {**columns, "image": pictures}
+            ids, owner = caption_rows(columns["caption_tokens"])
+            captions = [""] * len(images)
+            for text, image in zip(_text(codec).text(ids).numpy(), owner, strict=True):
+                captions[image] += f" {text.decode()}"
+            images = mirror_images(images, captions, self.augmentation.mirror_unless, random)
+        return {**columns, "image": images}
 
     def batch(self, columns: Arrays, codec: Codec) -> Batch:
         """Targets and weights (N, T): each token after the begin marker, with the end marker.
 
         Inputs image (B, ...), caption_before (N, T): the token before each of the targets, and
-        owner (N,) int32: which of the B pictures each of the N captions is of.
+        owner (N,) int32: which of the B images each of the N captions is of.
         """
-        ids, owner = captions_of(columns["caption_tokens"])
+        ids, owner = caption_rows(columns["caption_tokens"])
         inputs = {"image": columns["image"], "caption_before": ids[:, :-1], "owner": owner}
         targets = ids[:, 1:]
         return Batch(inputs, targets, (targets != PAD).astype(np.float32))
 
-    def outputs(self, model: keras.Model, inputs: Mapping[str, Any], step: tf.Tensor) -> Any:
-        from models.scheduled_sampling import mixed
+    def outputs(self, model: keras.Model, inputs: Tensors, step: tf.Tensor) -> Nest:
+        from models.scheduled_sampling import mix_in_predictions
 
-        given = mixed(model, _named(inputs), self.sampling, step)
-        readouts, attention = model.attended(given, training=True, learns=self.learns(step))
-        return readouts, model.decoder.projection(), attention
+        given = mix_in_predictions(model, _named(inputs), self.sampling, step)
+        readouts, attention = model.readouts_and_attention(given, True, self.learns(step))
+        return readouts, model.decoder.output_weights(), attention
 
     def learns(self, step: tf.Tensor) -> tf.Tensor | None:
-        """Whether the network that looks gets a gradient at that update; None: at each."""
+        """Whether the vision network gets a gradient at that training step; None: at each."""
         return step >= self.vision.train_from if self.vision.train_from else None
 
-    def losses(self, outputs: Any, targets: Any) -> tf.Tensor:
+    def losses(self, outputs: Nest, targets: tf.Tensor) -> tf.Tensor:
         """Cross-entropy of the captions' tokens: (N, T) nats, 0 on padding.
 
         What attention's distribution costs is with the first token of a caption.
@@ -204,7 +180,7 @@ class Captioning(GenerationTask):
     def target_codec(self, codec: Codec) -> TextCodec:
         return _text(codec)
 
-    def encode_inputs(self, model: keras.Model, fields: Tensors) -> tuple[Memory, Written]:
+    def encode_inputs(self, model: keras.Model, fields: Tensors) -> tuple[Memory, DecoderState]:
         return model.encode(fields["image"])
 
     @property
@@ -213,74 +189,55 @@ class Captioning(GenerationTask):
 
     def decoder_inputs(
         self, model: keras.Model, inputs: Tensors
-    ) -> tuple[Memory, Written, tf.Tensor]:
-        """Of each caption, that of its picture."""
+    ) -> tuple[Memory, DecoderState, tf.Tensor]:
+        """Of each caption, that of its image."""
         import tensorflow as tf
 
         read = model.encode(inputs["image"])
         memory, state = tf.nest.map_structure(lambda x: tf.gather(x, inputs["owner"]), read)
         return memory, state, inputs[self.previous_tokens_field]
 
-    def predict(
-        self, trained: Trained, inputs: Tensors, *, detail: bool = False
-    ) -> dict[str, tf.Tensor]:
-        """Caption (B,) as text and its score (B,): log-probability, as `decode` ranks by it.
-
-        With several answers also captions and scores (B, A), the best first. In detail also tokens
-        (B, T) as text and the attention (B, T, P) that each paid to the places, row by row.
-        """
+    def input_facts(self, trained: Trained, inputs: Tensors) -> InputFacts:
         import tensorflow as tf
 
-        from pipelines.graphs.generation import numbers_of, write
+        from pipelines.graphs.generation import InputFacts, sample_ids
 
-        model = trained.model
-        pictures = inputs["image"]
-        memory, state = self.encode_inputs(model, inputs)
-        flat = tf.reshape(tf.cast(pictures, tf.float32) * 256, [tf.shape(pictures)[0], -1])
-        written = write(
-            model.decoder,
-            memory,
-            state,
-            _text(trained.codec),
-            trained.decode,
-            source_length=tf.fill(tf.shape(pictures)[:1], model.vision.positions),
-            detail=detail,
-            numbers=numbers_of(tf.cast(flat, tf.int64)),
+        images = inputs["image"]
+        flat = tf.reshape(tf.cast(images, tf.float32) * 256, [tf.shape(images)[0], -1])
+        return InputFacts(
+            length=tf.fill(tf.shape(images)[:1], trained.model.vision.positions),
+            sample_ids=sample_ids(tf.cast(flat, tf.int64)),
         )
-        names = {"text": "caption", "texts": "captions"}
-        return {names.get(name, name): value for name, value in written.items()}
 
-    def attended_inputs(
-        self, model: keras.Model, columns: Mapping[str, Any]
-    ) -> dict[str, tf.Tensor]:
-        """Pictures as the model sees them, seen_bytes (B,), files of PNG, and grid (B, 2): how many
+    def attended_inputs(self, model: keras.Model, columns: Tensors) -> dict[str, tf.Tensor]:
+        """Images as the model sees them, seen_bytes (B,), files of PNG, and grid (B, 2): how many
         rows and columns of places each has.
         """
         import tensorflow as tf
 
-        pictures = ImageCodec("image", self.image).encode(columns["image"])
-        files = tf.map_fn(tf.io.encode_png, pictures, fn_output_signature=tf.string)
+        images = ImageCodec("image", self.image).encode(columns["image"])
+        files = tf.map_fn(tf.io.encode_png, images, fn_output_signature=tf.string)
         grid = tf.constant([model.vision.grid[:2]], tf.int32)
         return {"seen_bytes": files, "grid": tf.repeat(grid, tf.shape(files)[0], 0)}
 
     def measure_targets(self, model: keras.Model, batch: Batch) -> dict[str, tf.Tensor]:
-        """Of all captions of a picture: log-likelihood in nats, tokens with ends, tokens right."""
+        """Of all captions of an image: log-likelihood in nats, tokens with ends, tokens right."""
         import tensorflow as tf
 
         from models.cross_entropy import token_measures
 
         readouts = model.readouts(_named(batch.inputs))
-        measured = token_measures(readouts, model.decoder.projection(), batch.targets)
-        owner, pictures = batch.inputs["owner"], tf.shape(batch.inputs["image"])[0]
+        measured = token_measures(readouts, model.decoder.output_weights(), batch.targets)
+        owner, images = batch.inputs["owner"], tf.shape(batch.inputs["image"])[0]
         return {
-            name: tf.math.unsorted_segment_sum(value, owner, pictures)
+            name: tf.math.unsorted_segment_sum(value, owner, images)
             for name, value in measured.items()
         }
 
     def score(self, predictions: Arrays, split: Split) -> dict[str, Score]:
         return caption_scores(
             list(predictions["caption"]),
-            references_of(split),
+            caption_references(split, "captions"),
             tokenize=self.bleu_tokenize,
             # Beside lower-cased captions, case says nothing.
             lowercase=self.text.lowercase,
@@ -295,60 +252,40 @@ class Captioning(GenerationTask):
 
     def limitations(self, codec: Codec) -> list[str]:
         return [
-            "It has words only for what its training captions name, and gives every picture a "
+            "It has words only for what its training captions name, and gives every image a "
             "caption, also one of what it has never seen.",
-            f"It sees a picture at {self.image.size} × {self.image.size} pixels: what is small "
+            f"It sees an image at {self.image.size} × {self.image.size} pixels: what is small "
             "beside the whole is lost.",
         ]
 
     def report_sections(self, trained: Trained, predictions: Arrays, split: Split) -> list[Section]:
-        """Pictures with captions, good and bad, typical mistakes, and where the decoder looked."""
-        from pipelines.evaluate.sections.captioning import picture_sections, pictures_of
+        """Images with captions, good and bad, typical mistakes, and where the decoder looked."""
+        from pipelines.evaluate.sections.captioning import image_reader, image_sections
 
-        look = pictures_of(split, ImageCodec("image", self.image))
-        sections = picture_sections(
+        look = image_reader(split, ImageCodec("image", self.image))
+        sections = image_sections(
             list(predictions["caption"]),
-            references_of(split),
+            caption_references(split, "captions"),
             look,
             tokenize=self.bleu_tokenize,
             lowercase=self.text.lowercase,
         )
         return [*sections, *self._attention(trained, split, look)]
 
-    def _attention(self, trained: Trained, split: Split, look: Look) -> list[Figure]:
+    def _attention(self, trained: Trained, split: Split, look: ReadImages) -> list[Figure]:
         """Of a few examples, spread over the split."""
         if self.decoder.attention == "none":
             return []
-        from pipelines.evaluate.sections.captioning import Looked, picture_attention_figures
+        from pipelines.evaluate.sections.captioning import AttendedImage, image_attention_figures
 
         rows = np.unique(np.linspace(0, len(split) - 1, EXPLAINED).astype(int))
         found = self.predict_in_detail(trained, split, rows)
         parts = (look(rows), found["tokens"], found["attention"])
-        examples = [Looked(*example) for example in zip(*parts, strict=True)]
-        return picture_attention_figures(examples, trained.model.vision.grid[:2])
+        examples = [AttendedImage(*example) for example in zip(*parts, strict=True)]
+        return image_attention_figures(examples, trained.model.vision.grid[:2])
 
 
-def captions_of(tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """From all captions of each picture, one after the other, (B, L), to one caption a row.
-
-    Returns ids (N, T), padded, and owner (N,) int32: whose caption each is, in rising order.
-    """
-    owner, starts = np.nonzero(tokens == BEGIN)
-    lengths = np.count_nonzero(tokens, axis=1)[owner]
-    last = np.append(owner[1:] != owner[:-1], True)
-    stops = np.where(last, lengths, np.append(starts[1:], 0))
-    places = starts[:, None] + np.arange((stops - starts).max(initial=2))
-    real = places < stops[:, None]
-    ids = np.where(real, tokens[owner[:, None], np.where(real, places, 0)], PAD)
-    return ids, owner.astype(np.int32)
-
-
-def references_of(split: Split) -> list[list[str]]:
-    """All captions of each picture."""
-    return [caption_lines(text) for texts in split.raw("captions") for text in texts]
-
-
-def _named(inputs: Mapping[str, Any]) -> dict[str, Any]:
+def _named(inputs: Tensors) -> dict[str, tf.Tensor]:
     """What Captioner calls them."""
     return {
         "image": inputs["image"],

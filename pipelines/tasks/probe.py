@@ -6,7 +6,7 @@ python main.py task=probe data=copy model=gru
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 import numpy as np
 
@@ -16,16 +16,15 @@ from pipelines.core.errors import UserError
 from pipelines.core.scores import Metric, Score
 from pipelines.core.sections import Section
 from pipelines.core.task import (
-    Arrays,
     Change,
     Diagnosable,
     ExportedFunction,
     RecurrentStack,
     Task,
     TeacherForced,
-    Tensors,
     Trained,
 )
+from pipelines.core.types import Arrays, Example, Nest, Tensors
 from pipelines.data.codecs.numbers import AnswerCodec, SequenceCodec
 from pipelines.evaluate.metrics.probe import PROBE
 
@@ -45,7 +44,7 @@ class Probe(Task, Diagnosable):
     metrics: ClassVar[tuple[Metric, ...]] = PROBE
     dedupe_by: ClassVar[tuple[str, ...]] = ("sequence",)
     intended_use: ClassVar[str] = "Shows how far back a network remembers, on made-up sequences."
-    example_input: ClassVar[Mapping[str, str]] = {"sequence": "3 1 4 1 5"}
+    example_input: ClassVar[Example] = {"sequence": "3 1 4 1 5"}
 
     def codec(self) -> Mapping[str, FieldCodec]:
         return {"sequence": SequenceCodec("sequence"), "answer": AnswerCodec("answer")}
@@ -73,7 +72,7 @@ class Probe(Task, Diagnosable):
             )
         return Batch(inputs, answers, np.ones(answers.shape, np.float32))
 
-    def losses(self, outputs: Any, targets: Any) -> tf.Tensor:
+    def losses(self, outputs: Nest, targets: tf.Tensor) -> tf.Tensor:
         """(B, K): cross-entropy in nats of symbols' logits (B, K, C), or squared errors."""
         import tensorflow as tf
 
@@ -108,7 +107,7 @@ class Probe(Task, Diagnosable):
             guess = {"numbers": np.tile(answers.mean(0), (count, 1))}
         return {"best constant": guess}
 
-    def decode_predictions(self, predictions: Mapping[str, Any], codec: Codec) -> dict[str, Any]:
+    def decode_predictions(self, predictions: Tensors, codec: Codec) -> dict[str, tf.Tensor]:
         """The most probable symbols, or the numbers, (B, K)."""
         import tensorflow as tf
 
@@ -117,13 +116,9 @@ class Probe(Task, Diagnosable):
         return {"answer": tf.argmax(predictions["probabilities"], -1, output_type=tf.int32)}
 
     def numeric_functions(self, trained: Trained) -> dict[str, ExportedFunction]:
-        from pipelines.graphs.prediction import field_specs
+        from pipelines.graphs.prediction import predict_function
 
-        def answer(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-            return self.predict(trained, inputs)
-
-        specs = field_specs(trained)
-        return {"answer": ExportedFunction(answer, specs, lambda batch: batch, predicts=True)}
+        return {"answer": predict_function(trained)}
 
     def limitations(self, codec: Codec) -> list[str]:
         return ["It was trained on made-up sequences, to be measured; it is of no other use."]

@@ -6,63 +6,38 @@ python main.py task=sentiment model=gru
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
-import numpy as np
-from pydantic import Field
-
-from models.settings import (
-    EmbeddingSettings,
-    Pooling,
-    Rate,
-    RecurrentSettings,
-    SearchSettings,
-    settings,
-)
+from models.settings import EmbeddingSettings, Pooling, RecurrentSettings, SearchSettings, settings
 from pipelines.core.contracts import Batch, Codec, FieldCodec, Split
 from pipelines.core.errors import UserError
-from pipelines.core.scores import Metric, Score
-from pipelines.core.sections import Passage, Passages, Section
+from pipelines.core.sections import Section
 from pipelines.core.task import (
-    Arrays,
-    Change,
-    Diagnosable,
     Explains,
     ExportedFunction,
     RecurrentStack,
     Signature,
     Streams,
-    Task,
-    TeacherForced,
-    Tensors,
     Trained,
 )
+from pipelines.core.types import Arrays, Example, Tensors
 from pipelines.data.codecs.labels import LabelCodec
 from pipelines.data.codecs.text import UNKNOWN, TextCodec, TextSettings
 from pipelines.data.codecs.word_vectors import check_vectors, vectors_for
-from pipelines.evaluate.metrics.classification import CLASSIFICATION
 from pipelines.runs.directory import Run, load_model
+from pipelines.tasks._shared.one_label import OneLabelTask
 
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
-EXPLAINED = 8
-"""Examples whose words the report colours."""
-
-SHOWN = 20
-"""Labels that the model card names."""
-
 
 @settings
-class Sentiment(Task, Streams, Explains, Diagnosable):
-    """Settings of text classification.
+class Sentiment(OneLabelTask, Streams, Explains):
+    """Settings of text classification; see OneLabelTask for the others.
 
-    start            null, or the directory of a run on other data with the same model: what it
-                     learnt is where this one starts (Howard & Ruder 2018, "ULMFiT").
-    dropout          before the output layer.
-    label_smoothing  share of the target spread over all classes (Szegedy et al. 2016).
-    class_weights    balanced: an example counts by the inverse of its class's frequency.
+    start    null, or the directory of a run on other data with the same model: what it learnt is
+             where this one starts (Howard & Ruder 2018, "ULMFiT").
     """
 
     name: Literal["sentiment"]
@@ -70,70 +45,62 @@ class Sentiment(Task, Streams, Explains, Diagnosable):
     embedding: EmbeddingSettings
     start: str | None
     pooling: Pooling
-    dropout: Rate
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
-    class_weights: Literal["none", "balanced"]
 
     columns: ClassVar[tuple[str, ...]] = ("text", "label")
     input_columns: ClassVar[tuple[str, ...]] = ("text",)
-    metrics: ClassVar[tuple[Metric, ...]] = CLASSIFICATION
     dedupe_by: ClassVar[tuple[str, ...]] = ("text",)
-    stratify_by: ClassVar[str | None] = "label"
     intended_use: ClassVar[str] = (
         "Gives a text one of the labels that it was trained on, and the probability of each."
     )
-    example_input: ClassVar[Mapping[str, str]] = {"text": "I liked it."}
+    example_input: ClassVar[Example] = {"text": "I liked it."}
 
     def check(self, decode: SearchSettings) -> None:
         check_vectors(self.embedding.vectors)
-        if self.start is not None:
-            if self.embedding.vectors is not None:
-                raise UserError(
-                    "task.start brings its word vectors along: leave task.embedding.vectors out"
-                )
-            if not Run(self.start).model.is_file():
-                raise UserError(
-                    "task.start must be null or the directory of a trained run; there is no model "
-                    f"in {self.start!r}"
-                )
-
-    @property
-    def _vectors(self) -> str | None:
-        return self.start or self.embedding.vectors
+        if self.start is None:
+            return
+        if self.embedding.vectors is not None:
+            raise UserError(
+                "task.start brings its word vectors along: leave task.embedding.vectors out"
+            )
+        if not Run(self.start).model.is_file():
+            raise UserError(
+                "task.start must be null or the directory of a trained run; there is no model in "
+                f"{self.start!r}"
+            )
 
     def codec(self) -> Mapping[str, FieldCodec]:
-        text = TextCodec("text", self.text, vectors=self._vectors)
+        text = TextCodec("text", self.text, vectors=self.start or self.embedding.vectors)
         return {"tokens": text, "label": LabelCodec("label")}
 
     def build(self, model: RecurrentSettings, codec: Codec, seed: int) -> keras.Model:
         from models.classifier import build_classifier
+        from models.embedding import VocabularySpec
+        from models.heads import HeadSettings
 
-        tokens, labels = _parts(codec)
-        vectors = vectors_for(tokens.vocabulary, self._vectors)
+        vectors = vectors_for(_text(codec).vocabulary, self.start or self.embedding.vectors)
         classifier = build_classifier(
-            recurrent=model,
-            embedding=self.embedding,
-            pooling=self.pooling,
-            vocabulary_size=codec.spec.sizes["tokens"],
-            classes=codec.spec.sizes["label"],
-            head_dropout=self.dropout,
+            model,
+            self.embedding,
+            HeadSettings(self.pooling, codec.spec.sizes["label"], self.dropout),
+            VocabularySpec(
+                codec.spec.sizes["tokens"],
+                vectors.matrix if vectors else None,
+                vectors.known if vectors else None,
+            ),
             seed=seed,
-            vectors=vectors.matrix if vectors else None,
-            known=vectors.known if vectors else None,
         )
         if self.start is not None:
-            self._start(classifier, Run(self.start), labels)
+            self._transfer(classifier, Run(self.start), codec)
         return classifier
 
-    def _start(self, classifier: keras.Model, run: Run, labels: LabelCodec) -> None:
+    def _transfer(self, classifier: keras.Model, run: Run, codec: Codec) -> None:
         """All weights but the word vectors; the output layer's only if it is of the same labels."""
-        from models.classifier import start_from
+        from models.classifier import copy_weights
 
-        theirs = Codec({"label": LabelCodec("label")}).load(run.codec).fields["label"]
-        same = cast(LabelCodec, theirs).names == labels.names
-        other = load_model(run)
+        theirs = self.labels(Codec({"label": LabelCodec("label")}).load(run.codec))
         try:
-            start_from(classifier, other, head=same)
+            same = theirs.names == self.labels(codec).names
+            copy_weights(classifier, load_model(run), head=same)
         except ValueError as error:
             raise UserError(
                 f"task.start={run.directory}: {error}; take the model and pooling it was made with"
@@ -141,90 +108,29 @@ class Sentiment(Task, Streams, Explains, Diagnosable):
 
     def batch(self, columns: Arrays, codec: Codec) -> Batch:
         """Inputs tokens (B, T) and tokens_length (B,); targets (B,); weights (B,)."""
-        labels = columns["label"]
         inputs = {name: columns[name] for name in ("tokens", "tokens_length")}
-        weights = np.ones(len(labels), np.float32)
-        if self.class_weights == "balanced":
-            counts = np.asarray(_parts(codec)[1].counts)
-            weights = (counts.sum() / (len(counts) * counts))[labels].astype(np.float32)
-        return Batch(inputs, labels, weights)
-
-    def losses(self, outputs: Any, targets: Any) -> tf.Tensor:
-        """Cross-entropy of logits (B, C) with labels (B,): (B,) nats."""
-        import tensorflow as tf
-
-        classes = outputs.shape[-1]
-        smoothed = tf.one_hot(
-            targets,
-            classes,
-            on_value=1 - self.label_smoothing + self.label_smoothing / classes,
-            off_value=self.label_smoothing / classes,
-        )
-        return tf.nn.softmax_cross_entropy_with_logits(smoothed, outputs)
-
-    def predict(
-        self, trained: Trained, inputs: Tensors, *, detail: bool = False
-    ) -> dict[str, tf.Tensor]:
-        """Probabilities (B, C)."""
-        import tensorflow as tf
-
-        return {"probabilities": tf.nn.softmax(trained.model(inputs, training=False))}
-
-    def score(self, predictions: Arrays, split: Split) -> dict[str, Score]:
-        from pipelines.evaluate.metrics.classification import classification_scores
-
-        return classification_scores(predictions["probabilities"], split.column("label"))
+        return Batch(inputs, columns["label"], self.weights(columns["label"], codec))
 
     def baselines(self, train: Split, test: Split) -> Mapping[str, Arrays]:
         from pipelines.evaluate.baselines.classification import bag_of_words_baselines
 
         return bag_of_words_baselines(train, test, text="text", label="label")
 
-    def decode_predictions(self, predictions: Mapping[str, Any], codec: Codec) -> dict[str, Any]:
-        """The most probable label as a word, and all probabilities in the order of the labels."""
-        import tensorflow as tf
-
-        _, labels = _parts(codec)
-        probabilities = predictions["probabilities"]
-        best = tf.argmax(probabilities, axis=-1)
-        names = tf.constant(labels.names)
-        return {
-            "label": tf.gather(names, best),
-            "probabilities": probabilities,
-            "labels": tf.broadcast_to(names, tf.shape(probabilities)),
-        }
+    def limitations(self, codec: Codec) -> list[str]:
+        language = "It may give any label to a text in a language that it has not seen."
+        return [*super().limitations(codec), language, self.text.limit]
 
     def numeric_functions(self, trained: Trained) -> dict[str, ExportedFunction]:
         """From a whole text's tokens to probabilities."""
-        from pipelines.graphs.prediction import field_specs
+        from pipelines.graphs.prediction import predict_function
 
-        def classify(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-            return self.predict(trained, inputs)
-
-        specs = field_specs(trained)
-        return {"classify": ExportedFunction(classify, specs, lambda batch: batch, predicts=True)}
+        return {"classify": predict_function(trained)}
 
     def stream(self, trained: Trained) -> ExportedFunction | None:
-        """One token more.
+        """One token more, unless a backward direction would have to read all of them anew."""
+        from pipelines.graphs.streaming import stream_tokens
 
-        Not where a backward direction starts at the last token: with each further one it would
-        read all of them anew.
-        """
-        import tensorflow as tf
-
-        from models.classifier import Read, read_token, unread
-        from pipelines.graphs.streaming import second, streaming
-
-        model = trained.model
-        if model.get_layer("encoder").settings.bidirectional:
-            return None
-
-        def step(token: tf.Tensor, read: Read) -> tuple[dict[str, tf.Tensor], Read]:
-            logits, read = read_token(model, token, read)
-            return {"probabilities": tf.nn.softmax(logits)}, read
-
-        stream = streaming(unread(model, 1), step)
-        return ExportedFunction(*stream, lambda batch: second(stream, batch["tokens"]))
+        return stream_tokens(trained.model)
 
     def signatures(self, trained: Trained) -> dict[str, Signature]:
         """Text to the ids that are read (tokenize)."""
@@ -239,93 +145,43 @@ class Sentiment(Task, Streams, Explains, Diagnosable):
         """The answer, with the tokens (B, T) and how much each speaks for it, (B, T) in [-1, 1]."""
         import tensorflow as tf
 
-        from models.attribution import gradient_times_input, relative
+        from models.attribution import gradient_times_input, normalize_by_largest
         from pipelines.graphs.prediction import encode_inputs, input_specs
 
         def explain(**text: tf.Tensor) -> dict[str, tf.Tensor]:
-            read = encode_inputs(trained, text)
-            logits, weights = gradient_times_input(trained.model, read)
-            probabilities = {"probabilities": tf.nn.softmax(logits)}
+            fields = encode_inputs(trained, text)
+            logits, weights = gradient_times_input(trained.model, fields)
+            probabilities: Tensors = {"probabilities": tf.nn.softmax(logits)}
             return {
                 **self.decode_predictions(probabilities, trained.codec),
-                "tokens": _parts(trained.codec)[0].tokens(read["tokens"]),
-                "weights": relative(weights),
+                "tokens": _text(trained.codec).tokens(fields["tokens"]),
+                "weights": normalize_by_largest(weights),
             }
 
         return Signature(explain, input_specs(trained))
 
-    def limitations(self, codec: Codec) -> list[str]:
-        names = _parts(codec)[1].names
-        shown = ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")
-        return [
-            f"It knows {len(names)} labels ({shown}) and gives one of them to every text, also to "
-            "one that none fits, or that is in a language it has not seen.",
-            self.text.limit,
-        ]
-
-    def to_json(self, answer: dict[str, Any]) -> dict[str, Any]:
-        pairs = zip(answer["labels"], answer["probabilities"], strict=True)
-        return {"label": answer["label"], "probabilities": dict(pairs)}
-
     def recurrent_stacks(self, model: keras.Model) -> dict[str, RecurrentStack]:
         return {"encoder": RecurrentStack(model.get_layer("encoder"), "tokens", UNKNOWN)}
 
-    def teacher_forced(
-        self, model: keras.Model, batch: Batch, change: Change | None = None
-    ) -> TeacherForced:
-        """Answers (B,): of the label that the data gives."""
-        import tensorflow as tf
-
-        from models.cross_entropy import log_odds
-
-        logits = model(batch.inputs, training=False)
-        return TeacherForced(
-            self.losses(logits, batch.targets), log_odds(logits, tf.cast(batch.targets, tf.int32))
-        )
-
     def report_sections(self, trained: Trained, predictions: Arrays, split: Split) -> list[Section]:
-        """What a classifier gets wrong, and which words decided a few examples."""
-        from pipelines.evaluate.sections.classification import classification_sections
+        """What the classifier gets wrong, and which words decided a few examples."""
+        from pipelines.evaluate.sections import classification
 
         labels, probabilities = split.column("label"), predictions["probabilities"]
-        codec = trained.codec
-        names = _parts(codec)[1].names
-        sections = classification_sections(
+        names = self.labels(trained.codec).names
+        sections = classification.classification_sections(
             probabilities, labels, names, examples=split.examples, column="text"
         )
-        return [*sections, self._words_that_mattered(trained.model, probabilities, split, codec)]
-
-    def _words_that_mattered(
-        self, model: keras.Model, probabilities: np.ndarray, split: Split, codec: Codec
-    ) -> Passages:
-        """A few examples from sure to unsure, the tokens coloured by gradient times input."""
-        from models.attribution import gradient_times_input, relative
-
-        order = np.argsort(-probabilities.max(1), kind="stable")
-        rows = order[np.linspace(0, len(order) - 1, min(EXPLAINED, len(order))).astype(int)]
-        batch = self.batch(split.gather(rows), codec)
-        predicted = probabilities[rows].argmax(1)
-        weights = relative(gradient_times_input(model, batch.inputs)[1]).numpy()
-        texts, classes = _parts(codec)
-        tokens, names = texts.vocabulary, classes.names
+        rows = classification.rows_from_sure_to_unsure(probabilities)
+        batch = self.batch(split.gather(rows), trained.codec)
         gap = "" if self.text.tokens == "character" else " "
-        items = []
-        for index, row in enumerate(rows):
-            length = int(batch.inputs["tokens_length"][index])
-            ids, scaled = batch.inputs["tokens"][index, :length], weights[index, :length]
-            said = names[predicted[index]]
-            truth = names[batch.targets[index]]
-            about = f"{said}, probability {probabilities[row].max():.3f}"
-            about += "" if said == truth else f" (the label says {truth})"
-            parts = [(f"{tokens[i]}{gap}", float(w)) for i, w in zip(ids, scaled, strict=True)]
-            items.append(Passage(about, parts))
-        caption = (
-            "Tokens as the network reads them, from its surest to its least sure answer. Colour is "
-            "gradient times input: what speaks for the predicted class, and what against it."
+        tokens = [f"{token}{gap}" for token in _text(trained.codec).vocabulary]
+        words = classification.words_that_mattered(
+            trained.model, batch.inputs, tokens, probabilities[rows], labels[rows], names
         )
-        return Passages("Words that mattered", items, caption)
+        return [*sections, words]
 
 
-def _parts(codec: Codec) -> tuple[TextCodec, LabelCodec]:
+def _text(codec: Codec) -> TextCodec:
     """What `Sentiment.codec` made."""
-    return cast(TextCodec, codec.fields["tokens"]), cast(LabelCodec, codec.fields["label"])
+    return cast(TextCodec, codec.fields["tokens"])

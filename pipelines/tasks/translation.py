@@ -6,7 +6,7 @@ python main.py task=translation model=gru
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, cast
 
 import numpy as np
 from pydantic import Field
@@ -21,18 +21,21 @@ from pipelines.core.contracts import Batch, Codec, FieldCodec, Split
 from pipelines.core.errors import UserError
 from pipelines.core.scores import Metric, Score
 from pipelines.core.sections import Figure, Section
-from pipelines.core.task import Arrays, RecurrentStack, Tensors, Trained
-from pipelines.data.codecs.text import PAD, SPACE, SPECIAL, UNKNOWN, TextCodec, TextSettings
+from pipelines.core.task import RecurrentStack, Trained
+from pipelines.core.types import Arrays, Example, JsonObject, Nest, Tensors
+from pipelines.data.codecs.subword_tokenizer import SPACE
+from pipelines.data.codecs.text import PAD, SPECIAL, UNKNOWN, TextCodec, TextSettings
 from pipelines.data.pair_filter import PairCleaning
 from pipelines.evaluate.metrics.translation import TRANSLATION
-from pipelines.tasks._generation import EXPLAINED, GenerationTask
+from pipelines.tasks._shared.generation import EXPLAINED, GenerationTask
 
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
     from models.attention import Memory
-    from models.token_decoder import Written
+    from models.token_decoder import DecoderState
+    from pipelines.graphs.generation import InputFacts
 
 
 @settings
@@ -55,11 +58,12 @@ class Translation(GenerationTask):
 
     columns: ClassVar[tuple[str, ...]] = ("source", "target")
     input_columns: ClassVar[tuple[str, ...]] = ("source",)
+    answer_name: ClassVar[str] = "translation"
     metrics: ClassVar[tuple[Metric, ...]] = TRANSLATION
     dedupe_by: ClassVar[tuple[str, ...]] = ("source", "target")
     group_by: ClassVar[tuple[str, ...]] = ("source", "target")
     intended_use: ClassVar[str] = "Translates sentences as those pairs do that it was trained on."
-    example_input: ClassVar[Mapping[str, str]] = {"source": "…"}
+    example_input: ClassVar[Example] = {"source": "…"}
 
     def check(self, decode: SearchSettings) -> None:
         super().check(decode)
@@ -89,7 +93,7 @@ class Translation(GenerationTask):
             model,
             self.embedding,
             self.decoder,
-            sizes=(sizes["source_tokens"], sizes["target_tokens"]),
+            vocabulary_sizes=(sizes["source_tokens"], sizes["target_tokens"]),
             shared=self.vocabulary == "joint",
             seed=seed,
             name="encoder_decoder",
@@ -104,7 +108,7 @@ class Translation(GenerationTask):
         made = dict(columns)
         for name, part in zip(("source_tokens", "target_tokens"), _parts(codec), strict=True):
             length = f"{name}_length"
-            made[name], made[length] = part.redrawn(columns[name], columns[length], alpha, random)
+            made[name], made[length] = part.resegment(columns[name], columns[length], alpha, random)
         return made
 
     def batch(self, columns: Arrays, codec: Codec) -> Batch:
@@ -119,13 +123,13 @@ class Translation(GenerationTask):
         targets = target[:, 1:]
         return Batch(inputs, targets, (targets != PAD).astype(np.float32))
 
-    def outputs(self, model: keras.Model, inputs: Mapping[str, Any], step: tf.Tensor) -> Any:
-        from models.scheduled_sampling import mixed
+    def outputs(self, model: keras.Model, inputs: Tensors, step: tf.Tensor) -> Nest:
+        from models.scheduled_sampling import mix_in_predictions
 
-        target = mixed(model, _named(inputs), self.sampling, step)
-        return model.readouts(target, training=True), model.decoder.projection()
+        target = mix_in_predictions(model, _named(inputs), self.sampling, step)
+        return model.readouts(target, training=True), model.decoder.output_weights()
 
-    def losses(self, outputs: Any, targets: Any) -> tf.Tensor:
+    def losses(self, outputs: Nest, targets: tf.Tensor) -> tf.Tensor:
         """Cross-entropy of the target tokens: (B, T) nats, 0 on padding."""
         from models.cross_entropy import token_losses
 
@@ -135,7 +139,7 @@ class Translation(GenerationTask):
     def target_codec(self, codec: Codec) -> TextCodec:
         return _parts(codec)[1]
 
-    def encode_inputs(self, model: keras.Model, fields: Tensors) -> tuple[Memory, Written]:
+    def encode_inputs(self, model: keras.Model, fields: Tensors) -> tuple[Memory, DecoderState]:
         return model.encode(fields["source_tokens"], fields["source_tokens_length"])
 
     @property
@@ -144,7 +148,7 @@ class Translation(GenerationTask):
 
     def decoder_inputs(
         self, model: keras.Model, inputs: Tensors
-    ) -> tuple[Memory, Written, tf.Tensor]:
+    ) -> tuple[Memory, DecoderState, tf.Tensor]:
         return *self.encode_inputs(model, inputs), inputs[self.previous_tokens_field]
 
     def recurrent_stacks(self, model: keras.Model) -> dict[str, RecurrentStack]:
@@ -156,42 +160,33 @@ class Translation(GenerationTask):
     def raw_inputs(self, decode: SearchSettings) -> tuple[str, ...]:
         return ("source",) if isinstance(decode, Limits) and decode.replace_unknown else ()
 
+    def input_facts(self, trained: Trained, inputs: Tensors) -> InputFacts:
+        from pipelines.graphs.generation import InputFacts, sample_ids
+
+        tokens, source = inputs["source_tokens"], _parts(trained.codec)[0]
+        replaces = bool(self.raw_inputs(trained.decode))
+        return InputFacts(
+            length=inputs["source_tokens_length"],
+            sample_ids=sample_ids(tokens),
+            replacements=source.tokenize(inputs["source"]).to_tensor("") if replaces else None,
+        )
+
     def predict(
         self, trained: Trained, inputs: Tensors, *, detail: bool = False
     ) -> dict[str, tf.Tensor]:
-        """Translation (B,) as text and its score (B,): log-probability, as `decode` ranks by it.
-
-        With several answers also translations and scores (B, A), the best first. In detail also
-        tokens (B, T), source_tokens (B, S), both as text, and the attention (B, T, S) between.
-        """
-        from pipelines.graphs.generation import numbers_of, write
-
-        model, decode = trained.model, trained.decode
-        source, target = _parts(trained.codec)
-        tokens, length = inputs["source_tokens"], inputs["source_tokens_length"]
-        memory, state = self.encode_inputs(model, inputs)
-        replacing = bool(self.raw_inputs(decode))
-        written = write(
-            model.decoder,
-            memory,
-            state,
-            target,
-            decode,
-            source_length=length,
-            detail=detail,
-            numbers=numbers_of(tokens),
-            read=source.pieces(inputs["source"]).to_tensor("") if replacing else None,
-        )
-        names = {"text": "translation", "texts": "translations"}
-        answers = {names.get(name, name): value for name, value in written.items()}
-        return answers | ({"source_tokens": source.tokens(tokens)} if detail else {})
+        """In detail also source_tokens (B, S) as text."""
+        predicted = super().predict(trained, inputs, detail=detail)
+        if detail:
+            source = _parts(trained.codec)[0]
+            predicted["source_tokens"] = source.tokens(inputs["source_tokens"])
+        return predicted
 
     def measure_targets(self, model: keras.Model, batch: Batch) -> dict[str, tf.Tensor]:
         """Of the reference: log-likelihood in nats, tokens with the end marker, tokens right."""
         from models.cross_entropy import token_measures
 
         readouts = model.readouts(_named(batch.inputs))
-        return token_measures(readouts, model.decoder.projection(), batch.targets)
+        return token_measures(readouts, model.decoder.output_weights(), batch.targets)
 
     def score(self, predictions: Arrays, split: Split) -> dict[str, Score]:
         from pipelines.evaluate.metrics.translation import translation_scores
@@ -221,7 +216,7 @@ class Translation(GenerationTask):
             self.text.limit,
         ]
 
-    def to_json(self, answer: dict[str, Any]) -> dict[str, Any]:
+    def to_json(self, answer: JsonObject) -> JsonObject:
         """Without what explains it, and with a warning where little can have been understood."""
         brief = super().to_json(answer)
         words = [token for token in answer.get("source_tokens", ()) if token.strip(SPACE)]
@@ -265,7 +260,7 @@ class Translation(GenerationTask):
         return attention_figures(sources, targets, list(found["attention"]))
 
 
-def _named(inputs: Mapping[str, Any]) -> dict[str, Any]:
+def _named(inputs: Tensors) -> dict[str, tf.Tensor]:
     """What EncoderDecoder calls them."""
     return {
         "source": inputs["source_tokens"],

@@ -1,235 +1,293 @@
-"""Adam, and the moving average, of matrices of which an update looks up few rows.
+"""Lazy Adam: the rows of an embedding are updated when they are next looked up.
 
-Adam (Kingma & Ba 2015) moves every row of an embedding in every update: where a row has no
-gradient, its momentum carries it on, ever less. With many words and short texts that is much of an
-update's work. But what a row has missed has a closed form: it can wait until it is next read.
+Adam (Kingma & Ba 2015) changes every row of an embedding in every training step: where a row has
+no gradient, its momentum carries it on, less and less. With a large vocabulary and short texts
+that is much of a step's work. But the updates that a row has missed have a closed form, so a row
+can wait until it is next read, and then make up for all of them at once.
 
-Of a row that was settled at update s, with weights w, moments m and v, and average a, at update t:
+Take a row that was up to date after step s, with weights w, moments m and v, and moving average
+a. At step t it is
 
     m' = β1^(t-s) m                         S = Σ r_i ρ^(i-s),  ρ = β1 / √β2
     v' = β2^(t-s) v                         E = Σ r_i ρ^(i-s) (β2^(-(i-s)/2) - 1)
     w' = w - u (S - e E)                    D = Π d_i
     a' = a + (1 - D) (w - a) - u (Q - e R)  Q, R = Σ (1 - d_i) (S, E)(s, i) Π d_j,  j > i
 
-with u = m / (√v + ε), e = ε / (√v + ε), i from s + 1 to t, r_i the rate of update i with the
-correction of Adam's bias, and d_i its decay of the average. Adam divides by √v' + ε: that ε doesn't
-shrink as √v' does is what e E is for, to first order. While a momentum lasts, the rest is less than
-a ten-thousandth of what it does, and only where √v is as small as ε.
+with u = m / (√v + ε), e = ε / (√v + ε), i from s + 1 to t, r_i the learning rate of step i with
+Adam's bias correction, and d_i the decay of the average in step i. Adam divides by √v' + ε, and
+that ε doesn't shrink as √v' does: e E corrects for it, to first order. While a momentum lasts,
+what remains is less than a ten-thousandth of its effect, and only where √v is as small as ε.
+
+S, E, Q, R and D depend on s and t but not on the row. So five numbers for each possible s are all
+that must be kept: `pending`, which every step brings up to date.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import keras
 import tensorflow as tf
 
-from models.embedding import Embedding
-from pipelines.train.gradients import Gradient, adam, follow, merged, native
+from models.embedding import Embedding, row_lookups
+from models.layer_tree import flatten_layers
+from models.tensors import static_size
+from models.token_decoder import TokenDecoder
+from pipelines.train.gradients import (
+    AdamConstants,
+    Gradient,
+    apply_adam,
+    coalesce,
+    tf_variable,
+    update_ema,
+)
 
-ROWS_PAY = 100_000
-"""Numbers in a matrix from which on updating rows is faster than passing over all of it."""
 
-WINDOW = 512
-"""Updates after which all rows are settled, so that sums are needed for so many s only."""
+@dataclass(frozen=True)
+class LazySettings:
+    """When lazy updates are used, and how rows are flushed.
 
-CHUNK = 16_384
-"""Rows settled at a time, so that memory does not grow with the vocabulary once more."""
+    smallest_matrix  numbers in a matrix from which on updating its rows is faster than one pass
+                     over all of it.
+    window           training steps after which all rows are flushed, so that `pending` stays small.
+    chunk            rows that are flushed at once: a bound on memory, whatever the vocabulary size.
+    """
+
+    smallest_matrix: int = 100_000
+    window: int = 512
+    chunk: int = 16_384
 
 
-def tables_of(model: keras.Model) -> list[Embedding]:
-    """Embeddings whose rows can wait: large ones that learn and are read row by row only."""
+DEFAULT = LazySettings()
+
+
+def lazy_embeddings(model: keras.Model, settings: LazySettings = DEFAULT) -> list[Embedding]:
+    """The embeddings of the model that can be lazy: large, trainable, and only read row by row."""
+    layers = flatten_layers(model)
+    # An output layer that shares an embedding's matrix reads all rows in every step.
+    decoders = [layer for layer in layers if isinstance(layer, TokenDecoder)]
+    tied = [decoder.embedding for decoder in decoders if decoder.settings.tied]
     return [
         layer
-        for layer in model._flatten_layers()
+        for layer in layers
         if isinstance(layer, Embedding)
         and layer.trainable
-        and not layer.read_whole
-        and layer.matrix.shape[0] * layer.matrix.shape[1] >= ROWS_PAY
+        and all(layer is not embedding for embedding in tied)
+        and layer.matrix.shape[0] * layer.matrix.shape[1] >= settings.smallest_matrix
     ]
 
 
-class RowAdam:
-    """Of some embeddings. Who reads their weights but by `looked_up` must settle() before.
+class LazyAdam:
+    """Adam for some embeddings. Whoever reads their weights without `recording_lookups` must call
+    flush() first.
 
-    waits  False: gradients are of all rows, which are moved at once. The state is the same, and may
-           be of one whose rows waited: settle() comes first then.
+    lazy  False: gradients are of all rows, which are all updated in every step. The state is the
+          same as a lazy one's and can be restored from one; flush() must then come first.
     """
 
     def __init__(
         self,
         embeddings: Iterable[Embedding],
-        optimizer: keras.optimizers.Adam,
+        adam: AdamConstants,
         *,
-        averaged: bool,
-        waits: bool = True,
+        ema: bool,
+        lazy: bool = True,
+        settings: LazySettings = DEFAULT,
     ):
-        self.waits = waits
-        self.betas, self.epsilon = (optimizer.beta_1, optimizer.beta_2), optimizer.epsilon
-        self.window = WINDOW
-        # Updates since all rows were settled, and S, E, Q, R and D of each s of them.
-        self.position = tf.Variable(0, dtype=tf.int64, trainable=False)
-        self._fresh = tf.constant([[0.0]] * 4 + [[1.0]], tf.float64) * tf.ones(
+        """ema: whether a moving average of the weights is kept."""
+        self.adam, self.lazy, self.settings = adam, lazy, settings
+        self.window = settings.window
+        self.steps_since_flush = tf.Variable(tf.zeros([], tf.int64), trainable=False)
+        # S, E, Q, R and D for each step s since the last flush: 0 0 0 0 1 while nothing is missed.
+        self._nothing_pending = tf.constant([[0.0]] * 4 + [[1.0]], tf.float64) * tf.ones(
             [self.window + 1], tf.float64
         )
-        self.missed = tf.Variable(self._fresh, trainable=False)
-        self.tables = [_Table(embedding, self, averaged=averaged) for embedding in embeddings]
+        self.pending = tf.Variable(self._nothing_pending, trainable=False)
+        self.tables = [_Table(embedding, self, ema=ema) for embedding in embeddings]
 
-    def state(self) -> list[tf.Variable]:
+    def state_variables(self) -> list[tf.Variable]:
+        """All that a checkpoint must hold."""
         return [
-            self.position,
-            self.missed,
-            *(variable for table in self.tables for variable in table.state()),
+            self.steps_since_flush,
+            self.pending,
+            *(variable for table in self.tables for variable in table.state_variables()),
         ]
 
     @contextlib.contextmanager
-    def looked_up(self) -> Iterator[None]:
-        """What is traced meanwhile, one update's gradients, looks up rows as they should be now."""
-        for table in self.tables if self.waits else ():
-            table.begin()
-            table.embedding.look_up = table.look_up
-        try:
-            yield
-        finally:
-            for table in self.tables:
-                table.embedding.look_up = None
+    def recording_lookups(self) -> Iterator[None]:
+        """While it is entered, the gradients of one training step are traced.
 
-    def merged(self, gradients: Iterable[Gradient]) -> list[Gradient]:
-        """The embeddings' gradients, where they are of rows with each row once."""
+        Every look-up gives rows that are up to date, and is recorded for `update`.
+        """
+        if not self.lazy:
+            yield
+            return
+        for table in self.tables:
+            table.start_recording()
+        with row_lookups.attach((table.embedding, table.look_up) for table in self.tables):
+            yield
+
+    def coalesce(self, gradients: Iterable[Gradient]) -> list[Gradient]:
+        """The embeddings' gradients, those of rows with each row at most once."""
         return [
-            gradient if self.waits and table.once else merged(gradient)
+            # Rows that were looked up once are unique already: look_up takes each only once.
+            gradient if self.lazy and table.looked_up_once else coalesce(gradient)
             for table, gradient in zip(self.tables, gradients, strict=True)
         ]
 
-    def update(self, gradients: Iterable[Gradient], rate: tf.Tensor, decay: tf.Tensor) -> None:
-        """An update; gradients are as `merged` gave them. rate: with Adam's bias corrected."""
+    def update(
+        self, gradients: Iterable[Gradient], learning_rate: tf.Tensor, decay: tf.Tensor
+    ) -> None:
+        """One training step by gradients from `coalesce`.
+
+        learning_rate includes Adam's bias correction; decay is that of the moving average.
+        """
         for table, gradient in zip(self.tables, gradients, strict=True):
-            (table.update if self.waits else table.update_whole)(gradient, rate, decay)
-        if not self.waits:
-            return
-        self.position.assign_add(1)
-        lag = self.position - tf.range(self.window + 1, dtype=tf.int64)
-        rate, decay = tf.cast(rate, tf.float64), tf.cast(decay, tf.float64)
-        first, second = (tf.constant(beta, tf.float64) for beta in self.betas)
+            update = table.update_rows if self.lazy else table.update_all
+            update(gradient, learning_rate, decay)
+        if self.lazy:
+            self._extend_pending(learning_rate, decay)
+
+    def _extend_pending(self, learning_rate: tf.Tensor, decay: tf.Tensor) -> None:
+        """Adds this step to S, E, Q, R and D of every earlier step s."""
+        self.steps_since_flush.assign_add(1)
+        lag = self.steps_since_flush - tf.range(self.window + 1, dtype=tf.int64)
+        learning_rate, decay = tf.cast(learning_rate, tf.float64), tf.cast(decay, tf.float64)
+        beta_1, beta_2 = (tf.constant(beta, tf.float64) for beta in self.adam[:2])
         lag = tf.cast(lag, tf.float64)
-        growth = tf.pow(second, -lag / 2)  # of ε beside √v
-        step = rate * tf.pow(first, lag) * growth
-        sums, averaged, kept = tf.split(self.missed, [2, 2, 1])
-        sums += tf.stack([step, step * (growth - 1)])
-        averaged = decay * averaged + (1 - decay) * sums
-        now = tf.concat([sums, averaged, decay * kept], 0)
-        self.missed.assign(tf.where(lag > 0, now, self.missed))
+        growth = tf.pow(beta_2, -lag / 2)  # of ε relative to √v, which shrinks
+        step = learning_rate * tf.pow(beta_1, lag) * growth
+        sums, ema_sums, kept = tf.split(self.pending, [2, 2, 1])
+        sums += tf.stack([step, step * (growth - 1)])  # S, E
+        ema_sums = decay * ema_sums + (1 - decay) * sums  # Q, R
+        extended = tf.concat([sums, ema_sums, decay * kept], 0)
+        # Columns of steps that are still to come stay as they are.
+        self.pending.assign(tf.where(lag > 0, extended, self.pending))
 
-    def averages(self) -> list[tf.Tensor]:
-        """Of each embedding, (V, D); all rows must be settled."""
-        return [tf.convert_to_tensor(table.kept[2]) for table in self.tables]
+    def ema_values(self) -> list[tf.Tensor]:
+        """The moving average of each embedding, (V, D); all rows must be flushed."""
+        return [tf.convert_to_tensor(table.slots[2]) for table in self.tables]
 
-    def settle(self) -> None:
-        """Brings all rows up to the last update, which must be done every `window` updates."""
-        if int(self.position.numpy()) == 0:
+    def flush(self) -> None:
+        """Brings all rows up to date. It must be called at least once in `window` steps."""
+        if int(self.steps_since_flush.numpy()) == 0:
             return
         for table in self.tables:
-            count = table.weights.shape[0]
-            for first in range(0, count, CHUNK):
-                table.settle(tf.range(first, min(first + CHUNK, count)))
-            table.seen.assign(tf.zeros_like(table.seen))
-        self.missed.assign(self._fresh)
-        self.position.assign(0)
+            rows = static_size(table.weights, 0)
+            for first in range(0, rows, self.settings.chunk):
+                table.flush(tf.range(first, min(first + self.settings.chunk, rows)))
+            table.current_at.assign(tf.zeros_like(table.current_at))
+        self.pending.assign(self._nothing_pending)
+        self.steps_since_flush.assign(0)
 
 
 class _Table:
-    """One embedding's weights, m, v and, if there is one, average, each (V, D).
+    """One embedding's weights and its slots m, v and, if there is one, moving average, each (V, D).
 
-    seen (V,): after how many of RowAdam's updates each row was settled.
+    current_at (V,): the step, counted from the last flush, after which each row was up to date.
     """
 
-    def __init__(self, embedding: Embedding, owner: RowAdam, *, averaged: bool):
-        self.embedding, self.owner = embedding, owner
-        self.weights = native(embedding.matrix)
+    def __init__(self, embedding: Embedding, owner: LazyAdam, *, ema: bool):
+        self.embedding, self.owner, self.adam = embedding, owner, owner.adam
+        self.weights = tf_variable(embedding.matrix)
         zeros = tf.zeros_like(self.weights)
-        kept = [zeros, zeros, tf.convert_to_tensor(self.weights)][: 3 if averaged else 2]
-        self.kept = [tf.Variable(one, trainable=False) for one in kept]
-        # Not int32, which a GPU's variables can't be.
-        self.seen = tf.Variable(tf.zeros(self.weights.shape[:1], tf.int64), trainable=False)
+        slots = [zeros, zeros, tf.convert_to_tensor(self.weights)][: 3 if ema else 2]
+        self.slots = [tf.Variable(slot, trainable=False) for slot in slots]
+        # int64, since a GPU can't hold int32 variables.
+        self.current_at = tf.Variable(tf.zeros(self.weights.shape[:1], tf.int64), trainable=False)
         signature = [tf.TensorSpec([None], tf.int32)]
-        self.settle = tf.function(self._settle, input_signature=signature, autograph=False)
-        self.begin()
+        self.flush = tf.function(self._flush, input_signature=signature, autograph=False)
+        self.start_recording()
 
-    def state(self) -> list[tf.Variable]:
-        return [*self.kept, self.seen]
+    def state_variables(self) -> list[tf.Variable]:
+        return [*self.slots, self.current_at]
 
-    def begin(self) -> None:
-        """Nothing is looked up yet in the update that is traced."""
-        self._graph = tf.compat.v1.get_default_graph()
-        self._held: tuple[tf.Tensor, list[tf.Tensor]] | None = None
-        self.once = True
+    def start_recording(self) -> None:
+        """Forgets the look-ups of the step that was traced before."""
+        self._graph = _current_graph()
+        self._recorded: tuple[tf.Tensor, Sequence[tf.Tensor]] | None = None
+        self.looked_up_once = True
 
     def look_up(self, ids: tf.Tensor) -> tf.Tensor:
-        """Vectors (..., D) of ids (...), as they are after the last update.
+        """Vectors (..., D) of ids (...), as they are after the last training step.
 
-        What is looked up once is written once: after the update. What is looked up again, or in a
-        branch or a loop, whose tensors nobody else sees, is written at once.
+        A step's first look-up isn't written back: `update_rows` has its values, and writes them
+        once, after the step. Later look-ups, and those in a branch or a loop, whose tensors nobody
+        outside can read, are written back at once.
         """
-        rows, places = tf.unique(tf.reshape(ids, [-1]))
-        values = self._settled(rows)
-        if self._held is None and tf.compat.v1.get_default_graph() is self._graph:
-            self._held = rows, values
+        rows, positions = tf.unique(tf.reshape(ids, [-1]))
+        values = self._current_values(rows)
+        if self._recorded is None and _current_graph() is self._graph:
+            self._recorded = rows, values
         else:
-            self.once = False
-            self._assign(rows, values, self.owner.position)
-        shape = tf.concat([tf.shape(ids), self.weights.shape[1:]], 0)
-        return tf.reshape(tf.gather(values[0], places), shape)
+            self.looked_up_once = False
+            self._write(rows, values, self.owner.steps_since_flush)
+        shape = tf.concat([tf.shape(ids), [static_size(self.weights)]], 0)
+        return tf.reshape(tf.gather(values[0], positions), shape)
 
-    def update(self, gradient: Gradient, rate: tf.Tensor, decay: tf.Tensor) -> None:
-        """Of all that was looked up."""
-        if self.once and self._held is not None and isinstance(gradient, tf.IndexedSlices):
-            (rows, values), g = self._held, gradient.values
+    def update_rows(self, gradient: Gradient, learning_rate: tf.Tensor, decay: tf.Tensor) -> None:
+        """Adam's update of the rows that were looked up in this step."""
+        if (
+            self.looked_up_once
+            and self._recorded is not None
+            and isinstance(gradient, tf.IndexedSlices)
+        ):
+            (rows, values), g = self._recorded, gradient.values
         else:
-            if self._held is not None:
-                self._assign(*self._held, self.owner.position)
-            if not isinstance(gradient, tf.IndexedSlices):  # as of a branch
-                gradient = tf.IndexedSlices(gradient, tf.range(self.weights.shape[0]))
-                self._settle(gradient.indices)
+            if self._recorded is not None:
+                self._write(*self._recorded, self.owner.steps_since_flush)
+            if not isinstance(gradient, tf.IndexedSlices):  # dense: from a branch
+                gradient = tf.IndexedSlices(gradient, tf.range(static_size(self.weights, 0)))
+                self._flush(gradient.indices)
             rows, g = gradient.indices, gradient.values
-            values = self._of(rows)
-        w, m, v, *a = values
-        m += (g - m) * (1 - self.owner.betas[0])
-        v += (g * g - v) * (1 - self.owner.betas[1])
-        w -= rate * m / (tf.sqrt(v) + self.owner.epsilon)
-        a = [one + (1 - decay) * (w - one) for one in a]
-        self._assign(rows, [w, m, v, *a], self.owner.position + 1)
+            values = self._read(rows)
+        w, m, v, *averages = values
+        m += (g - m) * (1 - self.adam.beta_1)
+        v += (g * g - v) * (1 - self.adam.beta_2)
+        w -= learning_rate * m / (tf.sqrt(v) + self.adam.epsilon)
+        averages = [a + (1 - decay) * (w - a) for a in averages]
+        self._write(rows, [w, m, v, *averages], self.owner.steps_since_flush + 1)
 
-    def update_whole(self, gradient: Gradient, rate: tf.Tensor, decay: tf.Tensor) -> None:
-        """Of all rows, which are settled."""
-        m, v, *a = self.kept
-        whole = tf.convert_to_tensor(gradient)
-        adam(self.weights, (m, v), whole, rate, self.owner.betas, self.owner.epsilon)
-        for average in a:
-            follow(average, self.weights, decay)
+    def update_all(self, gradient: Gradient, learning_rate: tf.Tensor, decay: tf.Tensor) -> None:
+        """Adam's update of all rows, which must be up to date."""
+        m, v, *averages = self.slots
+        dense = tf.convert_to_tensor(gradient)
+        apply_adam(self.weights, (m, v), dense, learning_rate, self.adam)
+        for average in averages:
+            update_ema(average, self.weights, decay)
 
-    def _settle(self, rows: tf.Tensor) -> None:
-        self._assign(rows, self._settled(rows), self.owner.position)
+    def _flush(self, rows: tf.Tensor) -> None:
+        self._write(rows, self._current_values(rows), self.owner.steps_since_flush)
 
-    def _settled(self, rows: tf.Tensor) -> list[tf.Tensor]:
-        """What rows (N,), each once, are after the last update."""
-        seen = tf.gather(self.seen, rows)
-        lag = tf.cast(self.owner.position - seen, tf.float32)[:, tf.newaxis]
-        sums = tf.cast(tf.gather(self.owner.missed, seen, axis=1), tf.float32)
-        missed, growth, averaged, averaged_growth, kept = tf.unstack(sums[..., tf.newaxis])
-        w, m, v, *a = self._of(rows)
-        scale = 1 / (tf.sqrt(v) + self.owner.epsilon)
-        direction, small = m * scale, self.owner.epsilon * scale
-        missed -= small * growth
-        averaged -= small * averaged_growth
-        a = [one + (1 - kept) * (w - one) - averaged * direction for one in a]
-        m, v = (x * tf.pow(beta, lag) for x, beta in zip((m, v), self.owner.betas, strict=True))
-        return [w - tf.stop_gradient(missed * direction), m, v, *a]
+    def _current_values(self, rows: tf.Tensor) -> list[tf.Tensor]:
+        """Weights and slots of distinct rows (N,), each (N, D), as after the last training step."""
+        current_at = tf.gather(self.current_at, rows)
+        lag = tf.cast(self.owner.steps_since_flush - current_at, tf.float32)[:, tf.newaxis]
+        # S, E, Q, R and D of the step at which each row was last up to date: (5, N).
+        pending = tf.cast(tf.gather(self.owner.pending, current_at, axis=1), tf.float32)
+        s, e, q, r, d = tf.unstack(pending[..., tf.newaxis])
+        w, m, v, *averages = self._read(rows)
+        scale = 1 / (tf.sqrt(v) + self.adam.epsilon)
+        direction, small = m * scale, self.adam.epsilon * scale
+        s -= small * e
+        q -= small * r
+        averages = [a + (1 - d) * (w - a) - q * direction for a in averages]
+        m, v = (x * tf.pow(beta, lag) for x, beta in zip((m, v), self.adam[:2], strict=True))
+        # A row's gradient is that of its weights alone, not of the moments behind the correction.
+        return [w - tf.stop_gradient(s * direction), m, v, *averages]
 
-    def _of(self, rows: tf.Tensor) -> list[tf.Tensor]:
-        return [tf.gather(variable, rows) for variable in (self.weights, *self.kept)]
+    def _read(self, rows: tf.Tensor) -> list[tf.Tensor]:
+        return [tf.gather(variable, rows) for variable in (self.weights, *self.slots)]
 
-    def _assign(self, rows: tf.Tensor, values: list[tf.Tensor], seen: tf.Tensor) -> None:
-        for variable, value in zip((self.weights, *self.kept), values, strict=True):
+    def _write(self, rows: tf.Tensor, values: Sequence[tf.Tensor], current_at: tf.Tensor) -> None:
+        for variable, value in zip((self.weights, *self.slots), values, strict=True):
             variable.scatter_update(tf.IndexedSlices(value, rows))
-        self.seen.scatter_update(tf.IndexedSlices(tf.fill(tf.shape(rows), seen), rows))
+        steps = tf.fill(tf.shape(rows), current_at)
+        self.current_at.scatter_update(tf.IndexedSlices(steps, rows))
+
+
+def _current_graph() -> tf.Graph | None:
+    """The graph that is being traced, a branch's or a loop's its own; None where nothing is."""
+    return None if tf.executing_eagerly() else tf.constant(0).graph

@@ -1,171 +1,115 @@
-"""Training: batches of a plan, evaluations, the best weights, and going on where it stopped.
+"""Training: steps over planned batches, evaluations, the best weights, checkpoints and resuming.
 
-What comes next is a pure function of (seed, epoch, batch), and everything that isn't is in the
-checkpoint: a run that was killed and resumed ends with the weights of one that wasn't.
+What comes next is a pure function of (seed, epoch, batch), and all else is in the checkpoint: a run
+that was killed and resumed ends with the weights of one that wasn't.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import itertools
 import json
 import logging
 import math
 import os
 import shlex
 import time
-from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-import keras
 import numpy as np
 
-from models.seeds import stream
-from pipelines.core.contracts import Batch, Codec, Split
 from pipelines.core.errors import UserError
 from pipelines.core.files import atomic_write
-from pipelines.core.settings import MOST_KEPT, TrainSettings
-from pipelines.core.task import Task
-from pipelines.data.batches import Plan, admitted, assemble, padding_share, plan
-from pipelines.distributed.workers import ALONE, Workers, with_zero_weights
+from pipelines.core.settings import MOST_KEPT
+from pipelines.data.batches import Plan
 from pipelines.evaluate.evaluation import predict_split
 from pipelines.runs import checkpoint
-from pipelines.runs.directory import Run
 from pipelines.runs.metrics import RunMetrics
 from pipelines.runs.progress import Bar
-from pipelines.runs.signals import Interruption, Stopped
+from pipelines.runs.signals import GracefulExit, Interruption
 from pipelines.runs.tensorboard import Curves
+from pipelines.train.batches import TrainBatches
 from pipelines.train.best_weights import BestWeights
-from pipelines.train.state import State
-from pipelines.train.update import Averaged, Learner
+from pipelines.train.job import TrainingJob
+from pipelines.train.learner import Learner, ema_weights
+from pipelines.train.state import TrainingState
 
 log = logging.getLogger(__name__)
 
 
-class Training(NamedTuple):
+class TrainingResult(NamedTuple):
     """Where training ended, and what it cost.
 
-    padding   share of an epoch's positions that are padding.
-    saving    time spent on checkpoints, as a share of the time of training.
+    padding     share of an epoch's positions that are padding.
+    checkpoint_share  time spent on checkpoints, as a share of the time of training.
     """
 
-    state: State
+    state: TrainingState
     padding: float
-    saving: float
+    checkpoint_share: float
     examples_per_second: float
     tokens_per_second: float
 
     def record(self, metrics: RunMetrics) -> None:
         metrics.padding["train"] = self.padding
-        metrics.saving["share_of_training"] = self.saving
+        metrics.saving["share_of_training"] = self.checkpoint_share
         metrics.throughput["train.examples_per_second"] = self.examples_per_second
         metrics.throughput["train.tokens_per_second"] = self.tokens_per_second
 
 
-def train(
-    task: Task,
-    model: keras.Model,
-    splits: Mapping[str, Split],
-    codec: Codec,
-    *,
-    settings: TrainSettings,
-    predict: Any,
-    evaluation_tokens: int,
-    seed: int,
-    run: Run,
-    workers: Workers = ALONE,
-) -> Training:
-    """Fits the model and leaves it with its best weights, which are saved as model.keras too.
+def train(job: TrainingJob) -> TrainingResult:
+    """Trains the model and gives it its best weights, which are saved as model.keras too.
 
-    predict(batch) gives predictions, as in `evaluate`. Goes on from the run's last checkpoint.
-    Raises Stopped when a signal asked to stop; UserError when the loss is no longer finite.
+    Resumes from the run's last checkpoint. Raises GracefulExit when a signal asked to stop, and
+    UserError when the loss is no longer finite.
 
-    Of several workers only the chief evaluates and writes; a signal that one gets stops all.
+    Of several workers only the chief evaluates and writes; a signal to one of them stops all.
     """
-    training = _Training(
-        task, model, splits, codec, settings, predict, evaluation_tokens, seed, run, workers
-    )
-    training.resume()
+    loop = _TrainingLoop(job)
+    loop.resume()
     with Interruption() as interruption:
-        while not training.state.finished:
-            training.epoch(interruption)
-    if workers.is_chief:
-        training.best.leave(training.state, training.scores)
-    return training.result()
+        while not loop.state.finished:
+            loop.run_epoch(interruption)
+    if job.workers.is_chief:
+        loop.best.restore_best(loop.state, loop.validation_scores)
+    return loop.result()
 
 
-class _Training:
-    """The parts of `train` that share what it was given."""
+class _TrainingLoop:
+    """The parts of `train`, which share the job and the state."""
 
-    def __init__(
-        self,
-        task: Task,
-        model: keras.Model,
-        splits: Mapping[str, Split],
-        codec: Codec,
-        settings: TrainSettings,
-        predict: Any,
-        evaluation_tokens: int,
-        seed: int,
-        run: Run,
-        workers: Workers,
-    ):
-        self.workers = workers
-        self.task = task.training_task(splits["train"], codec)
-        self.model, self.splits, self.codec = model, splits, codec
-        self.settings = settings
-        self.predict, self.evaluation_tokens, self.run = predict, evaluation_tokens, run
-        self.order_seed, self.augment_seed = stream(seed, "order"), stream(seed, "augment")
-        self.lengths = splits["train"].lengths()
-        self.state = State()
-        self.steps_per_epoch = self._steps(settings.curriculum)
-        # Epochs differ by a batch or so; the schedule's end need not be exact.
-        whole = max(0, settings.epochs - settings.curriculum) * self.steps_per_epoch
-        begun = range(min(settings.curriculum, settings.epochs))
-        expected = whole + sum(self._steps(epoch) for epoch in begun)
-        total = min(expected, settings.max_steps or expected)
-        self.learner = Learner(self.task, model, codec, settings, total, workers)
-        self.best = BestWeights(model, settings, run)
-        self.curves = Curves(run.tensorboard) if settings.tensorboard and workers.is_chief else None
+    def __init__(self, job: TrainingJob):
+        self.task = job.task
+        self.job, self.settings, self.run, self.workers = job, job.settings, job.run, job.workers
+        self.batches = TrainBatches(job)
+        self.state = TrainingState()
+        # A task may train by other losses than those it is evaluated by.
+        objective = job.task.objective(job.splits["train"], job.codec)
+        self.learner = Learner(
+            objective, job.model, job.codec, job.settings, self.batches.total_steps(), job.workers
+        )
+        self.best = BestWeights(job.model, job.settings, job.run)
+        shows_curves = job.settings.tensorboard and job.workers.is_chief
+        self.curves = Curves(job.run.tensorboard) if shows_curves else None
         self.clock = time.perf_counter()
         self.saved_at = self.clock
 
-    def _steps(self, epoch: int) -> int:
-        """Updates of an epoch."""
-        return math.ceil(len(self.plan(epoch)) / self.settings.accumulate)
-
-    def plan(self, epoch: int) -> Plan:
-        how: dict[str, Any] = {
-            "tokens": self.settings.batch_tokens,
-            "maximum_examples": self.settings.batch_examples,
-            "by_length": self.settings.by_length,
-            "seed": self.order_seed,
-            "epoch": epoch,
-        }
-        if epoch >= self.settings.curriculum:
-            return plan(self.lengths, **how)
-        rows = admitted(self.lengths, epoch, self.settings.curriculum)
-        made = plan(self.lengths[rows], **how)
-        return Plan(rows[made.order], made.bounds)
-
     def resume(self) -> None:
-        """Goes on from the newest checkpoint that is whole, if there is any."""
-        saved = self.workers.told(self._saved() if self.workers.is_chief else None)
-        self.learner.share()
-        self.learner.weights.restored()
+        """Restores the newest checkpoint that isn't damaged, if there is one."""
+        saved = self.workers.broadcast(self._restore_newest() if self.workers.is_chief else None)
+        self.learner.broadcast_state()
+        self.learner.weights.after_restore()
         if saved is None:
             return
-        self.state = State(**saved)
+        self.state = TrainingState.from_checkpoint(saved)
         if self.curves is not None:
             self.curves.start_over(self.state.history)
         # The settings may have changed since: more epochs, or more patience.
         self.state.finished = self._is_finished()
         if not self.state.finished:
-            log.info("Going on at epoch %d, update %d.", self.state.epoch + 1, self.state.step)
+            log.info("Going on at epoch %d, step %d.", self.state.epoch + 1, self.state.step)
 
-    def _saved(self) -> dict[str, Any] | None:
-        """The state of that checkpoint, whose variables are assigned."""
+    def _restore_newest(self) -> dict[str, Any] | None:
+        """Restores the variables; returns the checkpoint's state."""
         ages = [age for age in range(MOST_KEPT) if self.run.checkpoint(age).exists()]
         for age in ages:
             try:
@@ -176,123 +120,108 @@ class _Training:
                 log.warning("%s. Going on from the checkpoint before.", error)
         return None
 
-    def epoch(self, interruption: Interruption) -> None:
-        """From the state's batch to the epoch's end, with the evaluations that fall due."""
-        state, settings = self.state, self.settings
-        order = self.plan(state.epoch)
-        title = f"epoch {state.epoch + 1}/{settings.epochs}"
+    def run_epoch(self, interruption: Interruption) -> None:
+        """From the state's batch to the end of the epoch, with the evaluations that are due."""
+        state = self.state
+        order = self.batches.plan(state.epoch)
+        title = f"epoch {state.epoch + 1}/{self.settings.epochs}"
         with Bar(
             title, len(order), "batches", done=state.batch, shows=self.workers.is_chief
         ) as bar:
-            for batches in self._updates(order, state.batch):
-                self.workers.ask(interruption.requested)
-                rate = self.learner.update(batches, state.step)
-                state.step += 1
-                state.batch += len(batches)
-                state.clipped += self.learner.clipped()
-                state.counted += 1
-                bar.advance(len(batches), loss=self._finite_loss(), learning_rate=rate)
-                last = state.batch >= len(order) or state.step == settings.max_steps
-                due = settings.evaluate_every and state.step % settings.evaluate_every == 0
-                if last or due:
-                    if self.workers.is_chief:
-                        self._evaluate(order, rate)
-                    self._agree()
-                if last or state.finished:
-                    break
-                if (number := self.workers.asked(interruption.requested)) is not None:
-                    self.save()
-                    raise self._stopped(number)
-                if time.perf_counter() - self.saved_at > settings.checkpoint_seconds:
-                    self.save()
+            self._run_steps(order, interruption, bar)
         if state.batch >= len(order):
             state.epoch, state.batch = state.epoch + 1, 0
         state.finished = self._is_finished()
         self.save()
-        number = self.workers.asked(interruption.requested)
+        number = self.workers.pending_signal(interruption.requested)
         if number is not None and not state.finished:
             raise self._stopped(number)
 
-    def _updates(self, order: Plan, first: int) -> Iterator[list[Batch]]:
-        pending: list[Batch] = []
-        make = self._augmented(self.state.epoch, first)
-        ahead = assemble(self.splits["train"], order, make=make, start=first)
-        with contextlib.closing(ahead) as batches:
-            for count, batch in enumerate(batches, start=first + 1):
-                pending.append(batch)
-                if len(pending) == self.settings.accumulate or count == len(order):
-                    yield pending
-                    pending = []
-
-    def _augmented(self, epoch: int, first: int) -> Callable[[dict[str, np.ndarray]], Batch]:
-        """Makes the epoch's batches from number `first`, one after the other."""
-        numbers = itertools.count(first)
-
-        def make(columns: dict[str, np.ndarray]) -> Batch:
-            random = np.random.default_rng([self.augment_seed, epoch, next(numbers)])
-            # Whole batches are augmented, so that random numbers don't depend on the workers.
-            columns = self.task.augment(columns, self.codec, random)
-            columns, counts = self.workers.part(columns)
-            batch = self.task.batch(columns, self.codec)
-            return batch if counts else with_zero_weights(batch)
-
-        return make
+    def _run_steps(self, order: Plan, interruption: Interruption, bar: Bar) -> None:
+        state, settings = self.state, self.settings
+        for batches in self.batches.groups(order, state.epoch, state.batch):
+            self.workers.post_signal(interruption.requested)
+            rate = self.learner.train_step(batches, state.step)
+            state.step += 1
+            state.batch += len(batches)
+            state.clipped_steps += self.learner.was_clipped()
+            state.steps_since_evaluation += 1
+            bar.advance(len(batches), loss=self._finite_loss(), learning_rate=rate)
+            last = state.batch >= len(order) or state.step == settings.max_steps
+            due = settings.evaluate_every and state.step % settings.evaluate_every == 0
+            if last or due:
+                if self.workers.is_chief:
+                    self._evaluate(order, rate)
+                self._synchronize()
+            if last or state.finished:
+                break
+            if (number := self.workers.pending_signal(interruption.requested)) is not None:
+                self.save()
+                raise self._stopped(number)
+            if time.perf_counter() - self.saved_at > settings.checkpoint_seconds:
+                self.save()
 
     def _finite_loss(self) -> float:
         loss = self.learner.mean_loss()
         if not math.isfinite(loss):
             raise UserError(
-                f"the loss is {loss} at update {self.state.step}: lower train.learning_rate or set "
+                f"the loss is {loss} at step {self.state.step}: lower train.learning_rate or set "
                 "train.clip_norm, and start a new run"
             )
         return loss
 
     def _evaluate(self, order: Plan, rate: float) -> None:
-        """Scores on validation, with the averaged weights; keeps them if they are the best."""
+        """Scores the averaged weights on validation; saves them if they are the best so far."""
         state, settings = self.state, self.settings
-        trained_seconds = time.perf_counter() - self.clock
-        state.seconds += trained_seconds
-        with Averaged(self.learner):
-            scores = self.scores()
-            name = self.best.offer(scores, state)
-        row = {
-            "epoch": round(state.epoch + state.batch / len(order), 4),
-            "step": state.step,
-            "train.loss": self.learner.mean_loss(),
-            **{
-                f"validation.{key}": value
-                for key, (value, _) in scores.items()
-                if math.isfinite(value)
-            },
-            "learning_rate": rate,
-            "gradient_norm": self.learner.gradient_norm(),
-            "clipped": state.clipped / max(1, state.counted),
-            "seconds": round(state.seconds, 3),
-        }
-        self._record(row)
-        state.clipped = state.counted = 0
+        state.training_seconds += time.perf_counter() - self.clock
+        with ema_weights(self.learner):
+            scores = self.validation_scores()
+            monitored = self.best.update(scores, state)
+        self._record(
+            {
+                "epoch": round(state.epoch + state.batch / len(order), 4),
+                "step": state.step,
+                "train.loss": self.learner.mean_loss(),
+                **{
+                    f"validation.{key}": value
+                    for key, (value, _) in scores.items()
+                    if math.isfinite(value)
+                },
+                "learning_rate": rate,
+                "gradient_norm": self.learner.gradient_norm(),
+                "clipped": state.clipped_steps / max(1, state.steps_since_evaluation),
+                "seconds": round(state.training_seconds, 3),
+            }
+        )
+        state.clipped_steps = state.steps_since_evaluation = 0
         self.learner.reset()
         self.clock = time.perf_counter()
-        if settings.patience is not None and state.stale >= settings.patience:
-            log.info("No better %s for %d evaluations: stopping.", name, state.stale)
+        waited = state.evaluations_without_improvement
+        if settings.patience is not None and waited >= settings.patience:
+            log.info("No better %s for %d evaluations: stopping.", monitored, waited)
 
-    def _agree(self) -> None:
-        """On what the chief's evaluation means for what comes next."""
-        self.state.stale = self.workers.told(self.state.stale)
+    def _synchronize(self) -> None:
+        """After an evaluation, which only the chief makes: gives all workers its consequences."""
+        self.state.evaluations_without_improvement = self.workers.broadcast(
+            self.state.evaluations_without_improvement
+        )
         self.state.finished = self._is_finished()
         if not self.workers.is_chief:
             self.learner.reset()
 
     def _is_finished(self) -> bool:
         state, settings = self.state, self.settings
-        impatient = settings.patience is not None and state.stale >= settings.patience
-        enough = settings.max_steps is not None and state.step >= settings.max_steps
-        return impatient or enough or state.epoch >= settings.epochs
+        out_of_patience = (
+            settings.patience is not None
+            and state.evaluations_without_improvement >= settings.patience
+        )
+        out_of_steps = settings.max_steps is not None and state.step >= settings.max_steps
+        return out_of_patience or out_of_steps or state.epoch >= settings.epochs
 
-    def scores(self) -> dict[str, tuple[float, bool]]:
-        """Of the model as it is, on validation: values, and whether higher ones are better."""
-        split = self.splits["validation"]
-        predictions = predict_split(self.predict, split, tokens=self.evaluation_tokens).outputs
+    def validation_scores(self) -> dict[str, tuple[float, bool]]:
+        """Scores of the model's present weights: values, and whether higher ones are better."""
+        job, split = self.job, self.job.splits["validation"]
+        predictions = predict_split(job.predict, split, tokens=job.evaluation_tokens).outputs
         ones = np.ones((1, len(split)))
         scores = self.task.score(predictions, split)
         return {
@@ -313,14 +242,14 @@ class _Training:
             for key, value in row.items()
             if key.startswith("validation.")
         )
-        log.info("update %d: train loss %.4f; validation %s", row["step"], row["train.loss"], shown)
+        log.info("step %d: train loss %.4f; validation %s", row["step"], row["train.loss"], shown)
 
     def save(self) -> None:
-        """The state as of now, beside older ones. The clock stands still meanwhile."""
+        """Writes a checkpoint; older ones move up by one. Its time isn't counted as training."""
         if not self.workers.is_chief:
             return
         now = time.perf_counter()
-        self.state.seconds += now - self.clock
+        self.state.training_seconds += now - self.clock
         for age in reversed(range(1, self.settings.checkpoints)):
             if (newer := self.run.checkpoint(age - 1)).exists():
                 os.replace(newer, self.run.checkpoint(age))
@@ -328,23 +257,23 @@ class _Training:
             self.run.last, self.learner.state_variables(), dataclasses.asdict(self.state)
         )
         self.clock = self.saved_at = time.perf_counter()
-        self.state.saving += self.clock - now
+        self.state.checkpoint_seconds += self.clock - now
 
-    def _stopped(self, number: int) -> Stopped:
-        told = (
-            f"Stopped at update {self.state.step}; everything is saved. "
+    def _stopped(self, number: int) -> GracefulExit:
+        message = (
+            f"Stopped at step {self.state.step}; everything is saved. "
             f"To go on: python main.py mode=train run={shlex.quote(str(self.run.directory))}"
         )
-        return Stopped(told, number)
+        return GracefulExit(message, number)
 
-    def result(self) -> Training:
-        """Of a whole epoch's plan: positions that are padding, and what a second covers."""
-        epochs = self.state.step / self.steps_per_epoch
-        seconds = max(self.state.seconds, 1e-9)
-        return Training(
+    def result(self) -> TrainingResult:
+        lengths = self.batches.lengths
+        epochs = self.state.step / self.batches.steps_per_epoch
+        seconds = max(self.state.training_seconds, 1e-9)
+        return TrainingResult(
             state=self.state,
-            padding=padding_share(self.lengths, self.plan(self.settings.curriculum)),
-            saving=self.state.saving / seconds,
-            examples_per_second=len(self.lengths) * epochs / seconds,
-            tokens_per_second=float(self.lengths.sum()) * epochs / seconds,
+            padding=self.batches.padding_share(),
+            checkpoint_share=self.state.checkpoint_seconds / seconds,
+            examples_per_second=len(lengths) * epochs / seconds,
+            tokens_per_second=float(lengths.sum()) * epochs / seconds,
         )

@@ -1,4 +1,4 @@
-"""How weights move: the optimizers, rows that wait for it, and the moving average."""
+"""How weights are updated: the optimizers, lazy embeddings, and the moving average."""
 
 from __future__ import annotations
 
@@ -6,58 +6,93 @@ import contextlib
 import itertools
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
 
 import keras
 import tensorflow as tf
 
 from pipelines.core.settings import TrainSettings
-from pipelines.train.gradients import Gradient, adam, follow, merged, native
-from pipelines.train.lazy_adam import RowAdam, tables_of
+from pipelines.train.gradients import (
+    AdamConstants,
+    Gradient,
+    Variable,
+    apply_adam,
+    coalesce,
+    tf_variable,
+    update_ema,
+)
+from pipelines.train.lazy_adam import DEFAULT, LazyAdam, LazySettings, lazy_embeddings
+
+ADAM = AdamConstants(beta_1=0.9, beta_2=0.999, epsilon=1e-7)
+"""Keras' defaults."""
 
 
-class _FusedAdam:
-    """Moves a variable in one operation, at a rate that is corrected once for all of them."""
+class FusedAdam(keras.optimizers.Optimizer):
+    """Adam (Kingma & Ba 2015) that updates a variable in one operation.
 
-    def _backend_update_step(self: Any, gradients: Any, variables: Any, learning_rate: Any) -> None:
-        rate = self.corrected(learning_rate)
-        super()._backend_update_step(gradients, variables, rate)  # type: ignore[misc]
+    With a weight_decay it is AdamW: the decay is decoupled (Loshchilov & Hutter 2019).
+    """
 
-    def update_step(self: Any, gradient: tf.Tensor, variable: Any, learning_rate: Any) -> None:
-        """learning_rate: with the correction of Adam's bias."""
-        index = self._get_variable_index(variable)
-        moments = self._momentums[index], self._velocities[index]
-        betas = self.beta_1, self.beta_2
-        adam(variable, moments, gradient, learning_rate, betas, self.epsilon)
+    def __init__(
+        self,
+        learning_rate: float,
+        *,
+        weight_decay: float | None = None,
+        constants: AdamConstants = ADAM,
+    ) -> None:
+        super().__init__(learning_rate, weight_decay=weight_decay)
+        self.constants = constants
+        self._corrected: tf.Tensor | None = None
 
-    def corrected(self: Any, learning_rate: Any) -> tf.Tensor:
-        """The rate of the next update, with the correction of Adam's bias."""
+    def build(self, variables: Sequence[Variable]) -> None:
+        """Makes both moments of each variable, zeros."""
+        if self.built:
+            return
+        super().build(variables)
+        self.moments = self.add_optimizer_variables(variables, ["momentum", "velocity"])
+        self._positions = {id(tf_variable(v)): place for place, v in enumerate(variables)}
+
+    def apply(
+        self, grads: Sequence[tf.Tensor], trainable_variables: Sequence[Variable] | None = None
+    ) -> None:
+        """One training step. The bias is corrected once, for all variables."""
+        self._corrected = self.bias_corrected(self.learning_rate)
+        super().apply(grads, trainable_variables)
+        self._corrected = None
+
+    def update_step(
+        self, gradient: tf.Tensor, variable: Variable, learning_rate: tf.Tensor
+    ) -> None:
+        """Updates one variable; `apply` has already corrected the learning rate."""
+        del learning_rate
+        if self._corrected is None:
+            raise ValueError("update_step is called by apply, which corrects the bias.")
+        place = self._positions[id(tf_variable(variable))]
+        moments = self.moments[0][place], self.moments[1][place]
+        apply_adam(variable, moments, gradient, self._corrected, self.constants)
+
+    def bias_corrected(self, learning_rate: tf.Tensor) -> tf.Tensor:
+        """The learning rate of the coming step times Adam's bias correction, a scalar."""
         step = tf.cast(self.iterations + 1, tf.float32)
-        first, second = tf.pow(self.beta_1, step), tf.pow(self.beta_2, step)
+        beta_1, beta_2 = self.constants.beta_1, self.constants.beta_2
+        first, second = tf.pow(beta_1, step), tf.pow(beta_2, step)
         return tf.cast(learning_rate, tf.float32) * tf.sqrt(1 - second) / (1 - first)
 
 
-class Adam(_FusedAdam, keras.optimizers.Adam):
-    """As Keras' own."""
+def make_optimizer(
+    settings: TrainSettings, variables: Sequence[Variable]
+) -> keras.optimizers.Optimizer:
+    """The optimizer for these variables; biases and embeddings do not decay.
 
-
-class AdamW(_FusedAdam, keras.optimizers.AdamW):
-    """As Keras' own: decay is decoupled (Loshchilov & Hutter 2019)."""
-
-
-def make_optimizer(settings: TrainSettings, variables: Sequence[Any]) -> keras.optimizers.Optimizer:
-    """For the variables; biases and embeddings do not decay.
-
-    Clipping and averaging are not the optimizer's: the norm before clipping is measured here.
+    It neither clips nor averages: the norm before clipping is reported, so the learner does both.
     """
     rate = settings.learning_rate
     match settings.optimizer:
         case "adam":
-            return Adam(rate)
+            return FusedAdam(rate)
         case "adamw":
-            optimizer = AdamW(rate, weight_decay=settings.weight_decay)
-            lasting = [v for v in variables if "bias" in v.path or "embedding" in v.path]
-            optimizer.exclude_from_weight_decay(var_list=lasting)
+            optimizer = FusedAdam(rate, weight_decay=settings.weight_decay)
+            exempt = [v for v in variables if "bias" in v.path or "embedding" in v.path]
+            optimizer.exclude_from_weight_decay(var_list=exempt)
             return optimizer
         case "sgd":
             return keras.optimizers.SGD(rate, momentum=settings.momentum)
@@ -66,83 +101,99 @@ def make_optimizer(settings: TrainSettings, variables: Sequence[Any]) -> keras.o
 
 
 class Weights:
-    """A model's trainable variables, with all that moves them from one update to the next.
+    """A model's trainable variables with their optimizer and their moving average.
 
-    Where rows wait, Adam moves those of large embeddings when they are next looked up: gradients
-    must then be traced within `looked_up`, each for an update, and `settle` comes before anybody
-    else reads the weights. The state is the same where they don't.
+    lazy  large embeddings are updated row by row, when rows are next looked up. Gradients must
+          then be traced within `recording_lookups`, once for each training step, and `flush` must
+          come before anybody else reads the weights. The state is the same with lazy=False.
     """
 
-    def __init__(self, model: keras.Model, settings: TrainSettings, *, rows_wait: bool):
+    def __init__(
+        self,
+        model: keras.Model,
+        settings: TrainSettings,
+        *,
+        lazy: bool,
+        lazy_settings: LazySettings = DEFAULT,
+    ):
         self.variables = model.trainable_variables
-        rowwise = settings.optimizer in ("adam", "adamw")
-        tables = {id(table.matrix): table for table in tables_of(model)} if rowwise else {}
-        self._is_table = [id(variable) in tables for variable in self.variables]
-        self._others = [v for v in self.variables if id(v) not in tables]
+        by_adam = settings.optimizer in ("adam", "adamw")
+        embeddings = lazy_embeddings(model, lazy_settings) if by_adam else []
+        by_id = {id(embedding.matrix): embedding for embedding in embeddings}
+        self._is_embedding = [id(variable) in by_id for variable in self.variables]
+        self._others = [v for v in self.variables if id(v) not in by_id]
         self.optimizer = make_optimizer(settings, self._others)
         self.optimizer.build(self._others)
-        averaged = settings.average is not None
-        ordered = [tables[id(v)] for v in self.variables if id(v) in tables]
-        self.rows = (
-            RowAdam(ordered, self.optimizer, averaged=averaged, waits=rows_wait)
-            if ordered
-            else None
+        ema = settings.ema_decay is not None
+        ordered = [by_id[id(v)] for v in self.variables if id(v) in by_id]
+        self.lazy_adam = (
+            LazyAdam(ordered, ADAM, ema=ema, lazy=lazy, settings=lazy_settings) if ordered else None
         )
-        natives = [native(variable) for variable in self._others] if averaged else []
-        self._averages = [(tf.Variable(v, trainable=False), v) for v in natives]
+        averaged = [tf_variable(variable) for variable in self._others] if ema else []
+        self._averages = [(tf.Variable(v, trainable=False), v) for v in averaged]
 
-    def state(self) -> dict[str, Sequence[Any]]:
+    def state_variables(self) -> dict[str, Sequence[Variable]]:
+        """All that a checkpoint must hold, in groups whose names are those in its file."""
         return {
             "optimizer": self.optimizer.variables,
             "average": [average for average, _ in self._averages],
-            "rows": self.rows.state() if self.rows else [],
+            "rows": self.lazy_adam.state_variables() if self.lazy_adam else [],
         }
 
-    def restored(self) -> None:
-        """To be called once the state was assigned: it may be of weights whose rows waited."""
-        if self.rows and not self.rows.waits:
-            self.rows.settle()
+    def after_restore(self) -> None:
+        """Must be called once the state was assigned: it may hold rows that aren't up to date."""
+        if self.lazy_adam and not self.lazy_adam.lazy:
+            self.lazy_adam.flush()
 
-    def looked_up(self) -> AbstractContextManager[None]:
-        return self.rows.looked_up() if self.rows else contextlib.nullcontext()
+    def recording_lookups(self) -> AbstractContextManager[None]:
+        """The context in which one training step's gradients are traced."""
+        return self.lazy_adam.recording_lookups() if self.lazy_adam else contextlib.nullcontext()
 
-    def merged(self, gradients: Iterable[Gradient]) -> list[Gradient]:
-        """Of a matrix of which few rows were looked up, these, each once: as norms need them."""
+    def coalesce(self, gradients: Iterable[Gradient]) -> list[Gradient]:
+        """The gradients, sparse ones with each row at most once, as a norm needs them."""
         gradients = list(gradients)
-        by_rows = iter(self.rows.merged(self._of_rows(gradients)) if self.rows else [])
+        of_embeddings = self._of_embeddings(gradients)
+        coalesced = iter(self.lazy_adam.coalesce(of_embeddings) if self.lazy_adam else [])
         return [
-            next(by_rows) if is_table else merged(gradient)
-            for gradient, is_table in zip(gradients, self._is_table, strict=True)
+            next(coalesced) if is_embedding else coalesce(gradient)
+            for gradient, is_embedding in zip(gradients, self._is_embedding, strict=True)
         ]
 
-    def move(self, gradients: Sequence[Gradient], rate: tf.Tensor, decay: tf.Tensor) -> None:
-        """One update by `merged` gradients; average <- decay average + (1 - decay) variable."""
-        self.optimizer.learning_rate.assign(rate)
-        if self.rows:
-            self.rows.update(self._of_rows(gradients), self.optimizer.corrected(rate), decay)
-        whole = itertools.compress(gradients, (not is_table for is_table in self._is_table))
-        self.optimizer.apply([tf.convert_to_tensor(gradient) for gradient in whole], self._others)
+    def apply_gradients(
+        self, gradients: Sequence[Gradient], learning_rate: tf.Tensor, decay: tf.Tensor
+    ) -> None:
+        """One training step by gradients from `coalesce`; decay is that of the moving average."""
+        self.optimizer.learning_rate.assign(learning_rate)
+        if self.lazy_adam:
+            corrected = self.optimizer.bias_corrected(learning_rate)
+            self.lazy_adam.update(self._of_embeddings(gradients), corrected, decay)
+        is_other = (not is_embedding for is_embedding in self._is_embedding)
+        dense = [tf.convert_to_tensor(one) for one in itertools.compress(gradients, is_other)]
+        self.optimizer.apply(dense, self._others)
         for average, variable in self._averages:
-            follow(average, variable, decay)
+            update_ema(average, variable, decay)
 
-    def _of_rows(self, gradients: Sequence[Gradient]) -> Iterable[Gradient]:
-        return itertools.compress(gradients, self._is_table)
+    def _of_embeddings(self, gradients: Sequence[Gradient]) -> Iterable[Gradient]:
+        return itertools.compress(gradients, self._is_embedding)
 
-    def updates_waited(self) -> tf.Tensor:
-        """For how many updates rows may have waited; must not exceed `longest_wait`."""
-        return tf.convert_to_tensor(self.rows.position) if self.rows else tf.constant(0)
+    def steps_since_flush(self) -> tf.Tensor:
+        """Training steps since the last flush, a scalar; must not exceed `flush_interval`."""
+        if self.lazy_adam is None:
+            return tf.constant(0)
+        return tf.convert_to_tensor(self.lazy_adam.steps_since_flush)
 
     @property
-    def longest_wait(self) -> int | None:
-        return self.rows.window if self.rows else None
+    def flush_interval(self) -> int | None:
+        """The most training steps between two calls of `flush`; None where it isn't needed."""
+        return self.lazy_adam.window if self.lazy_adam else None
 
-    def settle(self) -> None:
-        """Makes all weights those of the last update."""
-        if self.rows:
-            self.rows.settle()
+    def flush(self) -> None:
+        """Brings all weights up to date with the last training step."""
+        if self.lazy_adam:
+            self.lazy_adam.flush()
 
-    def averaged(self) -> list[tf.Tensor]:
-        """The moving average of each of the variables, which must be settled."""
-        whole = (tf.convert_to_tensor(average) for average, _ in self._averages)
-        by_rows = iter(self.rows.averages() if self.rows else [])
-        return [next(by_rows if is_table else whole) for is_table in self._is_table]
+    def ema_values(self) -> list[tf.Tensor]:
+        """The moving average of each variable. flush() must come first."""
+        dense = (tf.convert_to_tensor(average) for average, _ in self._averages)
+        of_embeddings = iter(self.lazy_adam.ema_values() if self.lazy_adam else [])
+        return [next(of_embeddings if one else dense) for one in self._is_embedding]

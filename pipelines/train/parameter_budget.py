@@ -1,4 +1,4 @@
-"""As wide as a budget of parameters allows, so that different cells compare fairly."""
+"""The width of a model by a budget of parameters, so that different cells compare fairly."""
 
 from __future__ import annotations
 
@@ -11,26 +11,28 @@ from pipelines.core.errors import UserError
 if TYPE_CHECKING:
     import keras
 
-SMALL = (2, 4, 6)
-"""Widths whose models are counted: three points fix a parabola."""
+SAMPLE_WIDTHS = (2, 4, 6)
+"""Widths whose models are built and counted: three points determine a parabola."""
 
 
-def within_budget(
+def fit_width(
     settings: ModelSettings, build: Callable[[RecurrentSettings], keras.Model]
 ) -> RecurrentSettings:
-    """The settings with the largest width of a model within settings.parameters, if it is set.
+    """The settings with the largest width whose model is within settings.parameters, if it is set.
 
-    A model's parameters are a polynomial of the second degree in its width, so three small ones
-    say how large any is; the last one is counted to be sure. UserError if not even width 1 fits.
+    The number of parameters is a polynomial of the second degree in the width, so three small
+    models determine the size of any. The chosen one is built and counted too. UserError if not even
+    width 1 fits.
     """
     budget = settings.parameters
     if budget is None:
         return settings.of_width(settings.width)
 
     def count(width: int) -> int:
-        return parameters(build(settings.of_width(width)))
+        return count_parameters(build(settings.of_width(width)))
 
-    size = _parabola([(width, count(width)) for width in SMALL])
+    size = _parabola([(width, count(width)) for width in SAMPLE_WIDTHS])
+    # Doubling finds a power of 2 within the budget; halving steps then find the largest width.
     width = 1
     while size(2 * width) <= budget:
         width *= 2
@@ -45,17 +47,18 @@ def within_budget(
     return settings.of_width(width)
 
 
-def parameters(model: keras.Model) -> int:
-    """Of all but embeddings, whose size is the vocabulary's."""
+def count_parameters(model: keras.Model) -> int:
+    """Parameters of the model without its embeddings, whose size the vocabulary decides."""
     from models.embedding import Embedding
+    from models.layer_tree import flatten_layers
 
-    layers = model._flatten_layers()
-    apart = {id(v) for one in layers if isinstance(one, Embedding) for v in one.weights}
-    return sum(v.value.shape.num_elements() for v in model.weights if id(v) not in apart)
+    embeddings = [layer for layer in flatten_layers(model) if isinstance(layer, Embedding)]
+    excluded = {id(v) for embedding in embeddings for v in embedding.weights}
+    return sum(v.value.shape.num_elements() for v in model.weights if id(v) not in excluded)
 
 
 def _parabola(points: list[tuple[int, int]]) -> Callable[[int], float]:
-    """Through three points (Lagrange)."""
+    """The parabola through three points (Lagrange)."""
 
     def value(x: int) -> float:
         total = 0.0

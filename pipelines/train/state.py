@@ -1,19 +1,36 @@
-"""What training continues from."""
+"""The state that training resumes from."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+FORMER_NAMES = {
+    "stale": "evaluations_without_improvement",
+    "seconds": "training_seconds",
+    "saving": "checkpoint_seconds",
+    "clipped": "clipped_steps",
+    "counted": "steps_since_evaluation",
+    "kept": "best_checkpoints",
+}
+"""Of fields, in checkpoints that earlier versions wrote."""
+
 
 @dataclass
-class State:
-    """Where training stands. `batch` is the next batch of `epoch`, both from 0.
+class TrainingState:
+    """Where training stands.
 
-    seconds, saving  of training and, beside that, of writing checkpoints until the last one.
-    clipped, counted  updates since the last evaluation: those whose gradient was clipped, and all.
-    kept  score and update of the checkpoints that may be averaged, the best first.
+    batch             the next batch of `epoch`, both from 0.
+    step              training steps so far.
+    best, best_step   the best validation score so far, and the step at which it was measured.
+    training_seconds, checkpoint_seconds  time spent in training and, apart from that, in writing
+                      checkpoints.
+    clipped_steps, steps_since_evaluation  training steps since the last evaluation: those whose
+                      gradient was clipped, and all of them.
+    best_checkpoints  score and step of the checkpoints that may be averaged, the best first.
+    history           a row for each evaluation.
     """
 
     epoch: int = 0
@@ -21,11 +38,16 @@ class State:
     step: int = 0
     best: float | None = None
     best_step: int = 0
-    stale: int = 0
-    seconds: float = 0.0
-    saving: float = 0.0
+    evaluations_without_improvement: int = 0
+    training_seconds: float = 0.0
+    checkpoint_seconds: float = 0.0
     finished: bool = False
-    clipped: int = 0
-    counted: int = 0
-    kept: list[tuple[float, int]] = dataclasses.field(default_factory=list)
+    clipped_steps: int = 0
+    steps_since_evaluation: int = 0
+    best_checkpoints: list[tuple[float, int]] = dataclasses.field(default_factory=list)
     history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+
+    @classmethod
+    def from_checkpoint(cls, saved: Mapping[str, Any]) -> TrainingState:
+        """The state that a checkpoint holds as plain values."""
+        return cls(**{FORMER_NAMES.get(name, name): value for name, value in saved.items()})

@@ -1,4 +1,4 @@
-"""What to run to have the best of a comparison again."""
+"""Commands and experiments that reproduce the best run."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from pathlib import Path
 
 import yaml
 from conftest import Command, Finished
-from made_up_runs import made_up
+from synthetic_runs import write_run
 
-from pipelines.compare.best_run import changes, command, experiment
+from pipelines.compare.best_run import changed_values, read_experiment, reproduce_command
 from pipelines.compare.run_records import find_records
 
 
-def test_the_command_of_the_best_run_is_as_it_was_typed(tmp_path: Path) -> None:
-    made_up(tmp_path / "r" / "a", [])
+def test_the_reproduce_command_has_the_overrides_as_typed(tmp_path: Path) -> None:
+    write_run(tmp_path / "r" / "a", [])
     given = ["+task.extra=1", "~train.z", "model=gru", "export.saved_model=false"]
     (tmp_path / "r/a/.hydra/overrides.yaml").write_text(yaml.safe_dump(given))
     (record,) = find_records(str(tmp_path / "r"))[0]
-    assert command(record) == "python main.py +task.extra=1 '~train.z' model=gru"
+    assert reproduce_command(record) == "python main.py +task.extra=1 '~train.z' model=gru"
 
 
-def test_the_winner_written_out_composes_to_the_run_itself(
+def test_the_winners_experiment_composes_to_its_configuration(
     finished: Finished, command_here: Command, tmp_path: Path
 ) -> None:
     done = command_here("mode=compare", f"runs={finished.directory}", f"output={tmp_path}/out")
@@ -36,13 +36,13 @@ def test_the_winner_written_out_composes_to_the_run_itself(
     for part in ("task", "model", "train", "data", "decode"):
         assert values[part] == saved[part]
     record = find_records(str(finished.directory))[0][0]
-    found, choices = experiment(record)
+    found, choices = read_experiment(record)
     assert choices["data"] == "text_files"
     assert found["model"] == {"width": 6}
 
 
-def test_changes_are_what_differs_nested() -> None:
+def test_changed_values_keep_their_nesting() -> None:
     known = {"a": 1, "b": {"c": 2, "d": [1]}}
-    assert changes({"a": 1, "b": {"c": 3, "d": [1]}}, known) == {"b": {"c": 3}}
-    assert changes(known, known) == {}
-    assert changes({"e": {"f": 1}}, known) == {"e": {"f": 1}}
+    assert changed_values({"a": 1, "b": {"c": 3, "d": [1]}}, known) == {"b": {"c": 3}}
+    assert changed_values(known, known) == {}
+    assert changed_values({"e": {"f": 1}}, known) == {"e": {"f": 1}}

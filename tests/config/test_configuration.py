@@ -16,11 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from pipelines.config.quoting import quoted
-from pipelines.config.restore import resolved
+from pipelines.config.quoting import quote_free_text
+from pipelines.config.restore import load_run_config, resolved, save_config
 from pipelines.config.schema import parse
 from pipelines.core.errors import UserError
 from pipelines.core.paths import ROOT
+from pipelines.runs.directory import Run
 
 CONF = ROOT / "conf"
 OPTIONS = sorted(
@@ -87,6 +88,16 @@ def test_a_value_that_cannot_be_is_told_with_its_place(override: str, told: str)
     assert "\n" not in str(error.value)
 
 
+def test_a_run_saved_under_former_names_keeps_its_values(tmp_path: Path) -> None:
+    run = Run(str(tmp_path))
+    save_config(run, composed("train.ema_decay=0.7", "train.accumulation_steps=3"))
+    text = run.config.read_text().replace("ema_decay", "average")
+    run.config.write_text(text.replace("accumulation_steps", "accumulate"))
+    train = load_run_config(run, composed())["train"]
+    assert (train["ema_decay"], train["accumulation_steps"]) == (0.7, 3)
+    assert "average" not in train
+
+
 def run_main(*arguments: str) -> tuple[int, str, bool]:
     """Exit code, standard error and whether TensorFlow was imported."""
     code = (
@@ -113,6 +124,7 @@ def run_main(*arguments: str) -> tuple[int, str, bool]:
         (["task.embedding={widht:3}"], "task.embedding.widht: there is no such setting; did you"),
         (["train.epoch=3"], "train.epoch: there is no such setting; did you mean train.epochs?"),
         (["epochs=3"], "did you mean train.epochs?"),
+        (["train.average=0.9"], "error: train.average is now called train.ema_decay"),
         (["data=nothing"], "data=nothing: no such option; choices: "),
         (["train.epochs=[1"], "no viable alternative"),
         (["train.epochs=many"], "train.epochs: must be a valid integer"),
@@ -147,7 +159,7 @@ def test_help_names_the_choices_and_imports_no_tensorflow() -> None:
 
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\r\n")))
 def test_any_input_text_survives_the_command_line(text: str) -> None:
-    argument = quoted(f"input={text}")
+    argument = quote_free_text(f"input={text}")
     override = OverridesParser.create().parse_override(argument)
     config = OmegaConf.create({"input": override.value()})
     expected = None if text == "null" else text
@@ -158,9 +170,9 @@ def test_any_input_text_survives_the_command_line(text: str) -> None:
     "path", ["a b.csv", "a,b.csv", "a=b.csv", "é'x.csv", "[1].csv", "a${b}.csv"]
 )
 def test_a_path_needs_no_quoting_for_hydra(path: str) -> None:
-    override = OverridesParser.create().parse_override(quoted(f"data.path={path}"))
+    override = OverridesParser.create().parse_override(quote_free_text(f"data.path={path}"))
     assert OmegaConf.create({"path": override.value()}).path == path
-    assert quoted("data.path=plain/file-1.csv") == "data.path=plain/file-1.csv"
+    assert quote_free_text("data.path=plain/file-1.csv") == "data.path=plain/file-1.csv"
 
 
 def test_hydra_composes_once(command_here: Command, monkeypatch: pytest.MonkeyPatch) -> None:

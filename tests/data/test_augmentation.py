@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipelines.data.augmentation import AugmentationSettings, augmented, mirrored
+from pipelines.data.augmentation import AugmentationSettings, augment_images, mirror_images
 
 NONE = AugmentationSettings(
     shift=0.0, zoom=0.0, brightness=0.0, contrast=0.0, mirror=False, mirror_unless=[]
@@ -21,7 +21,9 @@ def pictures() -> np.ndarray:
 
 
 def test_without_settings_pictures_stay_as_they_are(pictures: np.ndarray) -> None:
-    np.testing.assert_array_equal(augmented(pictures, NONE, np.random.default_rng(1)), pictures)
+    np.testing.assert_array_equal(
+        augment_images(pictures, NONE, np.random.default_rng(1)), pictures
+    )
 
 
 @pytest.mark.parametrize("name", ["shift", "zoom", "brightness", "contrast"])
@@ -29,20 +31,20 @@ def test_each_setting_changes_pictures_by_the_generator_alone(
     name: str, pictures: np.ndarray
 ) -> None:
     how, given = replace(NONE, **{name: 0.2}), pictures.copy()
-    made = augmented(pictures, how, np.random.default_rng(1))
+    made = augment_images(pictures, how, np.random.default_rng(1))
     assert made.dtype == np.uint8
     assert made.shape == pictures.shape
     assert (made != pictures).any()
     np.testing.assert_array_equal(pictures, given)
-    np.testing.assert_array_equal(made, augmented(pictures, how, np.random.default_rng(1)))
-    assert (made != augmented(pictures, how, np.random.default_rng(2))).any()
+    np.testing.assert_array_equal(made, augment_images(pictures, how, np.random.default_rng(1)))
+    assert (made != augment_images(pictures, how, np.random.default_rng(2))).any()
 
 
 @pytest.mark.parametrize("shade", [0, 120, 255])
 def test_an_even_picture_moves_to_itself(shade: int) -> None:
     even = np.full((3, 9, 7, 3), shade, np.uint8)
     how = replace(NONE, shift=0.3, zoom=0.3, contrast=0.3)
-    np.testing.assert_allclose(augmented(even, how, np.random.default_rng(1)), even, atol=1)
+    np.testing.assert_allclose(augment_images(even, how, np.random.default_rng(1)), even, atol=1)
 
 
 def test_black_and_white_stay_in_range() -> None:
@@ -50,7 +52,7 @@ def test_black_and_white_stay_in_range() -> None:
     halves = np.zeros((50, 8, 8, 3), np.uint8)
     halves[:, :4] = 255
     how = replace(NONE, brightness=0.3, contrast=0.9)
-    made = augmented(halves, how, np.random.default_rng(1))
+    made = augment_images(halves, how, np.random.default_rng(1))
     assert (made[:, :4] > made[:, 4:]).all()
 
 
@@ -58,7 +60,7 @@ def test_colours_stay_what_they_are(pictures: np.ndarray) -> None:
     """The same is added to red, green and blue: differences only scale."""
     how = replace(NONE, brightness=0.1, contrast=0.1)
     grey = np.repeat(pictures[..., :1], 3, axis=-1)
-    made = augmented(grey, how, np.random.default_rng(1))
+    made = augment_images(grey, how, np.random.default_rng(1))
     np.testing.assert_array_equal(made[..., 0], made[..., 1])
     np.testing.assert_array_equal(made[..., 0], made[..., 2])
 
@@ -66,7 +68,9 @@ def test_colours_stay_what_they_are(pictures: np.ndarray) -> None:
 def test_shifts_are_in_both_directions_and_at_most_as_far_as_said() -> None:
     dot = np.zeros((200, 20, 20, 3), np.uint8)
     dot[:, 10, 10] = 255
-    made = augmented(dot, replace(NONE, shift=0.1), np.random.default_rng(1)).astype(float)[..., 0]
+    made = augment_images(dot, replace(NONE, shift=0.1), np.random.default_rng(1)).astype(float)[
+        ..., 0
+    ]
     weight = made.sum(axis=(1, 2))
     rows = (made.sum(2) * np.arange(20)).sum(1) / weight - 10
     columns = (made.sum(1) * np.arange(20)).sum(1) / weight - 10
@@ -81,7 +85,7 @@ def test_words_that_no_spaces_part_are_found_within_captions(pictures: np.ndarra
     times = np.zeros(6, int)
     random = np.random.default_rng(3)
     for _ in range(100):
-        made = mirrored(pictures, captions, ["左", "右", "왼쪽"], random)
+        made = mirror_images(pictures, captions, ["左", "右", "왼쪽"], random)
         times += (made == pictures[:, :, ::-1]).all(axis=(1, 2, 3))
     assert (times[[0, 2, 4]] == 0).all()
     assert (times[[1, 3, 5]] > 30).all()
@@ -92,7 +96,7 @@ def test_pictures_whose_caption_says_left_or_right_are_never_mirrored(pictures: 
     times = np.zeros(6, int)
     random = np.random.default_rng(3)
     for _ in range(100):
-        made = mirrored(pictures, captions, ["left", "right"], random)
+        made = mirror_images(pictures, captions, ["left", "right"], random)
         back = (made == pictures[:, :, ::-1]).all(axis=(1, 2, 3))
         np.testing.assert_array_equal(made[~back], pictures[~back])
         times += back

@@ -17,10 +17,11 @@ import pytest
 import tensorflow as tf
 from only_data import OnlyData
 
-from pipelines.core.contracts import Example, Field, FieldCodec, Provenance, RowIssues, Source
+from pipelines.core.contracts import FieldCodec, FieldSpec, Provenance, RowIssues, Source
 from pipelines.core.errors import UserError
 from pipelines.core.paths import ROOT
 from pipelines.core.settings import PrepareSettings
+from pipelines.core.types import Example
 from pipelines.data import arrow as arrow_module
 from pipelines.data import prepare as prepare_module
 from pipelines.data.codecs.labels import LabelCodec
@@ -73,8 +74,8 @@ class PixelCodec(FieldCodec):
         return numbers.astype(np.uint8).tobytes()
 
     @property
-    def field(self) -> Field:
-        return Field((2, 3), "float32")
+    def field(self) -> FieldSpec:
+        return FieldSpec((2, 3), "float32")
 
     size = None
 
@@ -96,8 +97,8 @@ class FramesCodec(PixelCodec):
         return tf.RaggedTensor.from_row_lengths(tf.reshape(flat, [-1, 2]), lengths)
 
     @property
-    def field(self) -> Field:
-        return Field((None, 2), "float32")
+    def field(self) -> FieldSpec:
+        return FieldSpec((None, 2), "float32")
 
 
 def rows(count: int, offset: int = 0) -> list[Example]:

@@ -86,8 +86,8 @@ def test_a_run_killed_at_random_moments_ends_with_the_weights_of_one_that_was_no
     }[task]
     overrides = [
         f"task={task}", f"model={model}", *data, "train.epochs=90", "train.patience=null",
-        "train.checkpoint_seconds=0.000001", "train.average_best=2", "evaluate.diagnostics=false",
-        "export.saved_model=false",
+        "train.checkpoint_seconds=0.000001", "train.checkpoint_averaging=2",
+        "evaluate.diagnostics=false", "export.saved_model=false",
     ]  # fmt: skip
     # The embeddings are small, and yet must be updated by rows as large ones are.
     script = ROOT / ("tests/support/by_rows.py" if model == "bi_gru" else "main.py")

@@ -139,7 +139,7 @@ def test_the_mean_of_the_best_weights_is_taken_only_if_it_scores_better(
     quick: list[str], command_here: Command, tmp_path: Path
 ) -> None:
     directory = tmp_path / "run"
-    asked = ["train.epochs=4", "train.average_best=2", "train.monitor=loss", *FEW_STAGES]
+    asked = ["train.epochs=4", "train.checkpoint_averaging=2", "train.monitor=loss", *FEW_STAGES]
     done = command_here(*quick, *asked, f"hydra.run.dir={directory}")
     assert done.returncode == 0, done.stderr
     losses = {row["step"]: row["validation.loss"] for row in history(directory)}

@@ -151,7 +151,7 @@ def of_another_run(content: bytes) -> bytes:
         ("config.yaml", of_another_task, "evaluate", "no such task: 'speech'"),
         ("model.keras", cut, "evaluate", "model.keras is damaged"),
         ("model.keras", garbled, "export", "model.keras is damaged"),
-        ("model.keras", missing, "evaluate", "go on with mode=train"),
+        ("model.keras", missing, "evaluate", "resume with mode=train"),
         ("saved_model/saved_model.pb", cut, "predict", "saved_model is damaged"),
         ("saved_model/variables/variables.index", garbled, "predict", "saved_model is damaged"),
         ("saved_model/assets.extra/imports.txt", missing, "predict", "saved_model is damaged"),

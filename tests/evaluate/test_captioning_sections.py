@@ -1,4 +1,4 @@
-"""What the report shows of captions and their pictures."""
+"""What the report shows of captions and their images."""
 
 import re
 
@@ -10,12 +10,12 @@ from pipelines.core.sections import Figure, Table
 from pipelines.data.codecs.images import ImageCodec, ImageSettings
 from pipelines.evaluate.sections import captioning as module
 from pipelines.evaluate.sections.captioning import (
-    Looked,
-    lit,
-    picture_attention_figures,
-    picture_sections,
-    pictures_of,
-    scaled_down,
+    AttendedImage,
+    dim_unattended,
+    downscale,
+    image_attention_figures,
+    image_reader,
+    image_sections,
 )
 from pipelines.report.plots import svg, wrapped
 
@@ -38,12 +38,12 @@ def texts(drawing):
 
 @pytest.fixture(scope="module")
 def sections():
-    return picture_sections(SAID, RIGHT, look)
+    return image_sections(SAID, RIGHT, look)
 
 
 def test_sections_and_their_order(sections):
     assert [one.title for one in sections] == [
-        "Pictures and captions",
+        "Images and captions",
         "Best captions",
         "Worst captions",
         "Most frequent captions",
@@ -53,7 +53,7 @@ def test_sections_and_their_order(sections):
 
 
 def test_right_and_wrong_are_told_apart_without_colour(sections):
-    wall = drawn(sections)["Pictures and captions"]
+    wall = drawn(sections)["Images and captions"]
     lines = texts(wall)
     assert lines[0] == "✓ a red cat"
     assert "the cat" not in lines  # another reference says nothing beside the right one
@@ -73,26 +73,26 @@ def test_best_and_worst_are_by_cider_without_the_empty_ones(sections):
 
 
 def test_all_empty_and_single_captions_are_drawn():
-    assert drawn(picture_sections(["", ""], [["a"], ["b"]], look))
-    assert drawn(picture_sections(["a"], [["a"]], look))
+    assert drawn(image_sections(["", ""], [["a"], ["b"]], look))
+    assert drawn(image_sections(["a"], [["a"]], look))
 
 
 def test_frequent_captions_show_that_a_model_says_the_same():
     said = ["a man"] * 3 + ["a dog"]
-    sections = picture_sections(said, [["a man"], ["a cat"], ["a man", "x"], ["y"]], look)
+    sections = image_sections(said, [["a man"], ["a cat"], ["a man", "x"], ["y"]], look)
     (table,) = [one for one in sections if isinstance(one, Table) and "frequent" in one.title]
     assert table.rows[0] == ("a man", "3", "75.0 %", "2")
-    assert table.caption == "2 different captions of 4 pictures."
+    assert table.caption == "2 different captions of 4 images."
 
 
-def test_attention_has_a_picture_a_token_and_long_captions_are_cut(monkeypatch):
-    monkeypatch.setattr(module, "MOST_WORDS", 3)
-    picture, even = look([200])[0], np.full((5, 6), 1 / 6)
-    figures = picture_attention_figures(
+def test_attention_has_an_image_a_token_and_long_captions_are_cut(monkeypatch):
+    monkeypatch.setattr(module, "MAX_WORDS", 3)
+    image, even = look([200])[0], np.full((5, 6), 1 / 6)
+    figures = image_attention_figures(
         [
-            Looked(picture, ["▁a", "▁猫", "", ""], even),
-            Looked(picture, ["", ""], even),
-            Looked(picture, [b"a", b"b", b"c", b"d"], even),
+            AttendedImage(image, ["▁a", "▁猫", "", ""], even),
+            AttendedImage(image, ["", ""], even),
+            AttendedImage(image, [b"a", b"b", b"c", b"d"], even),
         ],
         (2, 3),
     )
@@ -106,36 +106,36 @@ def test_attention_has_a_picture_a_token_and_long_captions_are_cut(monkeypatch):
 
 def test_a_picture_is_bright_where_it_is_looked_at():
     """A grid of 1 x 2, all on the left: full there, dimmest at the right, halfway in between."""
-    found = lit(np.full((2, 8, 3), 200, np.uint8), np.array([[0.8, 0.0]]))
+    found = dim_unattended(np.full((2, 8, 3), 200, np.uint8), np.array([[0.8, 0.0]]))
     assert found[0, 0, 0] == found[1, 1, 0] == 200
-    assert found[0, 7, 0] == round(200 * module.DIMMEST)
+    assert found[0, 7, 0] == round(200 * module.MIN_BRIGHTNESS)
     assert np.all(np.diff(found[0, :, 0].astype(int)) <= 0)
     even = np.full((4, 4, 3), 90, np.uint8)
-    assert np.all(lit(even, np.full((3, 3), 1 / 9)) == 90)
+    assert np.all(dim_unattended(even, np.full((3, 3), 1 / 9)) == 90)
 
 
 def test_pictures_are_read_as_they_came():
     class Split:
         def examples(self, rows):
             pixels = [np.full((3, 2, 3), 40 * row, np.uint8) for row in rows]
-            return [{"picture": tf.io.encode_png(one).numpy()} for one in pixels]
+            return [{"image": tf.io.encode_png(one).numpy()} for one in pixels]
 
-    codec = ImageCodec("picture", ImageSettings(size=4, fit="stretch"))
-    found = pictures_of(Split(), codec)(np.array([5, 0, 2]))
+    codec = ImageCodec("image", ImageSettings(size=4, fit="stretch"))
+    found = image_reader(Split(), codec)(np.array([5, 0, 2]))
     assert found.shape == (3, 4, 4, 3)
     assert found[:, 0, 0, 0].tolist() == [200, 0, 80]
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (5, 9), (128, 128), (300, 129), (2, 1000), (257, 300)])
-def test_large_pictures_are_scaled_down(shape):
-    found = scaled_down(np.full((*shape, 3), 77, np.uint8))
-    assert max(found.shape[:2]) <= module.SIDE
+def test_large_images_are_scaled_down(shape):
+    found = downscale(np.full((*shape, 3), 77, np.uint8))
+    assert max(found.shape[:2]) <= module.MAX_SIDE
     assert np.all(found == 77)
 
 
 def test_scaling_takes_means():
-    picture = np.arange(4 * 4 * 3, dtype=np.uint8).reshape(4, 4, 3)
-    assert scaled_down(picture, 2)[0, 0, 0] == round(np.mean([0, 3, 12, 15]))
+    image = np.arange(4 * 4 * 3, dtype=np.uint8).reshape(4, 4, 3)
+    assert downscale(image, 2)[0, 0, 0] == round(np.mean([0, 3, 12, 15]))
 
 
 @pytest.mark.parametrize(

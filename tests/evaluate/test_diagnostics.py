@@ -14,14 +14,14 @@ from conftest import QUICK
 from tiny_runs import go
 
 from models.inspection import (
+    backpropagate_through_time,
     gate_values,
-    saturated,
+    is_saturated,
+    record_steps,
     state_gradients,
     step_gain,
-    through_time,
-    watching,
 )
-from models.layers import GRU, LSTM, SimpleRNN
+from models.layers import GRU, LSTM, SimpleRNN, step_hooks
 from models.recurrent import Encoder
 from models.settings import RecurrentSettings
 from pipelines.evaluate.diagnostics.advice import Moment, advice, steps_until
@@ -59,7 +59,7 @@ def test_in_a_linear_rnn_with_weight_one_half_the_gradient_halves_each_step() ->
     x = tf.ones([2, 7, 1])
     with (
         tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape,
-        watching({"a": Alone(layer)}, tape) as watches,
+        record_steps({"a": Alone(layer)}, tape) as watches,
     ):
         y, _ = layer(x)
         loss = tf.reduce_sum(y[:, -1])
@@ -68,7 +68,7 @@ def test_in_a_linear_rnn_with_weight_one_half_the_gradient_halves_each_step() ->
     expected = 0.5 ** np.arange(7)[::-1]
     np.testing.assert_allclose(told[:, 0, 0], expected, rtol=1e-6)
     np.testing.assert_allclose(of_input.numpy()[:, 1, 0], expected, rtol=1e-6)
-    arriving = through_time(watch, told, np.array([6, 6]))
+    arriving = backpropagate_through_time(watch, told, np.array([6, 6]))
     np.testing.assert_allclose(
         backwards(arriving[..., 0], np.array([6, 6]))[0], 0.5 ** np.arange(7)
     )
@@ -78,14 +78,14 @@ def test_through_time_leaves_out_what_the_loss_tells_earlier_states_directly() -
     layer = scalar_relu(0.5)
     with (
         tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape,
-        watching({"a": Alone(layer)}, tape) as watches,
+        record_steps({"a": Alone(layer)}, tape) as watches,
     ):
         y, _ = layer(tf.ones([1, 4, 1]))
         loss = tf.reduce_sum(y)
     watch = watches["a"][0][0]
     told, _ = state_gradients(loss, watch)
     np.testing.assert_allclose(told[:, 0, 0], [1.875, 1.75, 1.5, 1.0])
-    arriving = through_time(watch, told, np.array([3]))
+    arriving = backpropagate_through_time(watch, told, np.array([3]))
     np.testing.assert_allclose(arriving[:, 0, 0], [0.125, 0.25, 0.5, 1.0])
 
 
@@ -99,13 +99,13 @@ def test_a_watched_stack_computes_what_it_computes_unwatched(
     x = tf.random.stateless_normal((4, 6, 3), [1, 2])
     mask = tf.sequence_mask([6, 3, 1, 5], 6)
     plain, state = encoder(x, mask=mask)
-    with tf.GradientTape() as tape, watching({"e": encoder}, tape) as watches:
+    with tf.GradientTape() as tape, record_steps({"e": encoder}, tape) as watches:
         seen, seen_state = encoder(x, mask=mask)
     np.testing.assert_allclose(seen, plain, atol=1e-6)
     for one, other in zip(tf.nest.flatten(seen_state), tf.nest.flatten(state), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6)
     assert watches["e"][1][0].lengths().tolist() == [6, 3, 1, 5]
-    assert encoder.layers[0][0].watch is None
+    assert step_hooks.of(encoder.layers[0][0]) is None
 
 
 def test_the_step_jacobian_of_a_linear_cell_stretches_as_its_matrix_does() -> None:
@@ -126,7 +126,7 @@ def test_power_iteration_agrees_with_a_full_decomposition(layer: Any) -> None:
     layer = layer(4)
     layer.build((None, None, 3))
     x = tf.random.stateless_normal((9, 3), [1, 2])
-    parts = len(layer.start(1))
+    parts = len(layer.initial_state(1))
     flat = tf.random.stateless_normal((9, 4 * parts), [3, 4])
     with tf.GradientTape() as tape:
         tape.watch(flat)
@@ -161,11 +161,11 @@ def test_gates_are_those_that_a_step_uses() -> None:
 
 def test_saturation_is_a_slope_below_a_tenth_of_its_peak() -> None:
     y = np.array([0.0, 0.94, 0.96, -0.99])
-    assert saturated(SimpleRNN(1), y).tolist() == [False, False, True, True]
+    assert is_saturated(SimpleRNN(1), y).tolist() == [False, False, True, True]
     y = np.array([0.5, 0.03, 0.02])
-    assert saturated(SimpleRNN(1, activation="sigmoid"), y).tolist() == [False, False, True]
+    assert is_saturated(SimpleRNN(1, activation="sigmoid"), y).tolist() == [False, False, True]
     y = np.array([0.0, 2.0])
-    assert saturated(SimpleRNN(1, activation="relu"), y).tolist() == [True, False]
+    assert is_saturated(SimpleRNN(1, activation="relu"), y).tolist() == [True, False]
 
 
 def test_the_horizon_counts_the_last_steps_that_hold_nine_tenths() -> None:

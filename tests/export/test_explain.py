@@ -10,8 +10,10 @@ import pytest
 import tensorflow as tf
 from conftest import Finished
 
-from models.attribution import gradient_times_input, relative
+from models.attribution import gradient_times_input, normalize_by_largest
 from models.classifier import build_classifier
+from models.embedding import VocabularySpec
+from models.heads import HeadSettings
 from models.settings import EmbeddingSettings, RecurrentSettings
 
 
@@ -24,12 +26,10 @@ def classifier(trainable: bool = True, **more: Any) -> keras.Model:
         width=3, scale=1.0, vectors=None, trainable=trainable, word_dropout=0.5, dropout=0.5
     )
     return build_classifier(
-        recurrent=recurrent,
-        embedding=embedding,
-        pooling="attention",
-        vocabulary_size=11,
-        classes=3,
-        head_dropout=0.5,
+        recurrent,
+        embedding,
+        HeadSettings(pooling="attention", classes=3, dropout=0.5),
+        VocabularySpec(11),
         seed=4,
     )
 
@@ -78,7 +78,7 @@ def test_more_padding_changes_no_weight() -> None:
 
 
 def test_the_largest_weight_is_one_by_magnitude() -> None:
-    found = relative(tf.constant([[1.0, -4.0, 0.0], [0.0, 0.0, 0.0], [2.0, 1.0, 0.0]]))
+    found = normalize_by_largest(tf.constant([[1.0, -4.0, 0.0], [0.0, 0.0, 0.0], [2.0, 1.0, 0.0]]))
     np.testing.assert_array_equal(found, [[0.25, -1, 0], [0, 0, 0], [1, 0.5, 0]])
 
 
@@ -96,5 +96,5 @@ def test_a_saved_model_explains_what_it_answers(finished: Finished) -> None:
     np.testing.assert_allclose(np.abs(weights).max(1), 1, atol=1e-6)
     ids = signatures["tokenize"](text=texts)
     model = keras.saving.load_model(finished.directory / "model.keras")
-    expected = relative(gradient_times_input(model, ids)[1])
+    expected = normalize_by_largest(gradient_times_input(model, ids)[1])
     np.testing.assert_allclose(weights, expected, atol=1e-4)

@@ -11,7 +11,7 @@ import tensorflow as tf
 from conftest import ROOT, Finished
 from hydra import compose, initialize_config_dir
 
-from models.classifier import unread
+from models.classifier import initial_state
 from models.heads import POOLINGS
 from pipelines.config.restore import resolved
 from pipelines.config.schema import Config, parse
@@ -110,4 +110,4 @@ def test_a_finished_run_offers_it(finished: Finished) -> None:
 def test_what_reads_backward_too_does_not_offer_it() -> None:
     assert set(endpoints("model=bi_gru")) == {"serving_default", "tokenize", "explain", "kept"}
     with pytest.raises(ValueError, match="Use the cell without bi_"):
-        unread(built("model=bi_gru")[1], 1)
+        initial_state(built("model=bi_gru")[1], 1)

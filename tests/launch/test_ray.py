@@ -1,6 +1,6 @@
-"""Ray's workers train as one process does, and go on when one of them dies.
+"""Ray's workers train like one process, and resume when one of them dies.
 
-Ray is an extra: what needs it is skipped where it isn't installed.
+Ray is an extra: tests that need it are skipped where it isn't installed.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from pathlib import Path
 import psutil
 import pytest
 from conftest import Command, refused
-from two_workers import MANY, NO_CHANCE, close, evaluations, tf_config
+from two_workers import MANY_EPOCHS, NO_DROPOUT, assert_close, has_evaluated, tf_config
 from whole_runs import FEW_STAGES, history, read, started
 
 INSTALLED = importlib.util.find_spec("ray") is not None
 
 needs_ray = pytest.mark.skipif(not INSTALLED, reason="Ray is not installed: pip install '.[ray]'")
 
-BY_RAY = ["train.ray=true", "train.workers=2", "train.device=cpu"]
+WITH_RAY = ["train.ray=true", "train.workers=2", "train.device=cpu"]
 
 
 @pytest.mark.skipif(INSTALLED, reason="Ray is installed")
 def test_without_ray_a_line_says_what_to_install(command_here: Command, tmp_path: Path) -> None:
-    done = command_here(*BY_RAY)
+    done = command_here(*WITH_RAY)
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert line == "error: train.ray needs Ray, which is not installed: pip install '.[ray]'"
@@ -34,40 +34,40 @@ def test_without_ray_a_line_says_what_to_install(command_here: Command, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("settings", "environment", "told"),
+    ("settings", "environment", "message"),
     [
-        (BY_RAY, {"TF_CONFIG": tf_config(0, "a:1", "b:1")}, "TF_CONFIG or Slurm say who trains"),
+        (WITH_RAY, {"TF_CONFIG": tf_config(0, "a:1", "b:1")}, "TF_CONFIG or Slurm say who trains"),
         (["train.ray_failures=-2"], {}, "train.ray_failures: must be greater than or equal to -1"),
     ],
 )
-def test_what_cant_be_is_told_in_a_line_before_anything_is_written(
+def test_an_impossible_setup_is_one_line_before_anything_is_written(
     settings: list[str],
     environment: dict,
-    told: str,
+    message: str,
     command_here: Command,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name == "ray" or find(name))
-    refused(command_here(*settings, **environment), told, tmp_path)
+    refused(command_here(*settings, **environment), message, tmp_path)
 
 
-def test_a_gpu_is_looked_for_where_rays_workers_are(
+def test_the_driver_of_ray_workers_needs_no_gpu(
     command_here: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The machine that starts them needs none."""
-    asked = ["train.ray=true", "train.device=gpu", "data.path=/nowhere", "data=text_files"]
+    overrides = ["train.ray=true", "train.device=gpu", "data.path=/nowhere", "data=text_files"]
     monkeypatch.setattr("pipelines.config.schema.check_ray", lambda ray: None)
     monkeypatch.setattr("pipelines.config.schema.check_device", lambda device: pytest.fail(device))
-    assert "/nowhere" in command_here(*asked).stderr
+    assert "/nowhere" in command_here(*overrides).stderr
 
 
 @needs_ray
-def test_a_cluster_that_isnt_there_is_told_in_a_line(
+def test_an_unreachable_ray_cluster_is_one_line(
     quick: list[str], command: Command, tmp_path: Path
 ) -> None:
-    done = command(*quick, *BY_RAY, RAY_ADDRESS="127.0.0.1:9")
+    done = command(*quick, *WITH_RAY, RAY_ADDRESS="127.0.0.1:9")
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: no Ray cluster lets us in at RAY_ADDRESS=127.0.0.1:9")
@@ -78,43 +78,43 @@ def test_a_cluster_that_isnt_there_is_told_in_a_line(
 class TestRay:
     @pytest.fixture(autouse=True)
     def alone(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        """With no other Ray of this machine."""
+        """Without another Ray cluster of this machine."""
         monkeypatch.delenv("RAY_ADDRESS", raising=False)
 
-    def test_two_of_rays_workers_have_the_losses_of_one_process(
+    def test_two_ray_workers_have_the_losses_of_one_process(
         self, quick: list[str], tmp_path: Path
     ) -> None:
-        asked = [*quick, *NO_CHANCE, *FEW_STAGES, "task.dropout=0", "train.batch_examples=7"]
-        for name, more in (("one", ["train.workers=1"]), ("ray", BY_RAY)):
+        overrides = [*quick, *NO_DROPOUT, *FEW_STAGES, "task.dropout=0", "train.batch_examples=7"]
+        for name, more in (("one", ["train.workers=1"]), ("ray", WITH_RAY)):
             log = tmp_path / f"{name}.log"
-            process = started(*asked, *more, f"hydra.run.dir={tmp_path / name}", log=log)
+            process = started(*overrides, *more, f"hydra.run.dir={tmp_path / name}", log=log)
             assert process.wait(timeout=600) == 0, log.read_text()
-        close(tmp_path / "one", tmp_path / "ray")
+        assert_close(tmp_path / "one", tmp_path / "ray")
         assert read(tmp_path / "ray")["training"]["workers"] == 2
         assert not (tmp_path / "ray" / ".ray").exists()
 
-    def test_ray_starts_a_killed_worker_again_and_the_run_goes_on(
+    def test_ray_restarts_a_killed_worker_and_the_run_resumes(
         self, quick: list[str], tmp_path: Path
     ) -> None:
         directory, log = tmp_path / "run", tmp_path / "log"
-        asked = [*quick, *MANY, *FEW_STAGES, *BY_RAY]
-        process = started(*asked, f"hydra.run.dir={directory}", log=log)
-        until(evaluations(directory), process)
-        rays_workers(process)[-1].kill()
+        overrides = [*quick, *MANY_EPOCHS, *FEW_STAGES, *WITH_RAY]
+        process = started(*overrides, f"hydra.run.dir={directory}", log=log)
+        until(has_evaluated(directory), process)
+        ray_workers(process)[-1].kill()
         assert process.wait(timeout=600) == 0, log.read_text()
         assert "Going on" in (directory / "run.log").read_text()
         steps = [row["step"] for row in history(directory)]
         assert len(steps) == 40
         assert steps == sorted(set(steps))
 
-    def test_a_mistake_is_told_in_a_line_and_leaves_nothing(
+    def test_a_user_error_is_one_line_and_leaves_nothing(
         self, quick: list[str], tmp_path: Path
     ) -> None:
-        """It is seen by the chief only, where the data is read; nor is it tried again."""
+        """Only the chief reads the data and sees the error; it is not retried."""
         directory, log, data = tmp_path / "run", tmp_path / "log", tmp_path / "bad.csv"
         data.write_text("text,label\n" + "good,1\n,0\n" * 50)
-        asked = [*quick, *BY_RAY, f"data.path={data}", f"hydra.run.dir={directory}"]
-        process = started(*asked, log=log)
+        overrides = [*quick, *WITH_RAY, f"data.path={data}", f"hydra.run.dir={directory}"]
+        process = started(*overrides, log=log)
         assert process.wait(timeout=600) == 1, log.read_text()
         assert log.read_text().splitlines()[-1].startswith("error: ")
         assert "Traceback" not in log.read_text()
@@ -122,15 +122,15 @@ class TestRay:
 
 
 def until(condition: Callable[[], object], process: subprocess.Popen[bytes]) -> None:
-    """Ray's processes take their time on a busy machine: more than others are given."""
-    begun = time.monotonic()
+    """Ray's processes are slow on a busy machine, so this waits for longer than elsewhere."""
+    started_at = time.monotonic()
     while not condition():
         assert process.poll() is None, "it ended before it could be disturbed"
-        assert time.monotonic() - begun < 600
+        assert time.monotonic() - started_at < 600
         time.sleep(0.1)
 
 
-def rays_workers(driver: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    """Of the Ray that this process has started."""
+def ray_workers(driver: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    """Workers of the Ray cluster that this process has started."""
     family = psutil.Process(driver.pid).children(recursive=True)
     return [one for one in family if "RayTrainWorker" in " ".join(one.cmdline())]

@@ -10,7 +10,8 @@ import pytest
 import tensorflow as tf
 
 from models.classifier import build_classifier
-from models.heads import POOLINGS
+from models.embedding import VocabularySpec
+from models.heads import POOLINGS, HeadSettings
 from models.settings import EmbeddingSettings, RecurrentSettings
 
 VOCABULARY, CLASSES = 11, 3
@@ -23,18 +24,15 @@ def classifier(seed: int = 1, pooling: str = "attention", **given) -> keras.Mode
         "layers": given.pop("layers", 2),
     }
     return build_classifier(
-        recurrent=RecurrentSettings(
+        RecurrentSettings(
             **options, width=4, residual=True, activation="tanh", dropout=0.1, recurrent_dropout=0.1
         ),
-        embedding=EmbeddingSettings(
+        EmbeddingSettings(
             width=5, scale=0.05, vectors=None, trainable=False, word_dropout=0.1, dropout=0.1
         ),
-        pooling=pooling,
-        vocabulary_size=VOCABULARY,
-        classes=CLASSES,
-        head_dropout=given.pop("head_dropout", 0.1),
+        HeadSettings(pooling, CLASSES, given.pop("head_dropout", 0.1)),
+        VocabularySpec(VOCABULARY, **given),
         seed=seed,
-        **given,
     )
 
 

@@ -155,7 +155,7 @@ def test_stopping_early_changes_no_answer(monkeypatch: pytest.MonkeyPatch) -> No
             early = language.search(settings, step=step)
             steps.append(len(counted))
             counted.clear()
-            patched.setattr(decoding._Search, "_beaten", lambda *_: False)
+            patched.setattr(decoding._Search, "_is_settled", lambda *_: False)
             same(early, language.search(settings, step=step))
             steps[-1] = (steps[-1], len(counted))
     assert all(early <= whole for early, whole in steps)
@@ -179,10 +179,11 @@ def test_rows_that_are_done_are_not_computed_and_that_changes_nothing(
         beam(2, maximum_extra=9, no_repeat_ngram=2),
     ):
         found = {}
-        for leave in (1.0, 1 / 8, 0.0):
+        for threshold in (1.0, 1 / 8, 0.0):
             computed.clear()
-            monkeypatch.setattr(decoding, "LEAVE", leave)
-            found[leave] = language.search(settings, step=step, want_attention=True), sum(computed)
+            monkeypatch.setattr(decoding, "COMPACT_THRESHOLD", threshold)
+            hypotheses = language.search(settings, step=step, return_attention=True)
+            found[threshold] = hypotheses, sum(computed)
         same(found[0.0][0], found[1.0][0])
         same(found[1 / 8][0], found[1.0][0])
         assert found[0.0][1] <= found[1 / 8][1] < found[1.0][1]
@@ -274,7 +275,7 @@ def test_the_step_gets_one_memory_for_all_hypotheses_of_a_row() -> None:
 @pytest.mark.parametrize("how", [greedy, sampling, lambda **limits: beam(4, answers=3, **limits)])
 def test_attention_is_that_which_each_token_was_chosen_by(how: Any) -> None:
     language = toy(7, rows=6)
-    found = language.search(how(maximum_extra=6), want_attention=True)
+    found = language.search(how(maximum_extra=6), return_attention=True)
     for row in range(6):
         for place, tokens in enumerate(answers(found, row)):
             code, expected = 0, np.zeros([found.ids.shape[2], S])
@@ -287,7 +288,7 @@ def test_attention_is_that_which_each_token_was_chosen_by(how: Any) -> None:
 
 def test_a_decoder_without_attention_gives_none() -> None:
     step = always({A: 0.9, END: 0.1})
-    found = toy(0).search(greedy(), step=step, want_attention=True)
+    found = toy(0).search(greedy(), step=step, return_attention=True)
     assert found.attention.shape == (1, 1, 3, 0)
     with pytest.raises(ValueError, match="set it to 0"):
         toy(0).search(beam(2, coverage_penalty=0.2), step=step)
@@ -319,10 +320,10 @@ def test_an_answer_depends_on_nothing_else_in_the_batch(
 ) -> None:
     """Whatever other rows, in whatever order, and however much padding of the source."""
     language, which = toy(seed, rows=7), order[:keep]
-    whole = language.search(settings, want_attention=True)
+    whole = language.search(settings, return_attention=True)
     part = language.rows(*which)
     part.looks = np.pad(part.looks, [(0, 0), (0, 0), (0, padding)])
-    found = part.search(settings, want_attention=True, numbers=tf.constant(which))
+    found = part.search(settings, return_attention=True, sample_ids=tf.constant(which))
     longest = found.ids.shape[2]
     same(
         found._replace(attention=found.attention[..., :S]),
@@ -337,7 +338,7 @@ def test_an_answer_depends_on_nothing_else_in_the_batch(
 
 def test_an_empty_batch_has_no_answers() -> None:
     for settings in (greedy(), beam(3, answers=2), sampling(answers=2)):
-        found = toy(1, rows=3).rows().search(settings, want_attention=True)
+        found = toy(1, rows=3).rows().search(settings, return_attention=True)
         assert found.ids.shape[0] == found.attention.shape[0] == 0
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
-from toy_language import CODES, MARKERS, V, beam, greedy, same, sampling, toy, toy_step
+from toy_language import CODES, TOKENS, V, beam, greedy, same, sampling, toy, toy_step
 
-from models.decoding import Hypotheses, search
+from models.decoding import Hypotheses, SearchInputs, search
 
 SIGNATURE = [
     tf.TensorSpec([None, CODES, V]),
@@ -27,12 +27,10 @@ def graph(settings: Any, signature: Any = SIGNATURE) -> Any:
         memory = {"logits": logits, "looks": looks}
         found = search(
             toy_step,
-            state,
-            memory,
-            settings=settings,
-            source_length=lengths,
-            want_attention=True,
-            **MARKERS,
+            SearchInputs(state, memory, lengths),
+            settings,
+            TOKENS,
+            return_attention=True,
         )
         return found._asdict()
 
@@ -53,7 +51,7 @@ def test_one_graph_serves_every_batch(how: str) -> None:
         language = toy(rows, rows=rows)
         language.looks = np.pad(language.looks, [(0, 0), (0, 0), (0, padding)])
         made = run(language.logits, language.looks, tf.constant(language.source_length, tf.int32))
-        same(Hypotheses(**made), language.search(HOW[how], want_attention=True))
+        same(Hypotheses(**made), language.search(HOW[how], return_attention=True))
     assert run.experimental_get_tracing_count() == 1
 
 
@@ -66,7 +64,7 @@ def test_a_graph_of_a_known_number_of_rows_gives_the_same(how: str) -> None:
         tf.constant(language.looks, tf.float32),
         tf.constant(language.source_length, tf.int32),
     )
-    same(Hypotheses(**made), language.search(HOW[how], want_attention=True))
+    same(Hypotheses(**made), language.search(HOW[how], return_attention=True))
 
 
 def test_a_saved_model_in_a_fresh_process_gives_the_same(tmp_path: Path) -> None:
@@ -87,4 +85,4 @@ def test_a_saved_model_in_a_fresh_process_gives_the_same(tmp_path: Path) -> None
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, timeout=300)
     for name, settings in HOW.items():
         with np.load(tmp_path / f"{name}.npz") as made:
-            same(Hypotheses(**made), language.search(settings, want_attention=True))
+            same(Hypotheses(**made), language.search(settings, return_attention=True))

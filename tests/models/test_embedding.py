@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.embedding import Embedding, build_embedding
+from models.embedding import Embedding, VocabularySpec, build_embedding
 from models.settings import EmbeddingSettings
 
 SETTINGS = EmbeddingSettings(
@@ -34,14 +34,14 @@ def moved(layer: Embedding) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_padding_is_zero() -> None:
-    vectors = build_embedding(SETTINGS, 6, seed=1)(IDS, MASK).numpy()
+    vectors = build_embedding(SETTINGS, VocabularySpec(6), seed=1)(IDS, MASK).numpy()
     assert vectors.shape == (2, 3, 4)
     assert not vectors[1, 2].any()
     assert vectors[MASK.numpy()].any(axis=-1).all()
 
 
 def test_the_gradient_is_of_the_rows_used() -> None:
-    layer = build_embedding(SETTINGS, 6, seed=1)
+    layer = build_embedding(SETTINGS, VocabularySpec(6), seed=1)
     with tf.GradientTape() as tape:
         total = tf.reduce_sum(layer(IDS, MASK))
     gradient = tape.gradient(total, layer.matrix.value)
@@ -50,7 +50,7 @@ def test_the_gradient_is_of_the_rows_used() -> None:
 
 def test_known_vectors_stay_and_the_rest_learn() -> None:
     layer = build_embedding(
-        replace(SETTINGS, trainable=False), 6, seed=1, vectors=VECTORS, known=KNOWN
+        replace(SETTINGS, trainable=False), VocabularySpec(6, VECTORS, KNOWN), seed=1
     )
     before, after = moved(layer)
     np.testing.assert_array_equal(before[KNOWN], VECTORS[KNOWN])
@@ -61,7 +61,7 @@ def test_known_vectors_stay_and_the_rest_learn() -> None:
 
 
 def test_trainable_vectors_all_learn() -> None:
-    layer = build_embedding(SETTINGS, 6, seed=1, vectors=VECTORS, known=KNOWN)
+    layer = build_embedding(SETTINGS, VocabularySpec(6, VECTORS, KNOWN), seed=1)
     before, after = moved(layer)
     np.testing.assert_array_equal(before[KNOWN], VECTORS[KNOWN])
     np.testing.assert_allclose(after, before - 1, rtol=1e-6)
@@ -69,21 +69,21 @@ def test_trainable_vectors_all_learn() -> None:
 
 def test_a_row_of_zeros_is_unknown() -> None:
     vectors = np.where(KNOWN[:, np.newaxis], VECTORS, 0)
-    layer = build_embedding(replace(SETTINGS, trainable=False), 6, seed=1, vectors=vectors)
+    layer = build_embedding(replace(SETTINGS, trainable=False), VocabularySpec(6, vectors), seed=1)
     assert layer.frozen_rows == KNOWN.sum()
 
 
 def test_padding_and_unknown_are_not_kept() -> None:
     known = np.ones(6, bool)
     layer = build_embedding(
-        replace(SETTINGS, trainable=False), 6, seed=1, vectors=VECTORS, known=known
+        replace(SETTINGS, trainable=False), VocabularySpec(6, VECTORS, known), seed=1
     )
     assert layer.frozen_rows == 4
     assert known.all(), "the caller's array was changed"
 
 
 def test_word_dropout_takes_whole_vectors() -> None:
-    layer = build_embedding(replace(SETTINGS, word_dropout=0.5), 6, seed=1)
+    layer = build_embedding(replace(SETTINGS, word_dropout=0.5), VocabularySpec(6), seed=1)
     ids, mask = tf.ones([20, 50], tf.int32), tf.ones([20, 50], tf.bool)
     kept, full = layer(ids, mask, training=True).numpy(), layer(ids, mask).numpy()
     gone = ~kept.any(axis=-1)
@@ -92,7 +92,7 @@ def test_word_dropout_takes_whole_vectors() -> None:
 
 
 def test_feature_dropout_takes_numbers() -> None:
-    layer = build_embedding(replace(SETTINGS, dropout=0.25), 6, seed=1)
+    layer = build_embedding(replace(SETTINGS, dropout=0.25), VocabularySpec(6), seed=1)
     ids, mask = tf.ones([20, 50], tf.int32), tf.ones([20, 50], tf.bool)
     kept, full = layer(ids, mask, training=True).numpy(), layer(ids, mask).numpy()
     assert 0.2 < (kept == 0).mean() < 0.3
@@ -108,4 +108,4 @@ def test_feature_dropout_takes_numbers() -> None:
 )
 def test_vectors_must_fit(vectors: np.ndarray, known: np.ndarray, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        build_embedding(SETTINGS, 6, seed=1, vectors=vectors, known=known)
+        build_embedding(SETTINGS, VocabularySpec(6, vectors, known), seed=1)

@@ -15,14 +15,14 @@ import tensorflow as tf
 from models.attention import Attention
 from models.cross_entropy import token_losses, token_measures
 from models.encoder_decoder import EncoderDecoder
-from models.scheduled_sampling import mixed, reference_share
+from models.scheduled_sampling import mix_in_predictions, reference_share
 from models.settings import (
     DecoderSettings,
     EmbeddingSettings,
     RecurrentSettings,
     ScheduledSampling,
 )
-from models.token_decoder import Projection
+from models.token_decoder import OutputWeights
 
 RECURRENT = RecurrentSettings(
     cell="gru",
@@ -47,7 +47,7 @@ LENGTHS = [7, 4, 2]
 def model(cell: str = "gru", bidirectional: bool = False, **decoder: Any) -> EncoderDecoder:
     recurrent = replace(RECURRENT, cell=cell, bidirectional=bidirectional)
     settings = replace(DECODER, **decoder)
-    return EncoderDecoder(recurrent, EMBEDDING, settings, sizes=(11, 13), seed=1)
+    return EncoderDecoder(recurrent, EMBEDDING, settings, vocabulary_sizes=(11, 13), seed=1)
 
 
 def inputs() -> dict[str, tf.Tensor]:
@@ -123,7 +123,7 @@ def test_every_weight_learns(cell: str, bidirectional: bool, attention: str) -> 
     made, given = model(cell, bidirectional, attention=attention, input_feeding=True), inputs()
     with tf.GradientTape() as tape:
         readouts = made.readouts(given, training=True)
-        losses = token_losses(readouts, made.decoder.projection(), given["target"])
+        losses = token_losses(readouts, made.decoder.output_weights(), given["target"])
         loss = tf.reduce_sum(losses)
     gradients = tape.gradient(loss, made.trainable_variables)
     still = [
@@ -137,10 +137,14 @@ def test_every_weight_learns(cell: str, bidirectional: bool, attention: str) -> 
 
 def test_tied_output_and_shared_vocabulary_have_one_matrix() -> None:
     settings = replace(DECODER, tied=True)
-    made = EncoderDecoder(RECURRENT, EMBEDDING, settings, sizes=(13, 13), shared=True, seed=1)
+    made = EncoderDecoder(
+        RECURRENT, EMBEDDING, settings, vocabulary_sizes=(13, 13), shared=True, seed=1
+    )
     with_vocabulary = [v.path for v in made.trainable_variables if 13 in v.shape]
     assert len(with_vocabulary) == 2  # the matrix, and the output layer's bias
-    assert np.all(made.decoder.projection().kernel.numpy() == made.source_embedding.matrix.numpy())
+    assert np.all(
+        made.decoder.output_weights().kernel.numpy() == made.source_embedding.matrix.numpy()
+    )
 
 
 def test_a_model_read_from_its_file_says_the_same(tmp_path: Path) -> None:
@@ -165,7 +169,7 @@ def test_attention_is_a_softmax_of_scores_over_real_positions() -> None:
     layer = Attention("dot", 2)
     layer.build(((None, None, 2), (None, None, 2)))
     values = tf.constant([[[1.0, 0.0], [0.0, 2.0], [5.0, 5.0]]])
-    memory = layer.remember(values, tf.constant([[True, True, False]]))
+    memory = layer.precompute_keys(values, tf.constant([[True, True, False]]))
     context, weights = layer(tf.constant([[[1.0, 0.0]]]), memory)
     e = np.e
     np.testing.assert_allclose(weights[0, 0], [e / (e + 1), 1 / (e + 1), 0], rtol=1e-6)
@@ -182,14 +186,14 @@ def test_general_and_additive_scores_by_hand() -> None:
             layer.query.assign([[0.25]])
             layer.vector.assign([[4.0]])
             expected = [4 * np.tanh(0.25 * 2 + 0.5 * 1), 4 * np.tanh(0.25 * 2 + 0.5 * 3)]
-        _, weights = layer(tf.constant([[[2.0]]]), layer.remember(values, mask))
+        _, weights = layer(tf.constant([[[2.0]]]), layer.precompute_keys(values, mask))
         odds = np.exp(expected)
         np.testing.assert_allclose(weights[0, 0], odds / odds.sum(), rtol=1e-5)
 
 
 def test_losses_are_nats_at_real_positions_and_0_on_padding() -> None:
     """Kernel rows 0 and log 3 give the odds 1 : 3 to a readout of 1."""
-    projection = Projection(tf.constant([[0.0], [np.log(3.0)]], tf.float32), tf.zeros(2))
+    projection = OutputWeights(tf.constant([[0.0], [np.log(3.0)]], tf.float32), tf.zeros(2))
     losses = token_losses(tf.ones([1, 3, 1]), projection, tf.constant([[1, 1, 0]]))
     np.testing.assert_allclose(losses, [[np.log(4 / 3), np.log(4 / 3), 0]], rtol=1e-6)
     smooth = token_losses(tf.ones([1, 1, 1]), projection, tf.constant([[1]]), smoothing=0.2)
@@ -198,7 +202,7 @@ def test_losses_are_nats_at_real_positions_and_0_on_padding() -> None:
 
 
 def test_measures_count_every_real_token_once() -> None:
-    projection = Projection(tf.constant([[0.0], [1.0], [2.0]]), tf.zeros(3))
+    projection = OutputWeights(tf.constant([[0.0], [1.0], [2.0]]), tf.zeros(3))
     measured = token_measures(tf.ones([2, 3, 1]), projection, tf.constant([[2, 1, 0], [1, 0, 0]]))
     assert measured["tokens"].numpy().tolist() == [2, 1]
     assert measured["tokens_right"].numpy().tolist() == [1, 0]
@@ -211,7 +215,7 @@ def test_smoothed_gradient_is_the_derivative_of_the_smoothed_loss() -> None:
     readouts = tf.constant(np.random.default_rng(1).normal(size=(1, 2, 3)).astype(np.float32))
 
     def loss(x: tf.Tensor) -> tf.Tensor:
-        projection = Projection(kernel, tf.zeros(5))
+        projection = OutputWeights(kernel, tf.zeros(5))
         return tf.reduce_sum(token_losses(x, projection, tf.constant([[3, 1]]), smoothing=0.1))
 
     with tf.GradientTape() as tape:
@@ -253,10 +257,12 @@ def test_sampled_tokens_are_the_models_own_and_the_marker_and_padding_stay() -> 
     target[1, 3:] = 0
     given["target"] = tf.constant(target)
     settings = ScheduledSampling(schedule="constant", steps=1, floor=0.0)
-    changed = mixed(made, given, settings, tf.constant(3))["target"].numpy()
+    changed = mix_in_predictions(made, given, settings, tf.constant(3))["target"].numpy()
     said = made(given).numpy().argmax(-1)
     expected = np.concatenate([target[:, :1], said[:, :-1]], 1)
     expected[target == 0] = 0
     np.testing.assert_array_equal(changed, expected)
     teacher = ScheduledSampling(schedule="none", steps=1, floor=0.0)
-    np.testing.assert_array_equal(mixed(made, given, teacher, tf.constant(3))["target"], target)
+    np.testing.assert_array_equal(
+        mix_in_predictions(made, given, teacher, tf.constant(3))["target"], target
+    )

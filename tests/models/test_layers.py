@@ -113,7 +113,7 @@ def test_fused_path_equals_loop(cell, options: dict) -> None:
     layer = randomised(cell(W, reverse=True, **options))
     x, mask = normal(1, B, T, D), tf.sequence_mask(LENGTHS, T)
     loop = layer(x, mask=mask)
-    layer._scan_loop = lambda x, padding, state, *_: layer._scan_fused(x, padding, state)
+    layer._scan_loop = lambda scan: layer._scan_cudnn(*scan[:3])
     close(layer(x, mask=mask), loop)
 
 
@@ -122,7 +122,7 @@ def test_gradient_equals_differences(cell, options: dict) -> None:
     layer = randomised(cell(W, recurrent_dropout=0.5, **options))
     mask = tf.sequence_mask([2, 3], 3)
     drop = tf.constant([[2.0, 0, 2, 0], [0, 2.0, 2, 2]])
-    layer.drop.factors = lambda shape: drop
+    layer.drop.sample_mask = lambda shape: drop
     x = normal(3, 2, 3, D)
 
     def scalar(x):
@@ -163,7 +163,7 @@ def test_recurrent_dropout_is_one_mask_a_sequence() -> None:
     """As Keras' SimpleRNN has it: the mask multiplies h at every step before the matrix."""
     layer = randomised(SimpleRNN(W, recurrent_dropout=0.5))
     drop = tf.constant([[2.0, 0, 2, 0]])
-    layer.drop.factors = lambda shape: drop
+    layer.drop.sample_mask = lambda shape: drop
     x = normal(3, 1, T, D)
     kernel, recurrent, bias = layer.get_weights()
     h, expected = tf.zeros([1, W]), []

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.layers import Recurrent
+from models.layers import Recurrent, Scan
 from models.recurrent import Decoder, Encoder, make_portable
 from models.settings import RecurrentSettings
 
@@ -171,13 +171,13 @@ def test_only_a_portable_model_avoids_cudnn_on_a_gpu(
 
     def fused(self, x, padding, state):
         ran.append(self.name)
-        return self._scan_loop(x, padding, state, None, False)
+        return self._scan_loop(Scan(x, padding, state, None, False))
 
     encoder = built(Encoder, bidirectional=True)
     x = keras.Input((None, D))
     model = keras.Model(x, encoder(x)[0])
     make_portable(model, portable)
-    monkeypatch.setattr(Recurrent, "_scan_fused", fused)
+    monkeypatch.setattr(Recurrent, "_scan_cudnn", fused)
     monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: [kind])
     model(normal(1, B, T, D))
     assert ran == ([] if portable else ["forward_0", "backward_0"])

@@ -26,7 +26,7 @@ from toy_language import (
     toy,
 )
 
-from models import selection
+from models import top_k as choosing
 
 
 @pytest.mark.parametrize("changes", [{"top_k": 1}, {"top_p": 1e-6}, {"temperature": 1e-3}])
@@ -67,9 +67,9 @@ def test_the_same_seed_and_number_draw_the_same_and_others_do_not() -> None:
     same(found, language.search(settings))
     assert len({tuple(row) for row in found.ids.numpy()[:, 0].tolist()}) > 6
     numbers = tf.constant([5] * 12)
-    assert len(np.unique(language.search(settings, numbers=numbers).ids[:, 0], axis=0)) == 1
+    assert len(np.unique(language.search(settings, sample_ids=numbers).ids[:, 0], axis=0)) == 1
     other = language.search(sampling(maximum_extra=8, seed=4))
-    assert answers(found, 5) == answers(language.search(settings, numbers=numbers), 0)
+    assert answers(found, 5) == answers(language.search(settings, sample_ids=numbers), 0)
     assert [answers(found, row) for row in range(12)] != [answers(other, row) for row in range(12)]
 
 
@@ -86,12 +86,10 @@ def test_a_draw_is_the_inverse_of_the_distribution_function(
     logits[::4] = -np.inf
     draws = 4096
     uniform = ((np.arange(draws) + 0.5) / draws).astype("f")
-    tokens = selection.sample(
+    tokens = choosing.sample_tokens(
         tf.constant(np.tile(logits, [draws, 1])),
         tf.constant(uniform),
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
+        sampling(temperature=temperature, top_k=top_k, top_p=top_p),
     )
     order = np.argsort(-logits)[:top_k]
     expected = np.exp(logits[order].astype("d") / temperature)
@@ -120,7 +118,7 @@ def test_the_largest_are_those_of_a_sort(size: int, k: int, forbidden: set[int],
     bias = np.zeros(size, "f")
     bias[[token % size for token in forbidden]] = -np.inf
     scores[:, np.isinf(bias)] += rng.choice([-9, 9])
-    values, places = selection.largest(tf.constant(scores), k, bias)
+    values, places = choosing.blockwise_top_k(tf.constant(scores), k, bias)
     expected = -np.sort(-(scores + bias), -1)[:, :k]
     np.testing.assert_array_equal(values, expected)
     taken = np.take_along_axis(scores + bias, places.numpy(), -1)
@@ -131,6 +129,6 @@ def test_a_log_probability_is_that_of_the_softmax_however_large_the_logits() -> 
     logits = np.random.default_rng(1).normal(scale=30, size=(9, 700)).astype("f") + 200
     expected = log_softmax(logits - 200)
     for token in (logits.argmax(-1), np.arange(9)):
-        found = selection.log_probability(tf.constant(logits), tf.constant(token, tf.int32))
+        found = choosing.token_log_probability(tf.constant(logits), tf.constant(token, tf.int32))
         values = expected[np.arange(9), token]
         np.testing.assert_allclose(found, np.maximum(values, np.log(1e-37)), rtol=1e-4, atol=1e-6)

@@ -1,4 +1,4 @@
-"""Networks that look: what their grids are, and that nothing depends on the batch."""
+"""Vision networks: what their grids are, and that nothing depends on the batch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from models.settings import (
     VisionSettings,
     smallest_side,
 )
-from models.vision import Backbone, Convolution, PictureEncoder, ResidualNetwork
+from models.vision import Backbone, Convolution, ImageEncoder, ResidualNetwork
 
 RECURRENT = RecurrentSettings(
     cell="gru",
@@ -58,12 +58,19 @@ def model(
     recurrent = replace(RECURRENT, cell=cell, bidirectional=bidirectional)
     settings = replace(DECODER, **decoder)
     return Captioner(
-        recurrent, vision, EMBEDDING, settings, shape=shape, size=13, pooling=pooling, seed=1
+        recurrent,
+        vision,
+        EMBEDDING,
+        settings,
+        image_shape=shape,
+        vocabulary_size=13,
+        pooling=pooling,
+        seed=1,
     )
 
 
 def inputs() -> dict[str, tf.Tensor]:
-    """Two pictures, the second with two captions."""
+    """Two images, the second with two captions."""
     random = np.random.default_rng(0)
     target = random.integers(4, 13, (3, 5)).astype(np.int32)
     target[:, 0] = 2
@@ -109,13 +116,13 @@ def test_the_grid_is_as_large_as_it_says(side: int) -> None:
     assert tuple(grid) == network.grid(side, side) == (-(-side // 8), -(-side // 8), 8)
 
 
-def test_a_picture_is_seen_alike_alone_and_among_others() -> None:
+def test_a_image_is_seen_alike_alone_and_among_others() -> None:
     network = ResidualNetwork([4, 8], [1, 1], seed=3)
-    pictures = tf.random.stateless_uniform([5, 16, 16, 3], [1, 2], 0, 256, tf.int32)
-    pictures = tf.cast(pictures, tf.uint8)
-    network(pictures, training=True)
-    together = network(pictures).numpy()
-    np.testing.assert_allclose(network(pictures[3:4])[0], together[3], atol=1e-5)
+    images = tf.random.stateless_uniform([5, 16, 16, 3], [1, 2], 0, 256, tf.int32)
+    images = tf.cast(images, tf.uint8)
+    network(images, training=True)
+    together = network(images).numpy()
+    np.testing.assert_allclose(network(images[3:4])[0], together[3], atol=1e-5)
 
 
 def test_the_networks_that_can_be_named_are_those_of_keras() -> None:
@@ -123,18 +130,20 @@ def test_the_networks_that_can_be_named_are_those_of_keras() -> None:
     assert set(get_args(Network)) == {"residual", *there}
 
 
-def test_pictures_must_be_as_large_as_keras_demands() -> None:
+def test_images_must_be_as_large_as_keras_demands() -> None:
     for name in set(get_args(Network)) - {"residual"}:
         side = smallest_side(name)
         with pytest.raises(ValueError, match=f"at least {side}x{side}"):
             Backbone(name, side - 1, side - 1)
 
 
-def test_a_backbone_scales_pictures_as_it_was_trained_with() -> None:
+def test_a_backbone_scales_images_as_it_was_trained_with() -> None:
     """ResNet50V2 reads [-1, 1]; MobileNetV3 does it inside."""
-    pictures = tf.constant([[[[0.0, 127.5, 255.0]]]])
-    np.testing.assert_allclose(Backbone("ResNet50V2", 32, 32).scaled(pictures)[0, 0, 0], [-1, 0, 1])
-    inside = Backbone("MobileNetV3Small", 32, 32).scaled(pictures)[0, 0, 0]
+    images = tf.constant([[[[0.0, 127.5, 255.0]]]])
+    np.testing.assert_allclose(
+        Backbone("ResNet50V2", 32, 32).preprocess(images)[0, 0, 0], [-1, 0, 1]
+    )
+    inside = Backbone("MobileNetV3Small", 32, 32).preprocess(images)[0, 0, 0]
     np.testing.assert_allclose(inside, [0, 127.5, 255])
 
 
@@ -142,25 +151,25 @@ def test_weights_of_a_backbone_come_from_a_file(tmp_path: Path) -> None:
     keras.utils.set_random_seed(1)
     one, other = (Backbone("MobileNetV3Small", 32, 32) for _ in range(2))
     one.network.save_weights(tmp_path / "a.weights.h5")
-    other.load(str(tmp_path / "a.weights.h5"))
-    pictures = tf.cast(tf.random.stateless_uniform([2, 32, 32, 3], [1, 2], 0, 256), tf.uint8)
-    np.testing.assert_array_equal(one(pictures), other(pictures))
+    other.load_pretrained(str(tmp_path / "a.weights.h5"))
+    images = tf.cast(tf.random.stateless_uniform([2, 32, 32, 3], [1, 2], 0, 256), tf.uint8)
+    np.testing.assert_array_equal(one(images), other(images))
     # Its batch normalisation stays as it was trained, also while it is tuned.
-    np.testing.assert_array_equal(other(pictures, training=True), other(pictures))
+    np.testing.assert_array_equal(other(images, training=True), other(images))
 
 
 def test_weights_that_cannot_be_had_are_told_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="give a file of weights of this network") as error:
-        Backbone("MobileNetV3Small", 32, 32).load(str(tmp_path / "none.weights.h5"))
+        Backbone("MobileNetV3Small", 32, 32).load_pretrained(str(tmp_path / "none.weights.h5"))
     assert "\n" not in str(error.value)
 
 
 def test_a_network_gets_no_gradient_until_it_learns() -> None:
-    encoder = PictureEncoder(VISION, SHAPE, 6)
+    encoder = ImageEncoder(VISION, SHAPE, 6)
     encoder.build()
     for learns in (False, True):
         with tf.GradientTape() as tape:
-            seen = encoder(inputs()["image"], learns=tf.constant(learns))
+            seen = encoder(inputs()["image"], network_trainable=tf.constant(learns))
             loss = tf.reduce_sum(seen * tf.random.stateless_normal(tf.shape(seen), [1, 2]))
         weights = encoder.network.trainable_variables
         gradients = tape.gradient(loss, [weight.value for weight in weights])
@@ -199,7 +208,7 @@ def test_every_weight_learns(cell: str, bidirectional: bool, attention: str, poo
     made, given = model(cell, bidirectional, attention=attention, pooling=pooling), inputs()
     with tf.GradientTape() as tape:
         readouts = made.readouts(given, training=True)
-        losses = token_losses(readouts, made.decoder.projection(), given["target"])
+        losses = token_losses(readouts, made.decoder.output_weights(), given["target"])
         loss = tf.reduce_sum(losses)
     gradients = tape.gradient(loss, [v.value for v in made.trainable_variables])
     still = [
@@ -212,7 +221,7 @@ def test_every_weight_learns(cell: str, bidirectional: bool, attention: str, poo
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])
-def test_several_captions_of_a_picture_are_as_the_picture_repeated(bidirectional: bool) -> None:
+def test_several_captions_of_a_image_are_as_the_image_repeated(bidirectional: bool) -> None:
     made, given = model("lstm", bidirectional), inputs()
     repeated = given | {
         "image": tf.gather(given["image"], given["owner"]),
@@ -234,7 +243,7 @@ def test_a_batch_gives_what_its_members_give_alone_and_padding_nothing(bidirecti
 
 
 def test_attention_sums_to_one_over_the_places() -> None:
-    _, weights = model(input_feeding=True).attended(inputs())
+    _, weights = model(input_feeding=True).readouts_and_attention(inputs())
     assert weights.shape == (3, 5, 4)
     np.testing.assert_allclose(tf.reduce_sum(weights, -1), np.ones((3, 5)), rtol=1e-5)
 
@@ -246,7 +255,7 @@ def test_features_of_a_frozen_network_are_read_as_they_are(tmp_path: Path) -> No
     given = inputs()
     given["image"] = tf.cast(tf.random.stateless_normal([2, 2, 3, 7], [1, 2]), tf.float16)
     assert made(given).shape == (3, 5, 13)
-    assert made.attended(given)[1].shape[-1] == 6
+    assert made.readouts_and_attention(given)[1].shape[-1] == 6
 
 
 @pytest.mark.parametrize("network", ["residual", "MobileNetV3Small"])

@@ -17,16 +17,16 @@ from whole_runs import kill, started, wait_for
 @pytest.mark.parametrize(
     "text", ["a superb film", "it's \"dull\", isn't it? ${x} \\", "日本語 👍", "  "]
 )
-def test_predict_answers_any_text_on_the_command_line(
+def test_any_text_is_predicted_on_the_command_line(
     run: Path, command_here: Command, text: str
 ) -> None:
     done = command_here("mode=predict", f"run={run}", f"input={text}")
     assert done.returncode == 0, done.stderr
     (line,) = done.stdout.splitlines()
-    answer = json.loads(line)
-    assert answer["text"] == text
-    assert answer["label"] in ("negative", "positive")
-    assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+    prediction = json.loads(line)
+    assert prediction["text"] == text
+    assert prediction["label"] in ("negative", "positive")
+    assert sum(prediction["probabilities"].values()) == pytest.approx(1, abs=1e-5)
 
 
 def test_predict_reads_files_and_standard_input_alike(
@@ -43,13 +43,13 @@ def test_predict_reads_files_and_standard_input_alike(
         for name in ("texts.txt", "texts.csv", "texts.jsonl")
     ]
     outputs.append(command_here("mode=predict", f"run={run}", stdin="\n".join(texts)).stdout)
-    command_here("mode=predict", f"run={run}", "input=texts.txt", "output=answers.jsonl")
-    outputs.append((tmp_path / "answers.jsonl").read_text())
+    command_here("mode=predict", f"run={run}", "input=texts.txt", "output=predictions.jsonl")
+    outputs.append((tmp_path / "predictions.jsonl").read_text())
     assert [json.loads(line)["text"] for line in outputs[0].splitlines()] == texts
     assert len(set(outputs)) == 1
 
 
-def test_predict_says_of_each_line_why_it_has_no_answer(run: Path) -> None:
+def test_each_line_that_is_not_predicted_has_its_reason(run: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(ROOT / "main.py"), "mode=predict", f"run={run}"],
         input=b"a superb film\n\xff\xfe\x00\n\ncaf\xc3\xa9\n",
@@ -61,10 +61,10 @@ def test_predict_says_of_each_line_why_it_has_no_answer(run: Path) -> None:
     assert [line.get("text") for line in lines] == ["a superb film", None, None, "café"]
     assert lines[1] == {"error": "standard input:2: is not valid UTF-8"}
     assert lines[2] == {"error": "standard input:3: is empty"}
-    assert b"2 of 4 rows have no answer" in done.stderr
+    assert b"2 of 4 rows have no prediction" in done.stderr
 
 
-def test_predict_answers_each_file_of_a_folder(
+def test_each_file_of_a_folder_is_predicted(
     run: Path, command_here: Command, tmp_path: Path
 ) -> None:
     folder = tmp_path / "folder"
@@ -83,37 +83,37 @@ def test_predict_answers_each_file_of_a_folder(
     assert done.stderr.startswith("error: input=folder: the folder must hold .csv")
 
 
-def test_predict_killed_at_any_moment_goes_on_to_the_same_answers(
+def test_predict_killed_at_any_moment_resumes_to_the_same_predictions(
     run: Path, command_here: Command, tmp_path: Path
 ) -> None:
     rng = random.Random(5)
     texts = [" ".join(rng.choices(["superb", "awful", "film"], k=k % 9 + 1)) for k in range(60_000)]
     (tmp_path / "texts.txt").write_text("\n".join([*texts[:30_000], "", *texts[30_000:]]))
     whole = tmp_path / "whole.jsonl"
-    asked = ["mode=predict", f"run={run}", f"input={tmp_path}/texts.txt"]
-    assert not command_here(*asked, f"output={whole}").returncode
-    answers = [json.loads(line) for line in whole.read_text().splitlines()]
-    assert [answer.get("text", "") for answer in answers] == [
+    command = ["mode=predict", f"run={run}", f"input={tmp_path}/texts.txt"]
+    assert not command_here(*command, f"output={whole}").returncode
+    predictions = [json.loads(line) for line in whole.read_text().splitlines()]
+    assert [prediction.get("text", "") for prediction in predictions] == [
         *texts[:30_000],
         "",
         *texts[30_000:],
     ]
 
-    output, log = tmp_path / "answers.jsonl", tmp_path / "log"
-    note = tmp_path / "answers.jsonl.partial.json"
-    process = started(*asked, f"output={output}", log=log)
+    output, log = tmp_path / "predictions.jsonl", tmp_path / "log"
+    note = tmp_path / "predictions.jsonl.partial.json"
+    process = started(*command, f"output={output}", log=log)
     wait_for(note.exists, process)
     kill(process)
     assert not output.exists(), "it was killed too late to show anything"
-    done = command_here(*asked, f"output={output}")
-    assert "going on after the" in done.stderr
+    done = command_here(*command, f"output={output}")
+    assert "resuming after" in done.stderr
     assert output.read_bytes() == whole.read_bytes()
     assert {path.name for path in tmp_path.iterdir()} == {
-        "texts.txt", "whole.jsonl", "answers.jsonl", "log",
+        "texts.txt", "whole.jsonl", "predictions.jsonl", "log",
     }  # fmt: skip
 
 
-def test_predict_reads_a_file_of_another_form(
+def test_predict_reads_a_file_in_another_format(
     run: Path, command_here: Command, tmp_path: Path
 ) -> None:
     (tmp_path / "other.csv").write_text("id;review\n1;a superb film\n")

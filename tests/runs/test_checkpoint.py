@@ -14,7 +14,7 @@ def variables(*values: object) -> dict[str, list[tf.Variable]]:
     return {"model": [tf.Variable(value) for value in values]}
 
 
-def test_the_mean_is_of_each_number_and_seeds_are_the_first_ones(tmp_path: Path) -> None:
+def test_the_mean_averages_weights_and_keeps_the_first_seed(tmp_path: Path) -> None:
     weights = [[1.0, 10.0], [2.0, 20.0], [6.0, 60.0]]
     paths = [tmp_path / f"{index}.npz" for index in range(3)]
     for seed, (path, values) in enumerate(zip(paths, weights, strict=True), start=7):
@@ -25,7 +25,7 @@ def test_the_mean_is_of_each_number_and_seeds_are_the_first_ones(tmp_path: Path)
     assert mean["model"][1].numpy() == 7
 
 
-def test_a_mean_of_float16_is_taken_in_more_digits(tmp_path: Path) -> None:
+def test_a_mean_of_float16_is_computed_in_float64(tmp_path: Path) -> None:
     """In float16 the sum of 60,000 and 60,000 would be infinite."""
     paths = [tmp_path / "a.npz", tmp_path / "b.npz"]
     for path in paths:
@@ -44,6 +44,6 @@ def test_nothing_is_assigned_from_a_checkpoint_of_another_model(tmp_path: Path) 
     assert other["model"][0].numpy() == 0
 
 
-def test_a_missing_checkpoint_is_told_so(tmp_path: Path) -> None:
+def test_a_missing_checkpoint_is_an_error_that_says_so(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is missing"):
         checkpoint.restore(tmp_path / "a.npz", {})

@@ -1,4 +1,4 @@
-"""What a bar's lines say where there is no terminal."""
+"""The lines of a progress bar without a terminal."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import logging
 import pytest
 
 from pipelines.runs import progress
-from pipelines.runs.progress import Bar, pace
+from pipelines.runs.progress import Bar, format_rate
 
 
 @pytest.mark.parametrize(
-    ("rate", "told"),
+    ("rate", "text"),
     [
         (1234.4, "1,234/s"),
         (10.0, "10/s"),
@@ -22,11 +22,11 @@ from pipelines.runs.progress import Bar, pace
         (0.0, "0.0/s"),
     ],
 )
-def test_what_takes_longer_than_a_second_is_told_in_seconds_each(rate: float, told: str) -> None:
-    assert pace(rate) == told
+def test_a_rate_below_one_a_second_is_shown_as_seconds_each(rate: float, text: str) -> None:
+    assert format_rate(rate) == text
 
 
-def test_a_line_has_what_is_done_how_fast_and_the_time_left(
+def test_a_line_has_the_count_the_rate_and_the_time_left(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     now = itertools.chain([0.0], itertools.repeat(40.0))
@@ -37,7 +37,7 @@ def test_a_line_has_what_is_done_how_fast_and_the_time_left(
     assert caplog.messages[0] == "sweep: 6/12 trials · 20.0 s each · 2 min 00 s left"
 
 
-def test_a_line_of_nothing_done_says_no_time(
+def test_a_line_without_progress_has_no_time_left(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", -1.0)

@@ -1,4 +1,4 @@
-"""A run's directory: what is written there is whole, whatever happens, and of one evaluation."""
+"""A run's directory: its files are complete, whatever happens, and of one evaluation."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def killed_at(
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"[1]", b"\xff\xfe\x00", b'{"a": "\xff"}'])
-def test_damaged_metrics_and_history_are_told(tmp_path: Path, damage: bytes) -> None:
+def test_damaged_metrics_and_history_are_errors(tmp_path: Path, damage: bytes) -> None:
     run = Run(tmp_path)
     run.metrics.write_bytes(damage)
     with pytest.raises(UserError, match=r"metrics\.json is damaged"):

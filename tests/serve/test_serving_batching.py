@@ -1,4 +1,4 @@
-"""The queue before a model: who is answered together, and that nobody notices."""
+"""The queue before a model: which requests become one batch, and that no client notices."""
 
 from __future__ import annotations
 
@@ -7,38 +7,51 @@ import time
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipelines.serve import predict_request
 from pipelines.serve.batching import Batcher
 from pipelines.serve.errors import RequestError
+from pipelines.serve.predict_request import Columns, PredictRequest
+from pipelines.serve.signatures import Signature, TensorInfo
+
+FLOATS = TensorInfo("DT_FLOAT", (None, None))
+ROWS = Signature("s", {"x": FLOATS}, {"y": FLOATS})
+WHOLE = Signature("s", {"x": FLOATS}, {"mean": TensorInfo("DT_FLOAT", ())})
+"""Its output has no rows, so no two requests can be one batch."""
+
+LENGTHS = TensorInfo("DT_INT32", (None,))
+SEQUENCES = Signature("s", {"x": FLOATS, "x_length": LENGTHS}, {"y": FLOATS})
 
 
-def go(requests: list[tuple[np.ndarray, bool]], **options: Any) -> tuple[list, list]:
-    """Answers to requests that come at once, or the errors; and the shapes of the batches.
+def request(x: np.ndarray, signature: Signature = ROWS) -> PredictRequest:
+    return PredictRequest(signature, {"x": x}, len(x))
 
-    The model doubles x, and refuses what is negative.
+
+def predict_all(requests: list[PredictRequest], **options: Any) -> tuple[list, list[Columns]]:
+    """Outputs for requests that arrive at once, or the errors; and the columns of the batches.
+
+    The model doubles x, and calls negative values invalid.
     """
-    asked: list[tuple[int, ...]] = []
+    batches: list[Columns] = []
 
-    async def ask(signature: str, columns: Any) -> dict[str, np.ndarray]:
-        asked.append(columns["x"].shape)
+    async def predict(signature: str, columns: Columns) -> Columns:
+        batches.append(columns)
         await asyncio.sleep(0.01)
         if (columns["x"] < 0).any():
             raise RequestError(400, "negative")
         return {"y": 2 * columns["x"]}
 
-    async def all_at_once() -> list:
-        given = {"batch_rows": 4, "batch_wait": 0.0, "observe": lambda rows: None, **options}
-        batcher = Batcher(ask, **given)
-        answers = await asyncio.gather(
-            *(batcher.answer("s", {"x": x}, rows=len(x), together=t) for x, t in requests),
-            return_exceptions=True,
-        )
+    async def run() -> list:
+        given = {"batch_rows": 4, "batch_timeout": 0.0, "observe": lambda rows: None, **options}
+        batcher = Batcher(predict, **given)
+        outputs = await asyncio.gather(*map(batcher.predict, requests), return_exceptions=True)
         await batcher.close()
-        return answers
+        return outputs
 
-    return asyncio.run(all_at_once()), asked
+    return asyncio.run(run()), batches
 
 
 @settings(deadline=None, max_examples=50)
@@ -46,53 +59,94 @@ def go(requests: list[tuple[np.ndarray, bool]], **options: Any) -> tuple[list, l
     st.lists(st.tuples(st.integers(1, 6), st.integers(1, 2), st.booleans()), max_size=9),
     st.integers(1, 5),
 )
-def test_everyone_gets_the_answer_to_his_own(
+def test_each_request_gets_its_own_outputs(
     shapes: list[tuple[int, int, bool]], batch_rows: int
 ) -> None:
-    requests = [(np.full(shape, n), t) for n, (*shape, t) in enumerate(shapes)]
-    answers, asked = go(requests, batch_rows=batch_rows)
-    for (x, _), answer in zip(requests, answers, strict=True):
-        np.testing.assert_array_equal(answer["y"], 2 * x)
-    assert sum(rows for rows, _ in asked) == sum(len(x) for x, _ in requests)
-    largest = max((rows for rows, *_ in shapes), default=0)
-    assert all(rows <= max(batch_rows, largest) for rows, _ in asked)
+    requests = [
+        request(np.full(shape, n), ROWS if batchable else WHOLE)
+        for n, (*shape, batchable) in enumerate(shapes)
+    ]
+    outputs, batches = predict_all(requests, batch_rows=batch_rows)
+    for one, output in zip(requests, outputs, strict=True):
+        np.testing.assert_array_equal(output["y"], 2 * one.columns["x"])
+    sizes = [len(columns["x"]) for columns in batches]
+    assert sum(sizes) == sum(one.rows for one in requests)
+    largest = max((one.rows for one in requests), default=0)
+    assert all(size <= max(batch_rows, largest) for size in sizes)
 
 
-def test_who_comes_while_the_model_is_busy_is_answered_together() -> None:
-    _, asked = go([(np.ones([1, 1]), True)] * 9)
-    assert [rows for rows, _ in asked] == [4, 4, 1]
+def test_outputs_without_rows_are_those_of_one_request() -> None:
+    async def predict(signature: str, columns: Columns) -> Columns:
+        return {"mean": columns["x"].mean()}
+
+    async def run() -> list[Columns]:
+        batcher = Batcher(predict, batch_rows=8, batch_timeout=0, observe=lambda rows: None)
+        requests = [request(np.full([2, 1], value), WHOLE) for value in (1.0, 2.0)]
+        outputs = await asyncio.gather(*map(batcher.predict, requests))
+        await batcher.close()
+        return outputs
+
+    assert [output["mean"] for output in asyncio.run(run())] == [1, 2]
 
 
-def test_a_free_model_waits_for_as_many_as_came_last_time() -> None:
-    asked: list[int] = []
+def test_requests_that_arrive_while_the_model_is_busy_are_batched() -> None:
+    _, batches = predict_all([request(np.ones([1, 1]))] * 9)
+    assert [len(columns["x"]) for columns in batches] == [4, 4, 1]
 
-    async def ask(signature: str, columns: Any) -> Any:
-        asked.append(len(columns["x"]))
+
+def sequences(*lengths: int) -> PredictRequest:
+    """Rows of so many ones, padded with 0."""
+    x = np.array([[1.0] * n + [0.0] * (max(lengths) - n) for n in lengths])
+    columns = {"x": x, "x_length": np.array(lengths, np.int32)}
+    return PredictRequest(SEQUENCES, columns, len(lengths))
+
+
+def test_sequences_of_different_lengths_are_padded_to_one_batch() -> None:
+    requests = [sequences(1), sequences(2, 4), sequences(3)]
+    outputs, (columns,) = predict_all(requests)
+    assert columns["x_length"].tolist() == [1, 2, 4, 3]
+    assert columns["x"].tolist() == [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 1], [1, 1, 1, 0]]
+    assert [output["y"].sum() for output in outputs] == [2, 12, 6]
+
+
+def test_a_long_sequence_is_not_batched_where_padding_would_take_all_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(predict_request, "MAX_PADDED_VALUES", 20)
+    _, batches = predict_all([sequences(10), sequences(10), sequences(10)])
+    assert [columns["x"].shape for columns in batches] == [(2, 10), (1, 10)]
+
+
+def test_an_idle_model_waits_for_as_many_requests_as_last_time() -> None:
+    batches: list[int] = []
+
+    async def predict(signature: str, columns: Columns) -> Columns:
+        batches.append(len(columns["x"]))
         return columns
 
     async def run() -> float:
-        batcher = Batcher(ask, batch_rows=8, batch_wait=0.2, observe=lambda rows: None)
+        batcher = Batcher(predict, batch_rows=8, batch_timeout=0.2, observe=lambda rows: None)
 
-        async def one(delay: float) -> None:
+        async def send(delay: float) -> None:
             await asyncio.sleep(delay)
-            await batcher.answer("s", {"x": np.ones([1])}, rows=1, together=True)
+            await batcher.predict(request(np.ones([1, 1])))
 
-        await asyncio.gather(one(0), one(0), one(0))
-        await asyncio.gather(one(0), one(0.05))
+        await asyncio.gather(send(0), send(0), send(0))
+        await asyncio.gather(send(0), send(0.05))
         start = time.perf_counter()
-        await one(0)
+        await send(0)
         waited = time.perf_counter() - start
-        await one(0)
+        await send(0)
         assert time.perf_counter() - start < waited + 0.1
         await batcher.close()
         return waited
 
     assert asyncio.run(run()) >= 0.19
-    assert asked == [3, 2, 1, 1]
+    assert batches == [3, 2, 1, 1]
 
 
-def test_a_bad_request_spoils_no_other() -> None:
-    requests = [(np.full([1, 1], value), True) for value in (1, 2, -3, 4, 5)]
-    answers, _ = go(requests, batch_rows=8)
-    assert [getattr(answer, "status", 200) for answer in answers] == [200, 200, 400, 200, 200]
-    np.testing.assert_array_equal(answers[3]["y"], [[8]])
+def test_an_invalid_request_fails_no_other() -> None:
+    requests = [request(np.full([1, 1], value)) for value in (1, 2, -3, 4, 5)]
+    outputs, _ = predict_all(requests, batch_rows=8)
+    assert [getattr(output, "status", 200) for output in outputs] == [200, 200, 400, 200, 200]
+    np.testing.assert_array_equal(outputs[3]["y"], [[8]])

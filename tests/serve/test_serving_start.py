@@ -1,4 +1,4 @@
-"""Serving: what it needs to start, who is let in, and what it takes for the newest."""
+"""Serving: what a server needs to start, authentication, and the latest version."""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ import yaml
 from conftest import ROOT, Command, Finished
 from serving_process import write_arithmetic
 
+from pipelines.config.messages import RENAMED
 from pipelines.core.settings import ServeSettings
-from pipelines.serve.application import application
-from pipelines.serve.checks import token_of
-from pipelines.serve.served_models import Models
-from pipelines.serve.versions import newest
+from pipelines.serve.application import create_app
+from pipelines.serve.checks import read_token
+from pipelines.serve.served_models import ServedModels
+from pipelines.serve.versions import latest_version
 
 MISTAKES = [
     ([], "mode=serve needs run=DIRECTORY"),
     (["run=no/such"], "run=no/such must be a run, a SavedModel, or a directory of versions"),
     (["run={empty}"], "it holds no SavedModel"),
-    (["run={untold}"], "holds no saved_model: make one with mode=export run="),
-    (["run={run},{run}"], "a name of its own, and sentiment would be that of 2"),
+    (["run={unexported}"], "holds no saved_model: make one with mode=export run="),
+    (["run={run},{run}"], "a name of its own, and sentiment is the name of 2"),
     (["run={run}", "serve.name=a,b"], "a name for each of 1 runs; received a,b"),
     (["run={run}", "serve.name=a/b"], "must be letters, digits, _ . or -; received 'a/b'"),
-    (["run={run}", "serve.host=0.0.0.0"], "lets others in, so a token is needed"),
-    (["run={run}", "serve.host=example.org"], "lets others in, so a token is needed"),
+    (["run={run}", "serve.host=0.0.0.0"], "can be reached by others, so a token is needed"),
+    (["run={run}", "serve.host=example.org"], "can be reached by others, so a token is needed"),
     (["run={run}", "serve.token=NO_SUCH"], "names neither"),
     (["run={run}", "serve.token=SHORT"], "8 or more printable ASCII characters"),
     (["run={run}", "serve.port=70000"], "serve.port: must be less than or equal to 65535"),
@@ -37,38 +38,41 @@ MISTAKES = [
         ["run={run}", "serve.prot=1"],
         "serve.prot: there is no such setting; did you mean serve.port",
     ),
+    *(
+        (["run={run}", f"{old}=3"], f"error: {old} is now called {new}")
+        for old, new in RENAMED.items()
+        if old.startswith("serve.")
+    ),
     (["run={run}", "train.epochs=3"], "train.epochs can't be set with mode=serve"),
     (["run={run}", "serve.port={taken}"], "must be free to listen on (Address already in use)"),
 ]
 
 
-@pytest.mark.parametrize(("arguments", "told"), MISTAKES, ids=lambda value: str(value)[:40])
-def test_a_mistake_is_told_in_one_line(
-    finished: Finished, command_here: Command, tmp_path: Path, arguments: list[str], told: str
+@pytest.mark.parametrize(("arguments", "message"), MISTAKES, ids=lambda value: str(value)[:40])
+def test_a_mistake_is_an_error_of_one_line(
+    finished: Finished, command_here: Command, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
     (tmp_path / "empty").mkdir()
-    (tmp_path / "untold").mkdir()
-    shutil.copy(finished.directory / "config.yaml", tmp_path / "untold")
+    (tmp_path / "unexported").mkdir()
+    shutil.copy(finished.directory / "config.yaml", tmp_path / "unexported")
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         known = {
             "run": finished.directory,
             "empty": tmp_path / "empty",
-            "untold": tmp_path / "untold",
+            "unexported": tmp_path / "unexported",
             "taken": listener.getsockname()[1],
         }
         given = [argument.format(**known) for argument in arguments]
         done = command_here("mode=serve", *given, SHORT="abc")
     assert done.returncode == 1
-    assert told in done.stderr
+    assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert not list(tmp_path.glob("*.log"))
 
 
-def test_a_saved_model_that_is_damaged_is_told_in_one_line(
-    tmp_path: Path, command: Command
-) -> None:
+def test_a_damaged_saved_model_is_an_error_of_one_line(tmp_path: Path, command: Command) -> None:
     place = write_arithmetic(tmp_path / "arithmetic")
     (place / "saved_model.pb").write_bytes(b"no graph")
     done = command("mode=serve", f"run={place}", "serve.port=0")
@@ -77,25 +81,25 @@ def test_a_saved_model_that_is_damaged_is_told_in_one_line(
     assert "Traceback" not in done.stderr
 
 
-def test_only_who_has_the_token_is_let_in(tmp_path: Path) -> None:
+def test_requests_without_the_token_are_rejected(tmp_path: Path) -> None:
     values = {**yaml.safe_load((ROOT / "conf/serve/default.yaml").read_text()), "token": "unused"}
-    app = application(Models({"one": tmp_path}, ServeSettings(**values)), "secret-token")
+    app = create_app(ServedModels({"one": tmp_path}, ServeSettings(**values)), "secret-token")
 
-    async def ask(path: str, **headers: Any) -> httpx.Response:
+    async def get(path: str, **headers: Any) -> httpx.Response:
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
             return await client.get(path, headers=headers)
 
     for path in ("/v1/models/one", "/metrics", "/openapi.json", "/nothing"):
         for headers in ({}, {"Authorization": "secret-token"}, {"Authorization": b"Bearer \xff"}):
-            answer = asyncio.run(ask(path, **headers))
-            assert answer.status_code == 401
-            assert "Authorization: Bearer" in answer.json()["error"]
+            response = asyncio.run(get(path, **headers))
+            assert response.status_code == 401
+            assert "Authorization: Bearer" in response.json()["error"]
     right = {"Authorization": "Bearer secret-token"}
-    assert asyncio.run(ask("/v1/models/one", **right)).json() == {"error": "one has no version yet"}
-    assert "/v1/models/{name}:predict" in asyncio.run(ask("/openapi.json", **right)).text
-    assert asyncio.run(ask("/healthz")).status_code == 200
-    assert asyncio.run(ask("/readyz")).status_code == 503
+    assert asyncio.run(get("/v1/models/one", **right)).json() == {"error": "one has no version yet"}
+    assert "/v1/models/{name}:predict" in asyncio.run(get("/openapi.json", **right)).text
+    assert asyncio.run(get("/healthz")).status_code == 200
+    assert asyncio.run(get("/readyz")).status_code == 503
 
 
 def test_the_token_comes_from_a_variable_or_a_file(
@@ -106,21 +110,21 @@ def test_the_token_comes_from_a_variable_or_a_file(
     (tmp_path / "token").write_text("from-a-file\n")
     known = {"SERVING_TOKEN": "from-the-environment", tmp_path / "token": "from-a-file"}
     for place, token in known.items():
-        assert token_of(ServeSettings(**{**values, "token": str(place)})) == token
+        assert read_token(ServeSettings(**{**values, "token": str(place)})) == token
 
 
-def test_what_is_newest_is_served(tmp_path: Path) -> None:
-    assert newest(tmp_path / "nothing") is None
-    assert newest(tmp_path) is None
+def test_the_latest_version_is_served(tmp_path: Path) -> None:
+    assert latest_version(tmp_path / "nothing") is None
+    assert latest_version(tmp_path) is None
     for name in ("1", "2", "10", "x", "011", "-3", "12"):
         (tmp_path / name).mkdir()
         if name != "12":
             (tmp_path / name / "saved_model.pb").touch()
-    found = newest(tmp_path)
+    found = latest_version(tmp_path)
     assert found
     assert (found.directory, found.number) == (tmp_path / "10", 10)
     (tmp_path / "saved_model").mkdir()
     (tmp_path / "saved_model" / "saved_model.pb").touch()
-    found = newest(tmp_path)
+    found = latest_version(tmp_path)
     assert found
     assert (found.directory, found.number) == (tmp_path / "saved_model", None)

@@ -1,4 +1,4 @@
-"""Pictures and captions for sources to read, and what sources say of mistakes."""
+"""Images and captions for sources to read, and what sources say of mistakes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def settings_of(name: str) -> dict:
     return yaml.safe_load((ROOT / f"conf/data/{name}.yaml").read_text(encoding="utf-8"))
 
 
-def picture(number: int = 0, form: str = "PNG", size: tuple[int, int] = (6, 4)) -> bytes:
+def image(number: int = 0, form: str = "PNG", size: tuple[int, int] = (6, 4)) -> bytes:
     noise = np.random.default_rng(number).integers(0, 256, (*size[::-1], 3), np.uint8)
     file = BytesIO()
     Image.fromarray(noise).save(file, form)
@@ -41,10 +41,10 @@ def told(made: ImageCaptions | Emoji | TfdsCaptions) -> str:
 
 
 def folder(path: Path, captions: str | bytes, name: str = "captions.csv", count: int = 4) -> dict:
-    """Settings for that file, and pictures 0.png, 1.png, ... in a folder."""
+    """Settings for that file, and images 0.png, 1.png, ... in a folder."""
     (path / "photos").mkdir()
     for number in range(count):
-        (path / "photos" / f"{number}.png").write_bytes(picture(number))
+        (path / "photos" / f"{number}.png").write_bytes(image(number))
     content = captions if isinstance(captions, bytes) else captions.encode()
     (path / name).write_bytes(content)
     return {"images": str(path / "photos"), "captions": str(path / name)}

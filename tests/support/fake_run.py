@@ -1,8 +1,8 @@
-"""Stands in for main.py in tests of sweeps: a run in tenths of a second, with outcomes to choose.
+"""A fake main.py for tests of sweeps: a run takes tenths of a second, and its outcome is chosen.
 
 Its accuracy is 1 - |log10(train.learning_rate) + 3| / 4 - 1 / model.width, reached over the epochs.
-seed=13 fails without LUCK in the environment, seed=14 is killed, seed=15 never ends, seed=16 is
-killed the first time only, and seed=17 never ends and takes long to do so when it is asked to.
+seed=13 fails unless LUCK is set in the environment, seed=14 is killed, seed=15 never ends, seed=16
+is killed the first time only, and seed=17 never ends and takes long to react to SIGTERM.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from pathlib import Path
 
 
 def main() -> None:
-    given = dict(text.lstrip("+").split("=", 1) for text in sys.argv[1:])
-    directory = Path(given.get("run") or given["hydra.run.dir"])
+    settings = dict(text.lstrip("+").split("=", 1) for text in sys.argv[1:])
+    directory = Path(settings.get("run") or settings["hydra.run.dir"])
     config = directory / "config.yaml"
     if config.exists():
-        given = {**json.loads(config.read_text()), **given}
+        settings = {**json.loads(config.read_text()), **settings}
     (directory / "checkpoints").mkdir(parents=True, exist_ok=True)
-    config.write_text(json.dumps(given))
+    config.write_text(json.dumps(settings))
     with (directory / "starts.txt").open("a") as starts:
         starts.write(f"{time.time()}\n")
 
     def end(*_: object) -> None:
-        time.sleep(60 if given.get("seed") == "17" else 0)
+        time.sleep(60 if settings.get("seed") == "17" else 0)
         sys.exit(143)
 
     signal.signal(signal.SIGTERM, end)
-    accuracy = train(directory, given)
-    width = int(given.get("model.width", 64))
+    accuracy = train(directory, settings)
+    width = int(settings.get("model.width", 64))
     entry = {
         "value": accuracy, "low": accuracy, "high": accuracy, "signature": "share that is right",
         "label": "accuracy", "scale": 1.0, "higher_is_better": True,
@@ -49,15 +49,16 @@ def main() -> None:
     (directory / "metrics.json").write_text(json.dumps(metrics))
 
 
-def train(directory: Path, given: dict[str, str]) -> float:
-    seed = int(given.get("seed", 1))
+def train(directory: Path, settings: dict[str, str]) -> float:
+    seed = int(settings.get("seed", 1))
     if seed == 13 and "LUCK" not in os.environ:
         sys.exit("error: this seed brings no luck")
     if seed == 14 or (seed == 16 and len((directory / "starts.txt").read_text().split()) == 1):
         os.kill(os.getpid(), signal.SIGKILL)
-    rate, width = float(given.get("train.learning_rate", 1e-3)), int(given.get("model.width", 64))
+    rate = float(settings.get("train.learning_rate", 1e-3))
+    width = int(settings.get("model.width", 64))
     accuracy = 1 - abs(math.log10(rate) + 3) / 4 - 1 / width
-    epochs = int(given.get("train.epochs", 3))
+    epochs = int(settings.get("train.epochs", 3))
     history = directory / "history.jsonl"
     rows = history.read_text().splitlines() if history.exists() else []
     for epoch in range(len(rows), epochs):

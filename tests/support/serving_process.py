@@ -1,4 +1,4 @@
-"""A server in a process of its own, a model with signatures of all kinds, and clients."""
+"""A server in a process of its own, SavedModels with signatures of all kinds, and clients."""
 
 from __future__ import annotations
 
@@ -61,6 +61,45 @@ def write_arithmetic(directory: Path, factor: float = 2.0) -> Path:
         "slow": module.slow,
         "total": module.total,
     }
+    return save(module, directory, signatures)
+
+
+ALL_TYPES = {
+    "text": ([None], tf.string),
+    "age": ([None], tf.float32),
+    "tokens": ([None, None], tf.string),
+    "tokens_length": ([None], tf.int32),
+    "ids": ([None, None], tf.int64),
+    "ids_length": ([None], tf.int32),
+    "series": ([None, None, 2], tf.float32),
+    "series_length": ([None], tf.int32),
+    "file_bytes": ([None], tf.string),
+}
+
+
+def describe_inputs(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+    """What the model has received of each input."""
+    last = tf.maximum(inputs["series_length"] - 1, 0)
+    return {
+        "text": tf.strings.lower(inputs["text"]),
+        "years": inputs["age"] + 1,
+        "joined": tf.strings.reduce_join(inputs["tokens"], -1, separator=" "),
+        "words": inputs["tokens_length"],
+        "sum": tf.reduce_sum(inputs["ids"], -1),
+        "last": tf.gather(inputs["series"], last, batch_dims=1),
+        "lengths": tf.stack([inputs["ids_length"], inputs["series_length"]], -1),
+        "bytes": tf.strings.length(inputs["file_bytes"]),
+    }
+
+
+def write_all_types(directory: Path) -> Path:
+    """A SavedModel with inputs of all types."""
+    specs = {name: tf.TensorSpec(*spec, name=name) for name, spec in ALL_TYPES.items()}
+    function = tf.function(describe_inputs, autograph=False).get_concrete_function(**specs)
+    return save(tf.Module(), directory, {"serving_default": function})
+
+
+def save(module: tf.Module, directory: Path, signatures: dict[str, Any]) -> Path:
     tf.saved_model.save(module, str(directory), signatures)
     (directory / "assets.extra").mkdir()
     (directory / "assets.extra" / "imports.txt").write_text("")
@@ -73,33 +112,33 @@ class Server:
     def __init__(self, process: subprocess.Popen[bytes], log: Path):
         self.process = process
         self.log = log
-        self.wait_for(lambda: re.search(r"http://[\d.]+:\d+", self.told()))
-        found = re.search(r"http://[\d.]+:\d+", self.told())
+        self.wait_for(lambda: re.search(r"http://[\d.]+:\d+", self.log_text()))
+        found = re.search(r"http://[\d.]+:\d+", self.log_text())
         assert found
         self.client = httpx.Client(base_url=found[0], timeout=120)
         self.wait_for(lambda: self.client.get("/readyz").status_code == 200)
 
-    def told(self) -> str:
+    def log_text(self) -> str:
         return self.log.read_text()
 
     def wait_for(self, condition: Any) -> None:
         for _ in range(1500):
             if condition():
                 return
-            assert self.process.poll() is None, self.told()
+            assert self.process.poll() is None, self.log_text()
             time.sleep(0.1)
-        raise AssertionError(self.told())
+        raise AssertionError(self.log_text())
 
     def predict(self, name: str, **content: Any) -> Any:
-        answer = self.client.post(f"/v1/models/{name}:predict", json=content)
-        assert answer.status_code == 200, answer.text
-        return answer.json()
+        response = self.client.post(f"/v1/models/{name}:predict", json=content)
+        assert response.status_code == 200, response.text
+        return response.json()
 
-    def refused(self, path: str, content: bytes | Any) -> str:
+    def error(self, path: str, content: bytes | Any) -> str:
         body = content if isinstance(content, bytes) else json.dumps(content).encode()
-        answer = self.client.post(path, content=body)
-        assert 400 <= answer.status_code < 500, answer.text
-        return f"{answer.status_code}: {answer.json()['error']}"
+        response = self.client.post(path, content=body)
+        assert 400 <= response.status_code < 500, response.text
+        return f"{response.status_code}: {response.json()['error']}"
 
     def workers(self) -> dict[str, int]:
         """Process ids by the SavedModel's directory."""
@@ -124,13 +163,14 @@ def serving(log: Path, *arguments: str) -> Iterator[Server]:
 
 
 class Load:
-    """Clients that ask again and again, and what they were told."""
+    """Clients that send the same request again and again, and their responses."""
 
     def __init__(self, server: Server, name: str, content: Any, clients: int = 8):
-        self.answers: list[tuple[int, Any]] = []
+        self.responses: list[tuple[int, Any]] = []
         self._stop = threading.Event()
         self._threads = [
-            threading.Thread(target=self._ask, args=[server, name, content]) for _ in range(clients)
+            threading.Thread(target=self._send, args=[server, name, content])
+            for _ in range(clients)
         ]
 
     def __enter__(self) -> Load:
@@ -143,9 +183,9 @@ class Load:
         for thread in self._threads:
             thread.join()
 
-    def _ask(self, server: Server, name: str, content: Any) -> None:
+    def _send(self, server: Server, name: str, content: Any) -> None:
         with httpx.Client(base_url=server.client.base_url, timeout=120) as client:
             while not self._stop.is_set():
-                answer = client.post(f"/v1/models/{name}:predict", json=content)
-                self.answers.append((answer.status_code, answer.json()))
+                response = client.post(f"/v1/models/{name}:predict", json=content)
+                self.responses.append((response.status_code, response.json()))
                 time.sleep(0.01)  # the server under test needs a processor, too

@@ -1,4 +1,4 @@
-"""A sweep in a process of its own whose runs are stand-ins (fake_run.py), and what it leaves."""
+"""A sweep in a process of its own with fake runs (fake_run.py), and what it writes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,36 @@ import psutil
 
 from pipelines.core.paths import ROOT
 
+SUPPORT = ROOT / "tests/support"
 
-def sweep(*arguments: str, folder: Path, **environment: str) -> subprocess.Popen[str]:
-    """`python main.py -m` with runs that are stand-ins."""
+PRELOADED = ("hydra._internal.hydra", "pipelines.sweep.hydra_sweeper")
+"""What main.py imports: each run does so too, since multiprocessing imports the main module."""
+
+
+def sweep(
+    *arguments: str,
+    folder: Path,
+    preloaded: Sequence[str] = (),
+    dead_after: float | None = None,
+    **environment: str,
+) -> subprocess.Popen[str]:
+    """`python main.py -m` with fake_run.py for runs, and without a leaderboard.
+
+    preloaded   more modules that are imported before the runs are forked.
+    dead_after  seconds without a heartbeat after which a trial is given up.
+    """
+    settings = {
+        "script": str(SUPPORT / "fake_run.py"),
+        "preloaded": f"[{','.join([*PRELOADED, *preloaded])}]",
+        "leaderboard": "false",
+    }
+    if dead_after is not None:
+        settings |= {"dead_after": f"{dead_after}", "heartbeat": f"{dead_after / 5}"}
+    sweeper = [f"+hydra.sweeper.{name}={value}" for name, value in settings.items()]
     return subprocess.Popen(
-        [sys.executable, str(ROOT / "tests/support" / "fake_sweep.py"), "-m", *arguments],
+        [sys.executable, str(ROOT / "main.py"), "-m", *arguments, *sweeper],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{SUPPORT}", **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -40,7 +63,7 @@ def states(folder: Path) -> Counter[str]:
 
 
 def starts(folder: Path) -> list[int]:
-    """By trial, how often its run was started."""
+    """How often the run of each trial was started."""
     paths = sorted(folder.glob("outputs/sentiment/sweep/*/[0-9]*/starts.txt"))
     return [len(path.read_text().splitlines()) for path in paths]
 
@@ -53,7 +76,7 @@ def children_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
 
 
 def runs_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """Those of its processes that lead a group of their own: runs do, their server does not."""
+    """Its child processes that lead a process group: runs do, the fork server does not."""
     return [one for one in children_of(process) if os.getpgid(one.pid) == one.pid]
 
 
@@ -66,4 +89,4 @@ def wait_for(condition: Callable[[], object]) -> None:
         if condition():
             return
         time.sleep(0.01)
-    raise AssertionError("it never got so far")
+    raise AssertionError("the condition never became true")

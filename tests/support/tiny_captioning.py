@@ -31,7 +31,7 @@ SMALL = [
 PLAIN = [
     "task.vision.dropout=0", "task.embedding.dropout=0", "task.decoder.dropout=0",
     "task.label_smoothing=0", "task.augmentation.shift=0", "task.augmentation.zoom=0",
-    "task.augmentation.brightness=0", "task.augmentation.contrast=0", "train.average=null",
+    "task.augmentation.brightness=0", "task.augmentation.contrast=0", "train.ema_decay=null",
 ]  # fmt: skip
 
 
@@ -93,6 +93,6 @@ class Small:
 
 
 QUICK = [
-    *SMALL, "prepare.limit=120", "task.image.size=32", "train.epochs=1", "export.verify=8",
+    *SMALL, "prepare.limit=120", "task.image.size=32", "train.epochs=1", "export.verify=0",
     "evaluate.resamples=100", "evaluate.diagnostics=false", "train.batch_examples=16",
 ]  # fmt: skip

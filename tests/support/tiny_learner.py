@@ -18,9 +18,9 @@ PLAIN = replace(
     learning_rate=0.1,
     schedule="constant",
     warmup=0.0,
-    final_rate=0.1,
+    final_lr_ratio=0.1,
     clip_norm=None,
-    average=None,
+    ema_decay=None,
 )
 
 

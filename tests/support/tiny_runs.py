@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -14,11 +15,25 @@ from pipelines.pipeline import run
 MODELS = sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml"))
 
 
+FEW = ("gru", "bi_lstm")
+
 SOME_MODELS = [
-    model if model in ("gru", "bi_lstm") else pytest.param(model, marks=pytest.mark.slow)
-    for model in MODELS
+    model if model in FEW else pytest.param(model, marks=pytest.mark.slow) for model in MODELS
 ]
 """All of them, but only two where there is no time for the slow tests."""
+
+
+def chosen(config: pytest.Config) -> list[str]:
+    """Those of SOME_MODELS that are tested."""
+    return MODELS if config.getoption("--slow") else list(FEW)
+
+
+class Run(NamedTuple):
+    """A finished run in this process."""
+
+    directory: Path
+    metrics: dict
+    history: list[dict]
 
 
 def go(directory: Path, *overrides: str) -> tuple[dict, list[dict]]:

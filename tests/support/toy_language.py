@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from models.decoding import Hypotheses, search
+from models.decoding import Hypotheses, SearchInputs, search
 from models.settings import Beam, Greedy, Sample
+from models.token_choice import SpecialTokens
 
 PAD, BEGIN, END, A, B, C = range(6)
 V, S, CODES = 6, 3, 61
@@ -22,7 +23,7 @@ LIMITS = {
     "no_repeat_ngram": None,
     "replace_unknown": False,
 }
-MARKERS = {"begin": BEGIN, "end": END, "forbidden": (PAD, BEGIN)}
+TOKENS = SpecialTokens(BEGIN, END, (PAD, BEGIN))
 
 
 def greedy(**changes) -> Greedy:
@@ -58,9 +59,9 @@ class Toy:
         memory = {name: tf.constant(getattr(self, name)) for name in ("logits", "looks")}
         state = {"code": tf.zeros([len(self.logits)], tf.int32)}
         lengths = tf.constant(self.source_length, tf.int32)
-        step = more.pop("step", toy_step)
-        arguments = {"settings": settings, "source_length": lengths, **MARKERS, **more}
-        return search(step, state, memory, **arguments)
+        inputs = SearchInputs(state, memory, lengths, more.pop("sample_ids", None))
+        tokens = TOKENS._replace(forbidden=more.pop("forbidden", TOKENS.forbidden))
+        return search(more.pop("step", toy_step), inputs, settings, tokens, **more)
 
 
 def following(code, token):

@@ -1,4 +1,4 @@
-"""Runs of several workers, and what is compared of them."""
+"""Settings of runs with several workers, and comparisons of such runs."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ from pathlib import Path
 import pytest
 from whole_runs import history
 
-NO_CHANCE = ["task.embedding.dropout=0", "task.embedding.word_dropout=0"]
-"""Workers draw random numbers of their own."""
+NO_DROPOUT = ["task.embedding.dropout=0", "task.embedding.word_dropout=0"]
+"""Workers draw different random numbers, so runs are comparable only without any."""
 
 
-MANY = ["train.epochs=40", "train.checkpoint_seconds=0.000001", "train.average_best=2"]
+MANY_EPOCHS = [
+    "train.epochs=40",
+    "train.checkpoint_seconds=0.000001",
+    "train.checkpoint_averaging=2",
+]
 
 
 def tf_config(index: int, *addresses: str, job: str = "worker") -> str:
@@ -21,7 +25,7 @@ def tf_config(index: int, *addresses: str, job: str = "worker") -> str:
     return json.dumps({"cluster": {job: addresses}, "task": task})
 
 
-def close(one: Path, other: Path, tolerance: float = 1e-5) -> None:
+def assert_close(one: Path, other: Path, tolerance: float = 1e-5) -> None:
     """Losses of training and validation, and scores, row by row."""
     rows = list(zip(history(one), history(other), strict=True))
     assert rows
@@ -31,7 +35,7 @@ def close(one: Path, other: Path, tolerance: float = 1e-5) -> None:
                 assert a[name] == pytest.approx(b[name], rel=tolerance, abs=tolerance), name
 
 
-def evaluations(directory: Path) -> Callable[[], bool]:
-    """Whether there are three."""
+def has_evaluated(directory: Path) -> Callable[[], bool]:
+    """A condition: the run has evaluated three times."""
     file = directory / "history.jsonl"
     return lambda: file.exists() and len(file.read_text().splitlines()) >= 3

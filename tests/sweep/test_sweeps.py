@@ -1,6 +1,6 @@
-"""Sweeps: what they cover, and that they end with exactly what was asked for.
+"""Sweeps cover what they should, and end with exactly the requested number of trials.
 
-Runs are stand-ins (fake_run.py), so that a trial takes tenths of a second; the whole of a sweep,
+Runs are fake (fake_run.py), so that a trial takes tenths of a second; everything else of a sweep,
 from the command line to the study, is real.
 """
 
@@ -21,81 +21,79 @@ from hydra import compose, initialize_config_dir
 from sweep_process import starts, states, summary, sweep, wait_for
 
 from pipelines.config.restore import resolved
-from pipelines.config.schema import parse
+from pipelines.config.schema import Config, parse
 from pipelines.runs.directory import Run
-from pipelines.sweep.objectives import LOWER_IS_BETTER, objectives_of, values_of
+from pipelines.sweep.objectives import read_values, resolve_objectives
 from pipelines.sweep.storage import open_storage
 
 
 @pytest.fixture
 def swept(tmp_path: Path) -> Callable[..., tuple[int, str]]:
-    """Exit code and all that is told."""
+    """Runs a sweep; returns the exit code and the output."""
 
     def run(*arguments: str, **environment: str) -> tuple[int, str]:
         process = sweep(*arguments, folder=tmp_path, **environment)
-        told, _ = process.communicate(timeout=120)
-        return process.returncode, told
+        output, _ = process.communicate(timeout=120)
+        return process.returncode, output
 
     return run
 
 
 def test_a_grid_covers_every_combination_once_and_repeats_nothing(swept, tmp_path) -> None:
-    code, told = swept("model.width=8,16", "seed=1,2,3")
-    assert code == 0, told
+    code, output = swept("model.width=8,16", "seed=1,2,3")
+    assert code == 0, output
     trials = summary(tmp_path)["trials"]
     assert [trial["overrides"] for trial in trials] == [
         [f"model.width={width}", f"seed={seed}"] for width in (8, 16) for seed in (1, 2, 3)
     ]
     assert trials[0]["values"] == [pytest.approx(1 - 1 / 8)]
-    code, told = swept("model.width=8,16", "seed=1,2,3")
-    assert code == 0, told
-    assert "of which 6 are done" in told
+    code, output = swept("model.width=8,16", "seed=1,2,3")
+    assert code == 0, output
+    assert "of which 6 are done" in output
     assert starts(tmp_path) == [1] * 6
-    assert "Warning" not in told
+    assert "Warning" not in output
 
 
-def test_a_search_ends_with_its_total_and_goes_on_to_a_larger_one(swept, tmp_path) -> None:
+def test_a_search_has_exactly_its_total_and_continues_to_a_larger_one(swept, tmp_path) -> None:
     for total in (6, 6, 9):
-        code, told = swept("sweep=optuna", f"sweep.trials={total}")
-        assert code == 0, told
+        code, output = swept("sweep=optuna", f"sweep.trials={total}")
+        assert code == 0, output
         assert sum(states(tmp_path).values()) == total
     assert starts(tmp_path) == [1] * 9
     points = {json.dumps(trial["parameters"]) for trial in summary(tmp_path)["trials"]}
     assert len(points) == 9
 
 
-def test_a_search_begins_with_the_settings_as_they_are_where_the_space_has_them(
-    swept, tmp_path
-) -> None:
+def test_a_search_starts_from_the_defaults_that_the_space_contains(swept, tmp_path) -> None:
     space = ["model.width=choice(16,32)", "train.learning_rate=interval(0.001,0.002)"]
     search = ["sweep=optuna", "sweep.trials=2", "sweep.sampler=random"]
-    # A width of 64, which is the model's own, is none of the two, and is drawn.
-    for first, begins in (("given", True), ("drawn", False)):
-        code, told = swept(*search, *space, f"sweep.first={first}", f"sweep.name={first}")
-        assert code == 0, told
-        (path,) = tmp_path.glob(f"outputs/sentiment/sweep/{first}/sweep.json")
+    # The default width, 64, isn't in the space, so it is drawn.
+    for start, is_default in (("defaults", True), ("random", False)):
+        code, output = swept(*search, *space, f"sweep.start_from={start}", f"sweep.name={start}")
+        assert code == 0, output
+        (path,) = tmp_path.glob(f"outputs/sentiment/sweep/{start}/sweep.json")
         trials = [trial["parameters"] for trial in json.loads(path.read_text())["trials"]]
-        assert [trial["train.learning_rate"] == 0.002 for trial in trials] == [begins, False]
-        assert [trial["task.embedding.dropout"] == 0.2 for trial in trials] == [begins, False]
+        assert [trial["train.learning_rate"] == 0.002 for trial in trials] == [is_default, False]
+        assert [trial["task.embedding.dropout"] == 0.2 for trial in trials] == [is_default, False]
         assert {trial["model.width"] for trial in trials} <= {"16", "32"}
-        # The same command goes on, and doesn't begin again.
-        code, told = swept(*search, *space, f"sweep.first={first}", f"sweep.name={first}")
+        # The same command continues the study and doesn't start a new one.
+        code, output = swept(*search, *space, f"sweep.start_from={start}", f"sweep.name={start}")
         assert len(json.loads(path.read_text())["trials"]) == 2
 
 
 def test_a_search_of_one_trial_runs_it(swept, tmp_path) -> None:
     for _ in range(2):
-        code, told = swept("sweep=optuna", "sweep.trials=1")
-        assert code == 0, told
+        code, output = swept("sweep=optuna", "sweep.trials=1")
+        assert code == 0, output
         assert states(tmp_path) == {"COMPLETE": 1}
     assert starts(tmp_path) == [1]
 
 
-def test_a_trial_that_was_asked_for_and_not_begun_is_run_within_the_total(swept, tmp_path) -> None:
-    """As a kill leaves it, at the moment between the two."""
+def test_an_enqueued_trial_is_run_within_the_total(swept, tmp_path) -> None:
+    """A sweep may be killed after it has enqueued a trial and before it has asked for it."""
     few = ["sweep=optuna", "sweep.space=null", "model.width=8,16", "seed=1,2", "sweep.name=few"]
-    code, told = swept(*few, "sweep.trials=3")
-    assert code == 0, told
+    code, output = swept(*few, "sweep.trials=3")
+    assert code == 0, output
     had = [trial["parameters"] for trial in summary(tmp_path)["trials"]]
     points = [{"model.width": width, "seed": seed} for width in ("8", "16") for seed in "12"]
     (missing,) = [one for one in points if one not in had]
@@ -104,36 +102,36 @@ def test_a_trial_that_was_asked_for_and_not_begun_is_run_within_the_total(swept,
         study_name="sentiment/few", storage=open_storage(None, journal.parent)
     )
     study.enqueue_trial(missing, user_attrs={"point": missing})
-    code, told = swept(*few, "sweep.trials=3")
+    code, output = swept(*few, "sweep.trials=3")
     assert states(tmp_path) == {"COMPLETE": 3}
-    code, told = swept(*few, "sweep.trials=4")
-    assert code == 0, told
+    code, output = swept(*few, "sweep.trials=4")
+    assert code == 0, output
     assert states(tmp_path) == {"COMPLETE": 4}
     assert starts(tmp_path) == [1] * 4
 
 
-def test_failed_trials_of_a_search_are_tried_anew_at_their_own_points(swept, tmp_path) -> None:
+def test_failed_trials_of_a_search_are_repeated_at_their_points(swept, tmp_path) -> None:
     search = ["sweep=optuna", "sweep.trials=3", "seed=13", "sweep.failures=1.0"]
-    code, told = swept(*search)
-    assert code == 0, told
+    code, output = swept(*search)
+    assert code == 0, output
     failed = summary(tmp_path)["trials"]
-    code, told = swept(*search, "sweep.retry=true", LUCK="1")
-    assert "3 failed trials are tried anew" in told
+    code, output = swept(*search, "sweep.retry=true", LUCK="1")
+    assert "3 failed trials are repeated" in output
     trials = summary(tmp_path)["trials"]
     assert [trial["state"] for trial in trials] == ["COMPLETE"] * 3
     assert [t["parameters"] for t in trials] == [t["parameters"] for t in failed]
-    assert trials[0]["parameters"]["train.learning_rate"] == 0.002  # the settings as they are
+    assert trials[0]["parameters"]["train.learning_rate"] == 0.002  # the default
 
 
-def test_a_space_may_have_what_only_another_option_has(swept, tmp_path) -> None:
+def test_a_space_may_contain_settings_of_another_option(swept, tmp_path) -> None:
     space = (
         "++sweep.space={decode:'choice(greedy,sample)',"
         "decode.top_p:{values:'choice(0.9,0.95)',when:{decode:sample}}}"
     )
     search = ["task=translation", "sweep=optuna", "sweep.trials=3", "sweep.objectives=[parameters]"]
     process = sweep(*search, space, "sweep.pruner=none", folder=tmp_path)
-    told, _ = process.communicate(timeout=120)
-    assert process.returncode == 0, told
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
     (path,) = tmp_path.glob("outputs/translation/sweep/*/sweep.json")
     trials = [trial["parameters"] for trial in json.loads(path.read_text())["trials"]]
     assert len(trials) == 3
@@ -141,18 +139,18 @@ def test_a_space_may_have_what_only_another_option_has(swept, tmp_path) -> None:
         assert ("decode.top_p" in drawn) == (drawn["decode"] == "sample")
 
 
-def test_a_search_of_few_points_visits_each_once_and_then_ends(swept, tmp_path) -> None:
+def test_a_search_of_a_small_space_visits_each_point_once_and_ends(swept, tmp_path) -> None:
     few = ["sweep.space=null", "model.width=8,16", "seed=1,2", "sweep.sampler=random"]
-    code, told = swept("sweep=optuna", *few, "sweep.trials=30")
-    assert code == 0, told
+    code, output = swept("sweep=optuna", *few, "sweep.trials=30")
+    assert code == 0, output
     points = Counter(json.dumps(t["parameters"]) for t in summary(tmp_path)["trials"])
     assert len(points) == 4
     assert set(points.values()) == {1}
 
 
-def test_two_at_a_time_share_the_cores_and_give_the_same_study(swept, tmp_path) -> None:
-    code, told = swept("model.width=8,16", "seed=1,2,3", "sweep.parallel=2")
-    assert code == 0, told
+def test_concurrent_runs_share_the_cores_and_give_the_same_study(swept, tmp_path) -> None:
+    code, output = swept("model.width=8,16", "seed=1,2,3", "sweep.parallel=2")
+    assert code == 0, output
     assert states(tmp_path) == {"COMPLETE": 6}
     assert starts(tmp_path) == [1] * 6
     (metrics, *_) = tmp_path.glob("outputs/sentiment/sweep/*/0000/metrics.json")
@@ -160,50 +158,50 @@ def test_two_at_a_time_share_the_cores_and_give_the_same_study(swept, tmp_path) 
     assert json.loads(metrics.read_text())["threads"] == str(threads)
 
 
-def test_failures_are_recorded_with_their_reason_and_the_sweep_goes_on(swept, tmp_path) -> None:
-    code, told = swept("seed=1,13,14,16,2,3", "sweep.name=bad")
-    assert code == 0, told
+def test_failures_are_stored_with_their_reason_and_the_sweep_continues(swept, tmp_path) -> None:
+    code, output = swept("seed=1,13,14,16,2,3", "sweep.name=bad")
+    assert code == 0, output
     trials = summary(tmp_path)["trials"]
     assert [trial["state"] for trial in trials] == [
         "COMPLETE", "FAIL", "FAIL", "COMPLETE", "COMPLETE", "COMPLETE",
     ]  # fmt: skip
     assert trials[1]["reason"] == "this seed brings no luck"
     assert "killed" in trials[2]["reason"]
-    # What was killed goes on once.
+    # A killed run is resumed once.
     assert [trials[2]["attempts"], trials[3]["attempts"]] == [2, 2]
-    code, told = swept("seed=1,13,14,16,2,3", "sweep.name=bad", "sweep.retry=true")
-    assert "2 failed trials are tried anew" in told
+    code, output = swept("seed=1,13,14,16,2,3", "sweep.name=bad", "sweep.retry=true")
+    assert "2 failed trials are repeated" in output
     assert len(summary(tmp_path)["trials"]) == 6
 
 
-def test_a_run_that_takes_too_long_has_failed(swept, tmp_path) -> None:
-    code, told = swept("seed=15,1", "sweep.run_seconds=1")
-    assert code == 0, told
+def test_a_run_beyond_its_time_limit_fails(swept, tmp_path) -> None:
+    code, output = swept("seed=15,1", "sweep.run_seconds=1")
+    assert code == 0, output
     assert "took longer than 1.0 s" in summary(tmp_path)["trials"][0]["reason"]
     assert states(tmp_path) == {"FAIL": 1, "COMPLETE": 1}
 
 
-def test_a_run_that_takes_too_much_memory_has_failed(swept, tmp_path) -> None:
-    code, told = swept("seed=15,1", "sweep.run_gigabytes=0.0001", "sweep.failures=1.0")
-    assert code == 0, told
+def test_a_run_beyond_its_memory_limit_fails(swept, tmp_path) -> None:
+    code, output = swept("seed=15,1", "sweep.run_gigabytes=0.0001", "sweep.failures=1.0")
+    assert code == 0, output
     assert "took more than 0.0001 GB" in summary(tmp_path)["trials"][0]["reason"]
 
 
 def test_too_many_failures_end_the_sweep_in_one_line(swept, tmp_path) -> None:
-    code, told = swept("seed=13,14,1,2", "sweep.failures=0.25")
+    code, output = swept("seed=13,14,1,2", "sweep.failures=0.25")
     assert code == 1
-    (line,) = [line for line in told.splitlines() if line.startswith("error: ")]
+    (line,) = [line for line in output.splitlines() if line.startswith("error: ")]
     assert "2 of 4 trials have failed" in line
-    assert "Traceback" not in told
+    assert "Traceback" not in output
 
 
-def test_what_is_worse_than_the_median_is_pruned(swept, tmp_path) -> None:
+def test_runs_worse_than_the_median_are_pruned(swept, tmp_path) -> None:
     space = ["sweep.space=null", "train.learning_rate=0.001,0.0011,0.0012,0.0013,0.1,0.0001"]
-    code, told = swept(
+    code, output = swept(
         "sweep=grid", *space, "sweep.pruner=median", "sweep.prune_after=2", "train.epochs=8",
         FAKE_SECONDS="0.15",
     )  # fmt: skip
-    assert code == 0, told
+    assert code == 0, output
     by_rate = {t["parameters"]["train.learning_rate"]: t for t in summary(tmp_path)["trials"]}
     assert by_rate["0.001"]["state"] == "COMPLETE"
     assert by_rate["0.1"]["state"] == by_rate["0.0001"]["state"] == "PRUNED"
@@ -211,18 +209,18 @@ def test_what_is_worse_than_the_median_is_pruned(swept, tmp_path) -> None:
 
 
 def test_hyperband_prunes_too(swept, tmp_path) -> None:
-    code, told = swept(
+    code, output = swept(
         "sweep=optuna", "sweep.pruner=hyperband", "sweep.trials=10", "train.epochs=9",
         "sweep.sampler=random", FAKE_SECONDS="0.1",
     )  # fmt: skip
-    assert code == 0, told
+    assert code == 0, output
     assert states(tmp_path)["PRUNED"] > 0
     assert sum(states(tmp_path).values()) == 10
 
 
-def test_settings_without_effect_are_not_drawn(swept, tmp_path) -> None:
-    code, told = swept("sweep=cells", "sweep.trials=12", "sweep.sampler=random")
-    assert code == 0, told
+def test_inactive_parameters_are_not_drawn(swept, tmp_path) -> None:
+    code, output = swept("sweep=cells", "sweep.trials=12", "sweep.sampler=random")
+    assert code == 0, output
     for trial in summary(tmp_path)["trials"]:
         drawn = trial["parameters"]
         assert ("model.activation" in drawn) == drawn["model"].endswith("simple_rnn")
@@ -230,36 +228,38 @@ def test_settings_without_effect_are_not_drawn(swept, tmp_path) -> None:
 
 
 def test_several_objectives_each_have_a_value(swept, tmp_path) -> None:
-    code, told = swept("sweep=quality_and_speed", "sweep.trials=4")
-    assert code == 0, told
+    code, output = swept("sweep=quality_and_speed", "sweep.trials=4")
+    assert code == 0, output
     for trial in summary(tmp_path)["trials"]:
         accuracy, milliseconds = trial["values"]
         assert accuracy < 1
         assert milliseconds == pytest.approx(float(trial["parameters"]["model.width"]) / 10)
 
 
-def test_two_sweeps_at_once_work_on_one_study(swept, tmp_path) -> None:
+def test_two_concurrent_sweeps_share_one_study(swept, tmp_path) -> None:
     arguments = ["sweep=optuna", "sweep.trials=8", "sweep.sampler=random"]
     both = [sweep(*arguments, folder=tmp_path) for _ in range(2)]
     for process in both:
-        told, _ = process.communicate(timeout=120)
-        assert process.returncode == 0, told
+        output, _ = process.communicate(timeout=120)
+        assert process.returncode == 0, output
     trials = summary(tmp_path)["trials"]
     assert len(trials) == 8
     assert len({json.dumps(trial["parameters"]) for trial in trials}) == 8
     assert set(starts(tmp_path)) == {1}
 
 
-def test_a_database_serves_as_well_as_a_file(swept, tmp_path) -> None:
+def test_a_study_may_be_stored_in_a_database(swept, tmp_path) -> None:
     storage = f"sweep.storage=sqlite:///{tmp_path}/study.db"
     for total in (3, 5):
-        code, told = swept("sweep=optuna", f"sweep.trials={total}", storage)
-        assert code == 0, told
+        code, output = swept("sweep=optuna", f"sweep.trials={total}", storage)
+        assert code == 0, output
         assert sum(states(tmp_path).values()) == total
     assert starts(tmp_path) == [1] * 5
 
 
-def test_two_places_share_a_database_and_count_each_trial_once(tmp_path: Path) -> None:
+def test_two_directories_share_a_database_and_count_each_trial_once(
+    tmp_path: Path,
+) -> None:
     arguments = ["sweep=optuna", "sweep.trials=8", "sweep.name=shared", "sweep.pruner=none"]
     folders = [tmp_path / "a", tmp_path / "b"]
     storage = f"sweep.storage=sqlite:///{tmp_path}/study.db"
@@ -267,48 +267,48 @@ def test_two_places_share_a_database_and_count_each_trial_once(tmp_path: Path) -
         folder.mkdir()
     both = [sweep(*arguments, storage, folder=folder, FAKE_SECONDS="0.2") for folder in folders]
     for process in both:
-        told, _ = process.communicate(timeout=120)
-        assert process.returncode == 0, told
+        output, _ = process.communicate(timeout=120)
+        assert process.returncode == 0, output
     done = [len(starts(folder)) for folder in folders]
     assert sum(done) == 8
     assert min(done) > 0
     assert [set(starts(folder)) for folder in folders] == [{1}, {1}]
 
 
-def test_when_its_time_is_over_no_more_trials_start_and_the_command_goes_on(
+def test_no_trial_starts_after_the_time_limit_and_the_same_command_continues(
     swept, tmp_path
 ) -> None:
-    code, told = swept("seed=1,2,3,4", "sweep.seconds=0.1", FAKE_SECONDS="0.3")
-    assert code == 0, told
-    assert "are over: no more trials are started" in told
+    code, output = swept("seed=1,2,3,4", "sweep.seconds=0.1", FAKE_SECONDS="0.3")
+    assert code == 0, output
+    assert "are over: no more trials are started" in output
     assert len(starts(tmp_path)) < 4
-    code, told = swept("seed=1,2,3,4")
+    code, output = swept("seed=1,2,3,4")
     assert states(tmp_path) == {"COMPLETE": 4}
 
 
-def test_a_password_is_not_told(command_here: Command, tmp_path: Path) -> None:
+def test_passwords_are_not_printed(command_here: Command, tmp_path: Path) -> None:
     done = command_here("-m", "sweep.storage=nosuch://me:secret@host/db", "seed=1,2")
     assert done.returncode == 1
     assert "nosuch://me:***@host/db can't be used" in done.stderr
     assert "secret" not in done.stderr
 
 
-def test_another_question_under_the_same_name_is_refused(swept, tmp_path) -> None:
-    code, told = swept("sweep.name=one", "model.width=8,16")
-    assert code == 0, told
+def test_another_definition_under_the_same_name_is_rejected(swept, tmp_path) -> None:
+    code, output = swept("sweep.name=one", "model.width=8,16")
+    assert code == 0, output
     for other, what in (
         (["model.width=8,32"], "values of model.width"),
         (["model.width=8,16", "train.epochs=5"], "settings (train.epochs=5)"),
         (["model.width=8,16", "sweep.objectives=[validation.loss]"], "objectives"),
     ):
-        code, told = swept("sweep.name=one", *other)
+        code, output = swept("sweep.name=one", *other)
         assert code == 1
-        assert f"holds a sweep with other {what}" in told
-        assert "choose another sweep.name" in told
+        assert f"holds a sweep with other {what}" in output
+        assert "choose another sweep.name" in output
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "output"),
     [
         (["model=gru,lstmx"], "model=lstmx: no such option; did you mean 'lstm'"),
         (["model.widht=1,2"], "model.widht: there is no such setting; did you mean model.width?"),
@@ -334,13 +334,34 @@ def test_another_question_under_the_same_name_is_refused(swept, tmp_path) -> Non
     ],
 )
 def test_a_mistake_is_one_line_before_the_first_trial(
-    command_here: Command, tmp_path: Path, arguments: list[str], told: str
+    command_here: Command, tmp_path: Path, arguments: list[str], output: str
 ) -> None:
     done = command_here("-m", *arguments)
     assert done.returncode == 1
-    assert told in done.stderr
+    assert output in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert not list(tmp_path.glob("outputs/sentiment/sweep/*/0*"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("sweep.each=[]", "sweep.fixed"), ("sweep.first=given", "sweep.start_from")]
+)
+def test_a_renamed_setting_answers_with_its_new_name(
+    command_here: Command, old: str, new: str
+) -> None:
+    done = command_here("-m", "seed=1,2", old)
+    assert done.returncode == 1
+    assert done.stderr == f"error: {old.partition('=')[0]} is now called {new}\n"
+
+
+@pytest.mark.parametrize("value", ["given", "drawn"])
+def test_a_former_value_of_start_from_answers_with_the_choices(
+    command_here: Command, value: str
+) -> None:
+    done = command_here("-m", "seed=1,2", f"sweep.start_from={value}")
+    assert done.returncode == 1
+    message = f"must be one of defaults, random; received {value!r}"
+    assert done.stderr == f"error: sweep.start_from: {message}\n"
 
 
 def test_sweep_settings_without_a_sweep_are_a_mistake(command_here) -> None:
@@ -348,21 +369,43 @@ def test_sweep_settings_without_a_sweep_are_a_mistake(command_here) -> None:
     assert done.stderr == "error: sweep goes with several runs: python main.py -m ...\n"
 
 
-def test_errors_are_minimized_as_the_scores_say_themselves(finished) -> None:
-    metrics = json.loads((finished.directory / "metrics.json").read_text())
-    for name, entry in metrics["validation"].items():
-        assert entry["higher_is_better"] == (name not in LOWER_IS_BETTER)
-    run = Run(finished.directory)
+TASKS = sorted(path.stem for path in (ROOT / "conf" / "task").glob("*.yaml"))
+
+
+def settings_of(*overrides: str) -> Config:
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        task = parse(resolved(compose("config", []))).task
-    found = objectives_of(
+        return parse(resolved(compose("config", list(overrides))))
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_each_score_of_each_task_is_optimized_in_its_own_direction(name: str) -> None:
+    task = settings_of(f"task={name}").task
+    for metric in task.metrics:
+        (objective,) = resolve_objectives([f"validation.{metric.name}"], task, None)
+        assert objective.maximize == metric.higher_is_better
+        (quality,) = resolve_objectives(["quality"], task, metric.name)
+        assert (quality.name, quality.maximize) == (objective.name, objective.maximize)
+
+
+def test_the_error_of_a_probe_is_minimized() -> None:
+    task = settings_of("task=probe", "data=copy").task
+    (objective,) = resolve_objectives(["validation.error"], task, None)
+    assert not objective.maximize
+    assert objective.metric.better(0.1, 0.2)
+    assert objective.metric.best([0.3, 0.1, 0.2]) == 0.1
+
+
+def test_the_objectives_of_a_finished_run_are_read(finished) -> None:
+    run = Run(finished.directory)
+    metrics, task = run.load_metrics(), settings_of().task
+    found = resolve_objectives(
         ["quality", "parameters", "milliseconds", "seconds", "memory"], task, None
     )
-    values = values_of(run, found)
+    values = read_values(run, found)
     assert values is not None
-    assert values[0] == metrics["validation"]["accuracy"]["value"]
-    assert values[1] == metrics["parameters"]["total"]
-    assert values[2] == metrics["latency"]["milliseconds"] > 0
+    assert values[0] == metrics.validation["accuracy"].value
+    assert values[1] == metrics.parameters.total
+    assert values[2] == metrics.latency.milliseconds > 0
 
 
 @pytest.mark.slow
@@ -387,7 +430,7 @@ def test_real_runs_end_in_a_leaderboard(
 
 
 @pytest.mark.slow
-def test_a_real_run_that_is_killed_with_its_sweep_goes_on_from_its_checkpoint(
+def test_a_real_run_that_is_killed_with_its_sweep_resumes_from_its_checkpoint(
     quick: list[str], command: Command, tmp_path: Path
 ) -> None:
     arguments = ["-m", *quick, "seed=1,2", "train.epochs=60", "train.checkpoint_seconds=0.5"]

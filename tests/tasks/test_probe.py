@@ -139,7 +139,7 @@ def test_a_network_solves_what_is_in_its_last_steps(model: str, tmp_path: Path) 
 @pytest.mark.parametrize("cell", ["simple_rnn", "lstm", "gru", "bi_gru"])
 def test_a_budget_chooses_the_largest_width_that_fits(cell: str) -> None:
     from pipelines.core.contracts import Codec
-    from pipelines.train.parameter_budget import parameters, within_budget
+    from pipelines.train.parameter_budget import count_parameters, fit_width
 
     chosen = config("task=probe", "data=adding", f"model={cell}", "model.parameters=3000")
     codec = Codec(chosen.task.codec())
@@ -149,14 +149,14 @@ def test_a_budget_chooses_the_largest_width_that_fits(cell: str) -> None:
     def build(settings: Any) -> Any:
         return chosen.task.build(settings, codec, 1)
 
-    settings = within_budget(chosen.model, build)
-    assert parameters(build(settings)) <= 3000
-    assert parameters(build(chosen.model.of_width(settings.width + 1))) > 3000
+    settings = fit_width(chosen.model, build)
+    assert count_parameters(build(settings)) <= 3000
+    assert count_parameters(build(chosen.model.of_width(settings.width + 1))) > 3000
     gates = {"simple_rnn": 1, "lstm": 4, "gru": 3, "bi_gru": 3}[cell]
     ways, w = (2 if cell == "bi_gru" else 1), settings.width
     biases = 2 if "gru" in cell else 1
     recurrent = ways * gates * (2 * w + w * w + biases * w)
-    assert parameters(build(settings)) == recurrent + ways * w + 1
+    assert count_parameters(build(settings)) == recurrent + ways * w + 1
 
 
 def test_a_budget_and_a_width_do_not_go_together() -> None:

@@ -2,32 +2,54 @@
 
 from __future__ import annotations
 
+import functools
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import word_by_word
-from tiny_runs import SOME_MODELS, go
+from fresh_process import check_fresh_answers
+from tiny_runs import SOME_MODELS, Run, chosen, go
 from tiny_translation import QUICK, SMALL
 
 
+@pytest.fixture(scope="module")
+def trained(pairs: list[str], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Run]:
+    """A quick run of a model, trained when it is first asked for."""
+    folder = tmp_path_factory.mktemp("translation")
+
+    @functools.cache
+    def run(model: str) -> Run:
+        return Run(folder / model, *go(folder / model, f"model={model}", *QUICK, *pairs))
+
+    return run
+
+
 @pytest.mark.parametrize("model", SOME_MODELS)
-def test_every_model_goes_from_pairs_to_a_saved_model_that_a_fresh_process_agrees_with(
-    model: str, pairs: list[str], tmp_path: Path
+def test_every_model_goes_from_pairs_to_a_saved_model(
+    model: str, trained: Callable[[str], Run]
 ) -> None:
-    metrics, history = go(tmp_path / "run", f"model={model}", *QUICK, *pairs)
+    directory, metrics, history = trained(model)
     assert history[-1]["train.loss"] > 0
     assert metrics["test"]["perplexity"]["value"] > 1
     assert 0 <= metrics["test"]["bleu"]["value"] <= 100
-    assert (tmp_path / "run" / "saved_model" / "saved_model.pb").exists()
+    assert (directory / "saved_model" / "saved_model.pb").exists()
+
+
+def test_a_fresh_process_answers_as_every_model_did(
+    trained: Callable[[str], Run], pytestconfig: pytest.Config
+) -> None:
+    check_fresh_answers([trained(model).directory for model in chosen(pytestconfig)])
 
 
 @pytest.mark.parametrize("model", SOME_MODELS)
 def test_every_model_learns_pairs_by_heart(model: str, pairs: list[str], tmp_path: Path) -> None:
     plain = [
-        "train.epochs=100", "train.learning_rate=0.01", "train.average=null", "train.patience=null",
+        "train.epochs=100", "train.learning_rate=0.01", "train.ema_decay=null",
+        "train.patience=null",
         "task.embedding.word_dropout=0", "task.embedding.dropout=0", "task.decoder.dropout=0",
         "task.label_smoothing=0", "task.decoder.tied=false", "model.width=32",
         "export.saved_model=false", "evaluate.diagnostics=false", "train.evaluate_every=100000",
@@ -39,11 +61,20 @@ def test_every_model_learns_pairs_by_heart(model: str, pairs: list[str], tmp_pat
 @pytest.mark.parametrize(
     "options",
     [
-        ["task.decoder.attention=none", "task.decoder.tied=false"],
-        ["task.decoder.attention=additive", "task.decoder.input_feeding=true"],
+        [
+            "task.decoder.attention=none",
+            "task.decoder.tied=false",
+            "decode=sample",
+            "decode.answers=2",
+            "decode.top_k=5",
+        ],
+        [
+            "task.decoder.attention=additive",
+            "task.decoder.input_feeding=true",
+            "decode.replace_unknown=true",
+            "task.text.minimum_count=40",
+        ],
         ["task.vocabulary=joint", "decode=greedy"],
-        ["decode.replace_unknown=true", "task.text.minimum_count=40"],
-        ["decode=sample", "decode.answers=2", "decode.top_k=5"],
         *(
             pytest.param(options, marks=pytest.mark.slow)
             for options in (
@@ -51,14 +82,14 @@ def test_every_model_learns_pairs_by_heart(model: str, pairs: list[str], tmp_pat
                 ["task.sampling.schedule=linear", "task.sampling.steps=2", "task.sampling.floor=0"],
                 ["decode.answers=3", "decode.coverage_penalty=0.2", "decode.no_repeat_ngram=2"],
                 ["task.text.tokens=character", "train.evaluate_every=2"],
-                ["train.precision=mixed_bfloat16", "train.accumulate=2"],
+                ["train.precision=mixed_bfloat16", "train.accumulation_steps=2"],
             )
         ),
     ],
     ids=lambda options: options[0],
 )
 def test_options_work_from_end_to_end(options: list[str], pairs: list[str], tmp_path: Path) -> None:
-    metrics, _ = go(tmp_path / "run", *QUICK, *pairs, "export.verify=0", *options)
+    metrics, _ = go(tmp_path / "run", *QUICK, *pairs, *options)
     assert metrics["test"]["perplexity"]["value"] > 1
 
 
@@ -76,7 +107,7 @@ class TestSavedModel:
     @classmethod
     def run(cls, pairs: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
         directory = tmp_path_factory.mktemp("beam") / "run"
-        several = ["decode.beam=4", "decode.answers=2", "train.epochs=20"]
+        several = ["decode.beam=4", "decode.answers=2", "train.epochs=20", "export.verify=8"]
         go(directory, *QUICK, *several, "train.learning_rate=0.01", *pairs)
         return directory
 

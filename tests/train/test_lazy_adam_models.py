@@ -1,11 +1,10 @@
-"""Embeddings that are updated by rows, in the models that look them up in all ways there are."""
+"""Lazy embeddings in the models, which look them up in all the ways there are."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -13,15 +12,16 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from tiny_captioning import PLAIN, Small
 
-from models.embedding import Embedding, build_embedding
+from models.embedding import Embedding, VocabularySpec, build_embedding
 from models.settings import EmbeddingSettings
 from pipelines.config.schema import parse
 from pipelines.core.contracts import Codec
 from pipelines.core.paths import ROOT
 from pipelines.graphs.tracing import padded
-from pipelines.tasks._self_critical import Rewards, SelfCritical, keys
-from pipelines.train import lazy_adam as row_adam
-from pipelines.train.update import Learner
+from pipelines.tasks._shared.self_critical import Rewards, SelfCritical, keys
+from pipelines.train.lazy_adam import LazyAdam, LazySettings
+from pipelines.train.learner import Learner
+from pipelines.train.optimizers import ADAM
 
 TRANSLATION = [
     "task=translation", "task.text.tokens=word", "model.width=6", "task.embedding.width=5",
@@ -50,7 +50,7 @@ def translation(*overrides: str) -> tuple[Any, ...]:
 
 
 def captioning() -> tuple[Any, ...]:
-    """The same, self-critical from update 3 on."""
+    """The same, self-critical from step 3 on."""
     small = Small(*PLAIN, "train.learning_rate=0.003")
     references = [text.split("\n") for text in small.raw["captions"]]
     rewards = Rewards(references, keys(small.batch.targets, small.batch.inputs["owner"]), "13a")
@@ -70,24 +70,24 @@ def captioning() -> tuple[Any, ...]:
     ],
     ids=["plain", "scheduled sampling", "joint", "tied", "input feeding", "self-critical"],
 )
-def test_a_model_that_is_updated_by_rows_ends_as_one_that_is_updated_whole(
-    make: Callable[[], tuple[Any, ...]], tables: int, monkeypatch: pytest.MonkeyPatch
+def test_a_lazy_model_ends_as_one_whose_rows_are_all_updated(
+    make: Callable[[], tuple[Any, ...]], tables: int
 ) -> None:
     ends = []
     for least in (1, 10**9):
-        monkeypatch.setattr(row_adam, "ROWS_PAY", least)
         task, model, codec, settings, batch = make()
-        learner = Learner(task, model, codec, settings, 100)
-        rows = learner.weights.rows
+        lazy = LazySettings(smallest_matrix=least)
+        learner = Learner(task, model, codec, settings, 100, lazy_settings=lazy)
+        rows = learner.weights.lazy_adam
         assert (len(rows.tables) if rows else 0) == (tables if least == 1 else 0)
         losses = []
         for step in range(8):
             learner.reset()
-            learner.update([batch], step)
+            learner.train_step([batch], step)
             losses.append(learner.mean_loss())
-        learner.weights.settle()
+        learner.weights.flush()
         weights = [np.asarray(variable) for variable in model.trainable_variables]
-        averages = learner.weights.averaged() if settings.average else []
+        averages = learner.weights.ema_values() if settings.ema_decay else []
         ends.append((losses, [*weights, *map(np.asarray, averages)]))
     (ours, one), (theirs, other) = ends
     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
@@ -95,24 +95,24 @@ def test_a_model_that_is_updated_by_rows_ends_as_one_that_is_updated_whole(
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
 
 
-def test_vectors_that_stay_are_looked_up_beside_rows_that_wait() -> None:
+def test_frozen_vectors_are_looked_up_together_with_lazy_rows() -> None:
     settings = EmbeddingSettings(
         width=2, scale=0.5, vectors=None, trainable=False, word_dropout=0.0, dropout=0.0
     )
     given = np.array([[0, 0], [0, 0], [3, 4], [0, 0], [5, 6]], np.float32)
-    embedding = build_embedding(settings, 5, seed=1, vectors=given)
+    embedding = build_embedding(settings, VocabularySpec(5, given), seed=1)
     assert isinstance(embedding, Embedding)
-    ours = row_adam.RowAdam([embedding], keras.optimizers.Adam(0.1), averaged=True)
+    ours = LazyAdam([embedding], ADAM, ema=True)
     ids, mask = tf.constant([[2, 3], [4, 1]]), tf.ones([2, 2], tf.bool)
     for _ in range(2):
-        with ours.looked_up(), tf.GradientTape() as tape:
+        with ours.recording_lookups(), tf.GradientTape() as tape:
             vectors = embedding(ids, mask)
             total = tf.reduce_sum(vectors * [[[1.0, 1], [2, 2]], [[1, 1], [3, 3]]])
-        (gradient,) = ours.merged([tape.gradient(total, embedding.matrix.value)])
+        (gradient,) = ours.coalesce([tape.gradient(total, embedding.matrix.value)])
         ours.update([gradient], tf.constant(0.1), tf.constant(0.5))
-    ours.settle()
+    ours.flush()
     np.testing.assert_array_equal(embedding(ids, mask)[:, 0], given[[2, 4]])
-    start = build_embedding(settings, 5, seed=1, vectors=given).matrix.numpy()
+    start = build_embedding(settings, VocabularySpec(5, given), seed=1).matrix.numpy()
     # Rows: padding, the unknown word and word 3. Adam with a constant gradient g goes on by
     # m / sqrt(v) = 0.1 / sqrt(0.001), then 0.19 / sqrt(0.001999), here without their correction.
     step = 0.1 * (0.1 / 0.001**0.5 + 0.19 / 0.001999**0.5)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines.core.contracts import Field, FieldCodec
+from pipelines.core.contracts import FieldCodec, FieldSpec, Split
+from pipelines.core.types import RawColumn
 from pipelines.data.codecs.text import BEGIN, PAD, TextCodec, TextSettings
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class CaptionsCodec(FieldCodec):
 
         self.text.fit(lines())
 
-    def encode(self, values: tf.Tensor) -> tf.RaggedTensor:
+    def encode(self, values: RawColumn) -> tf.RaggedTensor:
         """(B,) captions to (B, T) int32."""
         import tensorflow as tf
 
@@ -63,7 +64,7 @@ class CaptionsCodec(FieldCodec):
         return self.text.operators
 
     @property
-    def field(self) -> Field:
+    def field(self) -> FieldSpec:
         return self.text.field
 
     @property
@@ -91,3 +92,25 @@ def split_captions(ids: np.ndarray) -> list[np.ndarray]:
     """(T,) ids, padded or not, of several captions to those of each, with its markers."""
     ids = ids[ids != PAD]
     return np.split(ids, np.flatnonzero(ids == BEGIN)[1:])
+
+
+def caption_rows(tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """From all captions of each image, one after the other, (B, L), to one caption a row.
+
+    Returns ids (N, T), padded, and owner (N,) int32: whose caption each is, in rising order.
+    """
+    # Each begin marker starts a caption. It stops where the next one starts or, of an image's
+    # last caption, where the image's tokens end.
+    owner, starts = np.nonzero(tokens == BEGIN)
+    lengths = np.count_nonzero(tokens, axis=1)[owner]
+    last = np.append(owner[1:] != owner[:-1], True)
+    stops = np.where(last, lengths, np.append(starts[1:], 0))
+    places = starts[:, None] + np.arange((stops - starts).max(initial=2))
+    real = places < stops[:, None]
+    ids = np.where(real, tokens[owner[:, None], np.where(real, places, 0)], PAD)
+    return ids, owner.astype(np.int32)
+
+
+def caption_references(split: Split, column: str) -> list[list[str]]:
+    """All captions of each image."""
+    return [caption_lines(text) for texts in split.raw(column) for text in texts]

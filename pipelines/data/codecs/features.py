@@ -1,4 +1,4 @@
-"""Pictures -> what a frozen, pretrained network sees in them: made once, by prepare."""
+"""Images -> what a frozen, pretrained network sees in them: made once, by prepare."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from models.settings import VisionSettings
-from pipelines.core.contracts import Field
+from models.settings import VisionSettings, smallest_side
+from pipelines.core.contracts import FieldSpec
 from pipelines.core.errors import UserError
 from pipelines.core.paths import MODELS
+from pipelines.core.types import RawColumn
 from pipelines.data.codecs.images import ImageCodec, ImageSettings
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class FeatureCodec(ImageCodec):
         size = self.settings.size
         try:
             network = Backbone(self.vision.network, size, size, dtype="float32")
-            network.load(self.vision.weights)
+            network.load_pretrained(self.vision.weights)
         except ValueError as error:
             raise UserError(f"task.vision: {error}") from None
         file = io.BytesIO()
@@ -60,14 +61,14 @@ class FeatureCodec(ImageCodec):
         self._state = {"weights": weights, "grid": list(network.grid(size, size))}
         self.__dict__.pop("_network", None)
 
-    def encode(self, values: tf.Tensor) -> tf.Tensor:
+    def encode(self, values: RawColumn) -> tf.Tensor:
         """(B,) files' bytes to (B, h, w, C) float16; errors as in ImageCodec."""
         import tensorflow as tf
 
         network = self._network
 
-        def see(picture: tf.Tensor) -> tf.Tensor:
-            seen = network(picture[tf.newaxis])[0]
+        def see(image: tf.Tensor) -> tf.Tensor:
+            seen = network(image[tf.newaxis])[0]
             return tf.cast(tf.clip_by_value(seen, -LARGEST, LARGEST), tf.float16)
 
         # One by one: prepare gives thousands at once, whose activations would fill the memory.
@@ -88,7 +89,7 @@ class FeatureCodec(ImageCodec):
         return network
 
     def decode(self, numbers: np.ndarray) -> Any:
-        """The grid as it is: a picture can't be had back from it."""
+        """The grid as it is: an image can't be had back from it."""
         return numbers
 
     @property
@@ -96,8 +97,8 @@ class FeatureCodec(ImageCodec):
         return [variable.value for variable in self._network.variables]
 
     @property
-    def field(self) -> Field:
-        return Field(shape=tuple(self._state["grid"]), dtype="float16")
+    def field(self) -> FieldSpec:
+        return FieldSpec(shape=tuple(self._state["grid"]), dtype="float16")
 
     def state(self) -> dict[str, Any]:
         return {**super().state(), "network": self.vision.network, **self._state}
@@ -122,3 +123,20 @@ def _digest(path: str | Path | None) -> str | None:
         return None
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_vision(vision: VisionSettings, side: int) -> None:
+    """Raises UserError for settings that don't go together; `side` is an image's, in pixels."""
+    if side < (smallest := smallest_side(vision.network)):
+        raise UserError(
+            f"task.image.size must be at least {smallest} for task.vision.network="
+            f"{vision.network}; received {side}"
+        )
+    if vision.network == "residual" and vision.train_from != 0:
+        raise UserError("task.vision.network=residual learns from the start: train_from=0")
+    if vision.network == "residual" and vision.weights is not None:
+        raise UserError("task.vision.weights are of a network of keras.applications: name it")
+    if vision.weights is None and vision.train_from != 0:
+        raise UserError("task.vision.train_from goes with task.vision.weights; else it is 0")
+    if vision.weights not in (None, "imagenet") and not Path(str(vision.weights)).is_file():
+        raise UserError(f"task.vision.weights: there is no file {vision.weights}")

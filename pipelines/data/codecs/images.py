@@ -1,4 +1,4 @@
-"""Encoded pictures (files' bytes) -> pixels, as TensorFlow graph code."""
+"""Encoded images (files' bytes) -> pixels, as TensorFlow graph code."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from models.settings import Count, settings
-from pipelines.core.contracts import Field, FieldCodec
+from pipelines.core.contracts import FieldCodec, FieldSpec
 from pipelines.core.errors import UserError
+from pipelines.core.types import RawColumn
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -30,16 +31,16 @@ EXIF_WITHIN = 4096
 """Bytes from a JPEG's start in which its orientation stands, if anywhere."""
 
 AT_ONCE = 4
-"""Pictures of a batch that are decoded at once: all of them may be large."""
+"""Images of a batch that are decoded at once: all of them may be large."""
 
 
 @settings
 class ImageSettings:
-    """How a picture becomes a square of pixels.
+    """How an image becomes a square of pixels.
 
     size  height and width.
-    fit   pad: the whole picture, its sides' ratio kept, white at both sides of the shorter one;
-          crop: the largest square in its middle; stretch: the whole picture, its ratio lost.
+    fit   pad: the whole image, its sides' ratio kept, white at both sides of the shorter one;
+          crop: the largest square in its middle; stretch: the whole image, its ratio lost.
     """
 
     size: Count
@@ -64,7 +65,7 @@ class ImageCodec(FieldCodec):
     def fit(self, batches: Iterable[Sequence[Any]]) -> None:
         pass
 
-    def encode(self, values: tf.Tensor) -> tf.Tensor:
+    def encode(self, values: RawColumn) -> tf.Tensor:
         """(B,) files' bytes to (B, size, size, 3) uint8. InvalidArgumentError for other bytes."""
         import tensorflow as tf
 
@@ -83,8 +84,8 @@ class ImageCodec(FieldCodec):
         return tf.io.encode_png(numbers).numpy()
 
     @property
-    def field(self) -> Field:
-        return Field(shape=(self.settings.size, self.settings.size, 3), dtype="uint8")
+    def field(self) -> FieldSpec:
+        return FieldSpec(shape=(self.settings.size, self.settings.size, 3), dtype="uint8")
 
     @property
     def size(self) -> None:
@@ -96,7 +97,7 @@ class ImageCodec(FieldCodec):
     def restore(self, state: Mapping[str, Any]) -> None:
         """UserError if the state is of other settings."""
         if dict(state) != self.state():
-            raise UserError(f"pictures made with {dict(state)} can't be used with {self.state()}")
+            raise UserError(f"images made with {dict(state)} can't be used with {self.state()}")
 
     def summary(self) -> dict[str, Any]:
         return {"size": self.settings.size, "fit": self.settings.fit}
@@ -105,7 +106,7 @@ class ImageCodec(FieldCodec):
 def decoded(content: tf.Tensor) -> tf.Tensor:
     """Graph code: a file's bytes () to (H, W, 1, 3 or 4) uint8: grey, colour, with opacity.
 
-    InvalidArgumentError unless the bytes are a whole picture.
+    InvalidArgumentError unless the bytes are a whole image.
     """
     import tensorflow as tf
 
@@ -197,7 +198,7 @@ def on_white(pixels: tf.Tensor) -> tf.Tensor:
     import tensorflow as tf
 
     def composed() -> tf.Tensor:
-        # 16 bits suffice, and of a large picture there is little room for more.
+        # 16 bits suffice, and of a large image there is little room for more.
         colour, share = (tf.cast(part, tf.uint16) for part in tf.split(pixels, [3, 1], axis=2))
         return tf.cast((colour * share + WHITE * (WHITE - share) + WHITE // 2) // WHITE, tf.uint8)
 

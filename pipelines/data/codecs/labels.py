@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines.core.contracts import Field, FieldCodec
+from pipelines.core.contracts import FieldCodec, FieldSpec
 from pipelines.core.errors import UserError
+from pipelines.core.types import RawColumn
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -55,7 +56,7 @@ class LabelCodec(FieldCodec):
                 "to be estimated are no classes"
             )
 
-    def encode(self, values: tf.Tensor) -> tf.Tensor:
+    def encode(self, values: RawColumn) -> tf.Tensor:
         """(B,) text or integers to (B,) int32."""
         import tensorflow as tf
 
@@ -79,8 +80,8 @@ class LabelCodec(FieldCodec):
         return self.names[int(numbers)]
 
     @property
-    def field(self) -> Field:
-        return Field(shape=(), dtype="int32")
+    def field(self) -> FieldSpec:
+        return FieldSpec(shape=(), dtype="int32")
 
     @property
     def size(self) -> int:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines.core.contracts import Field, FieldCodec
+from pipelines.core.contracts import FieldCodec, FieldSpec
 from pipelines.core.errors import UserError
+from pipelines.core.types import RawColumn
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -77,7 +78,7 @@ class _Numbers(FieldCodec):
 class SequenceCodec(_Numbers):
     """A sequence of steps, as (T, D) float32; a symbol is 1 in a row of 0."""
 
-    def encode(self, values: tf.Tensor) -> tf.RaggedTensor:
+    def encode(self, values: RawColumn) -> tf.RaggedTensor:
         """(B,) text to ragged (B, T, D). A symbol that wasn't seen in training is all 0."""
         import tensorflow as tf
 
@@ -97,8 +98,8 @@ class SequenceCodec(_Numbers):
         return numbers.argmax(-1).tolist() if self.symbols else numbers.tolist()
 
     @property
-    def field(self) -> Field:
-        return Field(shape=(None, self.symbols or self.width), dtype="float32")
+    def field(self) -> FieldSpec:
+        return FieldSpec(shape=(None, self.symbols or self.width), dtype="float32")
 
     @property
     def size(self) -> None:
@@ -111,7 +112,7 @@ class AnswerCodec(_Numbers):
     def _widths(self, steps: list[list[str]]) -> set[int]:
         return {len(steps)}
 
-    def encode(self, values: tf.Tensor) -> tf.Tensor:
+    def encode(self, values: RawColumn) -> tf.Tensor:
         import tensorflow as tf
 
         kind = tf.float32 if self.symbols is None else tf.int32
@@ -126,9 +127,9 @@ class AnswerCodec(_Numbers):
         return numbers.tolist()
 
     @property
-    def field(self) -> Field:
+    def field(self) -> FieldSpec:
         dtype = "float32" if self.symbols is None else "int32"
-        return Field(shape=(self.width,), dtype=dtype)
+        return FieldSpec(shape=(self.width,), dtype=dtype)
 
     @property
     def size(self) -> int | None:

@@ -97,7 +97,7 @@ class Segmentation:
         return [self.numbers[part] for part in parts]
 
 
-def redrawn(
+def resegment(
     padded: np.ndarray,
     lengths: np.ndarray,
     segmentation: Segmentation,

@@ -68,7 +68,7 @@ WORDS = (
 )
 
 PUNCTUATION = r"[\p{P}\p{Sm}\p{Sc}^`¨¯´¸]\p{M}*"
-"""What punctuation=drop removes. Emoji and other pictures are no punctuation."""
+"""What punctuation=drop removes. Emoji and other images are no punctuation."""
 
 ATTACHED = (
     # decode: what stands without a space before, after, or between.

@@ -1,4 +1,4 @@
-"""Files that say what is to be seen in pictures: a caption a row, or COCO's JSON."""
+"""Files that say what is to be seen in images: a caption a row, or COCO's JSON."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def read_captions(
     delimiter: str | None,
     quoting: bool,
 ) -> dict[str, list[str]]:
-    """The captions of each picture, by its file's name; both in the order of the file.
+    """The captions of each image, by its file's name; both in the order of the file.
 
     columns  what the columns for KEYS are called, or their positions, in files that have columns;
              delimiter, quoting: as `read_rows` takes them, of .txt files a comma.

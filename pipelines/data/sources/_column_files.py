@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, ClassVar
 
 from pydantic import Field
 
 from models.settings import settings
-from pipelines.core.contracts import Example, Provenance, RowIssues
+from pipelines.core.contracts import FieldSpec, Provenance, RowIssues
 from pipelines.core.errors import UserError
+from pipelines.core.types import Example
 from pipelines.data.sources._named import (
     check_columns_differ,
     check_files_differ,
@@ -111,11 +112,20 @@ class ColumnFiles(RowSource):
             citation=self.citation or "not stated",
         )
 
-    def read_inputs(self, path: Path, given: Sequence[str], issues: RowIssues) -> Iterator[Example]:
-        names: dict[str, str | int] = {column: self._names()[column] for column in given}
+    def read_inputs(
+        self, path: Path, fields: Mapping[str, FieldSpec], issues: RowIssues
+    ) -> Iterator[Example]:
+        names: dict[str, str | int] = {column: self._names()[column] for column in fields}
         if extension(path) == ".txt" and self.delimiter is None:
-            names = {column: column for column in given}
-        return read_rows(path, names, issues, delimiter=self._delimiter(), quoting=self.quoting)
+            names = {column: column for column in fields}
+        return read_rows(
+            path,
+            names,
+            issues,
+            delimiter=self._delimiter(),
+            quoting=self.quoting,
+            fields=fields,
+        )
 
     def _names(self) -> dict[str, str | int]:
         return {column: getattr(self, f"{column}_column") for column in self.columns}

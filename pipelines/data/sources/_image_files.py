@@ -1,49 +1,52 @@
-"""What sources of pictures with captions have in common."""
+"""What sources of images with captions have in common."""
 
 from __future__ import annotations
 
 import base64
 import binascii
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pipelines.core.contracts import Example, FileBytes, RowIssues
+from pipelines.core.contracts import FieldSpec, FileBytes, RowIssues
 from pipelines.core.errors import UserError
+from pipelines.core.types import Example
 from pipelines.data.codecs.images import SIGNATURES, decoded
 from pipelines.data.sources._named import file_named
 from pipelines.data.sources._row_source import RowSource
 from pipelines.data.sources.rows import extension, read_lines
-from pipelines.runs.parallel import in_order
+from pipelines.runs.parallel import map_in_order
 
 COLUMNS = ("image", "captions")
-"""A picture's file, and its captions, one a line."""
+"""An image's file, and its captions, one a line."""
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp")
 
 LISTS = (".txt", ".jsonl", ".ndjson")
-"""Of files with a picture a line to predict for."""
+"""Of files with an image a line to predict for."""
 
 MOST_BYTES = 100 << 20
 MOST_PIXELS = 100_000_000
 """Of all frames together. More are not decoded: a few bytes can stand for terabytes of pixels."""
 
 
-class Pictures(RowSource):
-    """A picture and its captions an example."""
+class CaptionedImages(RowSource):
+    """An image and its captions an example."""
 
     columns: ClassVar[tuple[str, ...]] = COLUMNS
     reads_folders: ClassVar[bool] = True
 
-    def read_inputs(self, path: Path, given: Sequence[str], issues: RowIssues) -> Iterator[Example]:
+    def read_inputs(
+        self, path: Path, fields: Mapping[str, FieldSpec], issues: RowIssues
+    ) -> Iterator[Example]:
         """An image, a folder of images, or a text file with one a line in `parse_input`'s form."""
         if path.is_dir():
             found = sorted(file for file in path.iterdir() if file.suffix.lower() in ENDINGS)
             if not found:
-                raise UserError(f"{path} must hold pictures ({', '.join(ENDINGS)}); it has none")
+                raise UserError(f"{path} must hold images ({', '.join(ENDINGS)}); it has none")
             files: Iterable[Named] = ((file.name, reader(file)) for file in found)
         elif extension(path) in LISTS:
             files = _listed(path)
@@ -56,7 +59,7 @@ class Pictures(RowSource):
     def count_inputs(self, path: Path) -> int | None:
         return sum(1 for _ in path.iterdir()) if path.is_dir() else super().count_inputs(path)
 
-    def parse_input(self, text: str, given: Sequence[str]) -> Example:
+    def parse_input(self, text: str, fields: Mapping[str, FieldSpec]) -> Example:
         """A file's name, or {"image": its name or {"b64": its bytes}} as JSON."""
         return {"image": _usable(*_named(text, Path()))}
 
@@ -84,13 +87,13 @@ def _named(text: str, folder: Path) -> Named:
         try:
             value = json.loads(value)["image"]
         except (ValueError, KeyError, TypeError):
-            raise UserError('a picture must be a file or {"image": …} as JSON') from None
+            raise UserError('an image must be a file or {"image": …} as JSON') from None
     if isinstance(value, dict):
         try:
             content = base64.b64decode(value["b64"], validate=True)
         except (binascii.Error, ValueError, KeyError, TypeError):
-            raise UserError('a picture in JSON must be {"b64": "…"} in base64') from None
-        return "picture in base64", lambda: content
+            raise UserError('an image in JSON must be {"b64": "…"} in base64') from None
+        return "image in base64", lambda: content
     path = file_named(str(value))
     return str(value), reader(path if path.exists() else folder / path)
 
@@ -113,7 +116,7 @@ def _unreadable(reason: str) -> Callable[[], bytes]:
 
 
 def whole(files: Iterable[Named], issues: RowIssues) -> Iterator[FileBytes]:
-    """The files that hold a picture which can be decoded, in order; others are issues."""
+    """The files that hold an image which can be decoded, in order; others are issues."""
     for (name, _), found in checked(files):
         if isinstance(found, str):
             issues.add(name, found)
@@ -126,14 +129,14 @@ def checked(files: Iterable[Any]) -> Iterator[tuple[Any, FileBytes | str]]:
 
     files  begin with what is in Named; what follows is the caller's.
     """
-    return in_order(lambda file: (file, _content(file[0], file[1])), files)
+    return map_in_order(lambda file: (file, _content(file[0], file[1])), files)
 
 
 def _usable(name: str, read: Callable[[], bytes]) -> FileBytes:
     content = _content(name, read)
     if isinstance(content, str):
         raise UserError(
-            f"{name}: {content}; give a picture ({', '.join(SIGNATURES)}), a folder of them, or a "
+            f"{name}: {content}; give an image ({', '.join(SIGNATURES)}), a folder of them, or a "
             f"file with a name a line ({', '.join(LISTS)})"
         )
     return content
@@ -158,7 +161,7 @@ def fault(content: bytes) -> str | None:
     if len(content) > MOST_BYTES:
         return f"more than {MOST_BYTES >> 20} MB"
     if not content.startswith(tuple(SIGNATURES.values())):
-        return "no picture of a known format"
+        return "no image of a known format"
     return _dimensions_fault(content) or _decoding_fault(content)
 
 
@@ -168,13 +171,13 @@ def _dimensions_fault(content: bytes) -> str | None:
 
     Image.MAX_IMAGE_PIXELS = None  # ours is below, and doesn't warn besides
     try:
-        picture = Image.open(BytesIO(content))
-        frames = getattr(picture, "n_frames", 1)
+        image = Image.open(BytesIO(content))
+        frames = getattr(image, "n_frames", 1)
     except Exception:  # Pillow raises whatever broken bytes lead it to
         return "broken header"
-    if picture.format == "WEBP" and frames > 1:
+    if image.format == "WEBP" and frames > 1:
         return "animated WebP"
-    width, height = picture.size
+    width, height = image.size
     if width * height * frames > MOST_PIXELS:
         return f"more than {MOST_PIXELS:,} pixels"
     return None
@@ -185,8 +188,8 @@ def _decoding_fault(content: bytes) -> str | None:
 
     try:
         _decoder()(tf.constant(content))
-    except (tf.errors.OpError, UnicodeDecodeError):  # messages may quote the picture's bytes
-        return "broken picture"
+    except (tf.errors.OpError, UnicodeDecodeError):  # messages may quote the image's bytes
+        return "broken image"
     return None
 
 

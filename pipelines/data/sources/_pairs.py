@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from pipelines.core.contracts import Example, RowIssues
+from pipelines.core.contracts import FieldSpec, RowIssues
+from pipelines.core.types import Example
 from pipelines.data.sources._row_source import RowSource
 from pipelines.data.sources.rows import EXTENSIONS, extension, read_lines, read_rows, usable_rows
 
@@ -18,10 +19,13 @@ class Pairs(RowSource):
 
     columns = PAIR
 
-    def read_inputs(self, path: Path, given: Sequence[str], issues: RowIssues) -> Iterator[Example]:
+    def read_inputs(
+        self, path: Path, fields: Mapping[str, FieldSpec], issues: RowIssues
+    ) -> Iterator[Example]:
         if extension(path) not in EXTENSIONS:
-            return sentences(path, given, issues)
-        return read_rows(path, {column: column for column in given}, issues, by_setting=False)
+            return sentences(path, list(fields), issues)
+        columns = {column: column for column in fields}
+        return read_rows(path, columns, issues, by_setting=False, fields=fields)
 
 
 def sentences(path: Path, given: Sequence[str], issues: RowIssues) -> Iterator[Example]:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from pipelines.core.contracts import Example, RowIssues, Source
+from pipelines.core.contracts import FieldSpec, RowIssues, Source
+from pipelines.core.types import Example
 from pipelines.data.sources.rows import count_rows, read_rows
 
 
 class RowSource(Source):
     """Inputs to predict for are rows of CSV, TSV, JSON Lines or Parquet, columns by their names."""
 
-    def read_inputs(self, path: Path, given: Sequence[str], issues: RowIssues) -> Iterator[Example]:
-        return read_rows(path, {column: column for column in given}, issues)
+    def read_inputs(
+        self, path: Path, fields: Mapping[str, FieldSpec], issues: RowIssues
+    ) -> Iterator[Example]:
+        return read_rows(path, {column: column for column in fields}, issues, fields=fields)
 
     def count_inputs(self, path: Path) -> int | None:
         return count_rows(path)

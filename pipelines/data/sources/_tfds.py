@@ -15,8 +15,9 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 from models.settings import settings
-from pipelines.core.contracts import Example, Provenance, RowIssues
+from pipelines.core.contracts import Provenance, RowIssues
 from pipelines.core.errors import UserError, suggest
+from pipelines.core.types import Example
 from pipelines.data.sources._named import check_columns_differ
 from pipelines.data.sources._row_source import RowSource
 from pipelines.data.sources._tfds_reading import flat, kind, values

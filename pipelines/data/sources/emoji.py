@@ -1,4 +1,4 @@
-"""Emoji: pictures and their official names, out of two ordinary packages."""
+"""Emoji: images and their official names, out of two ordinary packages."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from models.settings import settings
-from pipelines.core.contracts import Example, FileBytes, Provenance, RowIssues
+from pipelines.core.contracts import FileBytes, Provenance, RowIssues
 from pipelines.core.errors import UserError, suggest
-from pipelines.data.sources._image_files import Pictures
+from pipelines.core.types import Example
+from pipelines.data.sources._image_files import CaptionedImages
 from pipelines.data.sources._packaged import Sha256, packaged_file, packaged_folder
 
 HELD_OUT = {"test": 0.12, "validation": 0.08}
-"""Shares of the pictures that `split=composition` holds out."""
+"""Shares of the images that `split=composition` holds out."""
 
 _TONE = "[\U0001f3fb-\U0001f3ff]"
 _HAIR = "\u200d[\U0001f9b0-\U0001f9b3]"
@@ -36,8 +37,8 @@ _WORDS = re.compile("[\u3040-\u30ff\u3400-\u9fff]|[^\\W\u3040-\u30ff\u3400-\u9ff
 
 
 @settings
-class PicturePackage:
-    """A folder of pictures in a package; see `packaged_folder`."""
+class ImagePackage:
+    """A folder of images in a package; see `packaged_folder`."""
 
     package: str
     version: str
@@ -56,19 +57,19 @@ class NamePackage:
 
 
 @settings
-class Emoji(Pictures):
-    """Pictures with one caption: the name that Unicode gave the emoji, in one of 14 languages.
+class Emoji(CaptionedImages):
+    """Images with one caption: the name that Unicode gave the emoji, in one of 14 languages.
 
-    split  composition: a picture that is held out shows what training shows in other variations
+    split  composition: an image that is held out shows what training shows in other variations
            (of skin tone, gender, hair, direction); each word of its caption occurs in training,
-           the caption doesn't. picture: any picture may be held out; we divide.
+           the caption doesn't. picture: any image may be held out; we divide.
     """
 
     format: Literal["emoji"]
     name: str
     language: str
     split: Literal["composition", "picture"]
-    pictures: PicturePackage
+    pictures: ImagePackage
     names: NamePackage
     licence: str
     citation: str
@@ -96,7 +97,7 @@ class Emoji(Pictures):
 
     def provenance(self) -> Provenance:
         origin = (
-            f"pictures of the package {self.pictures.package} {self.pictures.version}, names "
+            f"images of the package {self.pictures.package} {self.pictures.version}, names "
             f"({self.language}) of the package {self.names.package} {self.names.version}, from the "
             f"Python index; held out by {self.split}"
         )
@@ -123,7 +124,7 @@ class Emoji(Pictures):
 
 @cache
 def _named(names: Path, folder: Path) -> tuple[dict[str, str], dict[str, str]]:
-    """Emoji (as characters) and captions of the pictures that have a name, by sorted file name."""
+    """Emoji (as characters) and captions of the images that have a name, by sorted file name."""
     entries: dict[str, Any] = json.loads(names.read_bytes())
     there = {path.name for path in folder.iterdir()}
     sequences, captions = {}, {}
@@ -137,7 +138,7 @@ def _named(names: Path, folder: Path) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def file_name(emoji: str) -> str:
-    """As Twemoji names its pictures: without U+FE0F, but in sequences joined by U+200D."""
+    """As Twemoji names its images: without U+FE0F, but in sequences joined by U+200D."""
     shown = emoji if "\u200d" in emoji else emoji.replace("\ufe0f", "")
     return "-".join(f"{ord(character):x}" for character in shown) + ".png"
 
@@ -154,7 +155,7 @@ def words(caption: str) -> set[str]:
 def divided(sequences: dict[str, str], captions: dict[str, str]) -> dict[str, str]:
     """The part of each file. Which is held out, its name decides, as if at random.
 
-    What is held out leaves in train another picture of the same base, and each of its words.
+    What is held out leaves in train another image of the same base, and each of its words.
     """
     bases = {file: base(emoji) for file, emoji in sequences.items()}
     needed = {file: {bases[file], *words(captions[file])} for file in captions}

@@ -11,8 +11,9 @@ import numpy as np
 from pydantic import Field
 
 from models.settings import Count, settings
-from pipelines.core.contracts import Example, Provenance, RowIssues
+from pipelines.core.contracts import Provenance, RowIssues
 from pipelines.core.errors import UserError
+from pipelines.core.types import Example
 from pipelines.data.sources._row_source import RowSource
 
 Made = tuple[list[str], list[str]]

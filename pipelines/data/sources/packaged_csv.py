@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Literal
 
 from models.settings import settings
-from pipelines.core.contracts import Example, Provenance, RowIssues
+from pipelines.core.contracts import Provenance, RowIssues
 from pipelines.core.errors import UserError
+from pipelines.core.types import Example
 from pipelines.data.sources._packaged import Sha256, packaged_file
 from pipelines.data.sources._row_source import RowSource
 from pipelines.data.sources.rows import check_columns, check_extra_columns, read_rows

@@ -12,8 +12,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from models.settings import settings
-from pipelines.core.contracts import Example, Provenance, RowIssues
+from pipelines.core.contracts import Provenance, RowIssues
 from pipelines.core.errors import UserError, suggest
+from pipelines.core.types import Example
 from pipelines.data.sources._packaged import Sha256, packaged_file
 from pipelines.data.sources._pairs import PAIR, Pairs
 from pipelines.data.sources.rows import usable_rows

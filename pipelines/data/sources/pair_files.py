@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
 from models.settings import settings
-from pipelines.core.contracts import Example, RowIssues
+from pipelines.core.contracts import FieldSpec, RowIssues
+from pipelines.core.types import Example
 from pipelines.data.sources._column_files import Column, ColumnFiles
 from pipelines.data.sources._pairs import PAIR, sentences
 from pipelines.data.sources.rows import EXTENSIONS, extension
@@ -23,7 +24,9 @@ class PairFiles(ColumnFiles):
 
     columns = PAIR
 
-    def read_inputs(self, path: Path, given: Sequence[str], issues: RowIssues) -> Iterator[Example]:
+    def read_inputs(
+        self, path: Path, fields: Mapping[str, FieldSpec], issues: RowIssues
+    ) -> Iterator[Example]:
         if extension(path) not in EXTENSIONS:
-            return sentences(path, given, issues)
-        return super().read_inputs(path, given, issues)
+            return sentences(path, list(fields), issues)
+        return super().read_inputs(path, fields, issues)

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Literal
 
 from models.settings import settings
-from pipelines.core.contracts import Example, Provenance, RowIssues
+from pipelines.core.contracts import Provenance, RowIssues
 from pipelines.core.errors import UserError
+from pipelines.core.types import Example
 from pipelines.data.sources._named import check_files_differ, digest, file_named
 from pipelines.data.sources._pairs import PAIR, Pairs
 from pipelines.data.sources.rows import (

@@ -1,4 +1,4 @@
-"""Captioned pictures of TensorFlow Datasets (TFDS), by their name there."""
+"""Captioned images of TensorFlow Datasets (TFDS), by their name there."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from models.settings import settings
-from pipelines.core.contracts import Example, RowIssues
+from pipelines.core.contracts import RowIssues
 from pipelines.core.errors import UserError
-from pipelines.data.sources._image_files import Pictures, checked
+from pipelines.core.types import Example
+from pipelines.data.sources._image_files import CaptionedImages, checked
 from pipelines.data.sources._tfds import TfdsSet
 from pipelines.data.sources._tfds_reading import kind
 
 
 @settings
-class TfdsCaptions(Pictures, TfdsSet):
-    """A picture with its captions an example. What it shares with others: see TfdsSet.
+class TfdsCaptions(CaptionedImages, TfdsSet):
+    """An image with its captions an example. What it shares with others: see TfdsSet.
 
     captions_column  a text, several, or captions/text for what is within several.
-    name_column      a text that is shown in place of the picture; null for its number.
+    name_column      a text that is shown in place of the image; null for its number.
     """
 
     format: Literal["tfds_captions"]
@@ -31,7 +32,7 @@ class TfdsCaptions(Pictures, TfdsSet):
         for (name, _, captions), found in checked(self._rows(split)):
             lines = [" ".join(line.split()) for line in captions]
             if isinstance(found, str) or not any(lines):
-                issues.add(name, found if isinstance(found, str) else "picture without a caption")
+                issues.add(name, found if isinstance(found, str) else "image without a caption")
             else:
                 yield {"image": found, "captions": "\n".join(filter(None, lines))}
 

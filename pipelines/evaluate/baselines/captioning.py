@@ -1,6 +1,7 @@
-"""What a naive system would say of a picture: the bar that a captioner has to clear.
+"""Captions of naive systems, which a captioner has to beat.
 
-The caption that training has most often, and that of the training picture that looks most alike.
+One gives every image the most frequent caption of the training set; the other gives it the first
+caption of the most similar training image.
 """
 
 from __future__ import annotations
@@ -13,17 +14,17 @@ import numpy as np
 from pipelines.core.contracts import Split
 from pipelines.evaluate.metrics.generation import as_texts
 
-PICTURES = 50_000
-"""Training pictures among which the nearest is looked for, spread evenly over all of them."""
+MAX_TRAINING_IMAGES = 50_000
+"""Most training images that are searched for the nearest one, spread evenly over all of them."""
 
-CELLS = 16
-"""Pictures are compared as this many by this many means of their pixels."""
+GRID = 16
+"""Images are compared by the mean colours of this many by this many cells."""
 
 BLOCK = 250
-"""Pictures that are read, or looked for, at once: with PICTURES known 50 MB of distances."""
+"""Images that are read or searched for at once; their distances to all others take 50 MB."""
 
-Look = Callable[[np.ndarray], np.ndarray]
-"""From rows (n,) to their pictures: (n, H, W, 3) uint8, or features of any shape, channels last."""
+ReadImages = Callable[[np.ndarray], np.ndarray]
+"""From rows (n,) to images (n, H, W, 3) uint8, or to features of any shape, channels last."""
 
 
 def caption_baselines(
@@ -31,12 +32,12 @@ def caption_baselines(
 ) -> dict[str, dict[str, np.ndarray]]:
     """Captions (N,) for the test examples, by the name of the system.
 
-    image     the field: pixels (H, W, C), or features of another network.
-    captions  the raw column, one caption a line; of the nearest picture the first is taken.
-    answer    what a prediction is called.
+    image     name of the field with pixels (H, W, C), or with features of a network.
+    captions  name of the raw column with one caption a line.
+    answer    the key of a prediction.
     """
-    rows = np.linspace(0, len(train) - 1, min(PICTURES, len(train))).astype(int)
-    nearest = nearest_pictures(
+    rows = np.linspace(0, len(train) - 1, min(MAX_TRAINING_IMAGES, len(train))).astype(int)
+    nearest = nearest_images(
         lambda part: train.gather(part)[image],
         rows,
         lambda part: test.gather(part)[image],
@@ -44,52 +45,52 @@ def caption_baselines(
     )
     counts: Counter[str] = Counter()
     firsts: list[str] = []
-    for lines in _captions(train, captions):
+    for lines in _caption_lines(train, captions):
         counts.update(lines)
         firsts.append(lines[0] if lines else "")
     frequent = counts.most_common(1)[0][0] if counts else ""
     some = "" if len(rows) == len(train) else f" of {len(rows):,}"
     return {
         "most frequent training caption": {answer: np.array([frequent] * len(test), object)},
-        f"nearest{some} training picture{'s' if some else ''}": {
+        f"nearest{some} training image{'s' if some else ''}": {
             answer: np.array([firsts[row] for row in nearest], object)
         },
     }
 
 
-def nearest_pictures(
-    known: Look, rows: np.ndarray, asked: Look, asked_rows: np.ndarray
+def nearest_images(
+    read_known: ReadImages, known_rows: np.ndarray, read_queries: ReadImages, query_rows: np.ndarray
 ) -> np.ndarray:
-    """For each picture asked (M,) the row of the most similar known one, the first of equals.
+    """For each query (M,) the row of the most similar known image, the first among equals.
 
-    By the distance of means of pixels; of features, by the cosine of their means over the grid.
-    Besides a block of pictures only what is compared is held: 3 kB a known picture of pixels.
+    Pixels are compared by the distance between mean colours of a grid, features by the cosine of
+    their means over the grid. Memory holds one block of images and 3 kB for each known one.
     """
-    table = np.concatenate([_compared(known(part)) for part in _blocks(rows)])
+    table = np.concatenate([_image_vectors(read_known(part)) for part in _blocks(known_rows)])
     squares = (table**2).sum(1)
     found = []
-    for part in _blocks(asked_rows):
+    for part in _blocks(query_rows):
         # |a - b|² without |a|², which is the same for all b.
-        distances = squares - 2 * _compared(asked(part)) @ table.T
-        found.append(rows[distances.argmin(1)])
+        distances = squares - 2 * _image_vectors(read_queries(part)) @ table.T
+        found.append(known_rows[distances.argmin(1)])
     return np.concatenate(found)
 
 
-def _compared(pictures: np.ndarray) -> np.ndarray:
-    """What pictures are compared by: (B, ...) to (B, D) float32."""
-    if pictures.dtype == np.uint8:
-        down, across = (_means(size) for size in pictures.shape[1:3])
-        values = pictures.astype(np.float32) / 255
+def _image_vectors(images: np.ndarray) -> np.ndarray:
+    """Images or features (B, ...) to the vectors (B, D) float32 that are compared."""
+    if images.dtype == np.uint8:
+        down, across = (_averaging_matrix(size) for size in images.shape[1:3])
+        values = images.astype(np.float32) / 255
         small = np.einsum("ih,bhwc,jw->bijc", down, values, across, optimize=True)
-        return small.reshape(len(pictures), -1)
-    features = pictures.astype(np.float32)
+        return small.reshape(len(images), -1)
+    features = images.astype(np.float32)
     pooled = features.mean(tuple(range(1, features.ndim - 1)))
     return pooled / np.maximum(np.linalg.norm(pooled, axis=1, keepdims=True), 1e-9)
 
 
-def _means(size: int) -> np.ndarray:
-    """(CELLS, size): shares of the pixels in each cell's mean, each row adding up to 1."""
-    cells = min(CELLS, size)
+def _averaging_matrix(size: int) -> np.ndarray:
+    """(GRID, size): shares of the pixels in each cell's mean, each row adding up to 1."""
+    cells = min(GRID, size)
     edges = np.linspace(0, size, cells + 1)
     pixels = np.arange(size)
     shares = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
@@ -100,8 +101,8 @@ def _blocks(rows: np.ndarray) -> Iterator[np.ndarray]:
     return (rows[start : start + BLOCK] for start in range(0, len(rows), BLOCK))
 
 
-def _captions(split: Split, column: str) -> Iterator[list[str]]:
-    """Of each example its captions, without what is blank."""
+def _caption_lines(split: Split, column: str) -> Iterator[list[str]]:
+    """The captions of each example, without blank ones."""
     for batch in split.raw(column):
         for text in as_texts(batch):
             lines = (" ".join(line.split()) for line in text.splitlines())

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from models.inspection import watching
+from models.inspection import record_steps
 from pipelines.core.contracts import Batch
 from pipelines.core.task import Change, Diagnosable, RecurrentStack, Trained
 from pipelines.evaluate.diagnostics.sample import Sample, diagnosable, tensors
@@ -131,7 +131,7 @@ def _origin_norms(
     readers = {name: one for name, one in task.recurrent_stacks(model).items() if not one.in_step}
     with (
         tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape,
-        watching({name: one.stack for name, one in readers.items()}, tape) as watches,
+        record_steps({name: one.stack for name, one in readers.items()}, tape) as watches,
     ):
         origin = None
         if task.image_field is not None:

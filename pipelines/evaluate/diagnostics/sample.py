@@ -12,14 +12,14 @@ import tensorflow as tf
 from models.inspection import (
     OPEN,
     SHUT,
-    Watch,
+    StepRecorder,
+    backpropagate_from,
+    backpropagate_through_time,
     gate_values,
-    pulled_back,
-    saturated,
+    is_saturated,
+    record_steps,
     state_gradients,
     step_gain,
-    through_time,
-    watching,
 )
 from pipelines.core.contracts import Batch, Split
 from pipelines.core.task import Diagnosable, Task, Trained
@@ -133,7 +133,7 @@ def look(task: Diagnosable, model: keras.Model, sample: Sample, *, influence: bo
     stacks = {name: one.stack for name, one in readers.items()}
     with (
         tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape,
-        watching(stacks, tape) as watches,
+        record_steps(stacks, tape) as watches,
     ):
         inside = task.teacher_forced(model, batch)
         loss = tf.reduce_sum(inside.losses * tf.cast(batch.weights, inside.losses.dtype))
@@ -141,7 +141,7 @@ def look(task: Diagnosable, model: keras.Model, sample: Sample, *, influence: bo
         together = tf.add_n(answers)
     for name, one in readers.items():
         for watch in [watch for ways in watches[name] for watch in ways if one.in_step]:
-            watch.known = sample.places[:, -1] + 1
+            watch.known_lengths = sample.places[:, -1] + 1
     layers = {
         name: [_layer(loss, watch) for ways in watches[name] for watch in ways] for name in readers
     }
@@ -170,14 +170,14 @@ def backwards(values: np.ndarray, place: np.ndarray) -> np.ndarray:
     return np.where(index >= 0, values[np.maximum(index, 0), rows], np.nan)
 
 
-def _layer(loss: tf.Tensor, watch: Watch) -> Layer:
+def _layer(loss: tf.Tensor, watch: StepRecorder) -> Layer:
     last = watch.lengths() - 1
     told, _ = state_gradients(loss, watch)
-    arriving = backwards(_norms(through_time(watch, told, last)), last)
+    arriving = backwards(_norms(backpropagate_through_time(watch, told, last)), last)
     start = arriving[:, :1]
     arriving = np.where(start > 0, arriving / np.where(start > 0, start, 1), np.nan)
-    real, states = watch.real(), tf.stack([state[0] for state in watch.states])
-    flat = saturated(watch.layer, tf.cast(states, tf.float32).numpy())
+    real, states = watch.step_mask(), tf.stack([state[0] for state in watch.states])
+    flat = is_saturated(watch.layer, tf.cast(states, tf.float32).numpy())
     gain, gates = _at_steps(watch)
     return Layer(
         name=watch.name,
@@ -192,12 +192,12 @@ def _layer(loss: tf.Tensor, watch: Watch) -> Layer:
     )
 
 
-def _at_steps(watch: Watch) -> tuple[np.ndarray, dict[str, tuple[float, float]]]:
+def _at_steps(watch: StepRecorder) -> tuple[np.ndarray, dict[str, tuple[float, float]]]:
     """Largest singular values, and each gate's shares of open and shut, at steps of the sample."""
-    steps = np.argwhere(watch.real())
+    steps = np.argwhere(watch.step_mask())
     steps = steps[np.unique(np.linspace(0, len(steps) - 1, min(GAINS, len(steps))).astype(int))]
     x = tf.gather_nd(tf.stack(watch.inputs), steps)
-    state = tuple(tf.gather_nd(part, steps) for part in watch.before())
+    state = tuple(tf.gather_nd(part, steps) for part in watch.previous_states())
     gain = step_gain(watch.layer, x, state).value
     gates = {
         name: (float((value > OPEN).mean()), float((value < SHUT).mean()))
@@ -210,7 +210,7 @@ def _at_steps(watch: Watch) -> tuple[np.ndarray, dict[str, tuple[float, float]]]
 
 def _influence(
     answers: Sequence[tf.Tensor],
-    watches: list[list[Watch]],
+    watches: list[list[StepRecorder]],
     places: np.ndarray,
 ) -> Influence:
     """Places (B, P): after which steps the answers, P times (B,), come."""
@@ -221,7 +221,7 @@ def _influence(
     for answer, place in zip(answers, places.T, strict=True):
         for watch in last:
             seeds, found = state_gradients(answer, watch, sources)
-            through = _source_norms(pulled_back(watch, seeds, place, sources))
+            through = _source_norms(backpropagate_from(watch, seeds, place, sources))
             of_state[watch.name].append(
                 _by_distance(through, place, both=False, reverse=watch.layer.reverse)
             )
@@ -232,7 +232,7 @@ def _influence(
     )
 
 
-def _sources(watches: Sequence[Watch]) -> Any:
+def _sources(watches: Sequence[StepRecorder]) -> Any:
     """What the first layer reads, as a whole, or step by step where it was called so."""
     source = watches[0].source
     return watches[0].inputs if source is None else [source]

@@ -170,7 +170,7 @@ class CiderReward:
     def __init__(
         self, references: Sequence[Sequence[str | bytes]], *, tokenize: BleuTokenizer = "13a"
     ):
-        """Reads one or several references for each of the N training pictures."""
+        """Reads one or several references for each of the N training images."""
         right = [as_texts(given) for given in references]
         self.tokenize: BleuTokenizer = tokenize
         flat = caption_words([text for given in right for text in given], tokenize)
@@ -179,7 +179,7 @@ class CiderReward:
     def scores(
         self, candidates: Sequence[str | bytes], rows: Sequence[int] | np.ndarray
     ) -> np.ndarray:
-        """Of each candidate (M,), from 0 to 10, beside the references of picture rows[m]."""
+        """Of each candidate (M,), from 0 to 10, beside the references of image rows[m]."""
         return self._cider.scores(caption_words(as_texts(candidates), self.tokenize), rows)
 
 

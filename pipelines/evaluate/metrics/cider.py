@@ -1,4 +1,4 @@
-"""CIDEr-D: do captions say what people say of a picture, in words that tell it from others?
+"""CIDEr-D: do captions say what people say of an image, in words that tell it from others?
 
 Vedantam et al. 2015, eq. 1 to 4 with the changes of section 5 (D: clipped counts, a Gaussian for
 differences in length), as pycocoevalcap computes it, whose "cider" this is.
@@ -32,28 +32,28 @@ class _Grams(NamedTuple):
 
 
 class Cider:
-    """What candidates score beside the references of N pictures, which are read once.
+    """What candidates score beside the references of N images, which are read once.
 
-    Document frequencies are those of these references: the number of pictures of which at least
-    one reference has the n-gram. With a single picture every n-gram weighs 0, and so do scores.
+    Document frequencies are those of these references: the number of images of which at least
+    one reference has the n-gram. With a single image every n-gram weighs 0, and so do scores.
     """
 
     def __init__(self, references: Sequence[Sequence[Words]]):
-        """Reads one or several references for each of the N pictures, in words."""
+        """Reads one or several references for each of the N images, in words."""
         sizes = [len(given) for given in references]
         if not all(sizes):
             raise ValueError(
-                f"CIDEr needs a reference for each picture; picture {sizes.index(0)} has none."
+                f"CIDEr needs a reference for each image; image {sizes.index(0)} has none."
             )
         self._numbers: dict[str, int] = {}
         self._first = np.concatenate([[0], np.cumsum(sizes)])
         flat = list(chain.from_iterable(references))
         self._lengths = _lengths(flat)
-        pictures = np.repeat(np.arange(len(references)), sizes)
-        self._orders = [_Order(grams, pictures, len(flat)) for grams in self._grams(flat)]
+        images = np.repeat(np.arange(len(references)), sizes)
+        self._orders = [_Order(grams, images, len(flat)) for grams in self._grams(flat)]
 
     def scores(self, candidates: Sequence[Words], rows: Sequence[int] | np.ndarray) -> np.ndarray:
-        """CIDEr-D of each candidate (M,), from 0 to 10, beside the references of picture rows[m].
+        """CIDEr-D of each candidate (M,), from 0 to 10, beside the references of image rows[m].
 
         The mean over n = 1 to 4, so that a caption of fewer than four words can't have 10.
         """
@@ -89,12 +89,12 @@ class Cider:
 class _Order:
     """The references' n-grams of one n, weighed."""
 
-    def __init__(self, grams: _Grams, pictures: np.ndarray, texts: int):
-        """Of T texts; pictures (T,): whose each of them is, in rising order."""
-        count = pictures[-1] + 1 if len(pictures) else 0
+    def __init__(self, grams: _Grams, images: np.ndarray, texts: int):
+        """Of T texts; images (T,): whose each of them is, in rising order."""
+        count = images[-1] + 1 if len(images) else 0
         self.keys, columns = np.unique(grams.keys, return_inverse=True)
-        # Each picture's n-grams once, in however many of its references.
-        pairs = np.unique(pictures[grams.texts] * max(len(self.keys), 1) + columns)
+        # Each image's n-grams once, in however many of its references.
+        pairs = np.unique(images[grams.texts] * max(len(self.keys), 1) + columns)
         frequency = np.bincount(pairs % max(len(self.keys), 1), minlength=len(self.keys))
         self.rarest = np.log(max(count, 1))
         self.weights = self.rarest - np.log(np.maximum(frequency, 1))

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines.core.contracts import Example
 from pipelines.core.formatting import number
-from pipelines.core.sections import Figure, Section, Table
+from pipelines.core.sections import Figure, Passage, Passages, Section, Table
+from pipelines.core.types import Example
 from pipelines.evaluate.metrics.classification import confusion, reliability
 from pipelines.report.plots import INK, PAPER, SERIES, shortened, text_columns
+
+if TYPE_CHECKING:
+    import keras
 
 MOST_CLASSES_DRAWN = 60
 MOST_CLASSES_WITH_COUNTS = 12
@@ -190,3 +193,43 @@ def _ratio(part: float, whole: float) -> str:
 
 def _share(part: float, whole: float) -> str:
     return f"{100 * part / whole:.1f} %" if whole else "–"
+
+
+EXPLAINED = 8
+"""Examples whose words the report colours."""
+
+
+def rows_from_sure_to_unsure(probabilities: np.ndarray) -> np.ndarray:
+    """A few rows of probabilities (N, C), from the surest prediction to the least sure one."""
+    order = np.argsort(-probabilities.max(1), kind="stable")
+    return order[np.linspace(0, len(order) - 1, min(EXPLAINED, len(order))).astype(int)]
+
+
+def words_that_mattered(
+    model: keras.Model,
+    inputs: Mapping[str, np.ndarray],
+    tokens: Sequence[str],
+    probabilities: np.ndarray,
+    labels: np.ndarray,
+    names: Sequence[str],
+) -> Passages:
+    """Texts whose tokens are coloured by gradient times input.
+
+    inputs  tokens (B, T) and tokens_length (B,); probabilities (B, C); labels (B,). tokens are
+            those of the vocabulary, by id.
+    """
+    from models.attribution import gradient_times_input, normalize_by_largest
+
+    weights = normalize_by_largest(gradient_times_input(model, inputs)[1]).numpy()
+    items = []
+    for row, length in enumerate(inputs["tokens_length"]):
+        said, truth = names[probabilities[row].argmax()], names[labels[row]]
+        about = f"{said}, probability {probabilities[row].max():.3f}"
+        about += "" if said == truth else f" (the label says {truth})"
+        pairs = zip(inputs["tokens"][row, :length], weights[row, :length], strict=True)
+        items.append(Passage(about, [(tokens[i], float(weight)) for i, weight in pairs]))
+    caption = (
+        "Tokens as the network reads them, from its surest to its least sure answer. Colour is "
+        "gradient times input: what speaks for the predicted class, and what against it."
+    )
+    return Passages("Words that mattered", items, caption)

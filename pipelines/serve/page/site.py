@@ -1,12 +1,13 @@
-"""The page's application: NiceGUI's, which serves all that it loads itself."""
+"""The page's application. It is NiceGUI's, which serves all that the browser loads itself."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from fastapi import FastAPI
 from nicegui import events, ui
@@ -14,11 +15,20 @@ from starlette.formparsers import MultiPartParser
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from pipelines.serve.errors import RequestError
-from pipelines.serve.page.drawings import drawn
-from pipelines.serve.page.fields import Field, body, fields_of, kinds, signature_for
-from pipelines.serve.request_handling import answered, too_large
-from pipelines.serve.served_models import Models
+from pipelines.serve.errors import InternalError, RequestError
+from pipelines.serve.page.fields import (
+    Entry,
+    InputField,
+    field_kinds,
+    input_fields,
+    page_signature,
+    request_body,
+)
+from pipelines.serve.page.rendering import render_outputs
+from pipelines.serve.page.widgets import add_number, add_text_area, add_upload
+from pipelines.serve.request_handling import handle_predict, too_large
+from pipelines.serve.served_models import ServedModels
+from pipelines.serve.signatures import Signature
 
 log = logging.getLogger(__name__)
 
@@ -29,29 +39,19 @@ ICON = (
 )
 STYLE = (Path(__file__).with_name("style.css")).read_text(encoding="utf-8")
 
-FORM = 100_000
-"""Bytes of a form beside the file in it."""
-
-CHOOSE = """
-<div class="inside">
-  <q-btn no-caps unelevated color="primary" label="Choose a picture" @click="props.pickFiles">
-    <q-uploader-add-trigger />
-  </q-btn>
-  <span class="hint">or drop it here: PNG, JPEG, GIF, BMP or WebP</span>
-  <img v-if="props.files.length && props.files[props.files.length - 1].__img"
-       :src="props.files[props.files.length - 1].__img.src" alt="The picture that was chosen" />
-</div>
-"""
+FORM_OVERHEAD = 100_000
+"""Bytes of an upload's form that aren't the file's."""
 
 
-def site(models: Models) -> ASGIApp:
-    """Serves "/" and what its pages load. A process has one: NiceGUI keeps its settings itself."""
-    # A picture stays in memory, and is on no disk while it is read.
-    MultiPartParser.spool_max_size = models.settings.max_body + FORM
+def create_site(models: ServedModels) -> ASGIApp:
+    """Serves "/" and what its page loads. One a process: NiceGUI's settings are the process's."""
+    # NiceGUI parses uploads with Starlette, which stores those beyond this size on the disk. A
+    # person's file must stay in memory. Starlette has no setting for it but this attribute.
+    MultiPartParser.spool_max_size = models.settings.max_body + FORM_OVERHEAD
     host = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
     @ui.page("/", title=TITLE)
-    def home() -> None:
+    def show_page() -> None:
         Page(models).build()
 
     ui.run_with(
@@ -62,14 +62,14 @@ def site(models: Models) -> ASGIApp:
         tailwind=False,
         binding_refresh_interval=None,
         reconnect_timeout=10,
-        message_history_length=50,  # answers that a lost connection may want again take memory
+        message_history_length=50,  # messages kept for a lost connection take memory
         show_welcome_message=False,
     )
-    return Limited(host, models.settings.max_body + FORM)
+    return BodyLimit(host, models.settings.max_body + FORM_OVERHEAD)
 
 
-class Limited:
-    """Refuses bodies that are too large before they are read."""
+class BodyLimit:
+    """Middleware that refuses bodies that are too large before they are read."""
 
     def __init__(self, app: ASGIApp, limit: int):
         self.app = app
@@ -79,21 +79,21 @@ class Limited:
         if scope["type"] == "http" and scope["method"] == "POST":
             length = dict(scope["headers"]).get(b"content-length", b"")
             if not length.isdigit() or int(length) > self.limit:
-                failure = too_large(self.limit)
-                response = JSONResponse({"error": failure.reason}, failure.status)
+                error = too_large(self.limit)
+                response = JSONResponse({"error": error.reason}, error.status)
                 await response(scope, receive, send)
                 return
         await self.app(scope, receive, send)
 
 
 class Page:
-    """One person's page: what was chosen and given. It is gone when the browser is."""
+    """One person's page with its entries. It is gone when the browser leaves."""
 
-    def __init__(self, models: Models):
+    def __init__(self, models: ServedModels):
         self.models = models
-        self.chosen = next(iter(models))
+        self.model = next(iter(models))
         self.other: str | None = None
-        self.values: list[str | bytes | None] = []
+        self.entries: list[Entry] = []
 
     def build(self) -> None:
         ui.add_css(STYLE)
@@ -101,163 +101,168 @@ class Page:
         with ui.element("main").classes("page"):
             ui.html(TITLE, tag="h1", sanitize=False)
             self.choices = ui.element("div").classes("line")
-            self.form = ui.element("form").classes("card").on("submit.prevent", self.ask)
-            self.form.props("aria-label='What is asked'")
+            self.form = ui.element("form").classes("card").on("submit.prevent", self.submit)
+            self.form.props("aria-label='The inputs'")
             self.status = ui.label().classes("status").props("role=status aria-live=polite")
-            self.fault = ui.label().classes("fault").props("role=alert")
-            self.fault.set_visibility(False)
-            self.answers = ui.element("div").classes("answers").props("aria-live=polite")
-        self.waiting = ui.timer(0.5, self.await_models)
-        self.await_models()
+            self.error = ui.label().classes("error").props("role=alert")
+            self.error.set_visibility(False)
+            self.results = ui.element("div").classes("results").props("aria-live=polite")
+        self.loading_timer = ui.timer(0.5, self.show_when_loaded)
+        self.show_when_loaded()
 
-    def await_models(self) -> None:
-        """Models take seconds to load, and the server is there before."""
+    def show_when_loaded(self) -> None:
+        """Models take seconds to load, and the page can be opened before."""
         loading = [name for name in self.models if self.models[name].current is None]
         if loading:
             self.status.set_text(f"Loading {', '.join(loading)} …")
             return
-        self.waiting.cancel()
+        self.loading_timer.cancel()
         self.status.set_text("")
         self.show_choices()
         self.show_form()
 
     def show_choices(self) -> None:
-        """Which model, and which other one that reads the same."""
+        """The choice of a model, and of another one with the same inputs."""
         self.choices.clear()
         names = list(self.models)
         with self.choices:
             if len(names) > 1:
-                first = ui.select(names, label="Model", value=self.chosen, on_change=self.choose)
+                first = ui.select(
+                    names, label="Model", value=self.model, on_change=self.choose_model
+                )
                 first.classes("choice").props("outlined options-dense")
             else:
-                ui.label(self.chosen).classes("choice hint")
-            if rivals := self.rivals():
-                offered: dict[str, str] = {"": "none", **{name: name for name in rivals}}
-                second = ui.select(offered, label="Compare with", value=self.other or "")
+                ui.label(self.model).classes("choice hint")
+            if comparable := self.comparable_models():
+                options: dict[str, str] = {"": "none", **{name: name for name in comparable}}
+                second = ui.select(options, label="Compare with", value=self.other or "")
                 second.classes("choice").props("outlined options-dense")
-                second.on_value_change(self.compare)
+                second.on_value_change(self.choose_other)
 
-    def rivals(self) -> list[str]:
-        """The other models that can be asked the same."""
-        own = kinds(self.signature(self.chosen))
-        return [n for n in self.models if n != self.chosen and kinds(self.signature(n)) == own]
+    def comparable_models(self) -> list[str]:
+        kinds = field_kinds(self.signature(self.model))
+        others = [name for name in self.models if name != self.model]
+        return [name for name in others if field_kinds(self.signature(name)) == kinds]
 
-    def signature(self, name: str) -> Any:
-        return signature_for(self.models[name].version(None).signatures)
+    def signature(self, name: str) -> Signature:
+        return page_signature(self.models[name].version(None).signatures)
 
-    def choose(self, event: events.ValueChangeEventArguments) -> None:
-        before = kinds(self.signature(self.chosen))
-        self.chosen, self.other = event.value, None
+    def choose_model(self, event: events.ValueChangeEventArguments) -> None:
+        before = input_fields(self.signature(self.model))
+        self.model, self.other = event.value, None
         self.show_choices()
-        if kinds(self.signature(self.chosen)) != before:
+        after = input_fields(self.signature(self.model))
+        # What was typed stays where the fields look the same: texts are all labelled "Text".
+        if _shown(after) != _shown(before):
             self.show_form()
-        self.answers.clear()
-        self.tell("")
+        self.results.clear()
+        self.show_error("")
 
-    def compare(self, event: events.ValueChangeEventArguments) -> None:
+    def choose_other(self, event: events.ValueChangeEventArguments) -> None:
         self.other = event.value or None
-        self.answers.clear()
-        self.tell("")
+        self.results.clear()
+        self.show_error("")
 
     def show_form(self) -> None:
         """A field for each input, and the button."""
         self.form.clear()
-        fields = fields_of(self.signature(self.chosen))
-        self.values = [None] * len(fields)
+        fields = input_fields(self.signature(self.model))
+        self.entries = [None] * len(fields)
         with self.form:
-            for index, field in enumerate(fields):
-                if field.kind == "picture":
-                    self.picture(index)
+            for index, (field, label) in enumerate(zip(fields, _labels(fields), strict=True)):
+                enter = partial(self.enter, index)
+                if field.kind == "file":
+                    self.add_upload(field, enter)
+                elif field.kind == "number":
+                    add_number(label, enter)
                 else:
-                    self.text(index, field, alone=len(fields) == 1)
+                    add_text_area(label, enter, self.submit)
             with ui.element("div").classes("line").style("margin-block-start: .75rem"):
-                self.button = ui.button("Answer").props("type=submit no-caps unelevated")
-                typed = any(field.kind != "picture" for field in fields)
-                told = "Ctrl + Enter asks, too. " if typed else ""
-                ui.label(f"{told}Nothing that you give is kept.").classes("hint")
+                self.button = ui.button("Predict").props("type=submit no-caps unelevated")
+                typed = any(field.kind not in ("file", "number") for field in fields)
+                shortcut = "Ctrl + Enter sends it, too. " if typed else ""
+                ui.label(f"{shortcut}Nothing that you enter is stored.").classes("hint")
 
-    def text(self, index: int, field: Field, *, alone: bool) -> None:
-        # Another model may call its text otherwise, and what was typed stays.
-        named = "Text" if alone else field.name
-        label = f"{field.name}, as JSON" if field.kind == "values" else named
-        typed = ui.textarea(label, on_change=lambda e: self.set(index, e.value))
-        typed.props("outlined autogrow dir=auto")
-        typed.on("keydown.ctrl.enter", self.ask)
-        typed.on("keydown.meta.enter", self.ask)
+    def add_upload(self, field: InputField, enter: Callable[[Entry], None]) -> None:
+        async def enter_and_submit(content: bytes) -> None:
+            enter(content)
+            await self.submit()
 
-    def picture(self, index: int) -> None:
-        settings = self.models.settings
+        # Base64 makes four letters of three bytes, and the request has names besides.
+        largest = self.models.settings.max_body * 3 // 4 - 1000
+        add_upload(field, largest, enter_and_submit, self.show_error)
 
-        async def uploaded(event: events.UploadEventArguments) -> None:
-            self.set(index, await event.file.read())
-            await self.ask()
+    def enter(self, index: int, value: Entry) -> None:
+        self.entries[index] = value
 
-        # In the request three bytes are four letters, beside its names.
-        largest = settings.max_body * 3 // 4 - 1000
-        refused = f"The picture must have no more than {largest:,} bytes."
-        drop = ui.upload(
-            auto_upload=True,
-            max_file_size=largest,
-            on_upload=uploaded,
-            on_rejected=lambda: self.tell(refused),
-        )
-        drop.classes("drop").props("accept='image/*' flat bordered").add_slot("header", CHOOSE)
-        drop.on("failed", lambda: self.tell("The picture could not be sent: try again."), args=[])
-
-    def set(self, index: int, value: str | bytes | None) -> None:
-        self.values[index] = value
-
-    def tell(self, fault: str) -> None:
+    def show_error(self, reason: str) -> None:
         self.status.set_text("")
-        self.fault.set_text(fault)
-        self.fault.set_visibility(bool(fault))
+        self.error.set_text(reason)
+        self.error.set_visibility(bool(reason))
 
-    async def ask(self) -> None:
-        """All chosen models at a time, each by the way that the API's requests take."""
-        self.tell("")
-        self.status.set_text("Asking …")
+    async def submit(self) -> None:
+        """Sends the entries to the chosen models concurrently, like requests of the API."""
+        self.show_error("")
+        self.status.set_text("Predicting …")
         self.button.props("loading")
         start = time.perf_counter()
-        names = [name for name in (self.chosen, self.other) if name]
-        found = await asyncio.gather(*map(self.answer, names))
+        names = [name for name in (self.model, self.other) if name]
+        results = await asyncio.gather(*map(self.predict, names))
         self.button.props(remove="loading")
-        faults = [said for said in found if isinstance(said, RequestError)]
-        if len(faults) == len(found):
-            self.answers.clear()
-            self.tell(faults[0].reason)
+        errors = [result for result in results if isinstance(result, RequestError)]
+        if len(errors) == len(results):
+            self.results.clear()
+            self.show_error(errors[0].reason)
             return
-        self.status.set_text(f"Answered in {time.perf_counter() - start:.2f} s.")
-        self.show(names, found)
+        self.status.set_text(f"Predicted in {time.perf_counter() - start:.2f} s.")
+        self.show_results(names, results)
 
-    async def answer(self, name: str) -> str | RequestError:
-        values, limit = list(self.values), self.models.settings.max_body
+    async def predict(self, name: str) -> str | RequestError:
+        """A model's outputs as HTML."""
+        entries, limit = list(self.entries), self.models.settings.max_body
 
-        async def asked() -> bytes:
-            made = await asyncio.to_thread(body, self.signature(name), values)
-            if len(made) > limit:
+        async def make_body() -> bytes:
+            body = await asyncio.to_thread(request_body, self.signature(name), entries)
+            if len(body) > limit:
                 raise too_large(limit)
-            return made
+            return body
 
         try:
-            return await answered(
-                self.models, name, None, body=asked, write=lambda _, outputs: drawn(outputs)
+            return await handle_predict(
+                self.models,
+                name,
+                None,
+                read_body=make_body,
+                render=lambda _, outputs: render_outputs(outputs),
             )
-        except RequestError as failure:
-            return failure
+        except RequestError as error:
+            return error
         except Exception:
-            log.exception("A defect: the page has no answer of %s.", name)
-            return RequestError(500, "a defect of the server: its log has the details")
+            log.exception("A defect: the page has no outputs of %s.", name)
+            return InternalError()
 
-    def show(self, names: list[str], found: list[str | RequestError]) -> None:
-        self.answers.clear()
-        self.answers.classes(
+    def show_results(self, names: list[str], results: list[str | RequestError]) -> None:
+        self.results.clear()
+        self.results.classes(
             add="two" if len(names) > 1 else "", remove="two" if len(names) < 2 else ""
         )
-        with self.answers:
-            for name, said in zip(names, found, strict=True):
+        with self.results:
+            for name, result in zip(names, results, strict=True):
                 with ui.element("article").classes("card").props(f"aria-label='{name}'"):
-                    ui.html(name, tag="h2", sanitize=False)  # checks.py lets no "<" into it
-                    if isinstance(said, RequestError):
-                        ui.label(said.reason).classes("fault").props("role=alert")
+                    # Not sanitized: checks.py accepts no "<" in a name, rendering.py escapes all.
+                    ui.html(name, tag="h2", sanitize=False)
+                    if isinstance(result, RequestError):
+                        ui.label(result.reason).classes("error").props("role=alert")
                     else:
-                        ui.html(said, sanitize=False)  # drawings.py escapes all that it is given
+                        ui.html(result, sanitize=False)
+
+
+def _labels(fields: list[InputField]) -> list[str]:
+    """The fields' labels. A single text is "Text", whatever a model calls it."""
+    if [field.kind for field in fields] == ["text"]:
+        return ["Text"]
+    return [field.label for field in fields]
+
+
+def _shown(fields: list[InputField]) -> list[tuple[str, str]]:
+    return [(f.kind, label) for f, label in zip(fields, _labels(fields), strict=True)]

@@ -1,4 +1,4 @@
-"""Encoded pictures become the right pixels, whatever their format, and so do their captions ids."""
+"""Encoded images become the right pixels, whatever their format, and so do their captions ids."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from pipelines.data.codecs.text import BEGIN, END, UNKNOWN, TextSettings
 RED, BLUE, WHITE, BLACK = (255, 0, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)
 
 
-def saved(picture: Image.Image, form: str = "PNG", **options) -> bytes:
+def saved(image: Image.Image, form: str = "PNG", **options) -> bytes:
     file = BytesIO()
-    picture.save(file, form, **options)
+    image.save(file, form, **options)
     return file.getvalue()
 
 
@@ -34,15 +34,15 @@ def pixels(*contents: bytes, size: int = 8, fit: str = "pad") -> np.ndarray:
 
 def two_coloured(width: int, height: int) -> Image.Image:
     """Left half red, right half blue."""
-    picture = Image.new("RGB", (width, height), RED)
-    picture.paste(BLUE, (width // 2, 0, width, height))
-    return picture
+    image = Image.new("RGB", (width, height), RED)
+    image.paste(BLUE, (width // 2, 0, width, height))
+    return image
 
 
 # Shape
 
 
-def test_a_wide_picture_has_white_above_and_below_in_equal_parts() -> None:
+def test_a_wide_image_has_white_above_and_below_in_equal_parts() -> None:
     made = pixels(saved(two_coloured(16, 8)))[0]
     assert made.shape == (8, 8, 3)
     assert (made[:2] == WHITE).all()
@@ -51,7 +51,7 @@ def test_a_wide_picture_has_white_above_and_below_in_equal_parts() -> None:
     assert (made[2:6, 5:] == BLUE).all()
 
 
-def test_a_high_picture_has_white_at_its_left_and_right() -> None:
+def test_a_high_image_has_white_at_its_left_and_right() -> None:
     made = pixels(saved(two_coloured(8, 16)))[0]
     assert (made[:, :2] == WHITE).all()
     assert (made[:, 6:] == WHITE).all()
@@ -65,18 +65,18 @@ def test_of_an_odd_margin_the_larger_part_comes_last() -> None:
 
 
 def test_cropping_takes_the_middle_square() -> None:
-    picture = Image.new("RGB", (24, 8), BLUE)
-    picture.paste(RED, (8, 0, 16, 8))
-    assert (pixels(saved(picture), fit="crop")[0] == RED).all()
+    image = Image.new("RGB", (24, 8), BLUE)
+    image.paste(RED, (8, 0, 16, 8))
+    assert (pixels(saved(image), fit="crop")[0] == RED).all()
 
 
-def test_stretching_fills_the_square_with_the_whole_picture() -> None:
+def test_stretching_fills_the_square_with_the_whole_image() -> None:
     made = pixels(saved(two_coloured(32, 4)), fit="stretch")[0]
     assert (made[:, :3] == RED).all()
     assert (made[:, 5:] == BLUE).all()
 
 
-def test_a_picture_of_the_right_size_stays_as_it_is() -> None:
+def test_an_image_of_the_right_size_stays_as_it_is() -> None:
     random = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
     assert (pixels(saved(Image.fromarray(random)))[0] == random).all()
 
@@ -90,7 +90,7 @@ def test_a_line_of_pixels_is_still_a_line() -> None:
     assert sum((row == BLACK).all() for row in made) == 1
 
 
-def test_making_a_picture_small_averages_it() -> None:
+def test_making_an_image_small_averages_it() -> None:
     # Without antialiasing, stripes of one pixel would become all black or all white.
     stripes = np.zeros((80, 80), np.uint8)
     stripes[:, ::2] = 255
@@ -102,9 +102,9 @@ def test_making_a_picture_small_averages_it() -> None:
 
 
 def test_what_is_transparent_is_white() -> None:
-    picture = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
-    picture.paste((255, 0, 0, 255), (0, 0, 4, 8))
-    made = pixels(saved(picture))[0]
+    image = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
+    image.paste((255, 0, 0, 255), (0, 0, 4, 8))
+    made = pixels(saved(image))[0]
     assert (made[:, 4:] == WHITE).all()
     assert (made[:, :4] == RED).all()
 
@@ -118,28 +118,28 @@ def test_opacity_mixes_a_colour_with_white(opacity: int) -> None:
 
 
 def test_a_transparent_colour_of_a_palette_is_white() -> None:
-    picture = Image.new("P", (8, 8), 0)
-    picture.putpalette([0, 0, 0, 255, 0, 0])
-    picture.paste(1, (0, 0, 8, 4))
-    made = pixels(saved(picture, transparency=0))[0]
+    image = Image.new("P", (8, 8), 0)
+    image.putpalette([0, 0, 0, 255, 0, 0])
+    image.paste(1, (0, 0, 8, 4))
+    made = pixels(saved(image, transparency=0))[0]
     assert (made[:4] == RED).all()
     assert (made[4:] == WHITE).all()
 
 
 @pytest.mark.parametrize("colours", [2, 3, 9, 200])
 def test_a_palette_of_any_depth_without_transparency_is_opaque(colours: int) -> None:
-    picture = Image.new("P", (8, 8), 0)
-    picture.putpalette([part for number in range(colours) for part in (number, 0, 50)])
-    picture.paste(colours - 1, (0, 4, 8, 8))
-    made = pixels(saved(picture))[0]
+    image = Image.new("P", (8, 8), 0)
+    image.putpalette([part for number in range(colours) for part in (number, 0, 50)])
+    image.paste(colours - 1, (0, 4, 8, 8))
+    made = pixels(saved(image))[0]
     assert (made[:4] == (0, 0, 50)).all()
     assert (made[4:] == (colours - 1, 0, 50)).all()
 
 
 def test_black_and_white_with_one_bit_a_pixel_is_opaque() -> None:
-    picture = Image.new("1", (8, 8), 0)
-    picture.paste(1, (0, 0, 4, 8))
-    made = pixels(saved(picture))[0]
+    image = Image.new("1", (8, 8), 0)
+    image.paste(1, (0, 0, 4, 8))
+    made = pixels(saved(image))[0]
     assert (made[:, :4] == WHITE).all()
     assert (made[:, 4:] == BLACK).all()
 
@@ -159,10 +159,10 @@ MODES = {
     ("form", "mode"), [(form, mode) for form, modes in MODES.items() for mode in modes]
 )
 def test_every_format_gives_the_colours_that_other_programs_see(form: str, mode: str) -> None:
-    picture = two_coloured(16, 8).convert(mode)
+    image = two_coloured(16, 8).convert(mode)
     options = {"quality": 100} if form in ("JPEG", "WEBP") else {}
-    made = pixels(saved(picture, form, **options), size=16)[0].astype(int)
-    expected = np.asarray(picture.convert("RGB"), int)
+    made = pixels(saved(image, form, **options), size=16)[0].astype(int)
+    expected = np.asarray(image.convert("RGB"), int)
     # At the border of two colours, JPEG and WebP mix them.
     assert np.abs(made[4:12] - expected)[:, [0, 1, 2, 13, 14, 15]].max() <= 8
 
@@ -201,15 +201,15 @@ def test_an_animated_webp_is_refused_before_tensorflow_writes_beyond_its_memory(
         pixels(animation)
 
 
-@pytest.mark.parametrize("content", [b"", b"no picture", b"\x89PNG", b"GIF8", b"RIFF", b"BM"])
-def test_what_is_no_picture_is_an_error_and_not_the_end_of_the_process(content: bytes) -> None:
+@pytest.mark.parametrize("content", [b"", b"no image", b"\x89PNG", b"GIF8", b"RIFF", b"BM"])
+def test_what_is_no_image_is_an_error_and_not_the_end_of_the_process(content: bytes) -> None:
     with pytest.raises(tf.errors.InvalidArgumentError):
         pixels(content)
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "GIF", "WEBP", "BMP"])
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
-def test_a_truncated_picture_is_an_error_and_not_the_end_of_the_process(
+def test_a_truncated_image_is_an_error_and_not_the_end_of_the_process(
     form: str, share: float
 ) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
@@ -221,7 +221,7 @@ def test_a_truncated_picture_is_an_error_and_not_the_end_of_the_process(
 # Everywhere the same
 
 
-def test_a_batch_is_what_its_pictures_are_alone() -> None:
+def test_a_batch_is_what_its_images_are_alone() -> None:
     contents = [saved(two_coloured(w, h)) for w, h in [(3, 9), (40, 7), (8, 8), (100, 99)]]
     together = pixels(*contents)
     assert all((pixels(one)[0] == made).all() for one, made in zip(contents, together, strict=True))
@@ -241,7 +241,7 @@ def test_a_saved_model_gives_the_bits_that_prepare_gives(tmp_path: Path) -> None
     assert (there == module.encode(values).numpy()).all()
 
 
-def test_a_decoded_picture_encodes_to_itself() -> None:
+def test_a_decoded_image_encodes_to_itself() -> None:
     codec = ImageCodec("image", ImageSettings(size=8, fit="pad"))
     random = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
     assert (pixels(codec.decode(random))[0] == random).all()

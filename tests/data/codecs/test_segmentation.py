@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("tensorflow_text")
 
 from pipelines.data.codecs import subwords
-from pipelines.data.codecs.segmentation import Segmentation, redrawn
+from pipelines.data.codecs.segmentation import Segmentation, resegment
 
 TEXTS = ["the lower the better", "newest and widest", "wider and lower", "日本語 の 文"] * 20
 
@@ -69,7 +69,7 @@ def test_markers_and_padding_stay_and_rows_keep_their_text(segmentation: Segment
     padded = np.zeros((4, lengths.max() + 2), np.int32)
     for number, row in enumerate(rows):
         padded[number, : len(row)] = row
-    made, new = redrawn(padded, lengths, segmentation, 4, np.random.default_rng(1))
+    made, new = resegment(padded, lengths, segmentation, 4, np.random.default_rng(1))
     assert made.shape == (4, new.max())
     for row, length, text in zip(made, new, TEXTS, strict=False):
         assert row[0] == 2

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from pipelines.core.contracts import FieldSpec
 from pipelines.core.errors import UserError
 from pipelines.data.codecs import counting
 from pipelines.data.codecs.text import TextCodec, TextSettings
@@ -40,7 +41,7 @@ def fitted(texts: list[Any], *, markers: bool = False, **changes: Any) -> TextCo
 
 
 def tokens(text: str | bytes, **changes: Any) -> list[str]:
-    pieces = codec(**changes).pieces(tf.constant([text]))
+    pieces = codec(**changes).tokenize(tf.constant([text]))
     return [token.decode() for token in pieces[0].numpy()]
 
 
@@ -101,7 +102,7 @@ def test_markers_enclose() -> None:
     made = fitted(["a b", "a"], markers=True, max_tokens=1)
     assert made.vocabulary[:5] == ("<pad>", "<unk>", "<s>", "</s>", "a")
     assert made.encode(tf.constant(["a b", ""])).to_list() == [[2, 4, 3], [2, 1, 3]]
-    assert made.pieces(tf.constant(["a b"])).to_list() == [[b"<s>", b"a", b"</s>"]]
+    assert made.tokenize(tf.constant(["a b"])).to_list() == [[b"<s>", b"a", b"</s>"]]
     assert made.decode(np.array([2, 4, 5, 3, 5, 0])) == "a b"
 
 
@@ -177,6 +178,42 @@ def test_no_text_is_an_error() -> None:
         fitted(["", " "])
 
 
+LISTS = [["New", "York", "'s", "<br>"], ["York", "!"], ["caf\u00e9 au lait"]]
+
+
+def test_a_list_of_words_is_taken_as_it_was_split() -> None:
+    made = fitted(LISTS, tokens="list")
+    assert made.raw == FieldSpec((None,), "string")
+    words = ["york", "!", "'s", "<br>", "caf\u00e9 au lait", "new"]
+    assert made.vocabulary == ("<pad>", "<unk>", *words)
+    values = tf.ragged.constant([["NEW", "York", "yorks"], [], [b"\xff"]], dtype=tf.string)
+    assert made.encode(values).to_list() == [[7, 2, 1], [1], [1]]
+    pieces = made.tokenize(values).to_list()
+    assert pieces == [[b"new", b"york", b"yorks"], [b"<unk>"], ["\ufffd".encode()]]
+    assert made.decode(np.array([7, 2, 4, 3, 0])) == "new york's!"
+
+
+def test_words_of_a_list_keep_their_case_if_asked_and_are_cut_like_a_text() -> None:
+    made = fitted(LISTS, tokens="list", lowercase=False, markers=True, max_tokens=2)
+    ids = made.encode(tf.ragged.constant([["York", "New", "!"]]))
+    assert [made.vocabulary[k] for k in ids.to_list()[0]] == ["<s>", "York", "New", "</s>"]
+    again = codec(tokens="list", lowercase=False, markers=True, max_tokens=2)
+    again.restore(json.loads(json.dumps(made.state())))
+    assert again.encode(tf.ragged.constant([["York", "New", "!"]])).to_list() == ids.to_list()
+
+
+def test_a_column_of_the_wrong_kind_is_an_error_that_names_the_remedy() -> None:
+    with pytest.raises(UserError, match=r"lists of words with tokens=list.*use tokens=word"):
+        fitted(["New York"], tokens="list")
+    with pytest.raises(UserError, match=r"text with tokens=word.*use tokens=list"):
+        fitted([["New", "York"]])
+
+
+def test_a_vocabulary_that_was_not_learnt_is_an_error() -> None:
+    with pytest.raises(ValueError, match="learnt or restored first"):
+        codec().state()
+
+
 RELOAD = """
 import sys, json
 import tensorflow as tf
@@ -235,7 +272,7 @@ def test_sentencepiece_adapts_to_little_text(model_type: str) -> None:
     again = codec(markers=True, tokens="sentencepiece", model_type=model_type, vocabulary_size=5000)
     again.restore(json.loads(json.dumps(made.state())))
     assert again.encode(tf.constant(["the cat", ""])).to_list() == ids.to_list()
-    assert b"".join(made.pieces(tf.constant(["the cat"]))[0].numpy()[1:-1]).decode() == "▁the▁cat"
+    assert b"".join(made.tokenize(tf.constant(["the cat"]))[0].numpy()[1:-1]).decode() == "▁the▁cat"
     assert set(made.summary()) >= {"vocabulary", "unknown_share", "mean_length"}
 
 

@@ -1,4 +1,4 @@
-"""Pictures that can't be read are told, not fatal."""
+"""Images that can't be read are told, not fatal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from caption_files import CSV, ROWS, coco, folder, picture, read, source
+from caption_files import CSV, ROWS, coco, folder, image, read, source
 from only_data import OnlyData
 from PIL import Image
 
@@ -21,7 +21,7 @@ from pipelines.core.settings import PrepareSettings
 from pipelines.data.arrow import ArrowWriter, RawFile, RawWriter
 from pipelines.data.codecs.images import ImageCodec, ImageSettings
 from pipelines.data.prepare import prepare
-from pipelines.data.sources import _image_files as _pictures
+from pipelines.data.sources import _image_files as _images
 from pipelines.data.sources.image_captions import ImageCaptions
 
 
@@ -45,37 +45,37 @@ def animated_webp() -> bytes:
 
 
 BAD = {
-    "text.jpg": (b"I am no picture", "no picture of a known format"),
+    "text.jpg": (b"I am no image", "no image of a known format"),
     "empty.png": (b"", "empty file"),
-    "truncated.png": (picture(5, size=(60, 60))[:2000], "broken picture"),
-    "truncated.jpg": (picture(6, "JPEG", (60, 60))[:1500], "broken picture"),
-    "head.png": (picture(7)[:20], "broken header"),
+    "truncated.png": (image(5, size=(60, 60))[:2000], "broken image"),
+    "truncated.jpg": (image(6, "JPEG", (60, 60))[:1500], "broken image"),
+    "head.png": (image(7)[:20], "broken header"),
     "bomb.png": (header_only(50_000, 50_000), "more than 100,000,000 pixels"),
     "animation.webp": (animated_webp(), "animated WebP"),
-    "second.gif": (picture(8, "GIF")[:-1] + b"," + bytes(9), "broken header"),
+    "second.gif": (image(8, "GIF")[:-1] + b"," + bytes(9), "broken header"),
 }
 
 
-def test_every_bad_picture_is_an_issue_and_the_others_are_read(tmp_path: Path) -> None:
+def test_every_bad_image_is_an_issue_and_the_others_are_read(tmp_path: Path) -> None:
     names = [*BAD, "missing.png"]
     rows = "".join(f"{name},x\n" for name in names)
     made = source(**folder(tmp_path, CSV + rows))
     for name, (content, _) in BAD.items():
         (tmp_path / "photos" / name).write_bytes(content)
-    (tmp_path / "photos" / "mute.jpg").write_bytes(picture(8, "JPEG"))
+    (tmp_path / "photos" / "mute.jpg").write_bytes(image(8, "JPEG"))
     found, issues = read(made)
     assert found == ROWS
     expected = [f"{name}: {reason}" for name, (_, reason) in BAD.items()]
-    expected += ["missing.png: there is no such file", "mute.jpg: picture without a caption"]
+    expected += ["missing.png: there is no such file", "mute.jpg: image without a caption"]
     assert issues == sorted(expected)
 
 
-def test_pictures_that_the_captions_are_not_about_are_told_but_are_no_bad_rows(
+def test_images_that_the_captions_are_not_about_are_told_but_are_no_bad_rows(
     tmp_path: Path,
 ) -> None:
     made = source(**folder(tmp_path, CSV + "missing.png,five\n"))
     for name in ("mute.jpg", "silent.png"):
-        (tmp_path / "photos" / name).write_bytes(picture(8))
+        (tmp_path / "photos" / name).write_bytes(image(8))
     issues = RowIssues()
     assert len(list(made.read("all", issues))) == len(ROWS)
     assert issues.count == 3
@@ -85,31 +85,31 @@ def test_pictures_that_the_captions_are_not_about_are_told_but_are_no_bad_rows(
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "GIF", "WEBP", "BMP"])
 def test_no_bytes_at_all_raise_anything_or_end_the_process(form: str) -> None:
     random = np.random.default_rng(0)
-    whole = np.frombuffer(picture(1, form, (20, 24)), np.uint8)
+    whole = np.frombuffer(image(1, form, (20, 24)), np.uint8)
     for _ in range(200):
         broken = whole.copy()
         places = random.integers(4, random.choice([60, len(whole)]), 3)
         broken[places] = random.integers(0, 256, 3)
-        _pictures.fault(broken.tobytes())
+        _images.fault(broken.tobytes())
 
 
-def test_a_coco_picture_without_captions_is_an_issue(tmp_path: Path) -> None:
+def test_a_coco_image_without_captions_is_an_issue(tmp_path: Path) -> None:
     content = coco()
     content["annotations"] = content["annotations"][:-1]
     rows, issues = read(source(**folder(tmp_path, json.dumps(content), "captions.json")))
     assert "2.png" not in rows
-    assert issues == ["2.png: picture without a caption"]
+    assert issues == ["2.png: image without a caption"]
 
 
 def test_too_large_a_file_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_pictures, "MOST_BYTES", 4 << 20)
+    monkeypatch.setattr(_images, "MOST_BYTES", 4 << 20)
     made = source(**folder(tmp_path, CSV))
     with (tmp_path / "photos" / "0.png").open("wb") as file:
         file.truncate(5 << 20)
     assert read(made)[1] == ["0.png: more than 4 MB"]
 
 
-def test_prepare_skips_bad_pictures_and_counts_them(tmp_path: Path) -> None:
+def test_prepare_skips_bad_images_and_counts_them(tmp_path: Path) -> None:
     made = source(
         **folder(tmp_path, "image,caption\n" + "".join(f"{n}.png,n\n" for n in range(20)), count=20)
     )
@@ -131,36 +131,36 @@ def test_prepare_skips_bad_pictures_and_counts_them(tmp_path: Path) -> None:
         )
         return prepare(made, OnlyData(codec, dedupe_by=("image",)), settings)
 
-    with pytest.raises(UserError, match=r"1 of 20 rows .* 3\.png: no picture"):
+    with pytest.raises(UserError, match=r"1 of 20 rows .* 3\.png: no image"):
         prepared(0.01)
     data = prepared(0.1)
-    assert data.report["bad_row_reasons"] == {"no picture of a known format": 1}
+    assert data.report["bad_row_reasons"] == {"no image of a known format": 1}
     assert sum(map(len, data.splits.values())) == 19
     train = data.splits["train"]
     (example,) = train.examples([0])
     number = int(example["image"].name.removesuffix(".png"))
     assert isinstance(example["image"], FileBytes)
-    assert example["image"] == picture(number)
+    assert example["image"] == image(number)
     assert train.gather(np.arange(3))["image"].shape == (3, 8, 8, 3)
-    # The pictures stay where they are.
-    assert (data.directory / "raw.arrow").stat().st_size < sum(len(picture(n)) for n in range(20))
+    # The images stay where they are.
+    assert (data.directory / "raw.arrow").stat().st_size < sum(len(image(n)) for n in range(20))
     assert next(value.name for values in train.raw("image") for value in values) == f"{number}.png"
 
 
-def test_the_largest_picture_allowed_is_read_and_prepared() -> None:
+def test_the_largest_image_allowed_is_read_and_prepared() -> None:
     file = BytesIO()
     Image.new("RGBA", (10_000, 10_000), (255, 0, 0, 255)).save(file, "PNG", compress_level=1)
-    assert _pictures.fault(file.getvalue()) is None
+    assert _images.fault(file.getvalue()) is None
     made = ImageCodec("image", ImageSettings(size=8, fit="pad")).encode(
         tf.constant([file.getvalue()])
     )
     assert (made.numpy() == (255, 0, 0)).all()
 
 
-def test_pictures_that_left_their_folder_are_told(tmp_path: Path) -> None:
+def test_images_that_left_their_folder_are_told(tmp_path: Path) -> None:
     given = folder(tmp_path, CSV)
     file = RawFile(_written(tmp_path, source(**given)), source(**given).files_in())
-    assert file.at(2) == {"image": picture(2), "captions": "two"}
+    assert file.at(2) == {"image": image(2), "captions": "two"}
     assert file.at(2)["image"].name == "2.png"
     (tmp_path / "photos" / "2.png").unlink()
     with pytest.raises(UserError, match="must stay where it was"):
@@ -182,7 +182,7 @@ def test_files_of_several_folders_are_found_again(tmp_path: Path) -> None:
         "validation_images": str(tmp_path / "more" / "val"),
     }
     (tmp_path / "more" / "val").mkdir(parents=True)
-    (tmp_path / "more" / "val" / "9.png").write_bytes(picture(9))
+    (tmp_path / "more" / "val" / "9.png").write_bytes(image(9))
     (tmp_path / "val.csv").write_text("image,caption\n9.png,nine\n")
     made = source(**folder(tmp_path, CSV), **own)
     (row,) = made.read("validation", RowIssues())

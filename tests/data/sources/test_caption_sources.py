@@ -1,4 +1,4 @@
-"""Pictures of a folder, with captions in files of all forms, and splits of one's own."""
+"""Images of a folder, with captions in files of all forms, and splits of one's own."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
-from caption_files import CSV, ROOT, ROWS, coco, folder, picture, read, source, told
+from caption_files import CSV, ROOT, ROWS, coco, folder, image, read, source, told
 
 from pipelines.core.contracts import RowIssues
 
@@ -15,7 +15,7 @@ FLICKR = ROOT.parent / "shared" / "data" / "flickr8k_1000"
 
 
 @pytest.mark.parametrize("name", ["captions.csv", "captions.txt"])
-def test_a_picture_has_all_its_captions_a_line_each(tmp_path: Path, name: str) -> None:
+def test_an_image_has_all_its_captions_a_line_each(tmp_path: Path, name: str) -> None:
     made = source(**folder(tmp_path, CSV, name))
     made.check()
     assert made.parts() == ("all",)
@@ -95,7 +95,7 @@ def test_what_coco_annotates_but_does_not_list_is_an_issue(tmp_path: Path) -> No
 # Splits of one's own
 
 
-def test_the_last_pictures_by_name_are_held_out(tmp_path: Path) -> None:
+def test_the_last_images_by_name_are_held_out(tmp_path: Path) -> None:
     made = source(**folder(tmp_path, CSV), validation=1, test=1)
     made.check()
     assert made.parts() == ("train", "validation", "test")
@@ -125,7 +125,7 @@ def test_a_name_that_is_held_out_and_has_no_caption_is_told(tmp_path: Path) -> N
 
 def test_splits_may_have_files_of_their_own(tmp_path: Path) -> None:
     (tmp_path / "val").mkdir()
-    (tmp_path / "val" / "9.png").write_bytes(picture(9))
+    (tmp_path / "val" / "9.png").write_bytes(image(9))
     (tmp_path / "val.csv").write_text("image,caption\n9.png,nine\n")
     own = {
         "validation_captions": str(tmp_path / "val.csv"),
@@ -171,11 +171,11 @@ def test_the_wrong_folder_is_told_before_anything_is_read(tmp_path: Path) -> Non
     )
 
 
-def test_the_fingerprint_changes_with_a_picture_and_with_a_caption(tmp_path: Path) -> None:
+def test_the_fingerprint_changes_with_an_image_and_with_a_caption(tmp_path: Path) -> None:
     made = source(**folder(tmp_path, CSV))
     before = made.fingerprint()
     assert made.fingerprint() == before
-    (tmp_path / "photos" / "0.png").write_bytes(picture(77, size=(9, 9)))
+    (tmp_path / "photos" / "0.png").write_bytes(image(77, size=(9, 9)))
     changed = made.fingerprint()
     (tmp_path / "captions.csv").write_text(CSV.replace("zero", "nil"))
     assert len({before, changed, made.fingerprint()}) == 3

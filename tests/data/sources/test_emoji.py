@@ -15,7 +15,7 @@ def emoji(**changes) -> Emoji:
 
 
 def captions_of(source: Emoji) -> dict[str, dict[str, str]]:
-    """By part: captions by picture."""
+    """By part: captions by image."""
     issues = RowIssues()
     found = {
         part: {row["image"].name: row["captions"] for row in source.read(part, issues)}
@@ -62,7 +62,7 @@ def _base(file: str) -> str:
     return base("".join(chr(int(part, 16)) for part in file.removesuffix(".png").split("-")))
 
 
-def test_no_picture_and_no_caption_is_in_two_splits() -> None:
+def test_no_image_and_no_caption_is_in_two_splits() -> None:
     issues, seen = RowIssues(), set()
     for part in ("train", "validation", "test"):
         here = {value for row in emoji().read(part, issues) for value in row.values()}
@@ -70,7 +70,7 @@ def test_no_picture_and_no_caption_is_in_two_splits() -> None:
         seen |= here
 
 
-def test_the_same_pictures_are_held_out_each_time() -> None:
+def test_the_same_images_are_held_out_each_time() -> None:
     assert captions_of(emoji()) == captions_of(emoji())
     assert emoji().fingerprint() == emoji().fingerprint()
     assert emoji().fingerprint() != emoji(split="picture").fingerprint()
@@ -88,6 +88,6 @@ def test_an_unknown_language_is_told_with_those_there_are() -> None:
     assert "choices: ar, de, en" in told(emoji(language="xx"))
 
 
-def test_other_pictures_in_the_package_are_told() -> None:
+def test_other_images_in_the_package_are_told() -> None:
     changed = {**settings_of("emoji")["pictures"], "sha256": "0" * 64}
     assert "holds other files" in told(emoji(pictures=changed))

@@ -1,4 +1,4 @@
-"""Pictures that are given to predict for: files, folders, lists and JSON."""
+"""Images that are given to predict for: files, folders, lists and JSON."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import tensorflow as tf
-from caption_files import CSV, folder, picture, source
+from caption_files import CSV, folder, image, source
 
 from pipelines.core.contracts import Codec, RowIssues
 from pipelines.core.errors import UserError
@@ -25,14 +25,14 @@ def given(made: ImageCaptions, path: Path) -> tuple[list[str], list[str]]:
     return [row["image"].name for row in rows], issues.first
 
 
-def test_a_picture_a_folder_or_a_list_can_be_given(tmp_path: Path) -> None:
+def test_an_image_a_folder_or_a_list_can_be_given(tmp_path: Path) -> None:
     made = source(**folder(tmp_path, CSV))
     photos = tmp_path / "photos"
     (photos / "bad.jpg").write_bytes(b"bad")
     assert given(made, photos / "1.png") == (["1.png"], [])
     names, issues = given(made, photos)
     assert names == ["0.png", "1.png", "2.png", "3.png"]
-    assert issues == ["bad.jpg: no picture of a known format"]
+    assert issues == ["bad.jpg: no image of a known format"]
     with pytest.raises(UserError, match=r"captions\.csv: .*, or a file with a name a line \(\.txt"):
         given(made, tmp_path / "captions.csv")
     listed = tmp_path / "list.txt"
@@ -40,22 +40,22 @@ def test_a_picture_a_folder_or_a_list_can_be_given(tmp_path: Path) -> None:
     names, issues = given(made, listed)
     assert names == [f"{photos}/2.png", "photos/0.png"]
     assert issues == [
-        'list.txt:1: a picture must be a file or {"image": …} as JSON',
+        'list.txt:1: an image must be a file or {"image": …} as JSON',
         "list.txt:3: is empty",
         "none.png: there is no such file",
     ]
 
 
 def test_json_with_base64_can_be_given() -> None:
-    line = json.dumps({"image": {"b64": base64.b64encode(picture()).decode()}})
-    assert source().parse_input(line, ("image",)) == {"image": picture()}
+    line = json.dumps({"image": {"b64": base64.b64encode(image()).decode()}})
+    assert source().parse_input(line, ("image",)) == {"image": image()}
 
 
 @pytest.mark.parametrize(
     "text",
     ["none.png", '{"image": {"b64": "???"}}', '{"picture": "a"}', '{"image": {"b64": "aGFsbG8="}}'],
 )
-def test_what_is_no_picture_cannot_be_given(text: str) -> None:
+def test_what_is_no_image_cannot_be_given(text: str) -> None:
     with pytest.raises(UserError) as error:
         source().parse_input(text, ("image",))
     assert "\n" not in str(error.value)
@@ -70,7 +70,7 @@ class Named:
         return answer
 
 
-def test_predict_shows_the_names_of_pictures_and_never_their_bytes(tmp_path: Path) -> None:
+def test_predict_shows_the_names_of_images_and_never_their_bytes(tmp_path: Path) -> None:
     made = source(**folder(tmp_path, CSV))
     run = Run(tmp_path / "run")
     module = tf.Module()
@@ -85,8 +85,6 @@ def test_predict_shows_the_names_of_pictures_and_never_their_bytes(tmp_path: Pat
     output = tmp_path / "answers.jsonl"
     predict(run, Named(), made, str(tmp_path / "photos"), str(output))
     lines = [json.loads(line) for line in output.read_text().splitlines()]
-    assert lines == [
-        {"image": f"{number}.png", "bytes": len(picture(number))} for number in range(4)
-    ]
+    assert lines == [{"image": f"{number}.png", "bytes": len(image(number))} for number in range(4)]
     # As another program asks it.
-    assert _ask(run.saved_model, [{"image": picture(1)}]) == [{"bytes": len(picture(1))}]
+    assert _ask(run.saved_model, [{"image": image(1)}]) == [{"bytes": len(image(1))}]

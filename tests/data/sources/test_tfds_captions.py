@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from caption_files import picture, settings_of, told
+from caption_files import image, settings_of, told
 
 from pipelines.config.schema import _build
 from pipelines.core.contracts import RowIssues
@@ -46,7 +46,7 @@ def tfds_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
                     yield (
                         number,
                         {
-                            "image": BytesIO(picture(number, "JPEG")),
+                            "image": BytesIO(image(number, "JPEG")),
                             "image/filename": f"{number}.jpg",
                             "captions": [{"id": 0, "text": text} for text in texts],
                             "texts": texts,
@@ -65,9 +65,7 @@ def tfds_source(path: Path, **changes) -> TfdsCaptions:
 
 
 @pytest.mark.parametrize("column", ["captions/text", "texts"])
-def test_captions_of_tfds_are_lines_and_pictures_their_files(
-    tfds_folder: Path, column: str
-) -> None:
+def test_captions_of_tfds_are_lines_and_images_their_files(tfds_folder: Path, column: str) -> None:
     made = tfds_source(tfds_folder, captions_column=column)
     made.check()
     assert made.parts() == ("train", "validation", "test")
@@ -76,7 +74,7 @@ def test_captions_of_tfds_are_lines_and_pictures_their_files(
     assert not issues.count
     assert len(rows) == 5
     assert rows["0.jpg"]["captions"] == "val 0"
-    assert rows["3.jpg"] == {"image": picture(3, "JPEG"), "captions": "val 3\na line"}
+    assert rows["3.jpg"] == {"image": image(3, "JPEG"), "captions": "val 3\na line"}
 
 
 def test_one_caption_of_tfds_will_do_and_a_name_is_not_needed(tfds_folder: Path) -> None:

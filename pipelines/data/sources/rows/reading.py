@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from pipelines.core.contracts import RowIssues
+from pipelines.core.contracts import FieldSpec, RowIssues
 from pipelines.core.errors import UserError, suggest
 from pipelines.data.sources.rows.delimited import (
     columns_without_header,
@@ -52,7 +52,8 @@ def read_rows(
     delimiter: str | None = None,
     quoting: bool = True,
     by_setting: bool = True,
-) -> Iterator[dict[str, str]]:
+    fields: Mapping[str, FieldSpec] | None = None,
+) -> Iterator[dict[str, Any]]:
     """The file's rows, each value a text that isn't blank. Other rows are added to `issues`.
 
     columns    a row's keys, and the file's columns they are read from. A whole number is a
@@ -62,6 +63,7 @@ def read_rows(
     delimiter  between the fields of CSV, TSV and .txt; None: as the extension says.
     quoting    whether double quotes enclose fields with delimiters or line ends inside.
     by_setting whether the settings data.<key>_column say the columns; messages tell.
+    fields     what those keys hold that are no text: numbers, lists, series.
 
     Raises UserError at once for what `check_file` and `check_columns` see, and later for a file
     that is damaged further down.
@@ -79,7 +81,7 @@ def read_rows(
         records = parquet_records(path, wanted)
     else:
         records = enumerate(((line,) for line in read_lines(path)), 1)
-    return usable_rows(records, columns, issues, labels=labels, where=path.name)
+    return usable_rows(records, columns, issues, labels=labels, where=path.name, fields=fields)
 
 
 def count_rows(path: Path) -> int | None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import datetime
+import json
 import math
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache, partial
 from typing import Any
 
-from pipelines.core.contracts import RowIssues
+from pipelines.core.contracts import FieldSpec, RowIssues
 
 
 class FaultError(Exception):
@@ -23,9 +24,14 @@ def usable_rows(
     *,
     labels: Collection[str],
     where: str,
-) -> Iterator[dict[str, str]]:
-    """Rows from (line, values in the order of `columns`); what can't be used is an issue."""
-    plan = [(key, label_text if key in labels else usable_text) for key in columns]
+    fields: Mapping[str, FieldSpec] | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Rows from (line, values in the order of `columns`); what can't be used is an issue.
+
+    fields  what columns hold that are no texts.
+    """
+    kinds = {key: converter(field) for key, field in (fields or {}).items()}
+    plan = [(key, label_text if key in labels else kinds.get(key, usable_text)) for key in columns]
     for line, values in records:
         row = {}
         try:
@@ -54,6 +60,62 @@ def usable_text(value: Any) -> str:
     if "\0" in value:
         raise FaultError("holds a NUL byte")
     return value
+
+
+def converter(field: FieldSpec) -> Callable[[Any], Any]:
+    """From what a file holds to a value of the field's kind; FaultError for what can't be one.
+
+    Files without types, such as CSV, have text: numbers as digits, lists and series as JSON.
+    """
+    single = usable_text if field.dtype == "string" else partial(_number, dtype=field.dtype)
+    if not field.is_sequence:
+        return single
+    rank = len(field.shape)
+
+    def sequence(value: Any) -> list[Any]:
+        if isinstance(value, str):
+            value = _json(value)
+        if not isinstance(value, list | tuple) or not value:
+            raise FaultError("is not a list with at least one value")
+        steps = [_step(one, single, field.shape[1:]) for one in value]
+        if rank == 2 and len({len(step) for step in steps}) > 1:
+            raise FaultError("has steps of different widths")
+        return steps
+
+    return sequence
+
+
+def _step(value: Any, single: Callable[[Any], Any], shape: tuple[int | None, ...]) -> Any:
+    """One value of a list, or the numbers (D,) of a step of a series."""
+    if not shape:
+        return single(value)
+    if not isinstance(value, list | tuple) or (shape[0] is not None and len(value) != shape[0]):
+        width = "numbers" if shape[0] is None else f"{shape[0]} numbers"
+        raise FaultError(f"has a step that is not a list of {width}")
+    return [single(number) for number in value]
+
+
+def _number(value: Any, dtype: str) -> int | float:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise FaultError("has no value" if value is None else "is not a number")
+    try:
+        number = float(value)
+    except ValueError:
+        raise FaultError("is not a number") from None
+    if not math.isfinite(number):
+        raise FaultError("is not a finite number")
+    if not dtype.startswith("int"):
+        return number
+    if not number.is_integer():
+        raise FaultError("is not a whole number")
+    return int(number)
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise FaultError("is not a list in JSON, such as [1, 2]") from None
 
 
 _WHOLE_NUMBER = re.compile(r"(-?[0-9]{1,18})\.0+")

@@ -1,6 +1,6 @@
-"""Jobs as processes on other hosts, whose locks nobody here sees; the first is lost.
+"""Jobs as processes on other hosts, whose locks can't be seen here; the first is lost.
 
-As Submitit has it: the launcher tells of the first job that is lost, and no more of the others.
+Like Submitit, the launcher reports the first lost job, and nothing of the others.
 """
 
 import multiprocessing
@@ -13,40 +13,40 @@ from pathlib import Path
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.utils import JobReturn, JobStatus
 
-from pipelines.sweep import trials as stored
+from pipelines.sweep import trials
 
 
 class LostJob(BasicLauncher):
-    """What becomes of the jobs of the first batch, where there is one of trial 0.
+    """What happens to the jobs of the first batch, which has trial 0.
 
-    first   killed: once its run has begun; refused: it never begins.
-    second  goes on: it is under way by then; waits: it is in the queue, and begins later.
+    first   killed: once its run has started; refused: it never starts.
+    second  runs: it has started by then; waits: it is in the queue, and starts later.
     """
 
-    def __init__(self, first: str, second: str = "goes on"):
+    def __init__(self, first: str, second: str = "runs"):
         super().__init__()
         self.first, self.second = first, second
 
     def launch(self, job_overrides: list[list[str]], initial_job_idx: int) -> list[JobReturn]:
         numbers = range(initial_job_idx, initial_job_idx + len(job_overrides))
         if 0 not in numbers:
-            jobs = [self._started(*one) for one in zip(numbers, job_overrides, strict=True)]
+            jobs = [self._start(*one) for one in zip(numbers, job_overrides, strict=True)]
             for job in jobs:
                 job.join()
             return [JobReturn(status=JobStatus.COMPLETED) for _ in jobs]
         if self.first == "refused":
-            raise RuntimeError("nobody takes jobs")
-        lost = self._started(0, job_overrides[0])
+            raise RuntimeError("no jobs are accepted")
+        lost = self._start(0, job_overrides[0])
         for number, overrides in zip(numbers[1:], job_overrides[1:], strict=True):
             waits = 4.0 if self.second == "waits" else 0.0
-            self._started(number, overrides, waits)
+            self._start(number, overrides, waits)
             if not waits:
                 self._wait_for_run(number)
         self._wait_for_run(0)
         os.kill(lost.pid or 0, signal.SIGKILL)
         raise RuntimeError("job 0 has not produced any output (state: FAILED)")
 
-    def _started(
+    def _start(
         self, number: int, overrides: list[str], after: float = 0.0
     ) -> multiprocessing.Process:
         job = multiprocessing.get_context("fork").Process(
@@ -60,9 +60,9 @@ class LostJob(BasicLauncher):
         for descriptor in os.listdir("/proc/self/fd"):
             path = Path(os.path.realpath(f"/proc/self/fd/{descriptor}"))
             if path.is_dir() and path.is_relative_to(sweep):
-                os.close(int(descriptor))  # a lock of the sweep's, which no other host has
+                os.close(int(descriptor))  # the sweep's locks, which no other host has
         socket.gethostname = lambda: f"node{number}"
-        stored.hold = lambda directory, seconds=0.0: os.open(  # type: ignore[assignment]
+        trials.try_lock = lambda directory, timeout=0.0: os.open(  # type: ignore[assignment]
             directory.mkdir(parents=True, exist_ok=True) or directory, os.O_RDONLY
         )
         time.sleep(after)

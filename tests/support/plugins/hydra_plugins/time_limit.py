@@ -1,4 +1,4 @@
-"""Jobs with a time limit, as Slurm's have it and Submitit tells it: by raising in a handler."""
+"""Jobs with a time limit, which is signalled as Submitit does: its handler raises."""
 
 import os
 import signal
@@ -10,7 +10,7 @@ from hydra.core.utils import JobReturn, JobStatus
 
 
 class TimeLimit(BasicLauncher):
-    """Each job has `seconds`, and is queued again until it had `turns`."""
+    """Each job has `seconds`, and is requeued until it has had `turns`."""
 
     def __init__(self, seconds: float, turns: int):
         super().__init__()
@@ -19,9 +19,9 @@ class TimeLimit(BasicLauncher):
     def launch(self, job_overrides: list[list[str]], initial_job_idx: int) -> list[JobReturn]:
         def over(*_: object) -> None:
             asking = subprocess.Popen(["sleep", "0.1"])
-            asking.terminate()  # as Slurm does with all processes of the job, whoever asks it
+            asking.terminate()  # Slurm does so with all processes of the job
             if asking.wait():
-                raise RuntimeError("who asks for another turn was ended")
+                raise RuntimeError("the command that requeues the job was ended")
             raise TimeoutError("the job's time is over")
 
         signal.signal(signal.SIGUSR2, over)

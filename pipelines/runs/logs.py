@@ -1,0 +1,35 @@
+"""Where log messages go: a run's log file, the terminal, or a server's standard error.
+
+Hydra sets up the handlers of the root logger, as conf/hydra/job_logging/ says: the terminal, and
+run.log in the run's directory. Modes without a run directory of their own change that here.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+
+class StderrHandler(logging.Handler):
+    """Writes to what `sys.stderr` is at the moment.
+
+    While a progress bar is drawn, that is a stream which puts messages above the bar.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr, flush=True)
+
+
+def log_only_to_stderr() -> None:
+    """For a server: each line with its time, and no file in a run's directory."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.getLogger().handlers[:] = [handler]
+
+
+def stop_logging_to_files() -> None:
+    """For a process that must not write run.log: the directory is the user's, or the chief's."""
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        if isinstance(handler, logging.FileHandler):
+            root.removeHandler(handler)

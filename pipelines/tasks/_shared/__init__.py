@@ -1,0 +1,1 @@
+"""Bases that several tasks extend, and objectives that several share."""
