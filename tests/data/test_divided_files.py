@@ -257,7 +257,7 @@ def test_times_are_in_order(values: tuple[Any, ...]) -> None:
 
 @pytest.mark.parametrize("value", ["", "nan", "inf", "yesterday", "2024-13-01", "01.02.2024", None])
 def test_what_is_no_time_is_refused(value: Any) -> None:
-    with pytest.raises(ValueError, match="isoformat"):
+    with pytest.raises(ValueError, match=r"isoformat|month must be"):
         time_number(value)
 
 
