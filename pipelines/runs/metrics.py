@@ -286,7 +286,7 @@ class RunMetrics(Facts):
     epochs        how far training went.
     training      how the model was trained.
     padding       share of the positions of a batch that are padding, by split.
-    saving        share_of_training: of the time of training, what checkpoints took.
+    saving        time that checkpoints took, as share_of_training.
     throughput    examples or tokens per second.
     memory        in MB of 10^6 bytes.
     diagnostics   what the recurrent layers remember, and warnings.
