@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import json
 import math
 import re
@@ -135,7 +136,7 @@ _WHOLE_NUMBER = re.compile(r"(-?[0-9]{1,18})\.0+")
 def label_text(value: Value) -> str:
     """The same text for the same label, however a file's format writes it.
 
-    1, 1.0, "1" and " 1.0 " are "1"; true, True and "True" are "true".
+    1, 1.0, "1" and " 1.0 " are "1"; true, True and "True" are "true"; a date is in ISO 8601.
     """
     if isinstance(value, bool):
         return str(value).lower()
@@ -145,6 +146,8 @@ def label_text(value: Value) -> str:
         return str(int(value)) if value.is_integer() else repr(value)
     if isinstance(value, int):
         return str(value)
+    if isinstance(value, datetime.date):
+        return value.isoformat()
     text = usable_text(value).strip()
     if number := _WHOLE_NUMBER.fullmatch(text):
         return str(int(number[1]))
