@@ -205,19 +205,21 @@ def evaluate_model(config: Config, data: Prepared, model: keras.Model, record: R
 
 def diagnose_model(config: Config, data: Prepared, trained: Trained, record: Record) -> Diagnosis:
     """What the model remembers, and how its gradients went."""
-    from pipelines.evaluate.diagnostics.diagnose import diagnose, draw_curves
+    from pipelines.evaluate.diagnostics.diagnose import TrainingFacts, diagnose, draw_curves
     from pipelines.evaluate.evaluation import reported_split
 
     metrics = record.metrics
     best_step = metrics.epochs.best_step if metrics.epochs else 0
     diagnosis = diagnose(
         trained,
-        lambda: build_model(config, data),
         data.splits[reported_split(config.evaluate)],
-        record.run,
-        settings=config.model,
-        best_step=best_step,
-        clip_norm=config.train.clip_norm,
+        TrainingFacts(
+            run=record.run,
+            build=lambda: build_model(config, data),
+            settings=config.model,
+            best_step=best_step,
+            clip_norm=config.train.clip_norm,
+        ),
         resamples=config.evaluate.resamples,
         seed=stream(config.seed, "bootstrap"),
     )
