@@ -23,9 +23,9 @@ from pipelines.evaluate.metrics.cider import Cider
 from pipelines.evaluate.metrics.meteor import (
     align,
     check_stemmer,
+    find_stemmer,
     meteor_from_sums,
     meteor_statistics,
-    find_stemmer,
 )
 
 MEASURED = ("token_accuracy", "perplexity")
