@@ -12,10 +12,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipelines.core.contracts import RowIssues
+from pipelines.core.contracts import FieldSpec, RowIssues
 from pipelines.core.errors import UserError
 from pipelines.core.paths import ROOT
 from pipelines.data.sources.packaged_pairs import PackagedPairs
+
+SOURCE = {"source": FieldSpec((), "string")}
+
 
 TATOEBA = yaml.safe_load((ROOT / "conf/data/tatoeba_ja_en.yaml").read_text(encoding="utf-8"))
 ENTRIES = {
@@ -154,7 +157,7 @@ def test_what_is_given_to_translate_is_lines_or_a_column(
     name: str, content: str, package: dict, tmp_path: Path
 ) -> None:
     (tmp_path / name).write_text(content)
-    rows = PackagedPairs(**package).read_inputs(tmp_path / name, ["source"], RowIssues())
+    rows = PackagedPairs(**package).read_inputs(tmp_path / name, SOURCE, RowIssues())
     assert list(rows) == [{"source": "un"}, {"source": "deux"}]
 
 
@@ -163,4 +166,4 @@ def test_a_given_file_without_the_column_is_told_without_a_setting_there_is_not(
 ) -> None:
     (tmp_path / "given.csv").write_text("french\nun\n")
     with pytest.raises(UserError, match=r"^given\.csv has no column 'source'; choices: french$"):
-        PackagedPairs(**package).read_inputs(tmp_path / "given.csv", ["source"], RowIssues())
+        PackagedPairs(**package).read_inputs(tmp_path / "given.csv", SOURCE, RowIssues())

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.core.errors import UserError
-from pipelines.data.sources.rows.lines import unreadable
+from pipelines.data.sources.rows.lines import unreadable_error
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -40,7 +40,7 @@ def parquet_records(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, S
             yield from enumerate(zip(*lists, strict=True), number + 1)
             number += len(batch)
     except (pa.ArrowException, OSError) as error:
-        raise unreadable(path, error) from None
+        raise unreadable_error(path, error) from None
 
 
 def _open(path: Path) -> pq.ParquetFile:
@@ -50,7 +50,7 @@ def _open(path: Path) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(path, memory_map=True)
     except (pa.ArrowException, OSError) as error:
-        raise unreadable(path, error) from None
+        raise unreadable_error(path, error) from None
 
 
 def _values(column: pa.Array) -> list[Any]:

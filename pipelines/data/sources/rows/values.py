@@ -1,4 +1,4 @@
-"""Values that can be used as they are: texts with something in them, and labels as text."""
+"""Checks and conversions of single values: text, labels, numbers, lists and series."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipelines.core.contracts import FieldSpec, RowIssues
 
 
 class FaultError(Exception):
-    """Why a value isn't usable, as what follows the column's name."""
+    """The reason why a value can't be used, as text that follows the column's name."""
 
 
 def usable_rows(
@@ -25,16 +25,16 @@ def usable_rows(
     where: str,
     fields: Mapping[str, FieldSpec] | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Rows from (line, values in the order of `columns`); what can't be used is an issue.
+    """Rows from (line, values in the order of `columns`); unusable ones are added to `issues`.
 
-    fields  what columns hold that are no texts.
+    fields  what the columns hold that hold no text.
     """
-    kinds = {key: converter(field) for key, field in (fields or {}).items()}
+    kinds = {key: make_converter(field) for key, field in (fields or {}).items()}
     plan = [(key, label_text if key in labels else kinds.get(key, usable_text)) for key in columns]
     for line, values in records:
         row = {}
         try:
-            # Most of the time of reading goes by here: a call a value, and nothing else.
+            # Reading spends most of its time here, so there is one call a value and nothing else.
             for (key, usable), value in zip(plan, values, strict=True):
                 row[key] = usable(value)
         except (FaultError, TypeError) as error:  # TypeError: a list as a label isn't hashable
@@ -46,7 +46,7 @@ def usable_rows(
 
 
 def usable_text(value: Any) -> str:
-    """The value, if it is a text with something in it that can be written as UTF-8."""
+    """The value, if it is valid Unicode text that isn't blank; else FaultError."""
     if type(value) is not str:
         raise FaultError("has no value" if value is None else "is not text")
     if not value or value.isspace():
@@ -61,8 +61,8 @@ def usable_text(value: Any) -> str:
     return value
 
 
-def converter(field: FieldSpec) -> Callable[[Any], Any]:
-    """From what a file holds to a value of the field's kind; FaultError for what can't be one.
+def make_converter(field: FieldSpec) -> Callable[[Any], Any]:
+    """A function from a file's values to the field's kind, which raises FaultError for others.
 
     Files without types, such as CSV, have text: numbers as digits, lists and series as JSON.
     """
