@@ -206,22 +206,21 @@ def evaluate_model(config: Config, data: Prepared, model: keras.Model, record: R
 def diagnose_model(config: Config, data: Prepared, trained: Trained, record: Record) -> Diagnosis:
     """What the model remembers, and how its gradients went."""
     from pipelines.evaluate.bootstrap import Resampling
-    from pipelines.evaluate.diagnostics.diagnose import Training, diagnose, draw_curves
+    from pipelines.evaluate.diagnostics.diagnose import TrainingFacts, diagnose, draw_curves
     from pipelines.evaluate.evaluation import reported_split
 
     metrics = record.metrics
     best_step = metrics.epochs.best_step if metrics.epochs else 0
-    training = Training(
-        run=record.run,
-        fresh=lambda: build_model(config, data),
-        settings=config.model,
-        best_step=best_step,
-        clip_norm=config.train.clip_norm,
-    )
     diagnosis = diagnose(
         trained,
         data.splits[reported_split(config.evaluate)],
-        training,
+        TrainingFacts(
+            run=record.run,
+            build=lambda: build_model(config, data),
+            settings=config.model,
+            best_step=best_step,
+            clip_norm=config.train.clip_norm,
+        ),
         Resampling(config.evaluate.resamples, stream(config.seed, "bootstrap")),
     )
     metrics.diagnostics = {**diagnosis.metrics, "warnings": diagnosis.warnings}

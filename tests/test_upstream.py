@@ -27,6 +27,10 @@ import uvicorn
 from keras.src.backend.tensorflow import trainer
 from keras.src.utils.naming import to_snake_case
 from PIL import Image
+from sacrebleu.metrics.bleu import BLEU
+from sacrebleu.metrics.chrf import CHRF
+from sacrebleu.metrics.lib_ter import translation_edit_rate
+from sacrebleu.metrics.ter import TER
 from starlette.datastructures import Headers
 from starlette.formparsers import MultiPartParser
 
@@ -238,3 +242,35 @@ def test_ray_has_the_private_names_that_its_trainer_uses() -> None:
 
     assert issubclass(TrainingFailedError, Exception)
     assert hasattr(TensorflowConfig().backend_cls, "share_cuda_visible_devices")
+
+
+# sacreBLEU
+
+
+def test_chrf_gives_counts_of_text_reference_and_common_ngrams_by_order() -> None:
+    """CHRF._extract_corpus_statistics has no public form. Two orders of characters, 1 of words."""
+    metric = CHRF(char_order=2, word_order=1)
+    streams = [("abc", "x"), (None, "x y")]
+    assert metric._extract_corpus_statistics(["ab", "x"], streams) == [
+        [2, 3, 2, 1, 2, 1, 1, 1, 0],
+        [1, 1, 1, 0, 0, 0, 1, 1, 1],
+    ]
+
+
+def test_sentence_bleu_gives_the_counts_that_corpus_bleu_sums() -> None:
+    texts, references = ["a b c a", ""], ["a b d a a", "x"]
+    options = {"tokenize": "none", "force": True}
+    rows = [
+        BLEU(**options, effective_order=True).sentence_score(text, [reference])
+        for text, reference in zip(texts, references, strict=True)
+    ]
+    whole = BLEU(**options).corpus_score(texts, [references])
+    assert [sum(row.counts[n] for row in rows) for n in range(4)] == whole.counts
+    assert [sum(row.totals[n] for row in rows) for n in range(4)] == whole.totals
+    assert sum(row.sys_len for row in rows) == whole.sys_len
+    assert sum(row.ref_len for row in rows) == whole.ref_len
+
+
+def test_ter_has_its_tokenizer_and_its_number_of_edits() -> None:
+    assert TER().tokenizer("A b, c.") == "a b, c."
+    assert translation_edit_rate(["c", "a", "b"], ["a", "b", "c"]) == (1, 3)

@@ -92,9 +92,9 @@ class Probe(Task, Diagnosable):
         return {"numbers": outputs[..., 0]}
 
     def score(self, predictions: Arrays, split: Split) -> dict[str, Score]:
-        from pipelines.evaluate.metrics.probe import probing_scores
+        from pipelines.evaluate.metrics.probe import probe_scores
 
-        return probing_scores(predictions, split.column("answer"), split.lengths()[:, 0])
+        return probe_scores(predictions, split.column("answer"), split.lengths()[:, 0])
 
     def baselines(self, train: Split, test: Split) -> Mapping[str, Arrays]:
         """The best constant."""
@@ -141,8 +141,8 @@ class Probe(Task, Diagnosable):
 
     def report_sections(self, trained: Trained, predictions: Arrays, split: Split) -> list[Section]:
         """Errors by length."""
-        from pipelines.evaluate.metrics.probe import errors_of, guessing, ladder_figure
+        from pipelines.evaluate.metrics.probe import example_errors, guessing_error, ladder_figure
 
         answers = split.column("answer")
-        errors = errors_of(predictions, answers)
-        return [ladder_figure(errors, split.lengths()[:, 0], guessing(answers))]
+        errors = example_errors(predictions, answers)
+        return [ladder_figure(errors, split.lengths()[:, 0], guessing_error(answers))]

@@ -64,7 +64,7 @@ def test_counts_are_those_of_scikit_learn():
     from sklearn.feature_extraction.text import CountVectorizer
 
     train, _ = texts(*WORDS["latin"], 50, 0)
-    bag = classification._Bag(train, 1000)
+    bag = classification._BagOfWords(train, 1000)
     vectorizer = CountVectorizer(ngram_range=(1, 2)).fit(train)
     counts = vectorizer.transform(train)
     kept = np.asarray(counts.sum(0)).ravel() >= 2
@@ -90,7 +90,7 @@ def test_texts_without_words_leave_the_majority():
 
 
 def test_learns_from_a_stated_number_of_rows_spread_over_all(monkeypatch):
-    monkeypatch.setattr(classification, "ROWS", 40)
+    monkeypatch.setattr(classification, "MAX_TRAINING_TEXTS", 40)
     # Sorted by class: the first rows alone would hold one class only.
     train = ["good film"] * 500 + ["bad film"] * 500
     labels = np.repeat([1, 0], 500)
@@ -154,7 +154,7 @@ def test_the_nearest_source_has_the_nearest_translation():
 
 
 def test_a_stated_number_of_training_examples_is_searched(monkeypatch):
-    monkeypatch.setattr(translation, "EXAMPLES", 2)
+    monkeypatch.setattr(translation, "MAX_TRAINING_PAIRS", 2)
     test = Pairs(["彼は学校へ行く"], [])
     answers = translation_baselines(TRAIN, test, source="ja", target="en")
     assert answers["nearest of 2 training sentences"]["translation"][0] in TRAIN.columns["en"]
@@ -172,7 +172,7 @@ def test_nearest_texts_are_those_of_scikit_learn_whatever_the_batches(monkeypatc
     similar = (vectorizer.transform([f" {text} " for text in asked]) @ vectors.T).toarray()
     found = nearest_texts(known, asked)
     assert similar[np.arange(30), found] == pytest.approx(similar.max(1), rel=1e-5)
-    monkeypatch.setattr(translation, "CELLS", 200)
+    monkeypatch.setattr(translation, "MAX_SIMILARITIES", 200)
     assert nearest_texts(known, asked).tolist() == found.tolist()
 
 

@@ -24,9 +24,9 @@ from pipelines.evaluate.metrics.cider import Cider
 from pipelines.evaluate.metrics.meteor import (
     align,
     check_stemmer,
-    meteor_of,
+    find_stemmer,
+    meteor_from_sums,
     meteor_statistics,
-    stemming,
 )
 
 MEASURED = ("token_accuracy", "perplexity")
@@ -59,7 +59,7 @@ def made_up(n=40, references=3, seed=0):
 
 class TestCider:
     def test_of_short_captions_by_hand(self):
-        """Two pictures: "a" is in both, weight ln(2/2) = 0; the rest in one, weight ln 2.
+        """Two images: "a" is in both, weight ln(2/2) = 0; the rest in one, weight ln 2.
 
         "a cat" beside itself: cosine 1 for n = 1 and 2, none for 3 and 4: 10 * 2/4. Beside "a dog"
         only "a" is common, which weighs nothing.
@@ -102,8 +102,8 @@ class TestCider:
         expected = 10 / math.sqrt(2) / 4 * math.exp(-1 / 72)
         assert cider(cut("cat zzz", ""), right) == pytest.approx([expected, 0])
 
-    def test_a_picture_without_references_is_refused(self):
-        with pytest.raises(ValueError, match="picture 1 has none"):
+    def test_an_image_without_references_is_refused(self):
+        with pytest.raises(ValueError, match="image 1 has none"):
             Cider([cut("a"), []])
 
 
@@ -142,7 +142,9 @@ class TestRouge:
 class TestMeteor:
     @staticmethod
     def of(text, *references, language="english"):
-        return meteor_of(meteor_statistics(cut(text), [cut(*references)], stemming(language)))[0]
+        return meteor_from_sums(
+            meteor_statistics(cut(text), [cut(*references)], find_stemmer(language))
+        )[0]
 
     def test_words_in_another_order(self):
         """Both match, in two chunks of two: penalty 0.6 * (2/2)^0.2."""
@@ -172,9 +174,9 @@ class TestMeteor:
     def test_a_word_is_matched_before_its_stem(self):
         """Beside "the swing" the word "swing", though "swinging" follows upon "the"."""
         said, right = cut("the swinging swing", "the swing")
-        stem = stemming("english")
+        stem = find_stemmer("english")
         found = align(said, [stem(word) for word in said], right, [stem(word) for word in right])
-        assert (found.matches, found.worth, found.chunks) == (2, 2.0, 2)
+        assert (found.matches, found.weight, found.chunks) == (2, 2.0, 2)
 
     def test_many_repetitions_end(self):
         text = ["a"] * 60

@@ -25,9 +25,9 @@ from models.inspection import (
 from models.layers import GRU, LSTM, SimpleRNN, step_hooks
 from models.recurrent import Encoder
 from models.settings import RecurrentSettings
-from pipelines.evaluate.diagnostics.advice import Moment, advice, steps_until
-from pipelines.evaluate.diagnostics.horizon import horizon, reached
-from pipelines.evaluate.diagnostics.sample import Layer, Look, backwards
+from pipelines.evaluate.diagnostics.advice import Moment, give_advice, steps_until
+from pipelines.evaluate.diagnostics.horizon import horizon, steps_to_share
+from pipelines.evaluate.diagnostics.sample import Inspection, Layer, reverse_in_time
 
 keras.utils.set_random_seed(1)
 
@@ -65,13 +65,13 @@ def test_in_a_linear_rnn_with_weight_one_half_the_gradient_halves_each_step() ->
         y, _ = layer(x)
         loss = tf.reduce_sum(y[:, -1])
     watch = watches["a"][0][0]
-    told, (of_input,) = state_gradients(loss, watch, [watch.source])
+    loss_gradient, (of_input,) = state_gradients(loss, watch, [watch.source])
     expected = 0.5 ** np.arange(7)[::-1]
-    np.testing.assert_allclose(told[:, 0, 0], expected, rtol=1e-6)
+    np.testing.assert_allclose(loss_gradient[:, 0, 0], expected, rtol=1e-6)
     np.testing.assert_allclose(of_input.numpy()[:, 1, 0], expected, rtol=1e-6)
-    arriving = backpropagate_through_time(watch, told, np.array([6, 6]))
+    gradient_flow = backpropagate_through_time(watch, loss_gradient, np.array([6, 6]))
     np.testing.assert_allclose(
-        backwards(arriving[..., 0], np.array([6, 6]))[0], 0.5 ** np.arange(7)
+        reverse_in_time(gradient_flow[..., 0], np.array([6, 6]))[0], 0.5 ** np.arange(7)
     )
 
 
@@ -84,10 +84,10 @@ def test_through_time_leaves_out_what_the_loss_tells_earlier_states_directly() -
         y, _ = layer(tf.ones([1, 4, 1]))
         loss = tf.reduce_sum(y)
     watch = watches["a"][0][0]
-    told, _ = state_gradients(loss, watch)
-    np.testing.assert_allclose(told[:, 0, 0], [1.875, 1.75, 1.5, 1.0])
-    arriving = backpropagate_through_time(watch, told, np.array([3]))
-    np.testing.assert_allclose(arriving[:, 0, 0], [0.125, 0.25, 0.5, 1.0])
+    loss_gradient, _ = state_gradients(loss, watch)
+    np.testing.assert_allclose(loss_gradient[:, 0, 0], [1.875, 1.75, 1.5, 1.0])
+    gradient_flow = backpropagate_through_time(watch, loss_gradient, np.array([3]))
+    np.testing.assert_allclose(gradient_flow[:, 0, 0], [0.125, 0.25, 0.5, 1.0])
 
 
 @pytest.mark.parametrize("cell", ["simple_rnn", "lstm", "gru"])
@@ -182,7 +182,7 @@ def test_the_horizon_counts_the_last_steps_that_hold_nine_tenths() -> None:
     assert last_alone is not None
     assert last_alone.value == 1.0
     assert horizon(np.zeros((2, 3)), examples=2, resamples=100, seed=1) is None
-    assert reached(np.array([0.2, 0.6, 1.0]), 0.5) == pytest.approx(1.75)
+    assert steps_to_share(np.array([0.2, 0.6, 1.0]), 0.5) == pytest.approx(1.75)
 
 
 def test_examples_of_different_length_count_alike_in_the_horizon() -> None:
@@ -193,38 +193,41 @@ def test_examples_of_different_length_count_alike_in_the_horizon() -> None:
     assert found.value == found.even
 
 
-def layer_of(arriving: np.ndarray, **changes: Any) -> Layer:
+def layer_of(gradient_flow: np.ndarray, **changes: Any) -> Layer:
     values: dict[str, Any] = {
-        "name": "forward_0", "reverse": False, "cell": "SimpleRNN", "told": arriving,
-        "arriving": arriving, "gain": np.ones(3), "saturated": 0.0, "dead": 0.0, "gates": {},
+        "name": "forward_0", "reverse": False, "cell": "SimpleRNN", "loss_gradient": gradient_flow,
+        "gradient_flow": gradient_flow, "gain": np.ones(3), "saturated": 0.0, "dead": 0.0,
+        "gates": {},
     }  # fmt: skip
     return Layer(**{**values, **changes})
 
 
 def test_a_vanishing_gradient_is_told_with_the_step_and_the_remedy() -> None:
-    arriving = np.tile(0.5 ** np.arange(30), (8, 1))
-    look = Look({"encoder": [layer_of(arriving)]}, {})
-    assert steps_until(arriving) == (7, None)
-    moments = [Moment("before training", 0, look), Moment("after training", 9, look)]
-    (said,) = advice(moments, {}, [], settings(), 1.0)
+    gradient_flow = np.tile(0.5 ** np.arange(30), (8, 1))
+    inspection = Inspection({"encoder": [layer_of(gradient_flow)]}, {})
+    assert steps_until(gradient_flow) == (7, None)
+    moments = [Moment("before training", 0, inspection), Moment("after training", 9, inspection)]
+    (said,) = give_advice(moments, {}, [], settings(), 1.0)
     assert "vanish after about 7 steps" in said
     assert "model=gru, or model.activation=relu" in said
-    calm = Look({"encoder": [layer_of(np.ones((8, 30)))]}, {})
-    assert advice([Moment("a", 0, calm), Moment("b", 1, calm)], {}, [], settings(), 1.0) == []
+    calm = Inspection({"encoder": [layer_of(np.ones((8, 30)))]}, {})
+    assert give_advice([Moment("a", 0, calm), Moment("b", 1, calm)], {}, [], settings(), 1.0) == []
 
 
 def test_exploding_saturated_dead_and_clipped_are_told() -> None:
-    arriving = np.tile(2.0 ** np.arange(30), (8, 1))
-    flat = layer_of(arriving, saturated=0.8, gates={"update": (0.99, 0.0)})
-    look = Look({"encoder": [flat]}, {})
+    gradient_flow = np.tile(2.0 ** np.arange(30), (8, 1))
+    flat = layer_of(gradient_flow, saturated=0.8, gates={"update": (0.99, 0.0)})
+    inspection = Inspection({"encoder": [flat]}, {})
     history = [{"clipped": 0.9, "gradient_norm": 4.0}]
-    said = " ".join(advice([Moment("a", 1, look)] * 2, {}, history, settings(), 1.0))
+    said = " ".join(give_advice([Moment("a", 1, inspection)] * 2, {}, history, settings(), 1.0))
     for words in ("explode: they are 100 times as large 7 steps back", "80% of the activations",
                   "update gate is open 99%", "Clipping acts in 90%"):  # fmt: skip
         assert words in said
-    dead = Look({"encoder": [layer_of(np.ones((8, 9)), dead=0.7)]}, {})
+    dead = Inspection({"encoder": [layer_of(np.ones((8, 9)), dead=0.7)]}, {})
     relu = settings(activation="relu")
-    assert "70% of the units are 0" in advice([Moment("a", 1, dead)] * 2, {}, [], relu, None)[0]
+    assert (
+        "70% of the units are 0" in give_advice([Moment("a", 1, dead)] * 2, {}, [], relu, None)[0]
+    )
 
 
 def test_diagnostics_change_neither_weights_nor_history(reviews: Path, tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from pipelines.config.schema import parse
 from pipelines.core.paths import ROOT
 from pipelines.core.task import Trained
 from pipelines.data.prepare import prepare
-from pipelines.evaluate.diagnostics.occlusion import occlusion, paths
-from pipelines.evaluate.diagnostics.sample import look, sample_of
+from pipelines.evaluate.diagnostics.occlusion import compare_paths, occlude_steps
+from pipelines.evaluate.diagnostics.sample import draw_sample, inspect_model
 
 SMALL = [
     "task=translation", "data=parallel_text", "task.text.tokens=word", "model.width=6",
@@ -47,7 +47,7 @@ class Writer:
         settings = config.model.of_width(config.model.width)
         self.model: Any = self.task.build(settings, data.codec, 1)
         self.trained = Trained(self.task, self.model, data.codec, config.decode)
-        self.sample = sample_of(self.trained, data.splits["train"], most=12)
+        self.sample = draw_sample(self.trained, data.splits["train"], most=12)
 
 
 @pytest.fixture(scope="module")
@@ -58,12 +58,12 @@ def writer(files: list[str]) -> Writer:
 def test_without_weights_on_the_context_nothing_comes_through_attention(writer: Writer) -> None:
     decoder = writer.model.decoder
     kernel = decoder.combine.get_weights()
-    assert 0 < np.nanmean(paths(writer.trained, writer.sample)[0]) < 1
+    assert 0 < np.nanmean(compare_paths(writer.trained, writer.sample)[0]) < 1
     changed = kernel[0].copy()
     changed[: writer.model.encoder.output_width] = 0
     decoder.combine.set_weights([changed, kernel[1]])
     try:
-        found = paths(writer.trained, writer.sample)
+        found = compare_paths(writer.trained, writer.sample)
     finally:
         decoder.combine.set_weights(kernel)
     np.testing.assert_allclose(found.attention, 0, atol=1e-7)
@@ -76,7 +76,7 @@ def test_without_a_first_state_everything_comes_through_attention(writer: Writer
     for dense in bridges:
         dense.set_weights([np.zeros_like(one) for one in dense.get_weights()])
     try:
-        found = paths(writer.trained, writer.sample)
+        found = compare_paths(writer.trained, writer.sample)
     finally:
         for dense, weights in zip(bridges, kept, strict=True):
             dense.set_weights(weights)
@@ -85,15 +85,15 @@ def test_without_a_first_state_everything_comes_through_attention(writer: Writer
 
 
 def test_a_decoders_answers_depend_on_nothing_after_them(writer: Writer) -> None:
-    found = look(writer.task, writer.model, writer.sample)
+    found = inspect_model(writer.task, writer.model, writer.sample)
     influence = found.influence["decoder"].answer
     places = np.concatenate(list(writer.sample.places.T))
     np.testing.assert_array_equal(np.isfinite(influence).sum(1), places + 1)
     np.testing.assert_allclose(influence, found.influence["decoder"].state["forward_0"], rtol=1e-4)
     stacks = writer.task.recurrent_stacks(writer.model)
-    taken = occlusion(writer.trained, writer.sample, stacks["decoder"])
-    assert np.nanmean(taken.moved[:, 0]) > 0
-    np.testing.assert_array_equal(np.isfinite(taken.moved[:, 1]), places >= 1)
+    taken = occlude_steps(writer.trained, writer.sample, stacks["decoder"])
+    assert np.nanmean(taken.change[:, 0]) > 0
+    np.testing.assert_array_equal(np.isfinite(taken.change[:, 1]), places >= 1)
 
 
 def test_a_translators_report_says_what_comes_which_way(files: list[str], tmp_path: Path) -> None:

@@ -208,7 +208,7 @@ def test_statistics_are_made_when_asked_for_and_once(monkeypatch):
 
 
 def test_ter_is_left_out_where_it_would_take_very_long(monkeypatch):
-    monkeypatch.setattr(translation, "MOST_CELLS", 20)
+    monkeypatch.setattr(translation, "MAX_TER_CELLS", 20)
     said, right = ["a b c d e"] * 2, [["a b c d f"]] * 2
     measured = measure_all(translation_scores(said, right), 2, resamples=100, seed=0)
     assert list(measured) == ["bleu", "chrf", "exact_match"]
@@ -229,20 +229,20 @@ def test_the_tokenizer_of_japanese_is_an_extra(monkeypatch):
         check_tokenizer("ja-mecab")
 
 
-@pytest.mark.parametrize("short", [0, edit_rate.SHORT])
+@pytest.mark.parametrize("short", [0, edit_rate.PYTHON_CELLS])
 @pytest.mark.parametrize("words", [2, 5, 40])
 def test_edits_are_those_of_sacrebleu(monkeypatch, short, words):
-    monkeypatch.setattr(edit_rate, "SHORT", short)
+    monkeypatch.setattr(edit_rate, "PYTHON_CELLS", short)
     rng = random.Random(words)
     for _ in range(60):
         a, b = ([str(rng.randrange(words)) for _ in range(rng.randrange(30))] for _ in "ab")
-        assert edit_rate.edits(a, b) == translation_edit_rate(a, b)[0], (a, b)
+        assert edit_rate.count_edits(a, b) == translation_edit_rate(a, b)[0], (a, b)
 
 
 @pytest.mark.parametrize(("said", "right"), [(60, 18), (18, 60), (3, 80), (56, 56)])
 def test_edits_far_from_the_diagonal_and_past_the_bounds(said, right):
     rng = random.Random(said)
     a, b = ([str(rng.randrange(60)) for _ in range(size)] for size in (said, right))
-    assert edit_rate.edits(a, b) == translation_edit_rate(a, b)[0]
+    assert edit_rate.count_edits(a, b) == translation_edit_rate(a, b)[0]
     moved = b[right // 2 :] + b[: right // 2]
-    assert edit_rate.edits(moved, b) == translation_edit_rate(moved, b)[0]
+    assert edit_rate.count_edits(moved, b) == translation_edit_rate(moved, b)[0]

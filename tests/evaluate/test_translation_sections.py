@@ -7,8 +7,13 @@ import pytest
 
 from pipelines.core.sections import Figure, Table
 from pipelines.evaluate.sections import translation as module
-from pipelines.evaluate.sections.attention import MOST_TOKENS, attention_figures
-from pipelines.evaluate.sections.translation import WrittenTexts, mistakes, repeats, text_sections
+from pipelines.evaluate.sections.attention import MAX_TOKENS, attention_figures
+from pipelines.evaluate.sections.translation import (
+    WrittenTexts,
+    find_mistakes,
+    repeats_itself,
+    text_sections,
+)
 from pipelines.report.plots import svg
 
 RIGHT = [f"the {colour} {animal} sits" for colour in ("red", "blue") for animal in ("cat", "dog")]
@@ -56,7 +61,7 @@ def test_few_texts_without_sources_and_with_several_references():
 
 
 def test_only_so_many_texts_are_scored_one_by_one(monkeypatch):
-    monkeypatch.setattr(module, "MOST_SCORED", 10)
+    monkeypatch.setattr(module, "MAX_SCORED", 10)
     best = tables(text_sections(WrittenTexts(RIGHT * 10, [[text] for text in RIGHT * 10])))[
         "Best translations"
     ]
@@ -78,14 +83,14 @@ def test_only_so_many_texts_are_scored_one_by_one(monkeypatch):
     ],
 )
 def test_mistakes_are_named(text, kinds):
-    assert mistakes(text, ["one two three four five six"], "eins  zwei drei", WORDS) == kinds
+    assert find_mistakes(text, ["one two three four five six"], "eins  zwei drei", WORDS) == kinds
 
 
 def test_what_the_reference_does_too_is_no_mistake():
-    assert mistakes("", [""], "", WORDS) == []
-    assert mistakes("ha ha ha ha", ["ho ho ho ho"], None, WORDS) == []
-    assert mistakes("Berlin", ["Berlin"], "Berlin", WORDS) == []
-    assert mistakes("no", ["yes I do"], None, WORDS) == []
+    assert find_mistakes("", [""], "", WORDS) == []
+    assert find_mistakes("ha ha ha ha", ["ho ho ho ho"], None, WORDS) == []
+    assert find_mistakes("Berlin", ["Berlin"], "Berlin", WORDS) == []
+    assert find_mistakes("no", ["yes I do"], None, WORDS) == []
 
 
 @pytest.mark.parametrize(
@@ -93,7 +98,7 @@ def test_what_the_reference_does_too_is_no_mistake():
     [("", False), ("aaa", False), ("aaaa", True), ("abab", False), ("xabcabcy", True)],
 )
 def test_repetition(text, expected):
-    assert repeats(text) is expected
+    assert repeats_itself(text) is expected
 
 
 @pytest.mark.parametrize(
@@ -142,10 +147,10 @@ def test_long_sentences_are_cut_and_the_first_figure_explains():
     assert cut.caption == "The first 40 of 60 read and 60 written tokens."
     assert cut.title == "Attention 2"
     drawing = svg(cut, "x")
-    assert f">w{MOST_TOKENS - 1}<" in drawing
-    assert f">w{MOST_TOKENS}<" not in drawing
+    assert f">w{MAX_TOKENS - 1}<" in drawing
+    assert f">w{MAX_TOKENS}<" not in drawing
     # The diagonal and the field behind it, and nothing where the weights are 0.
-    assert drawing.count("fill: var(--series-1)") == MOST_TOKENS
+    assert drawing.count("fill: var(--series-1)") == MAX_TOKENS
 
 
 def test_an_empty_answer_has_no_figure():

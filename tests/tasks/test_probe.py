@@ -18,7 +18,7 @@ from pipelines.core.paths import ROOT
 from pipelines.data.batches import admitted
 from pipelines.data.codecs.numbers import AnswerCodec, SequenceCodec
 from pipelines.data.sources.generated import PROBLEMS, Generated
-from pipelines.evaluate.metrics.probe import guessing, probing_scores
+from pipelines.evaluate.metrics.probe import guessing_error, probe_scores
 
 SMALL = [
     "task=probe", "data.lengths=[6,9]", "data.examples=400", "model.width=7", "train.epochs=3",
@@ -87,17 +87,17 @@ def test_a_length_is_solved_only_if_all_shorter_ones_are() -> None:
     lengths = np.repeat([5, 10, 20], 10)
     answers = np.tile([0, 1], 15)[:, None]
     right = np.eye(2)[answers]
-    scores = probing_scores({"probabilities": right}, answers, lengths)
+    scores = probe_scores({"probabilities": right}, answers, lengths)
     ones = np.ones((1, 30))
-    assert guessing(answers) == 0.5
+    assert guessing_error(answers) == 0.5
     assert scores["longest_solved"].of(ones) == [20.0]
     wrong = right.copy()
     wrong[10:20] = 1 - wrong[10:20]
-    scores = probing_scores({"probabilities": wrong}, answers, lengths)
+    scores = probe_scores({"probabilities": wrong}, answers, lengths)
     assert scores["longest_solved"].of(ones) == [5.0]
     assert scores["error_of_guessing"].of(ones) == pytest.approx(2 / 3)
     constant = np.full((30, 1), 0.5)
-    numbers = probing_scores({"numbers": constant}, answers.astype(float), lengths)
+    numbers = probe_scores({"numbers": constant}, answers.astype(float), lengths)
     assert numbers["longest_solved"].of(ones) == [0.0]
     assert numbers["error_of_guessing"].of(ones) == pytest.approx(1.0)
 

@@ -1,4 +1,4 @@
-"""Several captions of one thing, a line each <-> one sequence of token ids."""
+"""Several captions of an image, one a line <-> one sequence of token ids."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 SPACES = " \t\n\v\f\r"
-"""As TensorFlow strips them."""
+"""White space, as tf.strings.strip defines it."""
 
 
 class CaptionsCodec(FieldCodec):
-    """Ids of the lines one after the other, each within its markers: <s> a b </s> <s> a c </s>.
+    """The concatenated ids of the lines, each within markers: <s> a b </s> <s> a c </s>.
 
-    Blank lines don't count; where all are blank there is one caption of an unknown token.
-    `text` is the codec of one caption, whose ids and settings they have.
+    Blank lines are dropped; if all are blank, there is one caption of an unknown token. `text` is
+    the codec of a single caption.
     """
 
     def __init__(self, column: str, settings: TextSettings):
@@ -79,17 +79,17 @@ class CaptionsCodec(FieldCodec):
         self.text.restore(state)
 
     def summary(self) -> JsonObject:
-        """As of TextCodec, a caption being a text."""
+        """As TextCodec.summary, of single captions."""
         return self.text.summary()
 
 
 def caption_lines(captions: str) -> list[str]:
-    """The captions of a text with one a line."""
+    """The lines of a text that aren't blank."""
     return [line for line in captions.split("\n") if line.strip(SPACES)]
 
 
 def split_captions(ids: np.ndarray) -> list[np.ndarray]:
-    """(T,) ids, padded or not, of several captions to those of each, with its markers."""
+    """Ids (T,) of several captions, padded or not, to the ids of each one with its markers."""
     ids = ids[ids != PAD]
     return np.split(ids, np.flatnonzero(ids == BEGIN)[1:])
 

@@ -1,4 +1,4 @@
-"""How often tokens occur in training texts, and how long the texts are; in bounded memory."""
+"""Counts tokens of training texts, and lengths of the texts, in bounded memory."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-MOST_COUNTED = 2_000_000
-"""Different tokens counted at once; beyond it the rarest are forgotten."""
+MAX_COUNTED = 2_000_000
+"""Most different tokens that are counted; beyond it the rarest are dropped."""
 
 
 class Counts:
@@ -20,18 +20,20 @@ class Counts:
         self.tokens: Counter[bytes | int] = Counter()
 
     def add(self, batches: Iterable[tuple[np.ndarray, np.ndarray]]) -> None:
-        """Batches are tokens of several texts laid end to end, and the texts' lengths."""
+        """batches: the concatenated tokens of several texts, and the lengths of these texts."""
         for flat, lengths in batches:
             self.lengths.add(lengths)
             self.tokens.update(flat.tolist())
             least = 1
-            while len(self.tokens) > MOST_COUNTED:
+            while len(self.tokens) > MAX_COUNTED:
                 self.tokens = Counter({key: n for key, n in self.tokens.items() if n > least})
                 least += 1
 
     def most_frequent(self, most: int, minimum: int) -> tuple[list[str], float]:
-        """Tokens that occur at least `minimum` times, from frequent to rare, equally frequent ones
-        in their own order; and which share of all tokens is none of them.
+        """The most frequent tokens, and the share of all occurrences that are other tokens.
+
+        At most `most` tokens that occur at least `minimum` times, from frequent to rare; equally
+        frequent ones are sorted.
         """
         frequent = ((-n, key) for key, n in self.tokens.items() if n >= minimum)
         kept = heapq.nsmallest(most, frequent)
@@ -41,7 +43,7 @@ class Counts:
 
 
 class Lengths:
-    """How long training texts are; the longest are told apart up to 100,000 tokens only."""
+    """Lengths of training texts; those of more than 100,000 tokens count as 100,000."""
 
     def __init__(self, max_tokens: int):
         self.max_tokens = max_tokens

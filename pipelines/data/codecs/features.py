@@ -1,4 +1,4 @@
-"""Images -> what a frozen, pretrained network sees in them: made once, by prepare."""
+"""Images -> features of a frozen, pretrained network; prepare computes them once."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ if TYPE_CHECKING:
     from models.vision import Backbone
 
 NETWORKS = MODELS / "vision.py"
-LARGEST = 65504.0
-"""That float16 holds."""
+FLOAT16_MAX = 65504.0
+"""The largest finite float16."""
 
 
 class FeatureCodec(ImageCodec):
-    """As ImageCodec, and on through the network: a grid (h, w, C) of float16.
+    """The network's features of ImageCodec's pixels: a grid (h, w, C) of float16.
 
-    The network's weights are kept in the state, so that a run needs no file but its own.
+    The state holds the network's weights, so that a run needs no other files.
     """
 
     def __init__(self, column: str, settings: ImageSettings, vision: VisionSettings):
         super().__init__(column, settings)
         self.vision = vision
-        # Data prepared with other weights in a file of the same name is other data, and so is what
-        # a network made otherwise sees.
+        # Prepared data is identified by these, too: other weights in a file of the same name, or
+        # another version of the network's code, give other features.
         self.content = _digest(vision.weights)
         self.made_by = [importlib.metadata.version("keras"), _digest(NETWORKS)]
         self._state: JsonObject = {}
 
     def fit(self, batches: Iterable[Sequence[Value]]) -> None:
-        """Takes the weights; learns nothing. UserError if they can't be had."""
+        """Reads the network's weights; nothing is learnt. UserError if they can't be read."""
         from models.vision import Backbone
 
         size = self.settings.size
@@ -67,13 +67,13 @@ class FeatureCodec(ImageCodec):
 
         network = self._network
 
-        def see(image: tf.Tensor) -> tf.Tensor:
-            seen = network(image[tf.newaxis])[0]
-            return tf.cast(tf.clip_by_value(seen, -LARGEST, LARGEST), tf.float16)
+        def compute_features(image: tf.Tensor) -> tf.Tensor:
+            features = network(image[tf.newaxis])[0]
+            return tf.cast(tf.clip_by_value(features, -FLOAT16_MAX, FLOAT16_MAX), tf.float16)
 
-        # One by one: prepare gives thousands at once, whose activations would fill the memory.
+        # One at a time: prepare passes thousands, whose activations would fill the memory.
         signature = tf.TensorSpec(self._state["grid"], tf.float16)
-        return tf.map_fn(see, super().encode(values), fn_output_signature=signature)
+        return tf.map_fn(compute_features, super().encode(values), fn_output_signature=signature)
 
     @cached_property
     def _network(self) -> Backbone:
@@ -89,7 +89,7 @@ class FeatureCodec(ImageCodec):
         return network
 
     def decode(self, numbers: np.ndarray) -> Value:
-        """The grid as it is: an image can't be had back from it."""
+        """The grid itself: features can't be turned back into an image."""
         return numbers
 
     @property
@@ -107,9 +107,9 @@ class FeatureCodec(ImageCodec):
         """UserError if the state is of other settings."""
         own = {name: state[name] for name in ("weights", "grid")}
         mine = {**super().state(), "network": self.vision.network}
-        made = {name: value for name, value in state.items() if name not in own}
-        if made != mine:
-            raise UserError(f"features made with {made} can't be used with {mine}")
+        received = {name: value for name, value in state.items() if name not in own}
+        if received != mine:
+            raise UserError(f"features made with {received} can't be used with {mine}")
         self._state = own
         self.__dict__.pop("_network", None)
 
@@ -118,7 +118,7 @@ class FeatureCodec(ImageCodec):
 
 
 def _digest(path: str | Path | None) -> str | None:
-    """Of a file's content; None if there is no such file."""
+    """SHA-256 of a file's content; None if there is no such file."""
     if path is None or not Path(path).is_file():
         return None
     with open(path, "rb") as file:

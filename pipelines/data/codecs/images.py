@@ -1,4 +1,4 @@
-"""Encoded images (files' bytes) -> pixels, as TensorFlow graph code."""
+"""Image files (bytes) -> pixels, as TensorFlow graph code."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ SIGNATURES = {
     "WebP": b"RIFF",
     "BMP": b"BM",
 }
-"""The first bytes of the files that can be read."""
+"""The formats that can be decoded, with the first bytes of their files."""
 
 WHITE = 255
 
-EXIF_WITHIN = 4096
-"""Bytes from a JPEG's start in which its orientation stands, if anywhere."""
+EXIF_SEARCH_BYTES = 4096
+"""Bytes at the start of a JPEG file that are searched for its orientation."""
 
-AT_ONCE = 4
-"""Images of a batch that are decoded at once: all of them may be large."""
+PARALLEL_DECODES = 4
+"""Images that are decoded concurrently; few, because all of them may be large."""
 
 
 @settings
@@ -39,8 +39,8 @@ class ImageSettings:
     """How an image becomes a square of pixels.
 
     size  height and width.
-    fit   pad: the whole image, its sides' ratio kept, white at both sides of the shorter one;
-          crop: the largest square in its middle; stretch: the whole image, its ratio lost.
+    fit   pad: the whole image with its aspect ratio, and white margins; crop: the largest square in
+          its middle; stretch: the whole image, without its aspect ratio.
     """
 
     size: Count
@@ -48,10 +48,10 @@ class ImageSettings:
 
 
 class ImageCodec(FieldCodec):
-    """PNG, JPEG, the first frame of GIF and WebP, BMP, of any size, to (size, size, 3) uint8.
+    """PNG, JPEG, BMP, WebP or the first frame of GIF, of any size, to (size, size, 3) uint8.
 
-    What is transparent becomes white (in GIF black: TensorFlow doesn't tell), and photos are turned
-    as their EXIF says. Learns nothing.
+    Transparent pixels become white (in GIF black, since TensorFlow decodes no transparency there).
+    Photos are rotated upright by their EXIF orientation. There is nothing to learn.
     """
 
     def __init__(self, column: str, settings: ImageSettings):
@@ -71,9 +71,9 @@ class ImageCodec(FieldCodec):
 
         size, fit = self.settings.size, self.settings.fit
         return tf.map_fn(
-            lambda content: fitted(on_white(decoded(content)), size, fit),
+            lambda content: fit_to_square(blend_on_white(decode_image(content)), size, fit),
             values,
-            parallel_iterations=AT_ONCE,
+            parallel_iterations=PARALLEL_DECODES,
             fn_output_signature=tf.TensorSpec([size, size, 3], tf.uint8),
         )
 
@@ -97,24 +97,24 @@ class ImageCodec(FieldCodec):
     def restore(self, state: JsonObject) -> None:
         """UserError if the state is of other settings."""
         if dict(state) != self.state():
-            raise UserError(f"images made with {dict(state)} can't be used with {self.state()}")
+            raise UserError(f"images encoded with {dict(state)} can't be used with {self.state()}")
 
     def summary(self) -> JsonObject:
         return {"size": self.settings.size, "fit": self.settings.fit}
 
 
-def decoded(content: tf.Tensor) -> tf.Tensor:
-    """Graph code: a file's bytes () to (H, W, 1, 3 or 4) uint8: grey, colour, with opacity.
+def decode_image(content: tf.Tensor) -> tf.Tensor:
+    """Graph code: a file's bytes () to (H, W, C) uint8, with C = 1 grey, 3 RGB or 4 RGBA.
 
     InvalidArgumentError unless the bytes are a whole image.
     """
     import tensorflow as tf
 
     branches: dict[str, Callable[[], tf.Tensor]] = {
-        "PNG": lambda: _png(content),
-        "JPEG": lambda: _upright(_jpeg(content), _orientation(content)),
+        "PNG": lambda: _decode_png(content),
+        "JPEG": lambda: _rotate_upright(_decode_jpeg(content), _read_orientation(content)),
         "GIF": lambda: tf.io.decode_image(content, channels=3, expand_animations=False),
-        "WebP": lambda: _still_webp(content),
+        "WebP": lambda: _decode_webp(content),
         "BMP": lambda: tf.io.decode_bmp(content),
     }
     starts = [tf.strings.substr(content, 0, len(start)) == start for start in SIGNATURES.values()]
@@ -125,47 +125,53 @@ def decoded(content: tf.Tensor) -> tf.Tensor:
     return tf.switch_case(which, [branches[name] for name in SIGNATURES])
 
 
-def _png(content: tf.Tensor) -> tf.Tensor:
+def _decode_png(content: tf.Tensor) -> tf.Tensor:
     """(H, W, 4)."""
     import tensorflow as tf
 
     pixels = tf.io.decode_png(content, channels=4)
-    # TensorFlow fills in the opacity of less than 8 bits a channel by its largest value there.
-    opaque = 2 ** tf.minimum(_byte(content, 24), 8) - 1
+    # For depths below 8 bits a channel TensorFlow fills in missing opacity by the depth's maximum.
+    opaque = 2 ** tf.minimum(_byte_at(content, 24), 8) - 1
     colour, opacity = pixels[..., :3], pixels[..., 3:]
     filled = tf.reduce_all(opacity == tf.cast(opaque, tf.uint8))
     return tf.cond(filled, lambda: colour, lambda: pixels)
 
 
-def _jpeg(content: tf.Tensor) -> tf.Tensor:
+def _decode_jpeg(content: tf.Tensor) -> tf.Tensor:
     """(H, W, 3)."""
     import tensorflow as tf
 
-    # The default is no faster, and up to 10 levels beside what other programs show.
+    # The default is no faster, and differs from other programs by up to 10 of 255 levels.
     return tf.io.decode_jpeg(content, channels=3, dct_method="INTEGER_ACCURATE")
 
 
-def _orientation(content: tf.Tensor) -> tf.Tensor:
-    """How the camera was held: 1 to 8 as in EXIF, which stands near a JPEG's start; 1 if unsaid."""
+def _read_orientation(content: tf.Tensor) -> tf.Tensor:
+    """The EXIF orientation of a JPEG file, 1 to 8; 1 if there is none.
+
+    TensorFlow has no EXIF reader, so this searches for the bytes of the entry. In the EXIF block an
+    entry is its tag, its type (3: 16 bits), the number of values (1), and the value. The block is
+    either little-endian, as in 12 01 | 03 00 | 01 00 00 00 | value 00, or big-endian, as in
+    01 12 | 00 03 | 00 00 00 01 | 00 value. Splitting the text at the first three parts leaves the
+    value at the start of the rest. The appended bytes are what is read where nothing was found.
+    """
     import tensorflow as tf
 
     def after(text: tf.Tensor, mark: bytes) -> tf.Tensor:
-        """What follows on the bytes; nothing if they don't occur."""
+        """The text after the mark; empty if it doesn't occur."""
         return tf.concat([tf.strings.split(text, mark, maxsplit=1), ["", ""]], axis=0)[1]
 
-    exif = after(tf.strings.substr(content, 0, EXIF_WITHIN), b"Exif\0\0")
-    # Tag 0x0112, one number of 16 bits, in either order of bytes.
-    little = _byte(after(exif, b"\x12\x01\x03\0\x01\0\0\0") + b"\x01", 0)
-    big = _byte(after(exif, b"\x01\x12\0\x03\0\0\0\x01") + b"\x01\x01", 1)
+    exif = after(tf.strings.substr(content, 0, EXIF_SEARCH_BYTES), b"Exif\0\0")
+    little = _byte_at(after(exif, b"\x12\x01\x03\0\x01\0\0\0") + b"\x01", 0)
+    big = _byte_at(after(exif, b"\x01\x12\0\x03\0\0\0\x01") + b"\x01\x01", 1)
     either = tf.maximum(little, big)
     return tf.where(either <= 8, either, 1)
 
 
-def _upright(pixels: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
-    """(H, W, 3) as it was seen."""
+def _rotate_upright(pixels: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
+    """Rotates or mirrors (H, W, 3) by the EXIF orientation, so that the photo is upright."""
     import tensorflow as tf
 
-    def turned() -> tf.Tensor:
+    def rotate() -> tf.Tensor:
         turn = tf.cond(orientation >= 5, lambda: tf.transpose(pixels, [1, 0, 2]), lambda: pixels)
         rows, columns = (
             tf.where(tf.reduce_any(orientation == those), -1, 1)
@@ -173,43 +179,43 @@ def _upright(pixels: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
         )
         return turn[::rows, ::columns]
 
-    return tf.cond(orientation > 1, turned, lambda: pixels)
+    return tf.cond(orientation > 1, rotate, lambda: pixels)
 
 
-def _still_webp(content: tf.Tensor) -> tf.Tensor:
-    """(H, W, 3 or 4). An animation would be decoded into too little memory."""
+def _decode_webp(content: tf.Tensor) -> tf.Tensor:
+    """(H, W, 3 or 4). Refuses animations, for which TensorFlow reserves too little memory."""
     import tensorflow as tf
 
     extended = tf.strings.substr(content, 12, 4) == b"VP8X"
-    animated = extended & (_byte(content, 20) & 2 > 0)
+    animated = extended & (_byte_at(content, 20) & 2 > 0)
     with tf.control_dependencies([tf.debugging.Assert(~animated, ["animated WebP"])]):
         return tf.io.decode_webp(content)[0]
 
 
-def _byte(content: tf.Tensor, place: int) -> tf.Tensor:
+def _byte_at(content: tf.Tensor, place: int) -> tf.Tensor:
     import tensorflow as tf
 
     one = tf.io.decode_raw(tf.strings.substr(content, place, 1), tf.uint8)
     return tf.cast(one[0], tf.int32)
 
 
-def on_white(pixels: tf.Tensor) -> tf.Tensor:
-    """Graph code: (H, W, 1, 3 or 4) to (H, W, 3)."""
+def blend_on_white(pixels: tf.Tensor) -> tf.Tensor:
+    """Graph code: (H, W, C), C = 1, 3 or 4, to (H, W, 3), with white below transparent pixels."""
     import tensorflow as tf
 
-    def composed() -> tf.Tensor:
-        # 16 bits suffice, and of a large image there is little room for more.
+    def blend() -> tf.Tensor:
+        # 16 bits suffice, and save memory with large images.
         colour, share = (tf.cast(part, tf.uint16) for part in tf.split(pixels, [3, 1], axis=2))
         return tf.cast((colour * share + WHITE * (WHITE - share) + WHITE // 2) // WHITE, tf.uint8)
 
     def opaque() -> tf.Tensor:
         return tf.broadcast_to(pixels, tf.concat([tf.shape(pixels)[:2], [3]], axis=0))
 
-    made = tf.cond(tf.shape(pixels)[2] == 4, composed, opaque)
+    made = tf.cond(tf.shape(pixels)[2] == 4, blend, opaque)
     return tf.ensure_shape(made, [None, None, 3])
 
 
-def fitted(pixels: tf.Tensor, size: int, fit: str) -> tf.Tensor:
+def fit_to_square(pixels: tf.Tensor, size: int, fit: str) -> tf.Tensor:
     """Graph code: (H, W, 3) uint8 to (size, size, 3) uint8; see ImageSettings."""
     import tensorflow as tf
 

@@ -16,13 +16,14 @@ from pipelines.core.types import JsonObject, RawColumn, Value
 if TYPE_CHECKING:
     import tensorflow as tf
 
-MOST_CLASSES = 1000
-"""More are almost surely a column of something else."""
+MAX_CLASSES = 1000
+"""A column with more different values hardly holds labels."""
 
 
 class LabelCodec(FieldCodec):
-    """A label's number is its place among the sorted labels: by value if all are integers, else
-    by text. A label unknown in training gets -1.
+    """A label's number is its position among the sorted labels; an unknown label has -1.
+
+    Labels are sorted by value if all are integers, else as text.
     """
 
     def __init__(self, column: str):
@@ -31,11 +32,11 @@ class LabelCodec(FieldCodec):
         self.counts: tuple[int, ...] = ()
 
     def fit(self, batches: Iterable[Sequence[Value]]) -> None:
-        """UserError unless there are 2 to MOST_CLASSES labels, and fewer labels than rows."""
+        """UserError unless there are 2 to MAX_CLASSES labels, and fewer labels than rows."""
         counts: Counter[str] = Counter()
         for batch in batches:
             counts.update(map(str, batch))
-            if len(counts) > MOST_CLASSES:
+            if len(counts) > MAX_CLASSES:
                 break
         self._check_counts(counts)
         integers = all(re.fullmatch(r"[+-]?\d+", name) for name in counts)
@@ -49,7 +50,7 @@ class LabelCodec(FieldCodec):
                 f"a classifier needs at least two classes; column {self.column!r} has only "
                 f"{shown or 'none'}: is it the right label column?"
             )
-        if len(counts) > MOST_CLASSES or (len(counts) > 2 and len(counts) == counts.total()):
+        if len(counts) > MAX_CLASSES or (len(counts) > 2 and len(counts) == counts.total()):
             raise UserError(
                 f"column {self.column!r} has {len(counts):,} different labels among the first "
                 f"{counts.total():,} rows ({shown}, ...): is it the right label column? Numbers "
@@ -62,7 +63,7 @@ class LabelCodec(FieldCodec):
 
         if values.dtype != tf.string:
             values = tf.strings.as_string(values)
-        # One comparison a class: no table, so nothing that a SavedModel has to track.
+        # Comparing with each class needs no table, which a SavedModel would have to track.
         same = tf.equal(values[:, None], tf.constant(self.names)[None, :])
         found = tf.argmax(same, axis=1, output_type=tf.int32)
         return tf.where(tf.reduce_any(same, axis=1), found, -1)

@@ -1,4 +1,4 @@
-"""Sequences of numbers, and answers that are numbers or symbols, written as text.
+"""Sequences and answers of synthetic tasks: numbers or symbols, written as text.
 
 Steps are separated by spaces, the numbers of a step by commas: "0.31,0 0.5,1" has two steps of two
 numbers. Where every step of the training data is one whole number, written without a dot, the
@@ -19,19 +19,19 @@ from pipelines.core.types import JsonObject, RawColumn, Value
 if TYPE_CHECKING:
     import tensorflow as tf
 
-MOST_SYMBOLS = 1000
-"""More are almost surely no symbols."""
+MAX_SYMBOLS = 1000
+"""Larger numbers are hardly symbols."""
 
 
-class _Numbers(FieldCodec):
-    """What both have in common. symbols: how many there are, or None for numbers."""
+class _NumberTextCodec(FieldCodec):
+    """What sequences and answers share. symbols: their number, or None for numbers."""
 
     def __init__(self, column: str):
         self.column = column
         self.symbols: int | None = None
         self.width = 0
 
-    def _fit_one(self, text: str) -> list[list[str]]:
+    def _parse_steps(self, text: str) -> list[list[str]]:
         return [step.split(",") for step in text.split()]
 
     def fit(self, batches: Iterable[Sequence[Value]]) -> None:
@@ -39,7 +39,7 @@ class _Numbers(FieldCodec):
         whole, largest, widths = True, -1, set()
         for batch in batches:
             for text in batch:
-                steps = self._fit_one(str(text))
+                steps = self._parse_steps(str(text))
                 widths |= self._widths(steps)
                 if not steps or len(widths) > 1:
                     raise UserError(
@@ -54,7 +54,7 @@ class _Numbers(FieldCodec):
         if not widths:
             raise UserError(f"column {self.column!r} has no values to learn from")
         self.width = widths.pop()
-        self.symbols = largest + 1 if whole and largest < MOST_SYMBOLS else None
+        self.symbols = largest + 1 if whole and largest < MAX_SYMBOLS else None
 
     def _widths(self, steps: list[list[str]]) -> set[int]:
         return {len(step) for step in steps}
@@ -75,11 +75,11 @@ class _Numbers(FieldCodec):
         return {"symbols": self.symbols} if self.symbols else {"numbers_per_step": self.width}
 
 
-class SequenceCodec(_Numbers):
-    """A sequence of steps, as (T, D) float32; a symbol is 1 in a row of 0."""
+class SequenceCodec(_NumberTextCodec):
+    """A sequence of steps as (T, D) float32; symbols are one-hot."""
 
     def encode(self, values: RawColumn) -> tf.RaggedTensor:
-        """(B,) text to ragged (B, T, D). A symbol that wasn't seen in training is all 0."""
+        """(B,) text to ragged (B, T, D). A symbol unknown in training is all 0."""
         import tensorflow as tf
 
         steps = tf.strings.split(values)
@@ -106,8 +106,8 @@ class SequenceCodec(_Numbers):
         return None
 
 
-class AnswerCodec(_Numbers):
-    """As many answers for every sequence: (K,) int32 symbols or float32 numbers."""
+class AnswerCodec(_NumberTextCodec):
+    """The K answers of a sequence, equally many for all: (K,) int32 symbols or float32 numbers."""
 
     def _widths(self, steps: list[list[str]]) -> set[int]:
         return {len(steps)}

@@ -1,4 +1,4 @@
-"""Other ways to cut the same words into pieces, drawn at random while training."""
+"""Subword regularisation: random segmentations of the same words in training."""
 
 from __future__ import annotations
 
@@ -10,35 +10,36 @@ import numpy as np
 from pipelines.data.codecs import subwords
 
 VARIANTS = 16
-"""Segmentations that are kept of a word, from which one is drawn each time."""
+"""Most segmentations of a word, from which one is drawn each time."""
 
 
 class Segmentation:
-    """Draws segmentations of words that were cut into SentencePiece's pieces.
+    """Draws random segmentations of words into SentencePiece's pieces.
 
-    unigram  of the VARIANTS best ones, with probabilities in proportion to p ^ alpha (Kudo 2018,
-             "Subword Regularization", section 3.2).
-    bpe      of VARIANTS that leave out a merge with probability alpha (Provilkov et al. 2020,
+    unigram  draws from the VARIANTS most probable ones, with probabilities proportional to p^alpha
+             (Kudo 2018, "Subword Regularization", section 3.2).
+    bpe      draws from VARIANTS that skip each merge with probability alpha (Provilkov et al. 2020,
              "BPE-Dropout").
 
-    A word is what is between spaces, in scripts without them a whole text. Words with unknown
-    characters stay as they are.
+    A word is text between spaces; in scripts without spaces it is the whole text. Words with
+    unknown characters stay unchanged. A word's variants are computed once and depend on nothing but
+    the word, so that draws are reproducible from the random generator alone.
     """
 
     def __init__(self, model: bytes, model_type: str, alpha: float):
-        self.pieces = subwords.pieces(model)
+        self.pieces = subwords.list_pieces(model)
         self.numbers = {piece: number for number, piece in enumerate(self.pieces)}
-        self.processor = subwords.processor(model)
+        self.processor = subwords.load_processor(model)
         self.scores = [self.processor.get_score(number) for number in range(len(self.pieces))]
         self.begins = np.asarray([piece.startswith("▁") for piece in self.pieces])
         self.model_type, self.alpha = model_type, alpha
         self._known: dict[tuple[int, ...], tuple[list[list[int]], np.ndarray]] = {}
 
     def draw(self, ids: np.ndarray, first_word: int, random: np.random.Generator) -> list[int]:
-        """Ids (T,) of one text, cut otherwise; ids below `first_word` are markers and stay."""
+        """A new segmentation of a text's ids (T,). Ids below `first_word`, markers, stay."""
         drawn: list[int] = []
         starts = np.flatnonzero(self.begins[ids] | (ids < first_word))
-        # What comes before the first beginning of a word is a word, too.
+        # Ids before the first beginning of a word are a word, too.
         bounds = sorted({0, *starts.tolist(), len(ids)})
         for start, stop in pairwise(bounds):
             word = tuple(ids[start:stop].tolist())
@@ -50,7 +51,7 @@ class Segmentation:
         return drawn
 
     def _variants(self, word: tuple[int, ...]) -> tuple[list[list[int]], np.ndarray]:
-        """Segmentations of a word, and the sums of their probabilities up to each."""
+        """Segmentations of a word, and their cumulative probabilities without the last, 1."""
         if word not in self._known:
             make = self._likely if self.model_type == "unigram" else self._dropped
             variants, weights = make("".join(self.pieces[number] for number in word))
@@ -62,23 +63,24 @@ class Segmentation:
     def _likely(self, text: str) -> tuple[list[list[int]], np.ndarray]:
         plain = text.replace("▁", " ").strip()
         found = self.processor.nbest_encode_as_ids(plain, nbest_size=VARIANTS) if plain else []
-        # The processor adds the mark of a word's beginning, which not every word here has.
+        # The n best paths through the lattice of all pieces that the word can be split into. The
+        # processor marks the beginning of a word, which not every word here has: drop such paths.
         variants = [ids for ids in found if "".join(self.pieces[i] for i in ids) == text]
         scores = np.asarray([sum(self.scores[i] for i in ids) for ids in variants])
         weights = np.exp(self.alpha * (scores - scores.max())) if variants else scores
         return variants, weights
 
     def _dropped(self, text: str) -> tuple[list[list[int]], np.ndarray]:
-        # By the word alone, so that its variants don't depend on when it is first met.
+        # Seeded by the word, so that its variants don't depend on when it first occurs.
         random = np.random.default_rng([len(text), *text.encode()])
         variants = [self._merged(text, random) for _ in range(VARIANTS)]
         whole = [ids for ids in variants if ids is not None]
         return whole, np.ones(len(whole))
 
     def _merged(self, text: str, random: np.random.Generator) -> list[int] | None:
-        """Merges the best neighbours, each passed over with probability alpha, until none is left.
+        """Merges the best pair of neighbours until none is left; skips some with probability alpha.
 
-        None where a character is no piece.
+        None if a character is no piece.
         """
         parts: Sequence[str] = list(text)
         while True:
@@ -104,7 +106,7 @@ def resegment(
     first_word: int,
     random: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of ids (B, T), lengths (B,), each cut otherwise: the same, as long as is now needed."""
+    """Draws new segmentations of rows of ids (B, T), lengths (B,); T may change."""
     rows = [
         segmentation.draw(row[:length], first_word, random)
         for row, length in zip(padded, lengths, strict=True)

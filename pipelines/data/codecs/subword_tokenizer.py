@@ -35,7 +35,7 @@ class SentencePieceTokenizer(Tokenizer):
         def texts() -> Iterator[str]:
             for normal in map_in_order(self._numpy_normalise, batches):
                 lines = [text.decode() for text in normal.tolist()]
-                sample.extend(lines[: max(0, subwords.MEASURED - len(sample))])
+                sample.extend(lines[: max(0, subwords.MEASURED_TEXTS - len(sample))])
                 yield from lines
 
         chosen = self.settings
@@ -46,14 +46,14 @@ class SentencePieceTokenizer(Tokenizer):
         lengths.add(np.asarray([len(row) for row in ids], np.int64))
         unknown = sum(row.count(UNKNOWN) for row in ids) / max(lengths.tokens, 1)
         facts = {"unknown_share": unknown, **lengths.summary()}
-        return TokenizerState(subwords.pieces(model)[self.first_id :], facts, model)
+        return TokenizerState(subwords.list_pieces(model)[self.first_id :], facts, model)
 
     def _numpy_normalise(self, texts: Sequence[Value]) -> np.ndarray:
         return self.normalise(self.as_tensor(texts)).numpy()
 
     @cached_property
     def _graph(self) -> SentencepieceTokenizer:
-        return subwords.tokenizer(self.state.model)
+        return subwords.make_tokenizer(self.state.model)
 
     @property
     def resources(self) -> list[object]:
@@ -73,7 +73,7 @@ class SentencePieceTokenizer(Tokenizer):
     def to_text(self, flat: tf.Tensor) -> tf.Tensor:
         import tensorflow as tf
 
-        return tf.gather(tf.constant(subwords.pieces(self.state.model)), flat)
+        return tf.gather(tf.constant(subwords.list_pieces(self.state.model)), flat)
 
     def join(self, pieces: tf.Tensor) -> tf.Tensor:
         import tensorflow as tf

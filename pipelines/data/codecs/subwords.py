@@ -1,4 +1,4 @@
-"""Sentencepiece: pieces of words learnt from text (Kudo & Richardson 2018)."""
+"""SentencePiece: pieces of words, learnt from text (Kudo & Richardson 2018)."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ log = logging.getLogger(__name__)
 
 INSTALL = "tokens=sentencepiece needs two more packages: pip install '.[sentencepiece]'"
 
-SAMPLE = 2_000_000
-"""Texts that a model is learnt from: a random sample of them where there are more."""
+MAX_TRAINING_TEXTS = 2_000_000
+"""Most texts that a model is trained on; of more, a random sample."""
 
-MEASURED = 20_000
-"""Texts that unknown shares and lengths are measured on: the first."""
+MEASURED_TEXTS = 20_000
+"""The first texts, on which the share of unknown tokens and lengths are measured."""
 
-LONGEST = 4000
-"""Characters; longer texts are cut in pieces for training, which would else leave them out."""
+MAX_LINE_CHARACTERS = 4000
+"""Longer texts are split for training, because SentencePiece would skip them."""
 
 
 def train(
@@ -34,8 +34,8 @@ def train(
 ) -> bytes:
     """A model with ids 0 padding, 1 unknown, and 2 begin, 3 end if there are markers.
 
-    Where the texts don't hold enough pieces, the vocabulary is smaller, which is logged. UserError
-    where they hold more characters than it may have pieces. Messages name the column.
+    If the texts don't yield enough pieces, the vocabulary is smaller, which is logged. UserError if
+    they have more different characters than the vocabulary has room for. Messages name the column.
     """
     sentencepiece = _sentencepiece()
     sentencepiece.set_random_generator_seed(0)
@@ -46,11 +46,11 @@ def train(
         "unk_id": 1,
         "bos_id": 2 if markers else -1,
         "eos_id": 3 if markers else -1,
-        "input_sentence_size": SAMPLE,
+        "input_sentence_size": MAX_TRAINING_TEXTS,
         "shuffle_input_sentence": True,
-        "max_sentence_length": 4 * LONGEST,
+        "max_sentence_length": 4 * MAX_LINE_CHARACTERS,
         "hard_vocab_limit": False,
-        # Fixed: sums, and so pieces, depend on the number of threads.
+        # Fixed, because sums, and so pieces, depend on the number of threads.
         "num_threads": 4,
         "minloglevel": 2,
     }
@@ -60,47 +60,47 @@ def train(
             sentence_iterator=lines, model_writer=model, vocab_size=vocabulary_size, **common
         )
     except RuntimeError as error:
-        raise _too_small(column, vocabulary_size, str(error)) from None
-    size = len(pieces(model.getvalue()))
+        raise _vocabulary_error(column, vocabulary_size, str(error)) from None
+    size = len(list_pieces(model.getvalue()))
     if size < vocabulary_size:
         log.warning("%s: the texts hold only %d of %d pieces", column, size, vocabulary_size)
     return model.getvalue()
 
 
-def _too_small(column: str, size: int, told: str) -> UserError:
+def _vocabulary_error(column: str, size: int, reason: str) -> UserError:
     received = f"{column}: a vocabulary_size of {size} sentencepiece tokens"
-    needed = re.search(r"required_chars\. \d+ vs (\d+)", told)
+    needed = re.search(r"required_chars\. \d+ vs (\d+)", reason)
     if needed:
         return UserError(
             f"{received} is too small: the texts hold {needed[1]} different characters and markers,"
             f" and each needs a piece of its own; give more than {needed[1]}"
         )
-    return UserError(f"{received} can't be learnt: {' '.join(told.split())}")
+    return UserError(f"{received} can't be learnt: {' '.join(reason.split())}")
 
 
 def _lines(texts: Iterator[str]) -> Iterator[str]:
     for text in texts:
         text = re.sub(r"\s+", " ", text)
-        for start in range(0, len(text), LONGEST):
-            yield text[start : start + LONGEST]
+        for start in range(0, len(text), MAX_LINE_CHARACTERS):
+            yield text[start : start + MAX_LINE_CHARACTERS]
 
 
-def pieces(model: bytes) -> list[str]:
+def list_pieces(model: bytes) -> list[str]:
     """The model's pieces by id."""
-    made = processor(model)
-    return made.id_to_piece(list(range(made.get_piece_size())))
+    processor = load_processor(model)
+    return processor.id_to_piece(list(range(processor.get_piece_size())))
 
 
-def processor(model: bytes) -> SentencePieceProcessor:
-    """The library's own object."""
+def load_processor(model: bytes) -> SentencePieceProcessor:
+    """A sentencepiece.SentencePieceProcessor."""
     return _sentencepiece().SentencePieceProcessor(model_proto=model)
 
 
 def encode(model: bytes, texts: Sequence[str]) -> list[list[int]]:
-    return processor(model).encode(list(texts))
+    return load_processor(model).encode(list(texts))
 
 
-def tokenizer(model: bytes) -> SentencepieceTokenizer:
+def make_tokenizer(model: bytes) -> SentencepieceTokenizer:
     """A tensorflow_text.SentencepieceTokenizer: graph code between text and int32 ids."""
     import tensorflow as tf
 

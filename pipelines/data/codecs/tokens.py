@@ -39,9 +39,9 @@ CLEAN = (
 )
 
 UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\x{30FC}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}"
-"""Scripts written without spaces; each letter is a word, with the marks that belong to it."""
+"""Scripts without spaces; each letter, with its combining marks, is a word."""
 
-# A symbol with what modifies it: variation selectors, skin tones, tags, and others joined to it.
+# A symbol with its modifiers: variation selectors, skin tones, tags, and others joined to it.
 MODIFIED = r"(?:\p{M}|[\x{1F3FB}-\x{1F3FF}]|[\x{E0020}-\x{E007F}]|\x{200D}\p{S}\p{M}*)*"
 
 WORDS = (
@@ -68,10 +68,10 @@ WORDS = (
 )
 
 PUNCTUATION = r"[\p{P}\p{Sm}\p{Sc}^`¨¯´¸]\p{M}*"
-"""What punctuation=drop removes. Emoji and other images are no punctuation."""
+"""What punctuation=drop removes. Emoji and other pictographs are no punctuation."""
 
 ATTACHED = (
-    # decode: what stands without a space before, after, or between.
+    # For decoding: characters without a space before, after, or between them.
     (rf"([{UNSPACED}]\p{{M}}*) ", r"\1"),
     (rf" ([{UNSPACED}])", r"\1"),
     (r" ([.,;:!?%)\]}…»”。、！？」』）]+)", r"\1"),
@@ -118,7 +118,7 @@ def without_punctuation(values: tf.Tensor) -> tf.Tensor:
 
 
 def join(tokens: tf.RaggedTensor) -> tf.Tensor:
-    """(B, words) to (B,) text, spaced as people write. Undoes `words` but for what that lost."""
+    """(B, words) to (B,) text with usual spacing; the inverse of `words`, as far as possible."""
     import tensorflow as tf
 
     return _rewrite(tf.strings.reduce_join(tokens, axis=1, separator=" "), ATTACHED)

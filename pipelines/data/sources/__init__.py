@@ -1,4 +1,4 @@
-"""One module a format of data, each with one Source; rows/ is what they read files with.
+"""One module for each data format, with one Source; rows/ reads files of rows for them.
 
-Modules with an underscore are what several formats share.
+Several formats share the modules whose names begin with an underscore.
 """

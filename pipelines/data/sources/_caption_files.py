@@ -1,4 +1,4 @@
-"""Files that say what is to be seen in images: a caption a row, or COCO's JSON."""
+"""Files with captions of images: one caption a row, or COCO's JSON."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def read_captions(
 ) -> dict[str, list[str]]:
     """The captions of each image, by its file's name; both in the order of the file.
 
-    columns  what the columns for KEYS are called, or their positions, in files that have columns.
-    dialect  where it names no delimiter, that of .txt files is a comma.
+    columns  names or positions of the columns for KEYS, in files that have columns.
+    dialect  in .txt files the delimiter is a comma by default.
 
     Raises UserError if the file isn't of a known form.
     """
@@ -56,7 +56,7 @@ def read_captions(
 
 
 def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
-    """Names with the captions, each on one line. A name without a caption may stand with ""."""
+    """Captions by name, each made one line. An empty caption adds only the name."""
     captions: dict[str, list[str]] = {}
     for name, caption in pairs:
         line = " ".join(caption.split())

@@ -1,4 +1,4 @@
-"""What sources have in common whose files hold examples as rows, and values in columns."""
+"""What all sources share whose files have one example a row, and values in columns."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pipelines.data.sources._named import (
     check_columns_differ,
     check_files_differ,
     digest,
-    file_named,
+    expand_home,
 )
 from pipelines.data.sources._row_source import RowSource
 from pipelines.data.sources.rows import (
@@ -29,10 +29,10 @@ from pipelines.data.sources.rows import (
     check_columns,
     check_extra_columns,
     check_file,
-    delimiter_meant,
     extension,
     read_rows,
-    unreadable,
+    resolve_delimiter,
+    unreadable_error,
 )
 
 Column = str | Annotated[int, Field(ge=0)]
@@ -47,9 +47,9 @@ _STEMS = {
 
 @settings
 class ColumnFiles(RowSource):
-    r"""CSV, TSV, JSON Lines or Parquet. Columns of a file that aren't asked for are passed over.
+    r"""CSV, TSV, JSON Lines or Parquet. Other columns of a file are ignored.
 
-    A subclass says `columns`, and for each a setting <name>_column: the file's column.
+    A subclass has `columns`, and for each a setting <name>_column: the column in the file.
 
     name             shown in the report; null for the path's last part.
     path             a file, which we divide; or a folder with train.*, test.* and any of
@@ -121,18 +121,18 @@ class ColumnFiles(RowSource):
         return {column: getattr(self, f"{column}_column") for column in self.columns}
 
     def _dialect(self) -> Dialect:
-        return Dialect(delimiter_meant(self.delimiter), self.quoting)
+        return Dialect(resolve_delimiter(self.delimiter), self.quoting)
 
     def _files(self) -> dict[str, Path]:
-        """The file of each part; just {"all": …} where there is one to be divided."""
+        """The file of each part; only {"all": …} if there is a single file, which we divide."""
         if self.path is None:
             raise UserError("data.path must be given: data.path=FILE, or a folder with train.csv")
-        path = file_named(self.path)
+        path = expand_home(self.path)
         files = _in_folder(path) if os.path.isdir(path) else {"train": path}
         given = {"validation": self.validation_path, "test": self.test_path}
         for part, other in given.items():
             if other is not None:
-                files[part] = file_named(other)
+                files[part] = expand_home(other)
         for part, file in files.items():
             check_file(file, "data.path" if given.get(part) is None else f"data.{part}_path")
         return files if len(files) > 1 else {"all": files["train"]}
@@ -142,7 +142,7 @@ def _in_folder(folder: Path) -> dict[str, Path]:
     try:
         names = sorted(file for file in folder.iterdir() if extension(file) in EXTENSIONS)
     except OSError as error:
-        raise unreadable(folder, error) from None
+        raise unreadable_error(folder, error) from None
     files = {}
     for part, stems in _STEMS.items():
         found = [file for file in names if file.name.lower().partition(".")[0] in stems]

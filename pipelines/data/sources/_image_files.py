@@ -1,4 +1,4 @@
-"""What sources of images with captions have in common."""
+"""What all sources of images with captions share: reading, and checking that images decode."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 from pipelines.core.contracts import FieldSpec, FileBytes, RowIssues
 from pipelines.core.errors import UserError
 from pipelines.core.types import Example, Json
-from pipelines.data.codecs.images import SIGNATURES, decoded
-from pipelines.data.sources._named import file_named
+from pipelines.data.codecs.images import SIGNATURES, decode_image
+from pipelines.data.sources._named import expand_home
 from pipelines.data.sources._row_source import RowSource
 from pipelines.data.sources.rows import extension, read_lines
 from pipelines.runs.parallel import map_in_order
@@ -24,20 +24,20 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 COLUMNS = ("image", "captions")
-"""An image's file, and its captions, one a line."""
+"""Columns: the bytes of an image's file, and its captions, one a line."""
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp")
+IMAGE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp")
 
-LISTS = (".txt", ".jsonl", ".ndjson")
-"""Of files with an image a line to predict for."""
+LIST_EXTENSIONS = (".txt", ".jsonl", ".ndjson")
+"""Extensions of files that list one image a line to predict for."""
 
-MOST_BYTES = 100 << 20
-MOST_PIXELS = 100_000_000
-"""Of all frames together. More are not decoded: a few bytes can stand for terabytes of pixels."""
+MAX_BYTES = 100 << 20
+MAX_PIXELS = 100_000_000
+"""Most pixels of all frames: a file of a few bytes can decode to terabytes of pixels."""
 
 
 class CaptionedImages(RowSource):
-    """An image and its captions an example."""
+    """Each example is an image with its captions."""
 
     columns: ClassVar[tuple[str, ...]] = COLUMNS
     reads_folders: ClassVar[bool] = True
@@ -47,16 +47,20 @@ class CaptionedImages(RowSource):
     ) -> Iterator[Example]:
         """An image, a folder of images, or a text file with one a line in `parse_input`'s form."""
         if path.is_dir():
-            found = sorted(file for file in path.iterdir() if file.suffix.lower() in ENDINGS)
+            found = sorted(
+                file for file in path.iterdir() if file.suffix.lower() in IMAGE_EXTENSIONS
+            )
             if not found:
-                raise UserError(f"{path} must hold images ({', '.join(ENDINGS)}); it has none")
-            files: Iterable[Named] = ((file.name, reader(file)) for file in found)
-        elif extension(path) in LISTS:
-            files = _listed(path)
+                raise UserError(
+                    f"{path} must hold images ({', '.join(IMAGE_EXTENSIONS)}); it has none"
+                )
+            files: Iterable[NamedFile] = ((file.name, bytes_reader(file)) for file in found)
+        elif extension(path) in LIST_EXTENSIONS:
+            files = _read_list(path)
         else:
-            yield {"image": _usable(path.name, reader(path))}
+            yield {"image": _read_or_raise(path.name, bytes_reader(path))}
             return
-        for content in whole(files, issues):
+        for content in keep_decodable(files, issues):
             yield {"image": content}
 
     def count_inputs(self, path: Path) -> int | None:
@@ -64,28 +68,28 @@ class CaptionedImages(RowSource):
 
     def parse_input(self, text: str, fields: Mapping[str, FieldSpec]) -> Example:
         """A file's name, or {"image": its name or {"b64": its bytes}} as JSON."""
-        return {"image": _usable(*_named(text, Path()))}
+        return {"image": _read_or_raise(*_parse_line(text, Path()))}
 
 
-Named = tuple[str, Callable[[], bytes]]
-"""What is shown for a file, and how to get its bytes."""
+NamedFile = tuple[str, Callable[[], bytes]]
+"""The name that is shown for a file, and a function that reads its bytes."""
 
 File = TypeVar("File", bound=tuple[str, Callable[[], bytes], *tuple[object, ...]])
-"""Begins as Named does."""
+"""A NamedFile, perhaps with further entries."""
 
 
-def reader(path: Path) -> Callable[[], bytes]:
-    """How to get a file's bytes; of one that is too large, enough to tell."""
+def bytes_reader(path: Path) -> Callable[[], bytes]:
+    """A function that reads a file, up to the first byte beyond MAX_BYTES."""
 
     def read() -> bytes:
         with path.open("rb") as file:
-            return file.read(MOST_BYTES + 1)
+            return file.read(MAX_BYTES + 1)
 
     return read
 
 
-def _named(text: str, folder: Path) -> Named:
-    """Of a line; names are relative to the current folder, or else to `folder`."""
+def _parse_line(text: str, folder: Path) -> NamedFile:
+    """The file of a line; its name is relative to the current folder, or else to `folder`."""
     value: Json = text.strip()
     if not value:
         raise UserError("is empty")
@@ -100,20 +104,20 @@ def _named(text: str, folder: Path) -> Named:
         except (binascii.Error, ValueError, KeyError, TypeError):
             raise UserError('an image in JSON must be {"b64": "…"} in base64') from None
         return "image in base64", lambda: content
-    path = file_named(str(value))
-    return str(value), reader(path if path.exists() else folder / path)
+    path = expand_home(str(value))
+    return str(value), bytes_reader(path if path.exists() else folder / path)
 
 
-def _listed(path: Path) -> Iterator[Named]:
+def _read_list(path: Path) -> Iterator[NamedFile]:
     for number, line in enumerate(read_lines(path), 1):
         try:
-            yield _named(line, path.parent)
+            yield _parse_line(line, path.parent)
         except UserError as error:
-            yield f"{path.name}:{number}", _unreadable(str(error))
+            yield f"{path.name}:{number}", _raise_when_read(str(error))
 
 
-def _unreadable(reason: str) -> Callable[[], bytes]:
-    """In place of how to get a file's bytes."""
+def _raise_when_read(reason: str) -> Callable[[], bytes]:
+    """A function that raises UserError where it should read a file."""
 
     def read() -> bytes:
         raise UserError(reason)
@@ -121,34 +125,34 @@ def _unreadable(reason: str) -> Callable[[], bytes]:
     return read
 
 
-def whole(files: Iterable[Named], issues: RowIssues) -> Iterator[FileBytes]:
-    """The files that hold an image which can be decoded, in order; others are issues."""
-    for (name, _), found in checked(files):
+def keep_decodable(files: Iterable[NamedFile], issues: RowIssues) -> Iterator[FileBytes]:
+    """The files with an image that can be decoded, in order; others are added to the issues."""
+    for (name, _), found in check_images(files):
         if isinstance(found, str):
             issues.add(name, found)
         else:
             yield found
 
 
-def checked(files: Iterable[File]) -> Iterator[tuple[File, FileBytes | str]]:
-    """Each file with its bytes, or why they are of no use. Read and decoded by several threads.
+def check_images(files: Iterable[File]) -> Iterator[tuple[File, FileBytes | str]]:
+    """Each file with its bytes, or with the reason why it can't be used. Uses several threads.
 
-    files  begin with what is in Named; what follows is the caller's.
+    files  tuples that begin as a NamedFile; further entries are passed through.
     """
-    return map_in_order(lambda file: (file, _content(file[0], file[1])), files)
+    return map_in_order(lambda file: (file, _read_and_check(file[0], file[1])), files)
 
 
-def _usable(name: str, read: Callable[[], bytes]) -> FileBytes:
-    content = _content(name, read)
+def _read_or_raise(name: str, read: Callable[[], bytes]) -> FileBytes:
+    content = _read_and_check(name, read)
     if isinstance(content, str):
         raise UserError(
             f"{name}: {content}; give an image ({', '.join(SIGNATURES)}), a folder of them, or a "
-            f"file with a name a line ({', '.join(LISTS)})"
+            f"file with a name a line ({', '.join(LIST_EXTENSIONS)})"
         )
     return content
 
 
-def _content(name: str, read: Callable[[], bytes]) -> FileBytes | str:
+def _read_and_check(name: str, read: Callable[[], bytes]) -> FileBytes | str:
     try:
         content = read()
     except UserError as error:
@@ -157,25 +161,25 @@ def _content(name: str, read: Callable[[], bytes]) -> FileBytes | str:
         return "there is no such file"
     except OSError as error:
         return f"can't be read: {error.strerror or error}"
-    return fault(content) or FileBytes(content, name)
+    return find_fault(content) or FileBytes(content, name)
 
 
-def fault(content: bytes) -> str | None:
-    """Why the codec can't decode a file's bytes; None if it can."""
+def find_fault(content: bytes) -> str | None:
+    """The reason why the codec can't decode a file's bytes; None if it can."""
     if not content:
         return "empty file"
-    if len(content) > MOST_BYTES:
-        return f"more than {MOST_BYTES >> 20} MB"
+    if len(content) > MAX_BYTES:
+        return f"more than {MAX_BYTES >> 20} MB"
     if not content.startswith(tuple(SIGNATURES.values())):
         return "no image of a known format"
-    return _dimensions_fault(content) or _decoding_fault(content)
+    return _header_fault(content) or _decoding_fault(content)
 
 
-def _dimensions_fault(content: bytes) -> str | None:
-    """By the header alone."""
+def _header_fault(content: bytes) -> str | None:
+    """A fault that the header shows: no pixels are decoded."""
     from PIL import Image
 
-    Image.MAX_IMAGE_PIXELS = None  # ours is below, and doesn't warn besides
+    Image.MAX_IMAGE_PIXELS = None  # MAX_PIXELS is stricter, and doesn't warn
     try:
         image = Image.open(BytesIO(content))
         frames = getattr(image, "n_frames", 1)
@@ -184,8 +188,8 @@ def _dimensions_fault(content: bytes) -> str | None:
     if image.format == "WEBP" and frames > 1:
         return "animated WebP"
     width, height = image.size
-    if width * height * frames > MOST_PIXELS:
-        return f"more than {MOST_PIXELS:,} pixels"
+    if width * height * frames > MAX_PIXELS:
+        return f"more than {MAX_PIXELS:,} pixels"
     return None
 
 
@@ -193,16 +197,18 @@ def _decoding_fault(content: bytes) -> str | None:
     import tensorflow as tf
 
     try:
-        _decoder()(tf.constant(content))
-    except (tf.errors.OpError, UnicodeDecodeError):  # messages may quote the image's bytes
+        _traced_decoder()(tf.constant(content))
+    except (tf.errors.OpError, UnicodeDecodeError):  # whose messages may quote bytes of the image
         return "broken image"
     return None
 
 
 @cache
-def _decoder() -> Callable[[tf.Tensor], tf.Tensor]:
-    """What the codec does, so that what passes here passes there."""
+def _traced_decoder() -> Callable[[tf.Tensor], tf.Tensor]:
+    """The codec's own decoding, so that every image that passes can be encoded."""
     import tensorflow as tf
 
-    graph = tf.function(decoded, input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
+    graph = tf.function(
+        decode_image, input_signature=[tf.TensorSpec([], tf.string)], autograph=False
+    )
     return graph.get_concrete_function()

@@ -1,4 +1,4 @@
-"""What people name in settings: files, and columns."""
+"""Files and columns that settings name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pathlib import Path
 from pipelines.core.errors import UserError
 
 
-def file_named(given: str) -> Path:
+def expand_home(given: str) -> Path:
+    """The path, with ~ expanded to the home folder."""
     return Path(os.path.expanduser(given))  # Path.expanduser raises RuntimeError for "~nobody"
 
 

@@ -1,4 +1,4 @@
-"""A file that lies in an ordinary Python package, found without running the package's code."""
+"""Files in installed Python packages, found without running the packages' code."""
 
 from __future__ import annotations
 
@@ -16,35 +16,36 @@ from pipelines.data.sources._named import digest
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
-def packaged_file(name: str, package: str, version: str, file: str, sha256: str) -> Path:
-    """The file at the path `file` inside the installation, if it has exactly the bytes we know.
+def find_packaged_file(name: str, package: str, version: str, file: str, sha256: str) -> Path:
+    """The file at the path `file` inside the installation; UserError unless its SHA-256 matches.
 
-    package, version  as pip knows them; `name` is what the data set is called in messages.
+    name              of the data set, for messages.
+    package, version  as pip knows them.
     """
-    path = _located(name, package, version, file)
-    if not path.is_file() or _digest(path) != sha256:
+    path = _locate(name, package, version, file)
+    if not path.is_file() or _cached_digest(path) != sha256:
         state = "has other bytes" if path.is_file() else "is missing"
         raise UserError(
             f"data={name} needs {path} with the SHA-256 {sha256[:12]}…; "
-            f"the file {state}: {_remedy(package, version)} --force-reinstall --no-deps"
+            f"the file {state}: {_install_command(package, version)} --force-reinstall --no-deps"
         )
     return path
 
 
-def packaged_folder(name: str, package: str, version: str, folder: str, sha256: str) -> Path:
-    """As `packaged_file` of a folder, of whose files `folder_digest` is known."""
-    path = _located(name, package, version, folder)
-    if not path.is_dir() or _folder_digest(path) != sha256:
+def find_packaged_folder(name: str, package: str, version: str, folder: str, sha256: str) -> Path:
+    """As `find_packaged_file`, for a folder with this `folder_sha256`."""
+    path = _locate(name, package, version, folder)
+    if not path.is_dir() or _cached_folder_sha256(path) != sha256:
         state = "holds other files" if path.is_dir() else "is missing"
         raise UserError(
             f"data={name} needs the folder {path} with the files' SHA-256 {sha256[:12]}…; "
-            f"it {state}: {_remedy(package, version)} --force-reinstall --no-deps"
+            f"it {state}: {_install_command(package, version)} --force-reinstall --no-deps"
         )
     return path
 
 
-def folder_digest(folder: Path) -> str:
-    """SHA-256 of "name size" and the bytes of each file, by name; folders within don't count."""
+def folder_sha256(folder: Path) -> str:
+    """SHA-256 over name, size and bytes of each file, sorted by name, without subfolders."""
     found = hashlib.sha256()
     for path in sorted(folder.iterdir()):
         if path.is_file():
@@ -54,8 +55,8 @@ def folder_digest(folder: Path) -> str:
     return found.hexdigest()
 
 
-def _located(name: str, package: str, version: str, file: str) -> Path:
-    remedy = _remedy(package, version)
+def _locate(name: str, package: str, version: str, file: str) -> Path:
+    remedy = _install_command(package, version)
     try:
         installed = distribution(package)
     except PackageNotFoundError:
@@ -70,9 +71,9 @@ def _located(name: str, package: str, version: str, file: str) -> Path:
     return Path(str(installed.locate_file(file)))
 
 
-def _remedy(package: str, version: str) -> str:
+def _install_command(package: str, version: str) -> str:
     return f"pip install {package}=={version}"
 
 
-_digest = cache(digest)
-_folder_digest = cache(folder_digest)
+_cached_digest = cache(digest)
+_cached_folder_sha256 = cache(folder_sha256)

@@ -1,4 +1,4 @@
-"""What sources of sentence pairs have in common."""
+"""What all sources of sentence pairs share."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ PAIR = ("source", "target")
 """Columns of a pair: a sentence, and what it is translated to."""
 
 
-class Pairs(RowSource):
-    """A sentence and its translation an example."""
+class SentencePairs(RowSource):
+    """Each example is a sentence with its translation."""
 
     columns = PAIR
 
@@ -30,12 +30,12 @@ class Pairs(RowSource):
         self, path: Path, fields: Mapping[str, FieldSpec], issues: RowIssues
     ) -> Iterator[Example]:
         if extension(path) not in EXTENSIONS:
-            return sentences(path, list(fields), issues)
+            return read_sentences(path, list(fields), issues)
         columns = {column: column for column in fields}
         return read_rows(path, Columns(columns, fields=fields), issues, by_setting=False)
 
 
-def sentences(path: Path, given: Sequence[str], issues: RowIssues) -> Iterator[Example]:
-    """Of a text file with any name, such as test.de: a sentence a line."""
-    lines = enumerate(((line,) * len(given) for line in read_lines(path)), 1)
-    return usable_rows(lines, Columns({column: column for column in given}), issues, path.name)
+def read_sentences(path: Path, columns: Sequence[str], issues: RowIssues) -> Iterator[Example]:
+    """Reads a text file with any name, such as test.de: one sentence a line."""
+    lines = enumerate(((line,) * len(columns) for line in read_lines(path)), 1)
+    return usable_rows(lines, Columns({column: column for column in columns}), issues, path.name)

@@ -1,4 +1,4 @@
-"""What sources have in common whose inputs to predict for come as files of rows."""
+"""What all sources share whose inputs to predict for come as files of rows."""
 
 from __future__ import annotations
 

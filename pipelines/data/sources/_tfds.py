@@ -1,4 +1,4 @@
-"""What sources have in common that read sets of TensorFlow Datasets (TFDS)."""
+"""What all sources share that read data sets of TensorFlow Datasets (TFDS)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pipelines.core.errors import UserError, suggest
 from pipelines.core.types import Example
 from pipelines.data.sources._named import check_columns_differ
 from pipelines.data.sources._row_source import RowSource
-from pipelines.data.sources._tfds_reading import flat, kind, values
+from pipelines.data.sources._tfds_reading import feature_kind, flatten_features, read_values
 from pipelines.data.sources.rows import Columns, usable_rows
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class TfdsSet(RowSource):
     def check(self) -> None:
         check_columns_differ(self._names())
         builder = self._builder()
-        self._check_features(flat(builder.info.features))
+        self._check_features(flatten_features(builder.info.features))
         if builder.is_prepared():
             self._check_splits(builder)
         elif not self.download:
@@ -63,7 +63,7 @@ class TfdsSet(RowSource):
                 "set data.download=true, or data.data_dir to where it is"
             )
         else:
-            with self._downloading(builder):
+            with self._download_errors(builder):
                 _check_network(builder)
 
     def parts(self) -> tuple[str, ...]:
@@ -74,12 +74,12 @@ class TfdsSet(RowSource):
 
     def read_with(self, part: str, issues: RowIssues, extra: Sequence[str]) -> Iterator[Example]:
         names, split = self._names() | {name: name for name in extra}, self._splits()[part]
-        rows = enumerate(values(self._prepared(), split, list(names.values())), 1)
+        rows = enumerate(read_values(self._downloaded_builder(), split, list(names.values())), 1)
         where = f"{self.name} {split}"
         return usable_rows(rows, Columns(names, labels=(*self.labels, *extra)), issues, where)
 
     def check_extra(self, names: Sequence[str]) -> None:
-        known = flat(self._builder().info.features)
+        known = flatten_features(self._builder().info.features)
         for name in names:
             if name not in known:
                 raise UserError(
@@ -88,7 +88,7 @@ class TfdsSet(RowSource):
                 )
 
     def fingerprint(self) -> str:
-        builder = self._prepared()
+        builder = self._downloaded_builder()
         rows = {
             part: [
                 (piece.filename.rpartition("/")[2], piece.skip, piece.take)
@@ -99,7 +99,7 @@ class TfdsSet(RowSource):
         how = [rows, *self._names().values()]
         digest = hashlib.sha256(json.dumps(how).encode())
         for path in sorted(Path(builder.data_path).iterdir()):
-            # Of the JSON files, only this one has to do with examples; others tell of the download.
+            # Of the JSON files only this one concerns examples; the others describe the download.
             if path.suffix != ".json" or path.name == "features.json":
                 with path.open("rb") as file:
                     digest.update(hashlib.file_digest(file, "sha256").digest())
@@ -131,17 +131,17 @@ class TfdsSet(RowSource):
         folder = None if self.data_dir is None else os.path.expanduser(self.data_dir)
         logger = logging.getLogger("absl")
         level = logger.level
-        logger.setLevel(logging.ERROR)  # TFDS tells each place where it looks
+        logger.setLevel(logging.ERROR)  # TFDS logs each folder that it searches
         try:
             return tfds.builder(self.name, data_dir=folder)
         except Exception as error:  # TFDS raises whatever its hundreds of builders do
-            raise UserError(_not_loaded(self.name, error)) from None
+            raise UserError(_loading_error(self.name, error)) from None
         finally:
             logger.setLevel(level)
 
     def _check_features(self, features: Mapping[str, tfds.features.FeatureConnector]) -> None:
-        told = [f"{name} ({kind(feature)})" for name, feature in features.items()]
-        has = ", ".join(told[:8]) + (", ..." if len(told) > 8 else "")
+        described = [f"{name} ({feature_kind(feature)})" for name, feature in features.items()]
+        has = ", ".join(described[:8]) + (", ..." if len(described) > 8 else "")
         for column, name in self._names().items():
             kinds = _LABELS if column in self.labels else ("text",)
             if name not in features:
@@ -149,7 +149,7 @@ class TfdsSet(RowSource):
                     f"data.{column}_column: {self.name} has no feature {name!r}; it has {has}: "
                     "give one"
                 )
-            if kind(features[name]) not in kinds:
+            if feature_kind(features[name]) not in kinds:
                 raise UserError(
                     f"data.{column}_column must be a feature that holds a {' or '.join(kinds)}; "
                     f"{self.name} has {has}: choose another, or another set"
@@ -169,18 +169,18 @@ class TfdsSet(RowSource):
                     "give one of these, or a part such as train[:90%], or null (not for train)"
                 )
 
-    def _prepared(self) -> tfds.core.DatasetBuilder:
+    def _downloaded_builder(self) -> tfds.core.DatasetBuilder:
         """The builder, after downloading what isn't there."""
         builder = self._builder()
         if not builder.is_prepared():
             self.check()
-            with self._downloading(builder):
+            with self._download_errors(builder):
                 builder.download_and_prepare()
         self._check_splits(builder)
         return builder
 
     @contextmanager
-    def _downloading(self, builder: tfds.core.DatasetBuilder) -> Iterator[None]:
+    def _download_errors(self, builder: tfds.core.DatasetBuilder) -> Iterator[None]:
         try:
             yield
         except Exception as error:  # a builder runs any code: sockets, archives, packages
@@ -194,7 +194,7 @@ _LABELS = ("label", "text", "whole number", "truth value")
 _CATALOG = "https://www.tensorflow.org/datasets/catalog/overview"
 
 
-def _not_loaded(received: str, error: Exception) -> str:
+def _loading_error(received: str, error: Exception) -> str:
     """Why TFDS has no builder of that name, and the nearest there is."""
     import tensorflow_datasets as tfds
 

@@ -14,23 +14,23 @@ if TYPE_CHECKING:
 _BATCH = 1024
 
 
-def flat(
+def flatten_features(
     features: tfds.features.FeaturesDict, prefix: str = ""
 ) -> dict[str, tfds.features.FeatureConnector]:
-    """Features by path: those inside another are "outer/inner", unless there is a list of them."""
+    """Features by path: one inside another is "outer/inner", unless it is in a list."""
     import tensorflow_datasets as tfds
 
     found = {}
     for name, feature in features.items():
         # A sequence of features has their `items`, too.
         if isinstance(feature, tfds.features.FeaturesDict):
-            found.update(flat(feature, f"{prefix}{name}/"))
+            found.update(flatten_features(feature, f"{prefix}{name}/"))
         else:
             found[f"{prefix}{name}"] = feature
     return found
 
 
-def kind(feature: tfds.features.FeatureConnector) -> str:
+def feature_kind(feature: tfds.features.FeatureConnector) -> str:
     """What a feature holds, in words: label, text, whole number, truth value, or something else."""
     import numpy as np
 
@@ -46,58 +46,56 @@ def kind(feature: tfds.features.FeatureConnector) -> str:
     )
 
 
-def values(
+def read_values(
     builder: tfds.core.DatasetBuilder, split: str, columns: list[str]
 ) -> Iterator[tuple[Value, ...]]:
     """The columns of each example, always in the same order.
 
     A label is its name, or None where it isn't known (-1).
     """
-    features = flat(builder.info.features)
+    features = flatten_features(builder.info.features)
     plain = [_reader(features[name]) for name in columns]
-    for batch in batches(builder, split, columns):
+    for batch in read_batches(builder, split, columns):
         lists = [map(read, column) for read, column in zip(plain, batch, strict=True)]
         yield from zip(*lists, strict=True)
 
 
 def _reader(feature: tfds.features.FeatureConnector) -> Callable[[Value], Value]:
-    """From what TFDS reads of a feature to a plain value."""
-    if kind(feature) == "label":
+    """A function from TFDS's value of a feature to a plain Python value."""
+    if feature_kind(feature) == "label":
         names = feature.names
         return lambda value: names[value] if 0 <= value < len(names) else None
-    if kind(feature) == "truth value":
+    if feature_kind(feature) == "truth value":
         return bool
-    if kind(feature) == "text":
+    if feature_kind(feature) == "text":
         return lambda value: value.decode("utf-8", "surrogateescape")
     return int
 
 
-def batches(
-    builder: tfds.core.DatasetBuilder, split: str, columns: list[str]
-) -> Iterator[list[list[Value]]]:
+def read_batches(builder: Any, split: str, columns: list[str]) -> Iterator[list[list[Any]]]:
     """The columns' values, as lists of the same length."""
     import tensorflow_datasets as tfds
 
     if builder.info.file_format == tfds.core.FileFormat.TFRECORD:
-        return parsed_at_once(builder, split, columns)
-    return parsed_by_tfds(builder, split, columns)
+        return parse_in_batches(builder, split, columns)
+    return parse_with_tfds(builder, split, columns)
 
 
-def parsed_at_once(
-    builder: tfds.core.DatasetBuilder, split: str, columns: list[str]
-) -> Iterator[list[list[Value]]]:
-    """As `parsed_by_tfds`, which parses an example at a time and takes twenty times as long."""
+def parse_in_batches(builder: Any, split: str, columns: list[str]) -> Iterator[list[list[Any]]]:
+    """As `parse_with_tfds`, which parses an example at a time and takes twenty times as long."""
     import tensorflow as tf
 
-    features = flat(builder.info.features)
-    types = {name: tf.string if kind(features[name]) == "text" else tf.int64 for name in columns}
+    features = flatten_features(builder.info.features)
+    types = {
+        name: tf.string if feature_kind(features[name]) == "text" else tf.int64 for name in columns
+    }
     form = {name: tf.io.FixedLenFeature((), dtype) for name, dtype in types.items()}
     for piece in builder.info.splits[split].file_instructions:
         file = tf.data.TFRecordDataset(piece.filename).skip(piece.skip).take(piece.take)
         try:
             for serialized in file.batch(_BATCH):
-                values = tf.io.parse_example(serialized, form)
-                yield [values[name].numpy().tolist() for name in columns]
+                parsed = tf.io.parse_example(serialized, form)
+                yield [parsed[name].numpy().tolist() for name in columns]
         except tf.errors.OpError:
             raise UserError(
                 f"{piece.filename} must be as TFDS wrote it; it is damaged or missing: "
@@ -105,23 +103,21 @@ def parsed_at_once(
             ) from None
 
 
-def parsed_by_tfds(
-    builder: tfds.core.DatasetBuilder, split: str, columns: list[str]
-) -> Iterator[list[list[Value]]]:
+def parse_with_tfds(builder: Any, split: str, columns: list[str]) -> Iterator[list[list[Any]]]:
     """For any of TFDS's file formats."""
     import tensorflow_datasets as tfds
 
     dataset = builder.as_dataset(
         split=split,
         batch_size=_BATCH,
-        decoders=tfds.decode.PartialDecoding(_nested(columns)),
+        decoders=tfds.decode.PartialDecoding(_nest(columns)),
         read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),
     )
     for batch in dataset.as_numpy_iterator():
         yield [_at(batch, name).tolist() for name in columns]
 
 
-def _nested(paths: list[str]) -> dict[str, Any]:
+def _nest(paths: list[str]) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for path in paths:
         *outer, last = path.split("/")

@@ -1,4 +1,4 @@
-"""Emoji: images and their official names, out of two ordinary packages."""
+"""Emoji: images and their official names, from two ordinary Python packages."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from pipelines.core.contracts import FileBytes, Provenance, RowIssues
 from pipelines.core.errors import UserError, suggest
 from pipelines.core.types import Example, JsonObject
 from pipelines.data.sources._image_files import CaptionedImages
-from pipelines.data.sources._packaged import Sha256, packaged_file, packaged_folder
+from pipelines.data.sources._packaged import Sha256, find_packaged_file, find_packaged_folder
 
-HELD_OUT = {"test": 0.12, "validation": 0.08}
+HELD_OUT_SHARES = {"test": 0.12, "validation": 0.08}
 """Shares of the images that `split=composition` holds out."""
 
 _TONE = "[\U0001f3fb-\U0001f3ff]"
@@ -33,12 +33,12 @@ _NEUTRAL = {
 }
 
 _WORDS = re.compile("[\u3040-\u30ff\u3400-\u9fff]|[^\\W\u3040-\u30ff\u3400-\u9fff]+")
-"""Chinese and Japanese are written without spaces: there, each character."""
+"""Words; in Chinese and Japanese, which have no spaces, single characters."""
 
 
 @settings
 class ImagePackage:
-    """A folder of images in a package; see `packaged_folder`."""
+    """A folder of images in a package; see `find_packaged_folder`."""
 
     package: str
     version: str
@@ -60,9 +60,9 @@ class NamePackage:
 class Emoji(CaptionedImages):
     """Images with one caption: the name that Unicode gave the emoji, in one of 14 languages.
 
-    split  composition: an image that is held out shows what training shows in other variations
-           (of skin tone, gender, hair, direction); each word of its caption occurs in training,
-           the caption doesn't. picture: any image may be held out; we divide.
+    split  composition: training shows each held-out emoji in other variations (of skin tone,
+           gender, hair, direction), and each word of its caption, but never the whole caption.
+           picture: any image may be held out; we divide.
     """
 
     format: Literal["emoji"]
@@ -83,15 +83,15 @@ class Emoji(CaptionedImages):
 
     def read(self, part: str, issues: RowIssues) -> Iterator[Example]:
         folder = self._folder()
-        sequences, captions = _named(self._names_file(), folder)
-        division = divided(sequences, captions) if self.split == "composition" else {}
+        sequences, captions = _read_names(self._names_file(), folder)
+        division = split_by_composition(sequences, captions) if self.split == "composition" else {}
         for file, caption in captions.items():
             if part in ("all", division.get(file)):
                 content = FileBytes((folder / file).read_bytes(), file)
                 yield {"image": content, "captions": caption}
 
     def fingerprint(self) -> str:
-        names = self._known_language()
+        names = self._names_sha256()
         how = [self.pictures.sha256, names, self.language, self.split]
         return hashlib.sha256(json.dumps(how).encode()).hexdigest()
 
@@ -103,7 +103,7 @@ class Emoji(CaptionedImages):
         )
         return Provenance(self.name, origin, self.licence, self.citation)
 
-    def _known_language(self) -> str:
+    def _names_sha256(self) -> str:
         """The SHA-256 of its names."""
         known = self.names.sha256
         if self.language not in known:
@@ -112,18 +112,18 @@ class Emoji(CaptionedImages):
         return known[self.language]
 
     def _names_file(self) -> Path:
-        sha256, names = self._known_language(), self.names
+        sha256, names = self._names_sha256(), self.names
         stem = "emoji" if self.language == "en" else f"emoji_{self.language}"
         path = f"{names.folder}/{stem}.json"
-        return packaged_file(self.name, names.package, names.version, path, sha256)
+        return find_packaged_file(self.name, names.package, names.version, path, sha256)
 
     def _folder(self) -> Path:
         it = self.pictures
-        return packaged_folder(self.name, it.package, it.version, it.folder, it.sha256)
+        return find_packaged_folder(self.name, it.package, it.version, it.folder, it.sha256)
 
 
 @cache
-def _named(names: Path, folder: Path) -> tuple[dict[str, str], dict[str, str]]:
+def _read_names(names: Path, folder: Path) -> tuple[dict[str, str], dict[str, str]]:
     """Emoji (as characters) and captions of the images that have a name, by sorted file name."""
     entries: JsonObject = json.loads(names.read_bytes())
     there = {path.name for path in folder.iterdir()}
@@ -143,27 +143,27 @@ def file_name(emoji: str) -> str:
     return "-".join(f"{ord(character):x}" for character in shown) + ".png"
 
 
-def base(emoji: str) -> str:
-    """What is the same in an emoji's variations of skin tone, gender, hair and direction."""
+def base_emoji(emoji: str) -> str:
+    """The emoji without its variation of skin tone, gender, hair and direction."""
     return "".join(_NEUTRAL.get(character, character) for character in _VARIATION.sub("", emoji))
 
 
-def words(caption: str) -> set[str]:
+def split_words(caption: str) -> set[str]:
     return set(_WORDS.findall(caption.casefold()))
 
 
-def divided(sequences: dict[str, str], captions: dict[str, str]) -> dict[str, str]:
-    """The part of each file. Which is held out, its name decides, as if at random.
+def split_by_composition(sequences: dict[str, str], captions: dict[str, str]) -> dict[str, str]:
+    """The part of each file. A hash of its name decides which is held out, as if at random.
 
-    What is held out leaves in train another image of the same base, and each of its words.
+    Of each held-out emoji the training part keeps another image of the same base, and each word.
     """
-    bases = {file: base(emoji) for file, emoji in sequences.items()}
-    needed = {file: {bases[file], *words(captions[file])} for file in captions}
+    bases = {file: base_emoji(emoji) for file, emoji in sequences.items()}
+    needed = {file: {bases[file], *split_words(captions[file])} for file in captions}
     left = Counter(need for needs in needed.values() for need in needs)
     family = Counter(bases.values())
-    candidates = iter(_shuffled(file for file in captions if family[bases[file]] > 1))
+    candidates = iter(_shuffle(file for file in captions if family[bases[file]] > 1))
     parts = dict.fromkeys(captions, "train")
-    for part, share in HELD_OUT.items():
+    for part, share in HELD_OUT_SHARES.items():
         wanted = round(share * len(captions))
         while wanted and (file := next(candidates, None)):
             if all(left[need] > 1 for need in needed[file]):
@@ -173,5 +173,5 @@ def divided(sequences: dict[str, str], captions: dict[str, str]) -> dict[str, st
     return parts
 
 
-def _shuffled(files: Iterable[str]) -> list[str]:
+def _shuffle(files: Iterable[str]) -> list[str]:
     return sorted(files, key=lambda file: hashlib.blake2b(file.encode()).digest())

@@ -1,4 +1,4 @@
-"""Made-up sequences that say how far back a network remembers; nothing is read from anywhere."""
+"""Synthetic sequences that measure how far back a network remembers; no files are read."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from pipelines.core.errors import UserError
 from pipelines.core.types import Example
 from pipelines.data.sources._row_source import RowSource
 
-Made = tuple[list[str], list[str]]
+StepsAndAnswers = tuple[list[str], list[str]]
 """Steps of a sequence and answers, as text: see pipelines/data/codecs/numbers.py."""
 
 
-def copy(random: np.random.Generator, steps: int, symbols: int) -> Made:
-    """`symbols` digits of 1 to 8, blanks, a mark, and as many steps to say the digits again.
+def copy(random: np.random.Generator, steps: int, symbols: int) -> StepsAndAnswers:
+    """`symbols` digits of 1 to 8, blanks, a mark, and as many steps in which to repeat the digits.
 
     The copy memory task (Arjovsky et al. 2016, section 4.1; Bai et al. 2018, section 4). Blank 0,
     mark 9. The delay is steps - 2 * symbols.
@@ -33,11 +33,11 @@ def copy(random: np.random.Generator, steps: int, symbols: int) -> Made:
     return [str(one) for one in read], [str(one) for one in digits]
 
 
-def adding(random: np.random.Generator, steps: int, symbols: int) -> Made:
-    """Pairs of a number of [0, 1) and a mark, that is 1 once in each half: the sum of these two.
+def adding(random: np.random.Generator, steps: int, symbols: int) -> StepsAndAnswers:
+    """The sum of two numbers in [0, 1), one in each half, which are marked by 1.
 
     Hochreiter & Schmidhuber 1997, section 5.4, as in Bai et al. 2018. The best constant has a mean
-    squared error of 1/6; saying 1 whatever comes has that too, in expectation.
+    squared error of 1/6; so has, in expectation, always answering 1.
     """
     numbers = random.random(steps).round(4)
     half = steps // 2
@@ -46,8 +46,8 @@ def adding(random: np.random.Generator, steps: int, symbols: int) -> Made:
     return read, [f"{numbers[list(chosen)].sum():.4f}"]
 
 
-def recall(random: np.random.Generator, steps: int, symbols: int) -> Made:
-    """The first of many digits of 0 to 7; those after it say nothing.
+def recall(random: np.random.Generator, steps: int, symbols: int) -> StepsAndAnswers:
+    """The first of many digits of 0 to 7; the later ones carry no information.
 
     As the latching problem (Bengio et al. 1994, section II), with 8 classes.
     """
@@ -55,20 +55,20 @@ def recall(random: np.random.Generator, steps: int, symbols: int) -> Made:
     return [str(one) for one in digits], [str(digits[0])]
 
 
-def parity(random: np.random.Generator, steps: int, symbols: int) -> Made:
-    """Whether the number of ones is odd: every step counts, and none of them can be guessed."""
+def parity(random: np.random.Generator, steps: int, symbols: int) -> StepsAndAnswers:
+    """Whether the number of ones is odd: the answer depends on every step."""
     bits = random.integers(0, 2, steps)
     return [str(one) for one in bits.tolist()], [str(int(bits.sum() % 2))]
 
 
-def next_number(random: np.random.Generator, steps: int, symbols: int) -> Made:
-    """Numbers that grow by the same difference: what comes next."""
+def next_number(random: np.random.Generator, steps: int, symbols: int) -> StepsAndAnswers:
+    """The next number of an arithmetic progression."""
     start, difference = random.uniform(-1, 1), random.uniform(-1, 1) / steps
     numbers = start + difference * np.arange(steps + 1)
     return [f"{number:.4f}" for number in numbers[:-1]], [f"{numbers[-1]:.4f}"]
 
 
-PROBLEMS: dict[str, Callable[[np.random.Generator, int, int], Made]] = {
+PROBLEMS: dict[str, Callable[[np.random.Generator, int, int], StepsAndAnswers]] = {
     "copy": copy, "adding": adding, "recall": recall, "parity": parity, "next_number": next_number,
 }  # fmt: skip
 
@@ -77,10 +77,10 @@ PROBLEMS: dict[str, Callable[[np.random.Generator, int, int], Made]] = {
 class Generated(RowSource):
     """Sequences of a problem.
 
-    lengths   in steps, equally often.
-    examples  of all lengths together, before division.
-    symbols   that copy has to keep; other problems have none.
-    seed      with an example's number it decides what it is.
+    lengths   in steps; all are equally frequent.
+    examples  number of examples of all lengths, before division.
+    symbols   number of symbols that copy has to remember; other problems ignore it.
+    seed      decides, with an example's number, the example.
     """
 
     format: Literal["generated"]
@@ -117,4 +117,6 @@ class Generated(RowSource):
     def provenance(self) -> Provenance:
         about = (PROBLEMS[self.problem].__doc__ or "").split("\n\n")
         citation = " ".join(about[1].split()) if len(about) > 1 else "none"
-        return Provenance(self.problem, "made by this project from a seed", "Apache-2.0", citation)
+        return Provenance(
+            self.problem, "generated by this project from a seed", "Apache-2.0", citation
+        )

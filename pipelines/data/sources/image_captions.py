@@ -1,4 +1,4 @@
-"""A folder of images, and a file with their captions: people's own, Flickr8k or COCO."""
+"""A folder of images and a file with their captions: users' own, Flickr8k or COCO."""
 
 from __future__ import annotations
 
@@ -17,14 +17,19 @@ from pipelines.core.errors import UserError
 from pipelines.core.types import Example
 from pipelines.data.sources._caption_files import KEYS, read_captions
 from pipelines.data.sources._column_files import Column
-from pipelines.data.sources._image_files import ENDINGS, CaptionedImages, checked, reader
-from pipelines.data.sources._named import check_columns_differ, file_named
-from pipelines.data.sources.rows import Dialect, check_exists, delimiter_meant, read_lines
+from pipelines.data.sources._image_files import (
+    IMAGE_EXTENSIONS,
+    CaptionedImages,
+    bytes_reader,
+    check_images,
+)
+from pipelines.data.sources._named import check_columns_differ, expand_home
+from pipelines.data.sources.rows import Dialect, check_exists, read_lines, resolve_delimiter
 
 HeldOut = Annotated[int, Field(ge=1)] | str | None
 
-_LOOK = 100
-"""Images that are looked for before a run starts."""
+_CHECKED_IMAGES = 100
+"""Most images that `check` looks for before a run starts."""
 
 
 class _CaptionedImage(NamedTuple):
@@ -66,8 +71,8 @@ class ImageCaptions(CaptionedImages):
     def check(self) -> None:
         check_columns_differ(self._columns())
         self._check_held_out()
-        for images in self._divided(RowIssues()).values():
-            some = images[:_LOOK]
+        for images in self._split(RowIssues()).values():
+            some = images[:_CHECKED_IMAGES]
             if some and not any(image.path.is_file() for image in some):
                 raise UserError(
                     f"data.images: {some[0].path.parent} must hold the images that the captions "
@@ -76,20 +81,20 @@ class ImageCaptions(CaptionedImages):
                 )
 
     def parts(self) -> tuple[str, ...]:
-        held_out = [part for part in ("validation", "test") if self._is_given(part)]
+        held_out = [part for part in ("validation", "test") if self._has_part(part)]
         return ("train", *held_out) if held_out else ("all",)
 
     def read(self, part: str, issues: RowIssues) -> Iterator[Example]:
-        images = self._divided(issues if part in ("all", "train") else RowIssues())
+        images = self._split(issues if part in ("all", "train") else RowIssues())
         if part in ("all", "train"):
             self._add_uncaptioned(images.values(), issues)
         root = self.files_in()
         files = (
-            (os.path.relpath(it.path, root), reader(it.path), it.captions)
+            (os.path.relpath(it.path, root), bytes_reader(it.path), it.captions)
             for it in images[part]
             if it.captions
         )
-        for (name, _, captions), found in checked(files):
+        for (name, _, captions), found in check_images(files):
             if isinstance(found, str):
                 issues.add(name, found)
             else:
@@ -98,7 +103,7 @@ class ImageCaptions(CaptionedImages):
     def fingerprint(self) -> str:
         """Of images: name, size and time of the last change."""
         found = hashlib.sha256()
-        for part, images in self._divided(RowIssues()).items():
+        for part, images in self._split(RowIssues()).items():
             for name, path, captions in images:
                 state = path.stat() if path.is_file() else None
                 facts = state and [state.st_size, state.st_mtime_ns]
@@ -117,12 +122,12 @@ class ImageCaptions(CaptionedImages):
             citation=self.citation or "not stated",
         )
 
-    # What is where
+    # Files and folders
 
     def _columns(self) -> dict[str, str | int]:
         return {key: getattr(self, f"{key}_column") for key in KEYS}
 
-    def _is_given(self, part: str) -> bool:
+    def _has_part(self, part: str) -> bool:
         return getattr(self, part) is not None or getattr(self, f"{part}_captions") is not None
 
     def _check_held_out(self) -> None:
@@ -143,28 +148,28 @@ class ImageCaptions(CaptionedImages):
                 "data.images and data.captions must be given: data.images=photos/ "
                 "data.captions=captions.txt"
             )
-        folder = file_named(given)
+        folder = expand_home(given)
         if not folder.is_dir():
             state = "is a file" if folder.exists() else "does not exist"
             raise UserError(f"data.{setting} must be a folder of images; {folder} {state}")
         return folder
 
-    def _read(self, part: str, given: str | None, issues: RowIssues) -> list[_CaptionedImage]:
+    def _read_part(self, part: str, given: str | None, issues: RowIssues) -> list[_CaptionedImage]:
         """All images that a captions file names, in the order of their names."""
         folder = self._folder(part)
         if given is None:
             raise UserError("data.captions must be given: data.captions=captions.txt")
         captions = read_captions(
-            file_named(given),
+            expand_home(given),
             self._columns(),
             issues,
-            Dialect(delimiter_meant(self.delimiter), self.quoting),
+            Dialect(resolve_delimiter(self.delimiter), self.quoting),
         )
         return [_CaptionedImage(name, folder / name, captions[name]) for name in sorted(captions)]
 
-    def _divided(self, issues: RowIssues) -> dict[str, list[_CaptionedImage]]:
+    def _split(self, issues: RowIssues) -> dict[str, list[_CaptionedImage]]:
         """Images of each of `parts`."""
-        rest = self._read("train", self.captions, issues)
+        rest = self._read_part("train", self.captions, issues)
         known = {image.name for image in rest}
         parts: dict[str, list[_CaptionedImage]] = {}
         for part in ("test", "validation"):
@@ -172,20 +177,20 @@ class ImageCaptions(CaptionedImages):
             if isinstance(held_out, int):
                 rest, parts[part] = rest[:-held_out], rest[-held_out:]
             elif isinstance(held_out, str):
-                names = _names(held_out, f"data.{part}")
+                names = _read_names(held_out, f"data.{part}")
                 for name in sorted(names - known):
-                    # Lists of well-known data name all of it, also where a part is there.
+                    # Lists of well-known data sets name images that a user may not have.
                     issues.add(name, f"named in data.{part}, not in the captions", tolerated=True)
                 parts[part] = [image for image in rest if image.name in names]
                 rest = [image for image in rest if image.name not in names]
             elif (own := getattr(self, f"{part}_captions")) is not None:
-                parts[part] = self._read(part, own, issues)
+                parts[part] = self._read_part(part, own, issues)
         if not rest or not all(parts.values()):
             sizes = {"train": len(rest)} | {part: len(parts[part]) for part in parts}
-            told = ", ".join(f"{count} to {part}" for part, count in sizes.items())
+            received = ", ".join(f"{count} to {part}" for part, count in sizes.items())
             raise UserError(
                 f"data.captions, data.validation and data.test must leave images in each split; "
-                f"received {told}: hold out fewer, or give other names"
+                f"received {received}: hold out fewer, or give other names"
             )
         return {"train" if parts else "all": rest, **parts}
 
@@ -196,12 +201,12 @@ class ImageCaptions(CaptionedImages):
                 issues.add(image.name, "image without a caption")
         named = {image.path for image in images}
         for path in sorted(self._folder("train").iterdir()):
-            if path.suffix.lower() in ENDINGS and path not in named:
+            if path.suffix.lower() in IMAGE_EXTENSIONS and path not in named:
                 # A folder may hold more images than the captions are about.
                 issues.add(path.name, "image without a caption", tolerated=True)
 
 
-def _names(given: str, setting: str) -> set[str]:
-    path = file_named(given)
+def _read_names(given: str, setting: str) -> set[str]:
+    path = expand_home(given)
     check_exists(path, setting)
     return {line.strip() for line in read_lines(path) if line.strip()}

@@ -12,14 +12,14 @@ from models.settings import settings
 from pipelines.core.contracts import Provenance, RowIssues
 from pipelines.core.errors import UserError
 from pipelines.core.types import Example
-from pipelines.data.sources._packaged import Sha256, packaged_file
+from pipelines.data.sources._packaged import Sha256, find_packaged_file
 from pipelines.data.sources._row_source import RowSource
 from pipelines.data.sources.rows import Columns, check_columns, check_extra_columns, read_rows
 
 
 @settings
 class PackagedCsv(RowSource):
-    """A text and a label a row, with exactly the bytes that `sha256` says.
+    """Each row is a text with its label; the file must have this SHA-256.
 
     package, version  as pip knows them.
     file         path of the CSV file inside the package's installation.
@@ -82,4 +82,4 @@ class PackagedCsv(RowSource):
         return {"text": self.text_column, "label": self.label_column, **filters}
 
     def _path(self) -> Path:
-        return packaged_file(self.name, self.package, self.version, self.file, self.sha256)
+        return find_packaged_file(self.name, self.package, self.version, self.file, self.sha256)

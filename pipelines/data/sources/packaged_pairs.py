@@ -15,20 +15,20 @@ from models.settings import settings
 from pipelines.core.contracts import Provenance, RowIssues
 from pipelines.core.errors import UserError, suggest
 from pipelines.core.types import Example, Value
-from pipelines.data.sources._packaged import Sha256, packaged_file
-from pipelines.data.sources._pairs import PAIR, Pairs
+from pipelines.data.sources._packaged import Sha256, find_packaged_file
+from pipelines.data.sources._pairs import PAIR, SentencePairs
 from pipelines.data.sources.rows import Columns, usable_rows
 
 
 @settings
-class PackagedPairs(Pairs):
-    """Lists of entries that hold lists of pairs, with exactly the bytes that `files` says.
+class PackagedPairs(SentencePairs):
+    """Lists of entries with lists of pairs; the files must have these SHA-256.
 
     package, version  as pip knows them.
     files      paths of the JSON files inside the package's installation, and their SHA-256.
     pairs      an entry's key of its list of pairs, if it has any.
     languages  a pair's keys of its texts.
-    direction  which of them is translated to which: ja_en for ja to en.
+    direction  source and target language: ja_en for ja to en.
     """
 
     format: Literal["packaged_pairs"]
@@ -78,7 +78,7 @@ class PackagedPairs(Pairs):
 
     def _paths(self) -> list[Path]:
         return [
-            packaged_file(self.name, self.package, self.version, file, sha256)
+            find_packaged_file(self.name, self.package, self.version, file, sha256)
             for file, sha256 in self.files.items()
         ]
 

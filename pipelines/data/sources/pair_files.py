@@ -1,4 +1,4 @@
-"""People's own files for translation: CSV, TSV, JSON Lines or Parquet."""
+"""Users' own files for translation: CSV, TSV, JSON Lines or Parquet."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from models.settings import settings
 from pipelines.core.contracts import FieldSpec, RowIssues
 from pipelines.core.types import Example
 from pipelines.data.sources._column_files import Column, ColumnFiles
-from pipelines.data.sources._pairs import PAIR, sentences
+from pipelines.data.sources._pairs import PAIR, read_sentences
 from pipelines.data.sources.rows import EXTENSIONS, extension
 
 
 @settings
 class PairFiles(ColumnFiles):
-    """A sentence and its translation a row. What it shares with other formats: see ColumnFiles."""
+    """Each row is a sentence with its translation. Further settings: see ColumnFiles."""
 
     format: Literal["pair_files"]
     source_column: Column
@@ -28,5 +28,5 @@ class PairFiles(ColumnFiles):
         self, path: Path, fields: Mapping[str, FieldSpec], issues: RowIssues
     ) -> Iterator[Example]:
         if extension(path) not in EXTENSIONS:
-            return sentences(path, list(fields), issues)
+            return read_sentences(path, list(fields), issues)
         return super().read_inputs(path, fields, issues)

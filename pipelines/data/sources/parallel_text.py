@@ -1,4 +1,4 @@
-"""Translations as two text files, line i of one belonging to line i of the other."""
+"""Translations as two text files: line i of one is the translation of line i of the other."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from models.settings import settings
 from pipelines.core.contracts import Provenance, RowIssues
 from pipelines.core.errors import UserError
 from pipelines.core.types import Example
-from pipelines.data.sources._named import check_files_differ, digest, file_named
-from pipelines.data.sources._pairs import PAIR, Pairs
+from pipelines.data.sources._named import check_files_differ, digest, expand_home
+from pipelines.data.sources._pairs import PAIR, SentencePairs
 from pipelines.data.sources.rows import (
     COMPRESSIONS,
     EXTENSIONS,
@@ -25,18 +25,18 @@ from pipelines.data.sources.rows import (
     usable_text,
 )
 
-_LOOK = 1000
-"""Lines at a file's start that tell whether it is empty or in another encoding."""
+_CHECKED_LINES = 1000
+"""Lines at the start of a file by which `check` sees that it is empty or not UTF-8."""
 
-_QUICK = 16 << 20
-"""Bytes of files that are read whole before a run starts: a fraction of a second."""
+_QUICK_BYTES = 16 << 20
+"""Files of up to this many bytes are read completely by `check`, in a fraction of a second."""
 
-_SHOWN = 60
+_SHOWN_CHARACTERS = 60
 """Characters of a line that a message shows."""
 
 
 @settings
-class ParallelText(Pairs):
+class ParallelText(SentencePairs):
     r"""Two files a part. A line ends with "\n" or "\r\n", and with nothing else.
 
     name            shown in the report; null for the names of the first two files.
@@ -59,9 +59,9 @@ class ParallelText(Pairs):
         parts = self._files()
         paths = [path for files in parts.values() for path in files]
         check_files_differ(paths, "data.source, data.target and those of validation and test")
-        if sum(path.stat().st_size for path in paths) <= _QUICK:
+        if sum(path.stat().st_size for path in paths) <= _QUICK_BYTES:
             for source, target in parts.values():
-                for _ in _lines(source, target):
+                for _ in _read_pairs(source, target):
                     pass
 
     def parts(self) -> tuple[str, ...]:
@@ -69,11 +69,11 @@ class ParallelText(Pairs):
 
     def read(self, part: str, issues: RowIssues) -> Iterator[Example]:
         source, target = self._files()[part]
-        for number, (one, other) in enumerate(_lines(source, target), 1):
+        for number, (one, other) in enumerate(_read_pairs(source, target), 1):
             try:
                 row = {"source": usable_text(one), "target": usable_text(other)}
             except FaultError:
-                side, reason = _fault(one, other)
+                side, reason = _find_fault(one, other)
                 issues.add(f"{(source, target)[side].name}:{number}", reason)
             else:
                 yield row
@@ -106,7 +106,7 @@ class ParallelText(Pairs):
             prefix = "" if part == "train" else f"{part}_"
             first, second = (f"data.{prefix}{side}" for side in PAIR)
             if source is not None and target is not None:
-                files[part] = (_checked(source, first), _checked(target, second))
+                files[part] = (_find_text_file(source, first), _find_text_file(target, second))
             elif source is not None or target is not None:
                 lacking, there = (first, second) if source is None else (second, first)
                 raise UserError(
@@ -121,9 +121,9 @@ class ParallelText(Pairs):
         return files if len(files) > 1 else {"all": files["train"]}
 
 
-def _checked(given: str, setting: str) -> Path:
+def _find_text_file(given: str, setting: str) -> Path:
     """The file, if it is text with something in it; else UserError."""
-    path = file_named(given)
+    path = expand_home(given)
     check_exists(path, setting)
     if extension(path) in EXTENSIONS and extension(path) != ".txt":
         raise UserError(
@@ -138,13 +138,13 @@ def _check_start(path: Path, setting: str) -> None:
     """Raises UserError for a file that is empty, or mostly not UTF-8 where it isn't ASCII."""
     lines = blank = beyond_ascii = 0
     wrong: list[tuple[int, str]] = []
-    for line in islice(read_lines(path), _LOOK):
+    for line in islice(read_lines(path), _CHECKED_LINES):
         lines += 1
         blank += _is_blank(line)
         if not line.isascii():
             beyond_ascii += 1
             if not _is_valid(line):
-                wrong.append((lines, _shortened(line)))
+                wrong.append((lines, _shorten(line)))
     if blank == lines:
         raise UserError(f"{setting}: {path} must hold a sentence a line; it is empty")
     if len(wrong) > 1 and len(wrong) > beyond_ascii / 2:
@@ -156,38 +156,40 @@ def _check_start(path: Path, setting: str) -> None:
         )
 
 
-def _lines(source: Path, target: Path) -> Iterator[tuple[str, str]]:
+def _read_pairs(source: Path, target: Path) -> Iterator[tuple[str, str]]:
     """Lines that belong together. UserError, at the end, if one file has more."""
     both = zip_longest(read_lines(source), read_lines(target))
     for number, (one, other) in enumerate(both, 1):
         if one is not None and other is not None:
             yield one, other
         elif one is not None:
-            raise _uneven(source, target, number, one, (line for line, _ in both))
+            raise _uneven_lines_error(source, target, number, one, (line for line, _ in both))
         else:
-            raise _uneven(target, source, number, other, (line for _, line in both))
+            raise _uneven_lines_error(target, source, number, other, (line for _, line in both))
 
 
-def _uneven(longer: Path, shorter: Path, number: int, first: str, rest: Iterator[str]) -> UserError:
-    """`number` is that of the first line without a partner."""
+def _uneven_lines_error(
+    longer: Path, shorter: Path, number: int, first: str, rest: Iterator[str]
+) -> UserError:
+    """number: that of the first line without a partner, which is `first`."""
     lines, blank = number, _is_blank(first)
     for line in rest:
         lines += 1
         blank = blank and _is_blank(line)
-    told = (
+    remedy = (
         f"the lines beyond {number - 1:,} are blank: remove them"
         if blank
-        else f"{longer.name}:{number} is the first without a partner ({_shortened(first)}): up to "
+        else f"{longer.name}:{number} is the first without a partner ({_shorten(first)}): up to "
         f"there, find the line that {longer.name} has too many or {shorter.name} lacks"
     )
     return UserError(
         f"line i of one file must belong to line i of the other; {longer} has {lines:,} lines and "
-        f"{shorter} {number - 1:,}; {told}"
+        f"{shorter} {number - 1:,}; {remedy}"
     )
 
 
-def _fault(source: str, target: str) -> tuple[int, str]:
-    """Which of the two a bad pair is to be blamed on (0 or 1), and why."""
+def _find_fault(source: str, target: str) -> tuple[int, str]:
+    """The side of a bad pair that is at fault (0 or 1), and the reason."""
     blank = [_is_blank(source), _is_blank(target)]
     if any(blank):
         side = blank.index(True)
@@ -212,7 +214,11 @@ def _is_valid(line: str) -> bool:
     return True
 
 
-def _shortened(line: str) -> str:
-    """As a message shows it: bytes that aren't UTF-8 as in Python."""
-    text = line[:_SHOWN].encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return repr(text + ("…" if len(line) > _SHOWN else "")).replace("\\\\x", "\\x")
+def _shorten(line: str) -> str:
+    """The line for a message, shortened, and with escapes in place of invalid bytes."""
+    text = (
+        line[:_SHOWN_CHARACTERS]
+        .encode("utf-8", "surrogateescape")
+        .decode("utf-8", "backslashreplace")
+    )
+    return repr(text + ("…" if len(line) > _SHOWN_CHARACTERS else "")).replace("\\\\x", "\\x")

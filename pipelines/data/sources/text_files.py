@@ -1,4 +1,4 @@
-"""People's own files for text classification: CSV, TSV, JSON Lines or Parquet."""
+"""Users' own files for text classification: CSV, TSV, JSON Lines or Parquet."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pipelines.data.sources._column_files import Column, ColumnFiles
 
 @settings
 class TextFiles(ColumnFiles):
-    """A text and a label a row. What it shares with other formats: see ColumnFiles."""
+    """Each row is a text with its label. Further settings: see ColumnFiles."""
 
     format: Literal["text_files"]
     text_column: Column

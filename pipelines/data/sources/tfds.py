@@ -10,7 +10,7 @@ from pipelines.data.sources._tfds import TfdsSet
 
 @settings
 class Tfds(TfdsSet):
-    """A text and a label an example. What it shares with translation sets: see TfdsSet."""
+    """Each example is a text with its label. Further settings: see TfdsSet."""
 
     format: Literal["tfds"]
     text_column: str

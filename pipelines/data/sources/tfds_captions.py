@@ -9,9 +9,9 @@ from models.settings import settings
 from pipelines.core.contracts import RowIssues
 from pipelines.core.errors import UserError
 from pipelines.core.types import Example, Nest
-from pipelines.data.sources._image_files import CaptionedImages, checked
+from pipelines.data.sources._image_files import CaptionedImages, check_images
 from pipelines.data.sources._tfds import TfdsSet
-from pipelines.data.sources._tfds_reading import kind
+from pipelines.data.sources._tfds_reading import feature_kind
 
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @settings
 class TfdsCaptions(CaptionedImages, TfdsSet):
-    """An image with its captions an example. What it shares with others: see TfdsSet.
+    """Each example is an image with its captions. Further settings: see TfdsSet.
 
     captions_column  a text, several, or captions/text for what is within several.
     name_column      a text that is shown in place of the image; null for its number.
@@ -32,7 +32,7 @@ class TfdsCaptions(CaptionedImages, TfdsSet):
 
     def read(self, part: str, issues: RowIssues) -> Iterator[Example]:
         split = self._splits()[part]
-        for (name, _, captions), found in checked(self._rows(split)):
+        for (name, _, captions), found in check_images(self._rows(split)):
             lines = [" ".join(line.split()) for line in captions]
             if isinstance(found, str) or not any(lines):
                 issues.add(name, found if isinstance(found, str) else "image without a caption")
@@ -43,7 +43,7 @@ class TfdsCaptions(CaptionedImages, TfdsSet):
         """Name, how to get the bytes, and captions, always in the same order."""
         import tensorflow_datasets as tfds
 
-        builder = self._prepared()
+        builder = self._downloaded_builder()
         wanted = [self.image_column, self.captions_column, *filter(None, [self.name_column])]
         dataset = builder.as_dataset(
             split=split,
@@ -62,7 +62,7 @@ class TfdsCaptions(CaptionedImages, TfdsSet):
             yield name, _already_read(image), texts
 
     def _check_features(self, features: Mapping[str, tfds.features.FeatureConnector]) -> None:
-        kinds = {name: kind(feature) for name, feature in features.items()}
+        kinds = {name: feature_kind(feature) for name, feature in features.items()}
         has = ", ".join(f"{name} ({what})" for name, what in list(kinds.items())[:8])
         wanted = {
             "image": (self.image_column, ("image",)),
@@ -83,7 +83,7 @@ def _already_read(image: bytes) -> Callable[[], bytes]:
 
 
 def _tree(features: tfds.features.FeaturesDict, names: list[str]) -> dict[str, Any]:
-    """What PartialDecoding is to read; a feature's own name may have a slash, too."""
+    """The argument of PartialDecoding; a feature's own name may contain a slash, too."""
     tree: dict[str, Any] = {}
     for name in names:
         outer, _, inner = name.partition("/")

@@ -1,4 +1,4 @@
-"""Texts as the baselines read them."""
+"""Reading of texts for the baselines."""
 
 from __future__ import annotations
 

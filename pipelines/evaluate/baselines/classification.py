@@ -1,8 +1,8 @@
-"""What a naive system would answer: the bar that a recurrent network has to clear.
+"""Baselines of classification, which a recurrent network has to beat.
 
-For classes: bag-of-words classifiers know words and pairs of neighbouring words, but no order
-beyond that. They are tuned no more than this: binary counts for naive Bayes (Wang & Manning 2012),
-tf-idf with sublinear counts for logistic regression.
+Bag-of-words classifiers know words and pairs of neighbouring words, but no further order. Their
+features are the usual ones: binary counts for naive Bayes (Wang & Manning 2012), tf-idf with
+sublinear counts for logistic regression. They aren't tuned.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from pipelines.evaluate.baselines._texts import SLOTS, read_texts, select_texts
 if TYPE_CHECKING:
     from scipy import sparse
 
-ROWS = 50_000
-"""Training texts that the bag-of-words classifiers learn from, spread evenly over all of them."""
+MAX_TRAINING_TEXTS = 50_000
+"""Most training texts for the bag-of-words classifiers, spread evenly over all of them."""
 
-FEATURES = 100_000
-"""Most words and pairs of words that are kept, those in the most texts."""
+MAX_FEATURES = 100_000
+"""Most features: the words and pairs of words that occur most often."""
 
-FEATURES_TIMES_CLASSES = 1_000_000
-"""Bounds the size of logistic regression's solver, which holds some 20 copies of its weights."""
+MAX_WEIGHTS = 1_000_000
+"""Most weights (features by classes); logistic regression's solver holds 20 copies of them."""
 
-SPACELESS = 1 / 20
-"""With fewer spaces than this a character, a script has none: each character is taken as a word."""
+MIN_SPACE_SHARE = 1 / 20
+"""Texts with a smaller share of spaces have no words; their characters are taken instead."""
 
 INVERSE_REGULARISATION = 10.0
 
@@ -45,7 +45,7 @@ _CHARACTERS = re.compile(f"[^{_SEPARATOR}]")
 
 
 def majority_class(train_labels: np.ndarray, classes: int, examples: int) -> np.ndarray:
-    """Always the training share of each class: (examples, classes)."""
+    """Probabilities (examples, classes) of a system that always predicts the training shares."""
     shares = np.bincount(train_labels, minlength=classes) / len(train_labels)
     return np.tile(shares, (examples, 1))
 
@@ -55,7 +55,7 @@ def bag_of_words_baselines(
 ) -> dict[str, dict[str, np.ndarray]]:
     """Probabilities (N, C) of the test examples, by the name of the system.
 
-    text, label  the raw column that is read and the field of class numbers.
+    text, label  names of the raw column of texts, and of the field of class numbers.
     """
     labels = train.column(label)
     answers = text_classifiers(
@@ -71,13 +71,15 @@ def text_classifiers(
     *,
     classes: int,
 ) -> dict[str, np.ndarray]:
-    """Texts come in batches, as from Split.raw; train_labels (N,) int are of all training texts."""
+    """Probabilities (N, C) by classifier. Texts are batches, as from Split.raw; labels (N,) int."""
     train_labels = np.asarray(train_labels, int)
-    rows = np.linspace(0, len(train_labels) - 1, min(ROWS, len(train_labels))).astype(int)
+    rows = np.linspace(0, len(train_labels) - 1, min(MAX_TRAINING_TEXTS, len(train_labels))).astype(
+        int
+    )
     labels = train_labels[rows]
-    bag = _Bag(
+    bag = _BagOfWords(
         select_texts(read_texts(train_texts), rows),
-        min(FEATURES, FEATURES_TIMES_CLASSES // classes),
+        min(MAX_FEATURES, MAX_WEIGHTS // classes),
     )
     test = bag.counts(test_texts)
     answers = {"majority class": majority_class(train_labels, classes, test.shape[0])}
@@ -89,17 +91,17 @@ def text_classifiers(
     return answers
 
 
-class _Bag:
-    """Words and pairs of neighbouring words, of a set of texts: the most frequent ones.
+class _BagOfWords:
+    """The most frequent words and pairs of neighbouring words of a set of texts, as features.
 
-    A word is a number and a pair of words is a number too, hashed (Weinberger et al. 2009) into
-    SLOTS: several times as fast as making strings of them, as scikit-learn's CountVectorizer does.
+    Words are numbered, and pairs are hashed (Weinberger et al. 2009) into SLOTS. This is several
+    times as fast as scikit-learn's CountVectorizer, which makes strings of pairs.
     """
 
     def __init__(self, texts: Iterable[str], most_features: int):
         kept = list(texts)
         spaces = sum(text.count(" ") for text in kept)
-        spaceless = spaces < SPACELESS * sum(map(len, kept))
+        spaceless = spaces < MIN_SPACE_SHARE * sum(map(len, kept))
         self.pattern = _CHARACTERS if spaceless else _WORDS
         self.words: dict[str, int] = {}
         slots, documents = self._slots(kept, grow=True)
@@ -121,7 +123,7 @@ class _Bag:
         return sparse.vstack(parts, format="csr")
 
     def _slots(self, texts: Sequence[str], *, grow: bool) -> tuple[np.ndarray, np.ndarray]:
-        """For each occurrence of a word or a pair: its slot, and the text that it is in."""
+        """Slot and text number of each occurrence of a word or pair."""
         words, find = self.words, self.pattern.findall
         ids, sizes = array("q"), np.zeros(len(texts), int)
         for position, text in enumerate(texts):
@@ -156,7 +158,7 @@ def _naive_bayes(
     from sklearn.naive_bayes import MultinomialNB
 
     model = MultinomialNB().fit(train.sign(), labels)
-    return _spread(model.predict_proba(test.sign()), model.classes_, classes)
+    return _to_all_classes(model.predict_proba(test.sign()), model.classes_, classes)
 
 
 def _logistic_regression(
@@ -169,14 +171,14 @@ def _logistic_regression(
     weigh = TfidfTransformer(sublinear_tf=True).fit(train)
     model = LogisticRegression(C=INVERSE_REGULARISATION, max_iter=50, tol=1e-3)
     with warnings.catch_warnings():
-        # Held-out accuracy stands still long before the gradient vanishes.
+        # Accuracy on held-out texts converges long before the gradient vanishes.
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(weigh.transform(train), labels)
-    return _spread(model.predict_proba(weigh.transform(test)), model.classes_, classes)
+    return _to_all_classes(model.predict_proba(weigh.transform(test)), model.classes_, classes)
 
 
-def _spread(probabilities: np.ndarray, seen: np.ndarray, classes: int) -> np.ndarray:
-    """Classes that training texts lack have probability 0."""
+def _to_all_classes(probabilities: np.ndarray, seen: np.ndarray, classes: int) -> np.ndarray:
+    """Adds classes that the training texts lack, with probability 0."""
     spread = np.zeros((len(probabilities), classes))
     spread[:, seen] = probabilities
     return spread

@@ -1,4 +1,4 @@
-"""What translation scores without a network: the source copied, the nearest source's target."""
+"""Baselines of translation: the copied source, and the target of the nearest source."""
 
 from __future__ import annotations
 
@@ -14,55 +14,55 @@ if TYPE_CHECKING:
     from scipy import sparse
 
 
-EXAMPLES = 100_000
-"""Training examples among which the nearest is looked for, spread evenly over all of them."""
+MAX_TRAINING_PAIRS = 100_000
+"""Most training pairs that are searched for the nearest one, spread evenly over all of them."""
 
 
 NGRAMS = (2, 3, 4)
-"""Lengths in characters of what two sources have in common, in scripts with spaces and without."""
+"""Lengths of the character n-grams by which sources are compared, in any script."""
 
 
-CELLS = 10_000_000
-"""Similarities held at once: about 80 MB."""
+MAX_SIMILARITIES = 10_000_000
+"""Most similarities in memory at once: about 80 MB."""
 
 
 def translation_baselines(
     train: Split, test: Split, *, source: str, target: str
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Texts (N,) for the test examples, by the name of the system; raw columns are named."""
-    rows = np.linspace(0, len(train) - 1, min(EXAMPLES, len(train))).astype(int)
+    """Translations (N,) of the test examples, by system. source, target: names of raw columns."""
+    rows = np.linspace(0, len(train) - 1, min(MAX_TRAINING_PAIRS, len(train))).astype(int)
     sources, targets = (
         list(select_texts(read_texts(train.raw(name)), rows)) for name in (source, target)
     )
-    asked = list(read_texts(test.raw(source)))
-    nearest = np.array([targets[row] for row in nearest_texts(sources, asked)], object)
+    queries = list(read_texts(test.raw(source)))
+    nearest = np.array([targets[row] for row in nearest_texts(sources, queries)], object)
     some = "" if len(rows) == len(train) else f" of {len(rows):,}"
     return {
-        "source copied": {"translation": np.array(asked, object)},
+        "source copied": {"translation": np.array(queries, object)},
         f"nearest{some} training sentence{'s' if some else ''}": {"translation": nearest},
     }
 
 
-def nearest_texts(known: Sequence[str], asked: Sequence[str]) -> np.ndarray:
-    """For each text asked (N,) the number of the most similar known one, the first among equals.
+def nearest_texts(known: Sequence[str], queries: Sequence[str]) -> np.ndarray:
+    """For each query (N,) the number of the most similar known text, the first among equals.
 
-    By the cosine of tf-idf weighted character n-grams.
+    The similarity is the cosine of tf-idf weighted character n-grams.
     """
     from sklearn.feature_extraction.text import TfidfTransformer
 
     counts = _character_ngrams(known)
     weigh = TfidfTransformer(sublinear_tf=True).fit(counts)
     by_feature = weigh.transform(counts).T.tocsr()
-    answers = np.zeros(len(asked), int)
-    size = max(1, CELLS // len(known))
-    for start in range(0, len(asked), size):
-        part = weigh.transform(_character_ngrams(asked[start : start + size]))
+    answers = np.zeros(len(queries), int)
+    size = max(1, MAX_SIMILARITIES // len(known))
+    for start in range(0, len(queries), size):
+        part = weigh.transform(_character_ngrams(queries[start : start + size]))
         answers[start : start + size] = np.asarray((part @ by_feature).argmax(axis=1)).ravel()
     return answers
 
 
 def _character_ngrams(texts: Sequence[str], *, chunk: int = 20_000) -> sparse.csr_matrix:
-    """How often each n-gram occurs in each text (N, SLOTS), hashed as in `_Bag`."""
+    """How often each n-gram occurs in each text (N, SLOTS), hashed as in `_BagOfWords`."""
     from scipy import sparse
 
     parts = []

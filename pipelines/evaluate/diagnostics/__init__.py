@@ -1,1 +1,1 @@
-"""What a recurrent network remembers: gradient flow, memory horizon, and what they advise."""
+"""What a recurrent network remembers: gradient flow, memory horizon, and advice from both."""

@@ -1,7 +1,7 @@
-"""Diagnostics of a trained run: measured on a sample, told in the report, drawn in TensorBoard.
+"""Diagnostics of a trained model on a sample, for metrics.json, the report and TensorBoard.
 
-After training and on a model of their own where they need other weights, so that the run's weights
-and random streams stay what they are.
+They run after training. Where they need other weights they build a model of their own, so that the
+trained weights and the random streams stay unchanged.
 """
 
 from __future__ import annotations
@@ -22,28 +22,33 @@ from pipelines.core.task import Diagnosable, Trained
 from pipelines.core.types import JsonObject
 from pipelines.evaluate.bootstrap import Resampling
 from pipelines.evaluate.diagnostics import plots as figures
-from pipelines.evaluate.diagnostics.advice import Moment, advice, steps_until, typical
-from pipelines.evaluate.diagnostics.horizon import Horizon, entry, horizon
-from pipelines.evaluate.diagnostics.occlusion import occlusion, paths
-from pipelines.evaluate.diagnostics.sample import Influence, look, sample_of
+from pipelines.evaluate.diagnostics.advice import Moment, give_advice, steps_until, typical_curve
+from pipelines.evaluate.diagnostics.horizon import Horizon, horizon, to_metrics
+from pipelines.evaluate.diagnostics.occlusion import compare_paths, occlude_steps
+from pipelines.evaluate.diagnostics.sample import (
+    Influence,
+    Sample,
+    draw_sample,
+    inspect_model,
+)
 from pipelines.runs import checkpoint
 from pipelines.runs.directory import Run
 
 log = logging.getLogger(__name__)
 
-MOST_BETWEEN = 3
-"""Checkpoints between beginning and end that are looked at."""
+MAX_BETWEEN = 3
+"""Most checkpoints between beginning and end that are inspected."""
 
-MOST_DRAWN = 4
-"""Layers whose gradients are drawn; the table has all."""
+MAX_DRAWN = 4
+"""Most layers whose gradients are drawn; the table has all."""
 
-ROOM_FOR_CURVES = 600
-"""Points of a curve in TensorBoard."""
+MAX_CURVE_POINTS = 600
+"""Most points of a curve in TensorBoard."""
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """metrics for metrics.json; sections and warnings for the report; curves by name, (K,) each."""
+    """Metrics for metrics.json, sections and warnings for the report, curves by name, each (K,)."""
 
     metrics: JsonObject = field(default_factory=dict)
     sections: list[Section] = field(default_factory=list)
@@ -51,79 +56,89 @@ class Diagnosis:
     curves: dict[str, np.ndarray] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Training:
-    """How the model came to be.
+@dataclass(frozen=True)
+class TrainingFacts:
+    """How a model was trained, as far as diagnostics need it.
 
-    run        has its checkpoints and its history.
-    fresh      makes the model as training found it, from the run's seed.
-    best_step  the step whose weights were kept.
+    run        its directory, with history and checkpoints.
+    build      builds the model with the weights that training began with.
+    settings   of its recurrent layers.
+    best_step  the training step of the trained weights.
+    clip_norm  as in train.clip_norm.
     """
 
     run: Run
-    fresh: Callable[[], keras.Model]
+    build: Callable[[], keras.Model]
     settings: RecurrentSettings
     best_step: int
     clip_norm: float | None
 
 
 def diagnose(
-    trained: Trained, split: Split, training: Training, resampling: Resampling
+    trained: Trained, split: Split, training: TrainingFacts, resampling: Resampling
 ) -> Diagnosis:
-    """What the trained model remembers, and how gradients went before, while and after it learnt.
+    """Diagnoses what the model remembers, and its gradients before, during and after training.
 
-    Nothing for a task that isn't Diagnosable.
+    The result is empty if the task isn't Diagnosable.
     """
     task, model = trained.task, trained.model
     if not isinstance(task, Diagnosable):
         return Diagnosis()
-    readers = task.recurrent_stacks(model)
-    sample = sample_of(trained, split)
-    final = look(task, model, sample)
-    other = training.fresh()
-    start = Moment("before training", 0, look(task, other, sample, influence=False))
-    between = [
-        Moment(f"update {at:,}", at, look(task, other, sample, influence=False))
-        for at in _weights_between(training.run, other, training.best_step)
+    sample = draw_sample(trained, split)
+    final = inspect_model(task, model, sample)
+    moments = [
+        *_earlier_moments(task, sample, training),
+        Moment("after training", training.best_step, final),
     ]
-    moments = [start, *between, Moment("after training", training.best_step, final)]
     examples = len(sample.batch.weights)
     horizons = {
         name: _horizons(found, examples, resampling) for name, found in final.influence.items()
     }
-    warnings = advice(
-        moments, horizons, training.run.read_history(), training.settings, training.clip_norm
-    )
+    history = training.run.read_history()
+    warnings = give_advice(moments, horizons, history, training.settings, training.clip_norm)
     for warning in warnings:
         log.warning("%s", warning)
     made = Diagnosis(_metrics(moments, horizons), _flow_sections(moments), warnings)
-    for name, reader in readers.items():
+    for name, reader in task.recurrent_stacks(model).items():
         if horizons[name]:
-            taken = occlusion(trained, sample, reader)
-            made.sections.append(figures.within_figure(name, horizons[name]))
+            occluded = occlude_steps(trained, sample, reader)
+            made.sections.append(figures.horizon_figure(name, horizons[name]))
             made.sections.append(
-                figures.influence_figure(name, final.influence[name].answer, taken)
+                figures.influence_figure(name, final.influence[name].answer, occluded)
             )
             made.metrics["occlusion"] = made.metrics.get("occlusion", {}) | {
                 name: dict(
-                    zip(taken.distances.tolist(), _means(taken.moved).tolist(), strict=False)
+                    zip(occluded.distances.tolist(), _means(occluded.change).tolist(), strict=False)
                 )
             }
     if task.attends(model):
-        ways = paths(trained, sample)
-        made.sections.extend(figures.paths_sections(ways))
-        made.metrics["through_attention"] = float(np.nanmean(ways.attention))
-        made.metrics["nats_lost_without"] = dict(ways.nats)
+        both = compare_paths(trained, sample)
+        made.sections.extend(figures.paths_sections(both))
+        made.metrics["through_attention"] = float(np.nanmean(both.attention))
+        made.metrics["nats_lost_without"] = dict(both.nats)
     made.curves.update(_curves(moments, horizons))
     return made
+
+
+def _earlier_moments(task: Diagnosable, sample: Sample, training: TrainingFacts) -> list[Moment]:
+    """Before training, and at a few checkpoints."""
+    model = training.build()
+    start = Moment("before training", 0, inspect_model(task, model, sample, influence=False))
+    return [
+        start,
+        *(
+            Moment(f"step {step:,}", step, inspect_model(task, model, sample, influence=False))
+            for step in _restore_checkpoints(training.run, model, training.best_step)
+        ),
+    ]
 
 
 def _means(values: np.ndarray) -> np.ndarray:
     return np.nanmean(values, axis=0)
 
 
-def _weights_between(run: Run, model: keras.Model, last: int) -> Iterator[int]:
-    """Assigns the weights of kept checkpoints, oldest first, and gives the update of each."""
+def _restore_checkpoints(run: Run, model: keras.Model, last: int) -> Iterator[int]:
+    """Restores the weights of a few kept checkpoints, oldest first; yields the step of each."""
     steps: dict[int, Path] = {}
     for age in range(MOST_KEPT):
         path = run.checkpoint(age)
@@ -134,14 +149,14 @@ def _weights_between(run: Run, model: keras.Model, last: int) -> Iterator[int]:
         if step not in (0, last):
             steps[step] = path
     order = sorted(steps)
-    chosen = np.unique(np.linspace(0, len(order) - 1, min(MOST_BETWEEN, len(order))).astype(int))
+    chosen = np.unique(np.linspace(0, len(order) - 1, min(MAX_BETWEEN, len(order))).astype(int))
     for place in chosen if order else ():
         checkpoint.restore(steps[order[place]], {"model": model.variables})
         yield order[place]
 
 
 def _horizons(found: Influence, examples: int, resampling: Resampling) -> dict[str, Horizon]:
-    """Of the answer, and through each direction's last state; those that there is influence for."""
+    """Horizons of the answer and of each direction's last state, where there is influence."""
     every = {"answer": found.answer, **found.state}
     made = {
         name: horizon(
@@ -155,14 +170,14 @@ def _horizons(found: Influence, examples: int, resampling: Resampling) -> dict[s
 def _flow_sections(moments: Sequence[Moment]) -> list[Section]:
     places = [
         (reader, index)
-        for reader, layers in moments[-1].look.layers.items()
+        for reader, layers in moments[-1].inspection.layers.items()
         for index in range(len(layers))
     ]
     sections: list[Section] = []
-    for reader, index in places[:MOST_DRAWN]:
+    for reader, index in places[:MAX_DRAWN]:
         sections += [
             figures.flow_figure(moments, reader, index),
-            figures.told_figure(moments, reader, index),
+            figures.loss_gradient_figure(moments, reader, index),
         ]
     return [*sections, figures.gain_figure(moments), figures.layers_table(moments)]
 
@@ -170,13 +185,13 @@ def _flow_sections(moments: Sequence[Moment]) -> list[Section]:
 def _metrics(
     moments: Sequence[Moment], horizons: Mapping[str, Mapping[str, Horizon]]
 ) -> JsonObject:
-    """Horizon by reader and way; by layer, when gradients are gone, step Jacobian, saturation."""
+    """Horizons by stack and path; by layer where gradients vanish, step Jacobian and saturation."""
     layers: JsonObject = {}
-    for reader, found in moments[-1].look.layers.items():
+    for reader, found in moments[-1].inspection.layers.items():
         for index, layer in enumerate(found):
             layers[f"{reader}.{layer.name}"] = {
                 moment.name.replace(" ", "_").replace(",", ""): {
-                    "vanished_after": steps_until(one.arriving)[0],
+                    "vanished_after": steps_until(one.gradient_flow)[0],
                     "step_gain": float(np.median(one.gain)),
                     "saturated": one.saturated,
                     "dead": one.dead,
@@ -186,10 +201,11 @@ def _metrics(
                     },
                 }
                 for moment in moments
-                for one in [moment.look.layers[reader][index]]
+                for one in [moment.inspection.layers[reader][index]]
             }
     found_horizons = {
-        reader: {way: entry(one) for way, one in ways.items()} for reader, ways in horizons.items()
+        reader: {way: to_metrics(one) for way, one in ways.items()}
+        for reader, ways in horizons.items()
     }
     return {"horizon": found_horizons, "layers": layers}
 
@@ -198,11 +214,14 @@ def _curves(
     moments: Sequence[Moment], horizons: Mapping[str, Mapping[str, Horizon]]
 ) -> dict[str, np.ndarray]:
     curves = {
-        f"{name}/{reader}/{layer.name}/{moment.name.replace(' ', '_')}": typical(values)
+        f"{name}/{reader}/{layer.name}/{moment.name.replace(' ', '_')}": typical_curve(values)
         for moment in moments
-        for reader, layers in moment.look.layers.items()
+        for reader, layers in moment.inspection.layers.items()
         for layer in layers
-        for name, values in (("gradient_arriving", layer.arriving), ("gradient_told", layer.told))
+        for name, values in (
+            ("gradient_flow", layer.gradient_flow),
+            ("loss_gradient", layer.loss_gradient),
+        )
     }
     for reader, ways in horizons.items():
         curves |= {f"influence_within/{reader}/{way}": one.within for way, one in ways.items()}
@@ -210,7 +229,7 @@ def _curves(
 
 
 def draw_curves(directory: Path, made: Diagnosis, step: int) -> None:
-    """In TensorBoard: numbers at the update of the kept weights, and curves over steps back."""
+    """Writes TensorBoard scalars: numbers at the trained weights' step, curves by steps back."""
     import tensorflow as tf
 
     for events in directory.glob("events.out.tfevents.*"):
@@ -225,12 +244,12 @@ def draw_curves(directory: Path, made: Diagnosis, step: int) -> None:
             for name in ("step_gain", "saturated", "dead"):
                 tf.summary.scalar(f"layers/{layer}/{name}", last[name], step=step)
         for name, curve in made.curves.items():
-            for distance in _spread(len(curve)):
+            for distance in _spread_evenly(len(curve)):
                 tf.summary.scalar(f"by_steps_back/{name}", curve[distance], step=int(distance))
     writer.close()
 
 
-def _spread(count: int) -> np.ndarray:
+def _spread_evenly(count: int) -> np.ndarray:
     if not count:
         return np.zeros(0, int)
-    return np.unique(np.linspace(0, count - 1, min(count, ROOM_FOR_CURVES)).astype(int))
+    return np.unique(np.linspace(0, count - 1, min(count, MAX_CURVE_POINTS)).astype(int))

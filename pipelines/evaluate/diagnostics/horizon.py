@@ -1,4 +1,4 @@
-"""How far back a prediction depends on what was read: one number with an interval, and a curve."""
+"""The memory horizon: how far back in its input a prediction depends on it."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ import numpy as np
 from pipelines.core.types import JsonObject
 from pipelines.evaluate.bootstrap import interval, resample
 
-WITHIN = 0.9
-"""The horizon is how many of the last steps hold this share of the influence."""
+HORIZON_SHARE = 0.9
+"""The share of the influence that the steps within the horizon hold."""
 
 
 class Horizon(NamedTuple):
-    """How many of the last steps hold 90% of an answer's dependence on what was read.
+    """How many of the last steps hold HORIZON_SHARE of an answer's dependence on its input.
 
-    Of each example the influences are divided by their sum, and added up from the nearest step on;
-    the horizon is where the mean over examples reaches WITHIN, linear between two steps: 1 where
-    the last step alone is enough.
+    Each example's influences are divided by their sum, and summed cumulatively from the last step
+    back. The horizon is where the mean of these curves over examples reaches HORIZON_SHARE, with
+    linear interpolation between steps. It is 1 if the last step alone suffices.
 
-    value, low, high  it, and its 95% interval (bootstrap over examples).
-    half       the same for one half of the influence.
-    even       what it would be if every step of these examples counted alike: a horizon near it is
-               the data's length, not the network's memory.
-    share      (K,) mean influence at each distance. within (K,): all up to it.
-    examples   that it is of.
+    value, low, high  the horizon and its 95% interval (bootstrap over examples).
+    half              the same for half of the influence.
+    even              the horizon if all steps had equal influence. A value near it shows the length
+                      of the sequences, not the memory of the network.
+    share             (K,) mean share of the influence at each distance.
+    within            (K,) cumulative shares.
+    examples          number of examples.
     """
 
     value: float
@@ -39,11 +40,12 @@ class Horizon(NamedTuple):
 
 
 def horizon(influence: np.ndarray, *, examples: int, resamples: int, seed: int) -> Horizon | None:
-    """Of influences (N, K) by distance, NaN beyond a beginning; None if there is no influence.
+    """The horizon of influences (N, K) by distance; None if there is no influence at all.
 
-    examples  that the rows are of: all of them once, or several times one after the other, when an
-              example has several answers. They are what is resampled.
-    Rows without any influence are left out.
+    Influences are NaN before the beginning of a sequence. Rows without influence are left out.
+
+    examples  the number of examples, which are resampled. With several answers an example the rows
+              are the first answers of all examples, then the second ones, and so on.
     """
     there = np.nansum(influence, axis=1) > 0
     if not there.any():
@@ -58,14 +60,14 @@ def horizon(influence: np.ndarray, *, examples: int, resamples: int, seed: int) 
         counts = np.tile(weights, (1, len(influence) // examples))[:, there]
         counts = counts[counts.sum(1) > 0]
         means = counts @ within / counts.sum(1, keepdims=True)
-        samples += [reached(row, WITHIN) for row in means]
+        samples += [steps_to_share(row, HORIZON_SHARE) for row in means]
     low, high = interval(np.asarray(samples))
     return Horizon(
-        value=reached(mean, WITHIN),
+        value=steps_to_share(mean, HORIZON_SHARE),
         low=low,
         high=high,
-        half=reached(mean, 0.5),
-        even=reached(np.cumsum(even_share, axis=1).mean(0), WITHIN),
+        half=steps_to_share(mean, 0.5),
+        even=steps_to_share(np.cumsum(even_share, axis=1).mean(0), HORIZON_SHARE),
         share=shares.mean(0),
         within=mean,
         examples=examples,
@@ -73,13 +75,13 @@ def horizon(influence: np.ndarray, *, examples: int, resamples: int, seed: int) 
 
 
 def relative(influence: np.ndarray) -> np.ndarray:
-    """Each row divided by its sum; NaN as 0. The sums are positive."""
+    """Each row divided by its sum, which must be positive; NaN counts as 0."""
     values = np.nan_to_num(np.asarray(influence, float), nan=0.0, posinf=0.0, neginf=0.0)
     return values / values.sum(1, keepdims=True)
 
 
-def reached(within: np.ndarray, share: float) -> float:
-    """How many of the last steps it takes until a rising curve (K,) reaches `share`; at least 1."""
+def steps_to_share(within: np.ndarray, share: float) -> float:
+    """How many steps it takes until a rising curve (K,) reaches `share`; at least 1."""
     place = int(np.searchsorted(within, share - 1e-9))
     if place == 0:
         return 1.0
@@ -89,8 +91,8 @@ def reached(within: np.ndarray, share: float) -> float:
     return float(place + (share - before) / max(after - before, 1e-12))
 
 
-def entry(found: Horizon) -> JsonObject:
-    """The form of metrics.json."""
+def to_metrics(found: Horizon) -> JsonObject:
+    """The horizon as metrics.json has it."""
     return {
         "value": found.value,
         "low": found.low,
@@ -99,6 +101,7 @@ def entry(found: Horizon) -> JsonObject:
         "if_all_steps_counted_alike": found.even,
         "examples": found.examples,
         "signature": (
-            f"last steps that hold {WITHIN:.0%} of the influence, mean over examples of shares"
+            f"last steps that hold {HORIZON_SHARE:.0%} of the influence, by the mean over examples "
+            "of its shares"
         ),
     }

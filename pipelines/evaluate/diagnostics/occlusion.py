@@ -1,6 +1,6 @@
-"""What changes when something is taken away: a step that was read, attention, or the state.
+"""How answers change without a part of the model's input: a step, attention, or the state.
 
-With the model's ordinary graph, on the same sample as `look`.
+These measurements run the model's ordinary graph on the same sample as `inspect_model`.
 """
 
 from __future__ import annotations
@@ -16,61 +16,69 @@ from models.inspection import record_steps
 from pipelines.core.contracts import Batch
 from pipelines.core.task import Change, Diagnosable, RecurrentStack, Trained
 from pipelines.core.types import Nest
-from pipelines.evaluate.diagnostics.sample import Sample, diagnosable, tensors
+from pipelines.evaluate.diagnostics.sample import Sample, require_diagnosable, to_tensors
 from pipelines.graphs.tracing import batch_signature
 
 DISTANCES = (0, 1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233, 377, 610, 987)
-"""Steps back at which one is taken away."""
+"""Distances, in steps back from the answer, at which a step is occluded."""
 
 
-class Taken(NamedTuple):
-    """distances (D,), and (B, D) how much an answer moves when the step so far back is blank: the
-    absolute change of its log-odds, or of the number that is estimated; NaN where there is none.
+class Occlusion(NamedTuple):
+    """How much answers change when a single step of the input is blank.
+
+    distances  (D,) steps back from the answer.
+    change     (B, D) absolute change of an answer's log-odds, or of the estimated number; NaN where
+               the sequence has no such step.
     """
 
     distances: np.ndarray
-    moved: np.ndarray
+    change: np.ndarray
 
 
-def occlusion(trained: Trained, sample: Sample, reader: RecurrentStack) -> Taken:
-    """Steps are taken away one at a time, back from the last, or from each place of the sample."""
-    task, model = diagnosable(trained.task), trained.model
+def occlude_steps(trained: Trained, sample: Sample, reader: RecurrentStack) -> Occlusion:
+    """Blanks one step at a time, counted back from the last one or from the sample's places."""
+    task, model = require_diagnosable(trained.task), trained.model
     answer = tf.function(
         lambda batch: task.teacher_forced(model, batch).answers,
         input_signature=[batch_signature(trained.codec.spec, sample.batch)],
         autograph=False,
     )
-    given = np.asarray(sample.batch.inputs[reader.field])
-    steps = given.shape[1]
+    values = np.asarray(sample.batch.inputs[reader.field])
+    steps = values.shape[1]
     distances = np.array([d for d in DISTANCES if d < steps])
-    # Of what was read before, all answers together say how much a step counts.
-    columns = list(sample.places.T) if reader.in_step else [_ends(sample.batch, reader)]
-    moved = []
+    # A stack that has read all before the first answer has one last step for all answers.
+    columns = list(sample.places.T) if reader.in_step else [_last_steps(sample.batch, reader)]
+    change = []
     whole = answer(sample.batch).numpy()
     for place in columns:
         row = np.full((len(place), len(distances)), np.nan)
         for number, distance in enumerate(distances):
             found = place - distance
             there = np.flatnonzero(found >= 0)
-            changed = given.copy()
+            changed = values.copy()
             changed[there, found[there]] = reader.blank
             inputs = {**sample.batch.inputs, reader.field: changed}
-            said = answer(sample.batch._replace(inputs=inputs)).numpy()
-            row[there, number] = _difference(said, whole, sample, place, reader)[there]
-        moved.append(row)
-    return Taken(distances, np.concatenate(moved))
+            changed_answers = answer(sample.batch._replace(inputs=inputs)).numpy()
+            moved = _answer_change(changed_answers, whole, sample, place, reader)
+            row[there, number] = moved[there]
+        change.append(row)
+    return Occlusion(distances, np.concatenate(change))
 
 
-def _ends(batch: Batch, reader: RecurrentStack) -> np.ndarray:
+def _last_steps(batch: Batch, reader: RecurrentStack) -> np.ndarray:
     """The last step of each sequence."""
     return np.asarray(batch.inputs[f"{reader.field}_length"]) - 1
 
 
-def _difference(
-    said: np.ndarray, whole: np.ndarray, sample: Sample, place: np.ndarray, reader: RecurrentStack
+def _answer_change(
+    changed_answers: np.ndarray,
+    whole: np.ndarray,
+    sample: Sample,
+    place: np.ndarray,
+    reader: RecurrentStack,
 ) -> np.ndarray:
-    """(B,) how far answers moved: the one at `place`, the only one, or the mean over places."""
-    change = np.abs(said - whole)
+    """(B,) the change of the answer at `place`, of the only one, or of the mean over all places."""
+    change = np.abs(changed_answers - whole)
     if change.ndim == 1:
         return change
     if reader.in_step:
@@ -81,14 +89,14 @@ def _difference(
 
 
 class Paths(NamedTuple):
-    """Of a model that writes: by which way what was read comes into what is written.
+    """The two paths from the input of an encoder-decoder to its output: attention and the state.
 
-    attention (B, P)  share of the influence of what was read that comes through attention; the rest
-                      comes through the state that writing begins with. Influence is the sum over
-                      what was read of ‖∂y/∂x‖, with the other way held still.
-    written (P,)      mean number of tokens written by then.
-    nats      nats a token of the reference that are lost without either: with what is attended to,
-              or the first state, set to 0; "neither" is both.
+    attention  (B, P) share of the input's influence that comes through attention; the rest comes
+               through the decoder's first state. Influence is the sum over the input of ‖∂y/∂x‖,
+               without gradients through the other path.
+    written    (P,) mean number of tokens generated before the answer.
+    nats       nats a reference token by which the loss rises when the attended memory, the first
+               state, or both are set to 0.
     """
 
     attention: np.ndarray
@@ -96,27 +104,27 @@ class Paths(NamedTuple):
     nats: Mapping[str, float]
 
 
-def _stopped(nest: Nest) -> Nest:
+def _stop_gradients(nest: Nest) -> Nest:
     return tf.nest.map_structure(tf.stop_gradient, nest)
 
 
-def _zeroed(nest: Nest) -> Nest:
+def _zero(nest: Nest) -> Nest:
     return tf.nest.map_structure(lambda x: tf.zeros_like(x) if x.dtype.is_floating else x, nest)
 
 
 WITHOUT: Mapping[str, Change] = {
-    "attention": lambda memory, state: (_zeroed(memory), state),
-    "state": lambda memory, state: (memory, _zeroed(state)),
-    "both": lambda memory, state: (_zeroed(memory), _zeroed(state)),
+    "attention": lambda memory, state: (_zero(memory), state),
+    "state": lambda memory, state: (memory, _zero(state)),
+    "both": lambda memory, state: (_zero(memory), _zero(state)),
 }
 
 
-def paths(trained: Trained, sample: Sample) -> Paths:
-    """For a task whose model attends to its input."""
-    task, model = diagnosable(trained.task), trained.model
+def compare_paths(trained: Trained, sample: Sample) -> Paths:
+    """Compares the paths of a task whose model attends to its input."""
+    task, model = require_diagnosable(trained.task), trained.model
     only = {
-        "attention": lambda memory, state: (memory, _stopped(state)),
-        "state": lambda memory, state: (_stopped(memory), state),
+        "attention": lambda memory, state: (memory, _stop_gradients(state)),
+        "state": lambda memory, state: (_stop_gradients(memory), state),
     }
     norms = {name: _origin_norms(task, model, sample, change) for name, change in only.items()}
     total = norms["attention"] + norms["state"]
@@ -127,8 +135,8 @@ def paths(trained: Trained, sample: Sample) -> Paths:
 def _origin_norms(
     task: Diagnosable, model: keras.Model, sample: Sample, change: Change
 ) -> np.ndarray:
-    """(B, P): sum over what was read of ‖∂ answer / ∂ x‖, by the way that `change` leaves open."""
-    batch = tensors(sample.batch)
+    """(B, P): the sum over the input of ‖∂ answer / ∂ x‖, through the path that `change` leaves."""
+    batch = to_tensors(sample.batch)
     readers = {name: one for name, one in task.recurrent_stacks(model).items() if not one.in_step}
     with (
         tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape,
@@ -155,7 +163,7 @@ def _origin_norms(
 
 
 def _nats_lost(trained: Trained, sample: Sample) -> dict[str, float]:
-    task, model = diagnosable(trained.task), trained.model
+    task, model = require_diagnosable(trained.task), trained.model
     signature = [batch_signature(trained.codec.spec, sample.batch)]
 
     def mean_loss(change: Change | None) -> float:

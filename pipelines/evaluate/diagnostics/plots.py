@@ -1,6 +1,4 @@
-"""Plots and tables of what was measured, to be projected: one thought each, labelled, for any
-colour scheme.
-"""
+"""Figures and tables of the diagnostics; each shows one thing, in any colour scheme."""
 
 from __future__ import annotations
 
@@ -11,9 +9,15 @@ import numpy as np
 
 from pipelines.core.formatting import number
 from pipelines.core.sections import Figure, Table
-from pipelines.evaluate.diagnostics.advice import VANISHED, Moment, place_name, steps_until, typical
-from pipelines.evaluate.diagnostics.horizon import WITHIN, Horizon, relative
-from pipelines.evaluate.diagnostics.occlusion import Paths, Taken
+from pipelines.evaluate.diagnostics.advice import (
+    VANISHED_SHARE,
+    Moment,
+    place_name,
+    steps_until,
+    typical_curve,
+)
+from pipelines.evaluate.diagnostics.horizon import HORIZON_SHARE, Horizon, relative
+from pipelines.evaluate.diagnostics.occlusion import Occlusion, Paths
 from pipelines.evaluate.diagnostics.sample import OPEN, SHUT, Layer
 from pipelines.report.plots import INK, SERIES, logarithmic
 
@@ -21,62 +25,62 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SIZE = (5.0, 3.3)
-FAINTEST = 1e-8
-"""Of a gradient, the share below which it isn't drawn."""
+MIN_DRAWN_SHARE = 1e-8
+"""Smaller shares of a gradient aren't drawn."""
 
 
 def flow_figure(moments: Sequence[Moment], reader: str, index: int) -> Figure:
-    """How much of a gradient arrives so many steps back, at each moment of training."""
-    layers = [moment.look.layers[reader][index] for moment in moments]
+    """The share of a gradient that arrives k steps back, one curve a moment of training."""
+    layers = [moment.inspection.layers[reader][index] for moment in moments]
     where = place_name(reader, layers[0])
 
     def draw(axes: Axes) -> None:
-        _curves_back(axes, moments, [typical(layer.arriving) for layer in layers])
-        low, high = (typical(layers[-1].arriving, q) for q in (0.25, 0.75))
+        _curves_back(axes, moments, [typical_curve(layer.gradient_flow) for layer in layers])
+        low, high = (typical_curve(layers[-1].gradient_flow, q) for q in (0.25, 0.75))
         if len(low) > 1:
             colour = _style(len(moments) - 1, len(moments))["color"]
             axes.fill_between(np.arange(len(low)), low, high, color=colour, alpha=0.15, lw=0)
-        axes.axhline(VANISHED, color=INK, linestyle=":", lw=1)
+        axes.axhline(VANISHED_SHARE, color=INK, linestyle=":", lw=1)
         logarithmic(axes)
         bottom, top = axes.get_ylim()
-        axes.set_ylim(max(bottom, FAINTEST), max(top, 2))
+        axes.set_ylim(max(bottom, MIN_DRAWN_SHARE), max(top, 2))
         axes.annotate(
-            "1%: as good as gone", (0, VANISHED), (3, 3), textcoords="offset points",
+            "1%: vanished", (0, VANISHED_SHARE), (3, 3), textcoords="offset points",
             xycoords=("axes fraction", "data"), fontsize=8,
         )  # fmt: skip
         axes.set_ylabel("share of the gradient that arrives")
 
     caption = (
-        "What the loss tells the last state, followed back through the layer's own recurrence: "
-        "median over examples; the band holds the middle half of them, after training."
+        "The last state's gradient on its way back through the layer's own recurrence. Curves are "
+        "medians over examples; the band holds the middle half of them, after training."
     )
     return Figure(f"Gradients through time: {where}", draw, caption, size=SIZE)
 
 
-def told_figure(moments: Sequence[Moment], reader: str, index: int) -> Figure:
-    """‖∂L/∂s_t‖ by distance from the end, by all ways."""
-    layers = [moment.look.layers[reader][index] for moment in moments]
+def loss_gradient_figure(moments: Sequence[Moment], reader: str, index: int) -> Figure:
+    """‖∂L/∂s_t‖ by steps back from the end, through all paths."""
+    layers = [moment.inspection.layers[reader][index] for moment in moments]
 
     def draw(axes: Axes) -> None:
-        curves = [typical(layer.told) for layer in layers]
+        curves = [typical_curve(layer.loss_gradient) for layer in layers]
         _curves_back(axes, moments, [np.where(curve > 0, curve, np.nan) for curve in curves])
         top = max(np.fmax.reduce(curve, initial=0.0) for curve in curves)
         if top > 0:
             logarithmic(axes)
             low, high = axes.get_ylim()
-            axes.set_ylim(max(low, FAINTEST * top), high)
+            axes.set_ylim(max(low, MIN_DRAWN_SHARE * top), high)
         axes.set_ylabel("norm of ∂L / ∂h")
 
     caption = (
-        "What an example's loss, in nats, tells each state, by every way there is: also straight "
-        "from poolings, attention or answers that look at it. Median over examples."
+        "The gradient of an example's loss in nats, with respect to each state, by all paths: "
+        "recurrence, pooling, attention and answers. Median over examples."
     )
-    title = f"What the loss tells each state: {place_name(reader, layers[0])}"
+    title = f"Gradient of the loss by state: {place_name(reader, layers[0])}"
     return Figure(title, draw, caption, size=SIZE)
 
 
 def _curves_back(axes: Axes, moments: Sequence[Moment], curves: Sequence[np.ndarray]) -> None:
-    """A curve a moment, by the distance from the last state."""
+    """Draws one curve for each moment, by steps back from the last state."""
     for place, (moment, curve) in enumerate(zip(moments, curves, strict=True)):
         style = _style(place, len(moments))
         axes.plot(np.arange(len(curve)), curve, label=moment.name, **style)
@@ -85,14 +89,14 @@ def _curves_back(axes: Axes, moments: Sequence[Moment], curves: Sequence[np.ndar
 
 
 def gain_figure(moments: Sequence[Moment]) -> Figure:
-    """The largest singular value of the step Jacobian along real sequences."""
+    """The largest singular value of the Jacobian of one step, at steps of real sequences."""
     rows = [
         (f"{place_name(reader, layer)}\n{moment.name}", layer.gain, place, len(moments))
-        for reader in moments[0].look.layers
-        for index in range(len(moments[0].look.layers[reader]))
+        for reader in moments[0].inspection.layers
+        for index in range(len(moments[0].inspection.layers[reader]))
         for place, moment in enumerate(moments)
         if place in (0, len(moments) - 1)
-        for layer in [moment.look.layers[reader][index]]
+        for layer in [moment.inspection.layers[reader][index]]
     ]
 
     def draw(axes: Axes) -> None:
@@ -113,15 +117,15 @@ def gain_figure(moments: Sequence[Moment]) -> Figure:
         axes.grid(axis="y", visible=False)
 
     caption = (
-        "How much one step can stretch a change of the state: below 1 every change shrinks, so "
-        "that gradients must vanish; above 1 some may grow. Of lstm the state is h and c. Point, "
-        "thick and thin line: median, middle half and 5% to 95% of steps."
+        "How much one step can stretch a change of the state. Below 1 every change shrinks, so "
+        "gradients must vanish; above 1 some changes may grow. The state of an LSTM is h and c. "
+        "Point, thick and thin line: median, middle half, and 5% to 95% of the steps."
     )
     return Figure("Step Jacobian", draw, caption, size=(5.0, 0.9 + 0.5 * len(rows)))
 
 
-def within_figure(reader: str, horizons: Mapping[str, Horizon]) -> Figure:
-    """Share of the influence that lies within so many steps."""
+def horizon_figure(reader: str, horizons: Mapping[str, Horizon]) -> Figure:
+    """The share of the influence that the last k steps hold."""
     answer = horizons["answer"]
     drawn = {"on the answer": answer}
     for name, found in horizons.items():
@@ -135,20 +139,20 @@ def within_figure(reader: str, horizons: Mapping[str, Horizon]) -> Figure:
             colour = SERIES[place % len(SERIES)]
             axes.plot(x, found.within, color=colour, label=name, ls=("-", "--", "-.")[place % 3])
             axes.axvspan(found.low, found.high, color=colour, alpha=0.13, lw=0)
-            axes.plot([found.value], [WITHIN], "o", color=colour)
-        axes.axhline(WITHIN, color=INK, linestyle=":", lw=1)
+            axes.plot([found.value], [HORIZON_SHARE], "o", color=colour)
+        axes.axhline(HORIZON_SHARE, color=INK, linestyle=":", lw=1)
         axes.set_xscale("log")
         ticks = [k for k in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if k <= len(answer.within)]
         axes.set_xticks(ticks, [str(k) for k in ticks])
         axes.minorticks_off()
         axes.set_ylim(0, 1.02)
-        axes.set_xlabel("last steps that were read")
+        axes.set_xlabel("last steps of the input")
         axes.set_ylabel("share of the influence")
         axes.legend(fontsize=8, loc="lower right")
 
     caption = (
-        f"{_horizon_words(answer)} Dots: where the curves reach 90%; bands: 95% intervals. If all "
-        f"steps counted alike, 90% would lie within the last {answer.even:.1f}."
+        f"{_horizon_words(answer)} Dots show where curves reach 90%, bands are 95% intervals. With "
+        f"equal influence of all steps, 90% would lie within the last {answer.even:.1f} steps."
     )
     return Figure(f"Memory horizon: {reader}", draw, caption, size=SIZE)
 
@@ -156,53 +160,53 @@ def within_figure(reader: str, horizons: Mapping[str, Horizon]) -> Figure:
 def _horizon_words(found: Horizon) -> str:
     low, high = f"{found.low:.1f}", f"{found.high:.1f}"
     return (
-        f"90% of an answer's dependence on what was read lies within the last "
-        f"{found.value:.1f} steps ({low} to {high}), half within "
-        f"{found.half:.1f}; gradients, {found.examples} examples."
+        f"90% of an answer's dependence on the input lies within the last {found.value:.1f} steps "
+        f"({low} to {high}), and half of it within {found.half:.1f}, by gradients on "
+        f"{found.examples} examples."
     )
 
 
-def influence_figure(reader: str, influence: np.ndarray, taken: Taken) -> Figure:
-    """By distance, by gradient and by taking a step away; each as a share of its largest."""
+def influence_figure(reader: str, influence: np.ndarray, occluded: Occlusion) -> Figure:
+    """Influence by steps back, by gradient and by occlusion, each relative to its maximum."""
     there = np.nansum(influence, axis=1) > 0
     shares = np.where(np.isfinite(influence), 1.0, np.nan)[there] * relative(influence[there])
-    by_gradient = typical_mean(shares)
-    moved = typical_mean(taken.moved)
+    by_gradient = mean_curve(shares)
+    change = mean_curve(occluded.change)
 
     def draw(axes: Axes) -> None:
         if len(by_gradient):
             x = np.arange(len(by_gradient)) + 1
             axes.plot(x, by_gradient / max(by_gradient.max(), 1e-30), label="gradient ‖∂y/∂x‖")
-        if len(moved):
-            x = taken.distances[: len(moved)] + 1
-            axes.plot(x, moved / max(moved.max(), 1e-30), "s--", label="taken away (occlusion)")
+        if len(change):
+            x = occluded.distances[: len(change)] + 1
+            axes.plot(x, change / max(change.max(), 1e-30), "s--", label="occlusion")
         axes.set_xscale("log")
         last = max(len(by_gradient), 2)
         ticks = [k for k in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if k <= last]
         axes.set_xticks(ticks, [str(k) for k in ticks])
         axes.minorticks_off()
         axes.set_ylim(bottom=0)
-        axes.set_xlabel("step, counted back from the last one read (1)")
+        axes.set_xlabel("step, counted back from the last one (1)")
         axes.set_ylabel("influence, largest = 1")
         axes.legend(fontsize=8)
 
     caption = (
-        "How much one step matters, by where it stands: the gradient says what a small change "
-        "would do, occlusion what happens if the step is replaced by an unknown or by zero. Means "
-        "over examples."
+        "How much one step matters, by its distance from the end. The gradient measures the effect "
+        "of a small change; occlusion replaces the step by an unknown token or by zero. Means over "
+        "examples."
     )
     return Figure(f"Influence by distance: {reader}", draw, caption, size=SIZE)
 
 
-def typical_mean(values: np.ndarray) -> np.ndarray:
-    """(K,) mean over examples at each distance that a twentieth of them reach."""
+def mean_curve(values: np.ndarray) -> np.ndarray:
+    """Mean over examples of (B, K), at each distance that a twentieth of them reach: (K,)."""
     rows = np.isfinite(values).sum(0)
     reach = int((rows >= max(1, len(values) // 20)).sum())
     return np.nanmean(values[:, :reach], axis=0) if reach else np.zeros(0)
 
 
 def paths_sections(found: Paths) -> list[Figure | Table]:
-    """How much comes through attention, and how much through the state."""
+    """Shares of attention and the state in the influence of the input, and losses without them."""
     middle = np.nanmean(found.attention, axis=0)
 
     def draw(axes: Axes) -> None:
@@ -215,37 +219,38 @@ def paths_sections(found: Paths) -> list[Figure | Table]:
         axes.set_xticks(x, [f"after {steps:.0f}" for steps in found.written])
         axes.set_ylim(0, 1.35)
         axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
-        axes.set_xlabel("tokens written before the answer (mean)")
+        axes.set_xlabel("tokens generated before the answer (mean)")
         axes.set_ylabel("share of the influence")
         axes.legend(ncols=2, loc="upper center", fontsize=8)
         axes.grid(axis="x", visible=False)
 
     figure = Figure(
-        "Attention or state: the way of what was read",
+        "Attention or state: the path of the input",
         draw,
-        "Gradients of what is written with respect to what was read, with the other way held "
-        "still: early and late in what is written.",
+        "Gradients of the output with respect to the input through each of the two paths alone, "
+        "early and late in the output.",
         size=SIZE,
     )
     names = {"attention": "attention", "state": "the first state", "both": "both"}
     rows = [(names[name], number(value)) for name, value in found.nats.items()]
-    header = ("without", "more nats a token of the reference")
-    caption = "What is attended to, or the first state, set to 0 in a network trained with both."
-    return [figure, Table("Taken away from the decoder", header, rows, caption)]
+    header = ("without", "rise of the loss, nats a token")
+    caption = "The attended memory, or the first state, is set to 0 in a network trained with both."
+    return [figure, Table("Decoder without attention or state", header, rows, caption)]
 
 
 def layers_table(moments: Sequence[Moment]) -> Table:
-    """Each layer at each moment, in numbers."""
+    """One row for each layer and moment."""
     header = (
-        "layer", "when", "gradient gone after", "step Jacobian", "saturated", "dead units", "gates",
+        "layer", "when", "gradient vanishes after", "step Jacobian", "saturated", "dead units",
+        "gates",
     )  # fmt: skip
     rows = []
-    for reader, layers in moments[0].look.layers.items():
+    for reader, layers in moments[0].inspection.layers.items():
         for index in range(len(layers)):
             for moment in moments:
-                layer = moment.look.layers[reader][index]
-                gone, _ = steps_until(layer.arriving)
-                reach = len(typical(layer.arriving))
+                layer = moment.inspection.layers[reader][index]
+                gone, _ = steps_until(layer.gradient_flow)
+                reach = len(typical_curve(layer.gradient_flow))
                 rows.append(
                     (
                         place_name(reader, layer),
@@ -258,10 +263,10 @@ def layers_table(moments: Sequence[Moment]) -> Table:
                     )
                 )
     caption = (
-        "Gone: 1% is left. Saturated: activations whose slope is below a tenth of its peak; dead: "
-        f"units that are so at every step. Gates: shares of values above {OPEN} (open) and below "
-        f"{SHUT} (shut); of a GRU an open update gate keeps the state, of an LSTM an open forget "
-        "gate."
+        "Vanished: 1% is left. Saturated: activations whose slope is below a tenth of its maximum; "
+        f"dead: units saturated at every step. Gates: shares of values above {OPEN} (open) and "
+        f"below {SHUT} (shut). An open update gate of a GRU, and an open forget gate of an LSTM, "
+        "keeps the state."
     )
     return Table("Layers", header, rows, caption)
 
@@ -272,7 +277,7 @@ def _gates(layer: Layer) -> str:
 
 
 def _style(place: int, count: int) -> dict[str, Any]:
-    """Before training, dashed; in between, thin; after training, full."""
+    """Line style: dashed before training, thin in between, full after training."""
     if place == 0 and count > 1:
         return {"color": SERIES[1], "linestyle": "--"}
     if place == count - 1:

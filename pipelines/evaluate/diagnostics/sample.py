@@ -1,4 +1,4 @@
-"""The examples that are looked into, and one look at them with one set of weights."""
+"""The sample of examples for diagnostics, and an inspection of a model on it."""
 
 from __future__ import annotations
 
@@ -24,52 +24,55 @@ from models.inspection import (
 from pipelines.core.contracts import Batch, Split
 from pipelines.core.task import Diagnosable, Task, Trained
 
-FEWEST, MOST = 8, 64
-"""Examples that are looked into."""
+MIN_EXAMPLES, MAX_EXAMPLES = 8, 64
+"""Limits of the number of examples."""
 
-STATES = 4_000_000
-"""Numbers in the states of all their steps, above which there are fewer of them."""
+MAX_STATE_NUMBERS = 4_000_000
+"""Most numbers in the states of all steps of the sample."""
 
-LOGITS = 16_000_000
-"""Likewise, of the numbers in the logits of all tokens that are written."""
+MAX_LOGITS = 16_000_000
+"""Most numbers in the logits of all output tokens of the sample."""
 
 PLACES = 3
-"""Answers of a written sequence that are looked into, spread evenly over it."""
+"""Answers of an output sequence that are inspected, spread evenly over it."""
 
-GAINS = 256
-"""Steps of a layer whose Jacobian is measured."""
+MAX_JACOBIANS = 256
+"""Most steps of a layer whose Jacobian is measured."""
 
 
-def diagnosable(task: Task) -> Diagnosable:
-    """The task as one whose layers can be looked into; TypeError if it isn't one."""
+def require_diagnosable(task: Task) -> Diagnosable:
+    """The task, typed as Diagnosable; TypeError if it isn't."""
     if not isinstance(task, Diagnosable):
-        raise TypeError(f"diagnostics are of tasks that are Diagnosable; task={task.name} isn't")
+        raise TypeError(f"diagnostics need a task that is Diagnosable; task={task.name} isn't")
     return task
 
 
 class Sample(NamedTuple):
-    """batch  of examples spread over the split; places (B, P): the steps after which those of its
-    answers come that are looked into, or (B, 0) if there is one answer, after the last step.
+    """Examples of a split, and which of their answers are inspected.
+
+    batch   the examples.
+    places  (B, P) positions of the inspected answers in the output sequence; (B, 0) if an example
+            has a single answer, after its last step.
     """
 
     batch: Batch
     places: np.ndarray
 
 
-def sample_of(trained: Trained, split: Split, *, most: int = MOST) -> Sample:
-    """Spread evenly over the split; fewer where sequences are long and layers wide."""
+def draw_sample(trained: Trained, split: Split, *, most: int = MAX_EXAMPLES) -> Sample:
+    """Examples spread evenly over the split; fewer if sequences are long and layers wide."""
     task, codec = trained.task, trained.codec
-    readers = diagnosable(task).recurrent_stacks(trained.model)
+    readers = require_diagnosable(task).recurrent_stacks(trained.model)
     lengths = split.lengths()
     longest = int(lengths.max(initial=1))
     widths = sum(
         layer.units for one in readers.values() for ways in one.stack.layers for layer in ways
     )
-    most = min(most, STATES // max(1, longest * widths))
+    most = min(most, MAX_STATE_NUMBERS // max(1, longest * widths))
     in_step = [one for one in readers.values() if one.in_step]
     if in_step:
-        most = min(most, LOGITS // (longest * max(codec.spec.sizes.values(), default=1)))
-    count = max(FEWEST, most)
+        most = min(most, MAX_LOGITS // (longest * max(codec.spec.sizes.values(), default=1)))
+    count = max(MIN_EXAMPLES, most)
     rows = np.unique(np.linspace(0, len(split) - 1, min(count, len(split))).astype(int))
     batch = task.batch(split.gather(rows), codec)
     if not in_step:
@@ -80,28 +83,31 @@ def sample_of(trained: Trained, split: Split, *, most: int = MOST) -> Sample:
     return Sample(batch, np.maximum(places, 0))
 
 
-def tensors(batch: Batch) -> Batch:
+def to_tensors(batch: Batch) -> Batch:
     inputs = {name: tf.convert_to_tensor(value) for name, value in batch.inputs.items()}
     return Batch(inputs, *(tf.convert_to_tensor(value) for value in batch[1:]))
 
 
 class Layer(NamedTuple):
-    """One layer in one direction, looked into. Distances k = 0, 1, ... are steps back from where
-    its sequence ends, in the order it reads; NaN beyond the beginning. Rows are examples.
+    """Measurements of one layer in one direction.
 
-    told      (B, K) ‖∂L/∂s‖ of the state k steps before the last: what the example's loss tells it.
-    arriving  (B, K) of the gradient that the loss gives the last state, the share that arrives k
-              steps earlier through the layer's own recurrence; 1 at k = 0. NaN if it gives none.
-    gain      (n,) largest singular value of ∂s_t/∂s_{t-1}, at steps drawn from the sample.
-    saturated share of activations in the flat part; dead: of units that are so at every step.
-    gates     by name, the shares of values above OPEN and below SHUT.
+    Rows are examples. Column k is k steps back from the last step, in the order in which the layer
+    reads; it is NaN before the beginning of a sequence.
+
+    loss_gradient  (B, K) ‖∂L/∂s‖ of the state k steps before the last, by the example's loss L.
+    gradient_flow  (B, K) share of the last state's gradient that arrives k steps earlier through
+                   the layer's own recurrence; 1 at k = 0. NaN if that gradient is 0.
+    gain           (n,) largest singular value of ∂s_t/∂s_{t-1}, at steps drawn from the sample.
+    saturated      share of activations in the flat part of their function.
+    dead           share of units that are saturated at every step.
+    gates          by name, the shares of values above OPEN and below SHUT.
     """
 
     name: str
     reverse: bool
     cell: str
-    told: np.ndarray
-    arriving: np.ndarray
+    loss_gradient: np.ndarray
+    gradient_flow: np.ndarray
     gain: np.ndarray
     saturated: float
     dead: float
@@ -109,27 +115,30 @@ class Layer(NamedTuple):
 
 
 class Influence(NamedTuple):
-    """How much an answer depends on what was read k steps before its end: (B, K), NaN beyond.
+    """How much an answer y depends on the input x, k steps back from its end: (B, K), else NaN.
 
-    answer  ‖∂y/∂x‖. state: of it, what comes through the last layer's state at the end alone, by
-    direction: whatever else looks at single steps (a mean, a maximum, attention) is left out.
+    answer  ‖∂y/∂x‖ by all paths.
+    state   by direction, ‖∂y/∂x‖ through the last layer's final state alone: without paths from
+            single steps, such as a mean, a maximum or attention.
     """
 
     answer: np.ndarray
     state: Mapping[str, np.ndarray]
 
 
-class Look(NamedTuple):
-    """layers by reader; influence by reader."""
+class Inspection(NamedTuple):
+    """Measurements by recurrent stack: of its layers, and the influence of its input."""
 
     layers: Mapping[str, Sequence[Layer]]
     influence: Mapping[str, Influence]
 
 
-def look(task: Diagnosable, model: keras.Model, sample: Sample, *, influence: bool = True) -> Look:
-    """What goes on in the model on the sample. Changes no weight and draws no random number."""
+def inspect_model(
+    task: Diagnosable, model: keras.Model, sample: Sample, *, influence: bool = True
+) -> Inspection:
+    """Inspects the model on the sample. Changes no weight and draws no random number."""
     readers = task.recurrent_stacks(model)
-    batch = tensors(sample.batch)
+    batch = to_tensors(sample.batch)
     stacks = {name: one.stack for name, one in readers.items()}
     with (
         tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape,
@@ -137,7 +146,7 @@ def look(task: Diagnosable, model: keras.Model, sample: Sample, *, influence: bo
     ):
         inside = task.teacher_forced(model, batch)
         loss = tf.reduce_sum(inside.losses * tf.cast(batch.weights, inside.losses.dtype))
-        answers = _chosen(inside.answers, sample.places)
+        answers = _select_answers(inside.answers, sample.places)
         together = tf.add_n(answers)
     for name, one in readers.items():
         for watch in [watch for ways in watches[name] for watch in ways if one.in_step]:
@@ -148,22 +157,22 @@ def look(task: Diagnosable, model: keras.Model, sample: Sample, *, influence: bo
     found = {}
     if influence:
         for name, one in readers.items():
-            # Where reading ends is the same for all that is answered afterwards.
+            # A stack that has read all before the first answer has one end for all answers.
             ends = (watches[name][0][0].lengths() - 1)[:, None]
             which, places = (answers, sample.places) if one.in_step else ([together], ends)
             found[name] = _influence(which, watches[name], places)
-    return Look(layers, found)
+    return Inspection(layers, found)
 
 
-def _chosen(answers: tf.Tensor, places: np.ndarray) -> list[tf.Tensor]:
-    """The answers that are looked into, each (B,)."""
+def _select_answers(answers: tf.Tensor, places: np.ndarray) -> list[tf.Tensor]:
+    """The inspected answers, each (B,)."""
     if not places.shape[1]:
         return [answers]
     return [tf.gather(answers, place, batch_dims=1) for place in places.T]
 
 
-def backwards(values: np.ndarray, place: np.ndarray) -> np.ndarray:
-    """Values (T, B) by step to (B, T) by distance from the step `place` (B,); NaN beyond."""
+def reverse_in_time(values: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """Values (T, B) by step to (B, T) by steps back from `place` (B,); NaN before the beginning."""
     steps = len(values)
     index = np.asarray(place)[:, None] - np.arange(steps)
     rows = np.arange(values.shape[1])[:, None]
@@ -172,10 +181,12 @@ def backwards(values: np.ndarray, place: np.ndarray) -> np.ndarray:
 
 def _layer(loss: tf.Tensor, watch: StepRecorder) -> Layer:
     last = watch.lengths() - 1
-    told, _ = state_gradients(loss, watch)
-    arriving = backwards(_norms(backpropagate_through_time(watch, told, last)), last)
-    start = arriving[:, :1]
-    arriving = np.where(start > 0, arriving / np.where(start > 0, start, 1), np.nan)
+    loss_gradient, _ = state_gradients(loss, watch)
+    gradient_flow = reverse_in_time(
+        _norms(backpropagate_through_time(watch, loss_gradient, last)), last
+    )
+    start = gradient_flow[:, :1]
+    gradient_flow = np.where(start > 0, gradient_flow / np.where(start > 0, start, 1), np.nan)
     real, states = watch.step_mask(), tf.stack([state[0] for state in watch.states])
     flat = is_saturated(watch.layer, tf.cast(states, tf.float32).numpy())
     gain, gates = _at_steps(watch)
@@ -183,8 +194,8 @@ def _layer(loss: tf.Tensor, watch: StepRecorder) -> Layer:
         name=watch.name,
         reverse=watch.layer.reverse,
         cell=type(watch.layer).__name__,
-        told=backwards(_norms(told), last),
-        arriving=arriving,
+        loss_gradient=reverse_in_time(_norms(loss_gradient), last),
+        gradient_flow=gradient_flow,
         gain=gain,
         saturated=float(flat[real].mean()),
         dead=float(flat[real].all(0).mean()),
@@ -193,9 +204,11 @@ def _layer(loss: tf.Tensor, watch: StepRecorder) -> Layer:
 
 
 def _at_steps(watch: StepRecorder) -> tuple[np.ndarray, dict[str, tuple[float, float]]]:
-    """Largest singular values, and each gate's shares of open and shut, at steps of the sample."""
+    """Largest singular values, and shares of open and shut of each gate, at steps of the sample."""
     steps = np.argwhere(watch.step_mask())
-    steps = steps[np.unique(np.linspace(0, len(steps) - 1, min(GAINS, len(steps))).astype(int))]
+    steps = steps[
+        np.unique(np.linspace(0, len(steps) - 1, min(MAX_JACOBIANS, len(steps))).astype(int))
+    ]
     x = tf.gather_nd(tf.stack(watch.inputs), steps)
     state = tuple(tf.gather_nd(part, steps) for part in watch.previous_states())
     gain = step_gain(watch.layer, x, state).value
@@ -213,7 +226,7 @@ def _influence(
     watches: list[list[StepRecorder]],
     places: np.ndarray,
 ) -> Influence:
-    """Places (B, P): after which steps the answers, P times (B,), come."""
+    """answers: P times (B,); places (B, P): the steps after which they come."""
     first, last = watches[0], watches[-1]
     sources = _sources(first)
     of_answer: list[np.ndarray] = []
@@ -233,13 +246,13 @@ def _influence(
 
 
 def _sources(watches: Sequence[StepRecorder]) -> list[tf.Tensor]:
-    """What the first layer reads, as a whole, or step by step where it was called so."""
+    """The input of the first layer: one tensor, or one for each step if it was called by step."""
     source = watches[0].source
     return watches[0].inputs if source is None else [source]
 
 
 def _source_norms(gradients: Sequence[tf.Tensor | None]) -> np.ndarray:
-    """(T, B) from the gradients of _sources."""
+    """Norms (T, B) of gradients with respect to `_sources`; None counts as 0."""
     shape = next(one.shape for one in gradients if one is not None)
     whole = [np.zeros(shape, np.float32) if one is None else one.numpy() for one in gradients]
     values = whole[0] if len(shape) == 3 else np.stack(whole)
@@ -247,12 +260,13 @@ def _source_norms(gradients: Sequence[tf.Tensor | None]) -> np.ndarray:
 
 
 def _by_distance(norms: np.ndarray, place: np.ndarray, *, both: bool, reverse: bool) -> np.ndarray:
-    """Norms (T, B) by position, as (B, T) by distance from where reading ends.
+    """Norms (T, B) by position, as (B, T) by distance from the end of reading.
 
-    reverse  reading ends at position 0. both: at both ends, and the nearer one counts; what is
-             equally far from the two is added up.
+    reverse  the layer reads backwards, so its end is position 0.
+    both     two layers read in both directions. The distance is that to the nearer end, and norms
+             at the same distance from the two ends are summed.
     """
-    ahead = backwards(norms, place)
+    ahead = reverse_in_time(norms, place)
     if not reverse and not both:
         return ahead
     inside = np.arange(len(norms))[None] <= place[:, None]

@@ -1,7 +1,7 @@
 """Scores of captions against one or several reference captions each.
 
-Words are found as captioning does it: lower-cased, without punctuation. On the same words BLEU,
-CIDEr-D and ROUGE-L are those of pycocoevalcap, beside which a benchmark holds them.
+As usual in captioning, texts are lower-cased and punctuation is removed. On the same words BLEU,
+CIDEr-D and ROUGE-L agree with pycocoevalcap; a benchmark compares them.
 """
 
 from __future__ import annotations
@@ -21,15 +21,25 @@ from pipelines.evaluate.metrics.generation import (
     EXACT_MATCH,
     PERPLEXITY,
     TOKEN_ACCURACY,
-    Of,
+    ScoreFunction,
     as_texts,
     exact_match,
     likelihoods,
     ratio,
-    weighted,
+    score_of_sums,
 )
-from pipelines.evaluate.metrics.meteor import SIGNATURE, meteor_of, meteor_statistics, stemming
-from pipelines.evaluate.metrics.translation import BLEU, BleuTokenizer, bleu_of, bleu_statistics
+from pipelines.evaluate.metrics.meteor import (
+    SIGNATURE,
+    find_stemmer,
+    meteor_from_sums,
+    meteor_statistics,
+)
+from pipelines.evaluate.metrics.translation import (
+    BLEU,
+    BleuTokenizer,
+    bleu_from_sums,
+    bleu_statistics,
+)
 
 CIDER = Metric("cider", "CIDEr-D", scale=10)
 BLEUS = (BLEU, *(Metric(f"bleu_{order}", f"BLEU-{order}", scale=100) for order in (1, 2, 3)))
@@ -48,13 +58,13 @@ CAPTIONING = (
     TOKEN_ACCURACY,
     PERPLEXITY,
 )
-"""The most important first; bleu is BLEU-4."""
+"""The most important first; `bleu` is BLEU-4."""
 
 BETA = 1.2
-"""How many times as much as precision recall counts in ROUGE-L."""
+"""Weight of recall relative to precision in ROUGE-L."""
 
-SPOKEN = "#%&*/@\\"
-"""Punctuation that stands for words, as in "salt & pepper"; pycocoevalcap keeps it too."""
+WORD_SYMBOLS = "#%&*/@\\"
+"""Punctuation that is read as a word, as in "salt & pepper"; pycocoevalcap keeps it, too."""
 
 Words = list[str]
 
@@ -86,32 +96,34 @@ def caption_scores(
     """By name, in the order of CAPTIONING.
 
     references  one or several for each of the N captions.
-    measured    as `texts.likelihoods` needs it; else perplexity and token accuracy are lacking.
+    measured    arrays for `likelihoods`; without them there is no perplexity or token accuracy.
 
-    What has to do with the whole corpus is held fixed when examples are weighed: document
-    frequencies of CIDEr-D, and how often a caption or a word occurs for the two of variety.
+    Resampling doesn't change numbers that belong to the whole corpus: document frequencies of
+    CIDEr-D, and counts of captions and words for distinct_captions and vocabulary_used.
     """
-    texts, right = as_texts(predicted), [as_texts(given) for given in references]
+    texts, right = as_texts(predicted), [as_texts(several) for several in references]
 
     @functools.cache
     def words() -> tuple[list[Words], list[list[Words]]]:
-        cut = functools.partial(caption_words, tokenize=rules.tokenize)
-        return cut(texts), _grouped(cut([text for given in right for text in given]), right)
+        split = functools.partial(caption_words, tokenize=rules.tokenize)
+        return split(texts), _regroup(split([text for several in right for text in several]), right)
 
     how = f"lower case, without punctuation, tok:{rules.tokenize}"
     scores = [
-        Score(CIDER, _mean(lambda: cider(*words())), f"CIDEr-D, n 1 to 4, sigma 6, x10, {how}"),
+        Score(
+            CIDER, _mean_score(lambda: cider(*words())), f"CIDEr-D, n 1 to 4, sigma 6, x10, {how}"
+        ),
         *_bleus(words, how),
         Score(
             ROUGE_L,
-            _mean(lambda: rouge_l(*words())),
-            f"ROUGE-L, beta {BETA}, most over references of precision and recall, {how}",
+            _mean_score(lambda: rouge_l(*words())),
+            f"ROUGE-L, beta {BETA}, maximum over references of precision and of recall, {how}",
         ),
         Score(
             METEOR,
-            weighted(
-                functools.cache(lambda: meteor_statistics(*words(), stemming(rules.stemmer))),
-                meteor_of,
+            score_of_sums(
+                functools.cache(lambda: meteor_statistics(*words(), find_stemmer(rules.stemmer))),
+                meteor_from_sums,
             ),
             f"{SIGNATURE}; stems: {rules.stemmer or 'none'}; {how}",
         ),
@@ -122,79 +134,87 @@ def caption_scores(
 
 
 def caption_words(texts: Iterable[str], tokenize: BleuTokenizer = "13a") -> list[Words]:
-    """Lower-cased words, as sacreBLEU's tokenizer cuts them, without those that are punctuation.
+    """Lower-cased words by sacreBLEU's tokenizer, without punctuation marks.
 
-    13a and intl part words from punctuation as the PTB tokenizer does, but leave "dog's" one word.
+    13a and intl split punctuation off as the PTB tokenizer does, but keep "dog's" one word.
     """
     from sacrebleu.metrics.bleu import BLEU
 
-    cut: Callable[[str], str] = BLEU(tokenize=tokenize, force=True).tokenizer
-    spoken = functools.lru_cache(maxsize=100_000)(_spoken)
-    return [[word for word in cut(text.lower()).split() if spoken(word)] for text in texts]
+    split: Callable[[str], str] = BLEU(tokenize=tokenize, force=True).tokenizer
+    is_word = functools.lru_cache(maxsize=100_000)(_is_word)
+    return [[word for word in split(text.lower()).split() if is_word(word)] for text in texts]
 
 
-def _spoken(word: str) -> bool:
-    return word in SPOKEN or any(unicodedata.category(letter)[0] != "P" for letter in word)
+def _is_word(word: str) -> bool:
+    return word in WORD_SYMBOLS or any(unicodedata.category(letter)[0] != "P" for letter in word)
 
 
 def cider(captions: Sequence[Words], references: Sequence[Sequence[Words]]) -> np.ndarray:
-    """CIDEr-D of each caption (N,), with document frequencies of these references."""
+    """CIDEr-D of each caption (N,), 0 to 10, with the document frequencies of these references."""
     return Cider(references).scores(captions, np.arange(len(captions)))
 
 
 def rouge_l(captions: Sequence[Words], references: Sequence[Sequence[Words]]) -> np.ndarray:
-    """ROUGE-L of each caption (N,), from 0 to 1 (Lin 2004): of longest common subsequences.
+    """ROUGE-L of each caption (N,), 0 to 1, by longest common subsequences (Lin 2004).
 
-    Precision and recall are the highest among the references, not necessarily of the same one.
+    Precision and recall are each the highest among the references, not always of the same one.
     """
     scores = []
-    for words, given in zip(captions, references, strict=True):
+    for words, several in zip(captions, references, strict=True):
         if not words:
-            scores.append(float(any(not reference for reference in given)))
+            scores.append(float(any(not reference for reference in several)))
             continue
-        common = [common_subsequence(words, reference) for reference in given]
+        common = [common_subsequence(words, reference) for reference in several]
         precision = max(common) / len(words)
         recall = max(
-            shared / max(len(reference), 1) for shared, reference in zip(common, given, strict=True)
+            shared / max(len(reference), 1)
+            for shared, reference in zip(common, several, strict=True)
         )
-        below = recall + BETA**2 * precision
-        scores.append((1 + BETA**2) * precision * recall / below if below else 0.0)
+        denominator = recall + BETA**2 * precision
+        scores.append((1 + BETA**2) * precision * recall / denominator if denominator else 0.0)
     return np.array(scores, float)
 
 
 def common_subsequence(a: Sequence[str], b: Sequence[str]) -> int:
-    """The length of the longest: all of a's words at once, as bits (Hyyrö 2004)."""
-    places: dict[str, int] = {}
-    for place, word in enumerate(a):
-        places[word] = places.get(word, 0) | 1 << place
-    whole = (1 << len(a)) - 1
-    unmatched = whole
+    """The length of the longest common subsequence of two texts (Hyyrö 2004).
+
+    The usual table has a row for each word of b: cell i holds the length for the first i words of
+    a. Neighbouring cells differ by 0 or 1, so a row fits into one integer: bit i is 0 where cell
+    i + 1 is one more than cell i, and the last cell is the number of 0 bits. For the next word of b
+    the addition carries from its first match in a run of 1s up to the 0 above the run. It turns the
+    match into a 0 and that 0 into a 1: the step moves down to the match. In the run at the top
+    there is no 0 to move, so there a match adds a step.
+    """
+    positions: dict[str, int] = {}
+    for position, word in enumerate(a):
+        positions[word] = positions.get(word, 0) | 1 << position
+    all_ones = (1 << len(a)) - 1
+    row = all_ones
     for word in b:
-        found = unmatched & places.get(word, 0)
-        unmatched = ((unmatched + found) | (unmatched - found)) & whole
-    return len(a) - unmatched.bit_count()
+        matches = row & positions.get(word, 0)
+        row = ((row + matches) | (row - matches)) & all_ones
+    return len(a) - row.bit_count()
 
 
 class CiderReward:
-    """CIDEr-D of captions that are still being learnt, for self-critical training.
+    """CIDEr-D of sampled captions, the reward of self-critical training (Rennie et al. 2017).
 
-    Rennie et al. 2017. Document frequencies are those of all the references given, which are the
-    training set's; they are read once.
+    Document frequencies are those of the training set's references, which are counted once.
     """
 
     def __init__(
         self, references: Sequence[Sequence[str | bytes]], *, tokenize: BleuTokenizer = "13a"
     ):
-        """Reads one or several references for each of the N training images."""
-        right = [as_texts(given) for given in references]
+        """references: one or several for each of the N training images."""
+        right = [as_texts(several) for several in references]
         self.tokenize: BleuTokenizer = tokenize
-        flat = caption_words([text for given in right for text in given], tokenize)
-        self._cider = Cider(_grouped(flat, right))
+        flat = caption_words([text for several in right for text in several], tokenize)
+        self._cider = Cider(_regroup(flat, right))
 
     def scores(
         self, candidates: Sequence[str | bytes], rows: Sequence[int] | np.ndarray
     ) -> np.ndarray:
-        """Of each candidate (M,), from 0 to 10, beside the references of image rows[m]."""
+        """CIDEr-D of candidate m with the references of image rows[m]: (M,), 0 to 10."""
         return self._cider.scores(caption_words(as_texts(candidates), self.tokenize), rows)
 
 
@@ -207,59 +227,71 @@ def _bleus(words: AllWords, how: str) -> list[Score]:
         captions, references = words()
         return bleu_statistics(
             [" ".join(text) for text in captions],
-            [[" ".join(text) for text in given] for given in references],
+            [[" ".join(text) for text in several] for several in references],
         )
 
     def one(metric: Metric, order: int) -> Score:
-        of = weighted(statistics, functools.partial(bleu_of, order=order, smooth=False))
+        of = score_of_sums(statistics, functools.partial(bleu_from_sums, order=order, smooth=False))
         return Score(metric, of, f"BLEU-{order}, closest reference length, not smoothed, {how}")
 
     return [one(metric, order) for metric, order in zip(BLEUS, (4, 1, 2, 3), strict=True)]
 
 
 def _variety(words: AllWords, how: str) -> list[Score]:
-    """Shares that add up over examples: one that occurs c times is 1 / c of something new."""
+    """How varied the captions are.
 
-    def captions() -> np.ndarray:
-        said = [tuple(text) for text in words()[0]]
-        counts = Counter(said)
-        return np.array([1 / counts[text] for text in said])
+    Each of the c occurrences of a caption, or of a word, counts 1 / c. Sums over the examples then
+    count every caption or word once, and the scores are sums that bootstrapping can reweigh.
+    """
+
+    def distinct() -> np.ndarray:
+        captions = [tuple(text) for text in words()[0]]
+        counts = Counter(captions)
+        return np.array([1 / counts[text] for text in captions])
 
     @functools.cache
     def used() -> np.ndarray:
-        said, given = words()
-        right = [[word for text in texts for word in text] for texts in given]
-        known = Counter(word for text in right for word in text)
-        said = [[word for word in text if word in known] for text in said]
-        found = Counter(word for text in said for word in text)
+        captions, references = words()
+        reference_words = [[word for text in several for word in text] for several in references]
+        in_references = Counter(word for text in reference_words for word in text)
+        shared_words = [[word for word in text if word in in_references] for text in captions]
+        in_captions = Counter(word for text in shared_words for word in text)
         return np.array(
             [
-                (sum(1 / found[word] for word in text), sum(1 / known[word] for word in texts))
-                for text, texts in zip(said, right, strict=True)
+                (
+                    sum(1 / in_captions[word] for word in shared),
+                    sum(1 / in_references[word] for word in all_words),
+                )
+                for shared, all_words in zip(shared_words, reference_words, strict=True)
             ]
         )
 
     def share(sums: np.ndarray) -> np.ndarray:
         with np.errstate(divide="ignore", invalid="ignore"):
-            # Of a resample, whose references may have fewer words than its captions, not over 1.
+            # In a resample the references may have fewer words than the captions.
             return np.minimum(sums[:, 0] / sums[:, 1], 1)
 
     return [
-        Score(DISTINCT_CAPTIONS, _mean(captions), f"different captions by all captions, {how}"),
+        Score(
+            DISTINCT_CAPTIONS,
+            _mean_score(distinct),
+            f"number of different captions by number of all, {how}",
+        ),
         Score(
             VOCABULARY_USED,
-            weighted(used, share),
-            f"share of the references' different words that captions use, {how}",
+            score_of_sums(used, share),
+            f"share of the references' vocabulary that captions use, {how}",
         ),
     ]
 
 
-def _mean(values: Callable[[], np.ndarray]) -> Of:
-    """Of a value an example (N,), made when it is first asked for."""
-    made = functools.cache(values)
-    return lambda weights: ratio(made(), np.ones(len(made())))(weights)
+def _mean_score(values: Callable[[], np.ndarray]) -> ScoreFunction:
+    """The mean of one value an example (N,), which are computed when first needed."""
+    computed = functools.cache(values)
+    return lambda weights: ratio(computed(), np.ones(len(computed())))(weights)
 
 
-def _grouped(flat: Sequence[Words], like: Sequence[Sequence[str]]) -> list[list[Words]]:
+def _regroup(flat: Sequence[Words], like: Sequence[Sequence[str]]) -> list[list[Words]]:
+    """A flat list in groups of the sizes of `like`."""
     rest = iter(flat)
-    return [[next(rest) for _ in given] for given in like]
+    return [[next(rest) for _ in several] for several in like]

@@ -1,4 +1,4 @@
-"""Scores of a classifier, from its probabilities.
+"""Scores of a classifier's probabilities.
 
 Probabilities (N, C), rows summing to 1; labels (N,) int in [0, C). Weights (R, N) as in Score.
 """
@@ -13,13 +13,13 @@ import numpy as np
 from pipelines.core.scores import Metric, Score, by_name
 
 BINS = 15
-"""Guo et al. 2017 report calibration with 15 bins."""
+"""Bins of confidence for calibration, as in Guo et al. 2017."""
 
-SMALLEST = 1e-7
-"""Probabilities are clipped from below before a logarithm, so one sure mistake costs 16 nats."""
+MIN_PROBABILITY = 1e-7
+"""Logarithms take probabilities of at least this, so that one mistake costs at most 16 nats."""
 
-MOST_CLASSES_FOR_AUC = 20
-"""One-vs-rest curves cost a pass over all resamples for each class."""
+MAX_CLASSES_FOR_AUC = 20
+"""With more classes there is no ROC AUC: each class takes a pass over all resamples."""
 
 
 ACCURACY = Metric("accuracy", scale=1)
@@ -38,29 +38,31 @@ def classification_scores(probabilities: np.ndarray, labels: np.ndarray) -> dict
     rows, classes = np.arange(len(labels)), probabilities.shape[1]
     predicted = probabilities.argmax(1)
     correct = (predicted == labels).astype(float)
-    surprise = -np.log(np.clip(probabilities[rows, labels], SMALLEST, 1.0))
+    surprise = -np.log(np.clip(probabilities[rows, labels], MIN_PROBABILITY, 1.0))
     squared = (probabilities**2).sum(1) - 2 * probabilities[rows, labels] + 1
     scores = [
-        Score(ACCURACY, _mean(correct), "share of examples whose most probable class is right"),
+        Score(
+            ACCURACY, _mean_score(correct), "share of examples whose most probable class is right"
+        ),
         Score(
             F1,
             _macro_f1(predicted, labels, classes),
-            "f1 macro, classes absent from references and predictions are left out",
+            "macro F1; classes absent from both labels and predictions are left out",
         ),
         Score(
             LOSS,
-            _mean(surprise),
-            f"mean negative log-likelihood in nats, probabilities at least {SMALLEST:g}",
+            _mean_score(surprise),
+            f"mean negative log-likelihood in nats, probabilities at least {MIN_PROBABILITY:g}",
         ),
         _auc_score(probabilities, labels),
         Score(
             ECE,
             _calibration_error(probabilities.max(1), correct),
-            f"expected calibration error of the top class, {BINS} bins of equal width",
+            f"expected calibration error of the most probable class, {BINS} bins of equal width",
         ),
         Score(
             BRIER,
-            _mean(squared),
+            _mean_score(squared),
             "squared error summed over classes (Brier 1950), 0 to 2",
         ),
     ]
@@ -74,7 +76,7 @@ def confusion(predicted: np.ndarray, labels: np.ndarray, classes: int) -> np.nda
 
 
 class Reliability(NamedTuple):
-    """For each bin of confidence that holds an example: means over these, and their number."""
+    """For each bin of confidence with examples: their mean confidence, accuracy and number."""
 
     confidence: np.ndarray
     accuracy: np.ndarray
@@ -82,7 +84,7 @@ class Reliability(NamedTuple):
 
 
 def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> Reliability:
-    """How often the most probable class is right, by how probable it was said to be."""
+    """How often the most probable class is right, by its probability."""
     top = probabilities.max(1)
     correct = probabilities.argmax(1) == labels
     groups = _bins(top, bins)
@@ -92,7 +94,7 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS)
     return Reliability(sums[0] / count[used], sums[1] / count[used], count[used])
 
 
-def _mean(values: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+def _mean_score(values: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     def of(weights: np.ndarray) -> np.ndarray:
         return _divide(weights @ values.astype(weights.dtype), weights.sum(1))
 
@@ -102,10 +104,12 @@ def _mean(values: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
 def _macro_f1(
     predicted: np.ndarray, labels: np.ndarray, classes: int
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """Per class 2 TP / (predicted + true), the mean over classes that occur in either."""
+    """The mean over classes of 2 TP / (predicted + true), without classes where that is 0 / 0."""
     hit = predicted == labels
-    true_positives = _grouped(labels[hit], classes, rows=np.flatnonzero(hit), columns=len(labels))
-    occurrences = _grouped(
+    true_positives = _group_sums(
+        labels[hit], classes, rows=np.flatnonzero(hit), columns=len(labels)
+    )
+    occurrences = _group_sums(
         np.concatenate([labels, predicted]),
         classes,
         rows=np.tile(np.arange(len(labels)), 2),
@@ -123,8 +127,11 @@ def _macro_f1(
 def _calibration_error(
     confidence: np.ndarray, correct: np.ndarray
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """Guo et al. 2017, eq. 3: a bin's |accuracy - confidence| times its weight is |sum of gaps|."""
-    gaps = _grouped(_bins(confidence, BINS), BINS, values=correct - confidence)
+    """Guo et al. 2017, eq. 3.
+
+    A bin's |accuracy - confidence| times its number of examples is |sum of (correct - confidence)|.
+    """
+    gaps = _group_sums(_bins(confidence, BINS), BINS, values=correct - confidence)
 
     def of(weights: np.ndarray) -> np.ndarray:
         return _divide(np.abs(gaps(weights)).sum(1), weights.sum(1))
@@ -134,12 +141,12 @@ def _calibration_error(
 
 def _auc_score(probabilities: np.ndarray, labels: np.ndarray) -> Score | None:
     classes = probabilities.shape[1]
-    if not 2 <= classes <= MOST_CLASSES_FOR_AUC:
+    if not 2 <= classes <= MAX_CLASSES_FOR_AUC:
         return None
     if classes == 2:
-        curve = _auc(probabilities[:, 1], labels == 1)
-        return Score(ROC_AUC, curve, "area under the ROC curve of class 1, ties count half")
-    curves = [_auc(probabilities[:, c], labels == c) for c in range(classes)]
+        curve = _auc_function(probabilities[:, 1], labels == 1)
+        return Score(ROC_AUC, curve, "area under the ROC curve of class 1; ties count half")
+    curves = [_auc_function(probabilities[:, c], labels == c) for c in range(classes)]
 
     def of(weights: np.ndarray) -> np.ndarray:
         areas = np.stack([curve(weights) for curve in curves])
@@ -149,15 +156,16 @@ def _auc_score(probabilities: np.ndarray, labels: np.ndarray) -> Score | None:
     return Score(
         ROC_AUC,
         of,
-        "area under the ROC curve, one class against the rest, mean over classes that occur, "
+        "area under the ROC curve of each class against the rest, mean over classes that occur; "
         "ties count half",
     )
 
 
-def _auc(scores: np.ndarray, positive: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """The probability that a positive outscores a negative, ties counting half (Mann & Whitney).
+def _auc_function(scores: np.ndarray, positive: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """The probability that a positive example has a higher score than a negative one.
 
-    Sorted once: per resample there remain a cumulative sum over the negatives and a dot product.
+    This is the statistic of Mann & Whitney; ties count half. The scores are sorted once, so that a
+    resample takes a cumulative sum over the negatives and a dot product.
     """
     negatives = np.flatnonzero(~positive)
     negatives = negatives[np.argsort(scores[negatives], kind="stable")]
@@ -180,11 +188,11 @@ def _auc(scores: np.ndarray, positive: np.ndarray) -> Callable[[np.ndarray], np.
 
 
 def _bins(confidence: np.ndarray, bins: int) -> np.ndarray:
-    """Bin m of 1..M holds ((m - 1) / M, m / M] (Guo et al. 2017, section 2); counted from 0."""
+    """The bin (N,) of each confidence: bin m of 0 to M - 1 holds (m / M, (m + 1) / M]."""
     return np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
 
 
-def _grouped(
+def _group_sums(
     groups: np.ndarray,
     size: int,
     *,
@@ -192,10 +200,10 @@ def _grouped(
     rows: np.ndarray | None = None,
     columns: int | None = None,
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """Weights (R, N) to sums (R, size) of weight times value by group.
+    """A function from weights (R, N) to weighted sums by group (R, size).
 
-    Entry j adds values[j] times the weight of example rows[j] to groups[j]; a sparse product, as
-    dense one-hot rows of many classes would not fit in memory.
+    Entry j adds values[j] times the weight of example rows[j] to group groups[j]. The product is
+    sparse, because dense one-hot rows of many classes would not fit into memory.
     """
     from scipy import sparse
 
@@ -210,6 +218,6 @@ def _grouped(
 
 
 def _divide(numerators: np.ndarray, denominators: np.ndarray) -> np.ndarray:
-    """NaN where nothing counts."""
+    """The quotient; NaN where the denominator isn't positive."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(denominators > 0, numerators / denominators, np.nan)

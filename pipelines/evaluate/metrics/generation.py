@@ -1,4 +1,4 @@
-"""What scores of written texts share, whatever was read: a translation's and a caption's alike."""
+"""What the scores of generated texts have in common, of translations and captions alike."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ import numpy as np
 
 from pipelines.core.scores import Metric, Score
 
-Of = Callable[[np.ndarray], np.ndarray]
+ScoreFunction = Callable[[np.ndarray], np.ndarray]
+"""Weights (R, N), one row a resample, to scores (R,); NaN where no example counts."""
+
 Statistics = Callable[[], np.ndarray]
+"""Computes the statistics (N, K) of each example, from whose sums a score follows."""
 
 EXACT_MATCH = Metric("exact_match", scale=1)
 TOKEN_ACCURACY = Metric("token_accuracy", scale=1)
@@ -17,52 +20,55 @@ PERPLEXITY = Metric("perplexity", higher_is_better=False)
 
 
 def as_texts(values: Iterable[str | bytes]) -> list[str]:
-    """Bytes are UTF-8, of which damage is shown as �."""
+    """Decodes bytes as UTF-8; invalid ones become �."""
     return [
         value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
         for value in values
     ]
 
 
-def weighted(statistics: Statistics, score: Callable[[np.ndarray], np.ndarray]) -> Of:
+def score_of_sums(
+    statistics: Statistics, score: Callable[[np.ndarray], np.ndarray]
+) -> ScoreFunction:
     """The score of the sums of the statistics, each example counted as often as its weight says."""
 
     def of(weights: np.ndarray) -> np.ndarray:
-        # In float64: counts of n-grams in a large corpus are more than float32 can tell apart.
+        # In float64: float32 can't count all n-grams of a large corpus.
         sums = np.asarray(weights, float) @ statistics()
         return np.where(weights.sum(1) > 0, score(sums), np.nan)
 
     return of
 
 
-def matched(
+def equals_a_reference(
     texts: Sequence[str], references: Sequence[Sequence[str]], lowercase: bool
 ) -> np.ndarray:
-    """Whether each of N texts (N,) bool is one of its references, whatever the white space."""
+    """(N,) bool: whether each text is one of its references. White space doesn't matter."""
 
-    def plain(text: str) -> str:
+    def normalise(text: str) -> str:
         words = " ".join(text.split())
         return words.lower() if lowercase else words
 
     pairs = zip(texts, references, strict=True)
-    return np.array([plain(text) in map(plain, given) for text, given in pairs], bool)
+    return np.array([normalise(text) in map(normalise, several) for text, several in pairs], bool)
 
 
 def exact_match(
     texts: Sequence[str], references: Sequence[Sequence[str]], lowercase: bool
 ) -> Score:
-    """Of N texts, each against one or several references."""
-    same = matched(texts, references, lowercase).astype(float)
+    """The share of N texts that equal one of their references."""
+    same = equals_a_reference(texts, references, lowercase).astype(float)
     case = " and case" if lowercase else ""
-    signature = f"share of answers that are a reference, but for white space{case}"
+    signature = f"share of texts that equal a reference, ignoring white space{case}"
     return Score(EXACT_MATCH, ratio(same, np.ones(len(same))), signature)
 
 
 def likelihoods(measured: Mapping[str, np.ndarray]) -> list[Score]:
-    """Token accuracy and perplexity, if what they need was measured, each (N,).
+    """Token accuracy and perplexity; none unless `measured` has these arrays (N,):
 
-    log_likelihood  the sum over a reference's tokens in nats, its end included.
-    tokens          their number. tokens_right: how many of them the model found most probable.
+    log_likelihood  of the reference, in nats: the sum over its tokens, end marker included.
+    tokens          the number of these tokens.
+    tokens_right    how many of them had the highest probability.
     """
     if not {"log_likelihood", "tokens", "tokens_right"} <= set(measured):
         return []
@@ -75,20 +81,23 @@ def likelihoods(measured: Mapping[str, np.ndarray]) -> list[Score]:
         with np.errstate(over="ignore"):
             return np.exp(surprise(weights))
 
-    # Their number tells vocabularies apart: other tokens make another score.
-    given = f"{tokens.sum():,.0f} reference tokens, each given those before it, ends included"
+    # Scores of different vocabularies can't be compared; the number of tokens shows the difference.
+    counted = (
+        f"{tokens.sum():,.0f} reference tokens, end markers included, each predicted from the true "
+        "tokens before it"
+    )
     return [
-        Score(TOKEN_ACCURACY, ratio(right, tokens), f"share that is right of {given}"),
+        Score(TOKEN_ACCURACY, ratio(right, tokens), f"share of right predictions among {counted}"),
         Score(
             PERPLEXITY,
             perplexity,
-            f"exponential of the mean negative log-likelihood of {given}",
+            f"exponential of the mean negative log-likelihood of {counted}",
         ),
     ]
 
 
-def ratio(numerators: np.ndarray, denominators: np.ndarray) -> Of:
-    """Of sums over the examples; NaN where nothing counts."""
+def ratio(numerators: np.ndarray, denominators: np.ndarray) -> ScoreFunction:
+    """Weighted sum of the numerators (N,) by that of the denominators (N,)."""
 
     def of(weights: np.ndarray) -> np.ndarray:
         exact = np.asarray(weights, float)

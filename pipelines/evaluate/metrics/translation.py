@@ -1,9 +1,9 @@
-"""Scores of texts against one or several reference texts each, as in translation and captioning.
+"""Scores of texts against one or several references each, as in translation and captioning.
 
-BLEU (Papineni et al. 2002), chrF++ (Popović 2017) and TER (Snover et al. 2006) are sacreBLEU's
-(Post 2018): the statistics of each text are, their sum over a resample is a matrix product, and
-what makes a score of such sums is here, for all resamples at once. Statistics are made when they
-are first asked for.
+BLEU (Papineni et al. 2002), chrF++ (Popović 2017) and TER (Snover et al. 2006) agree with sacreBLEU
+(Post 2018), which counts the statistics of each text. Sums of statistics over a resample are a
+matrix product, and the functions here turn such sums into scores, for all resamples at once.
+Statistics are computed when a score is first needed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any, Literal
 
@@ -27,9 +27,9 @@ from pipelines.evaluate.metrics.generation import (
     as_texts,
     exact_match,
     likelihoods,
-    weighted,
+    score_of_sums,
 )
-from pipelines.evaluate.metrics.ter import edits
+from pipelines.evaluate.metrics.ter import count_edits
 
 log = logging.getLogger(__name__)
 
@@ -46,15 +46,18 @@ Japanese, char for any other script without spaces."""
 EXTRAS = {"ja-mecab": ("japanese", ("MeCab", "ipadic"))}
 """By tokenizer, the extra of this project that it needs, and the modules that this brings."""
 
-MOST_CELLS = 10_000_000
-"""Products of lengths in words, summed over the texts, for which TER takes about a minute."""
+MAX_TER_CELLS = 10_000_000
+"""TER takes about a minute for this sum, over all texts, of the product of the two lengths."""
 
 ORDER = 4
+"""The longest n-grams of BLEU."""
+
 WORDS, CHARACTERS, BETA = 2, 6, 2
+"""The longest n-grams of chrF++, in words and in characters, and the weight of recall."""
 
 
 def check_tokenizer(tokenize: BleuTokenizer, setting: str = "task.bleu_tokenize") -> None:
-    """Raises UserError if BLEU's tokenizer needs what isn't installed. Fast."""
+    """Raises UserError if BLEU's tokenizer needs a package that isn't installed. Fast."""
     extra, modules = EXTRAS.get(tokenize, ("", ()))
     if any(importlib.util.find_spec(module) is None for module in modules):
         raise UserError(
@@ -73,26 +76,24 @@ def translation_scores(
     """By name, in the order of TRANSLATION.
 
     references  one or several for each of the N texts.
-    measured    what was found with the references at hand, as `texts.likelihoods` needs it. Where
-                it is lacking, so are perplexity and token accuracy.
+    measured    arrays for `likelihoods`; without them there is no perplexity or token accuracy.
     """
-    texts, right = as_texts(hypotheses), [as_texts(given) for given in references]
+    texts, right = as_texts(hypotheses), [as_texts(several) for several in references]
     bleu, chrf, ter = _metrics(tokenize, lowercase)
-    streams = list(zip_longest(*right))
-    scores = [
-        Score(BLEU, weighted(_statistics(bleu, texts, streams), bleu_of), _signature(bleu, right)),
-        Score(
-            CHRF,
-            weighted(_statistics(chrf, texts, streams), _chrf),
-            _signature(chrf, right),
-        ),
-        Score(
-            TER,
-            weighted(functools.cache(lambda: _edits(ter, texts, right)), _ter),
-            _signature(ter, right),
-        ),
-        exact_match(texts, right, lowercase),
+    statistics: list[tuple[Metric, Any, Statistics, Callable[[np.ndarray], np.ndarray]]] = [
+        (BLEU, bleu, lambda: _bleu_statistics(tokenize, lowercase, texts, right), bleu_from_sums),
+        (CHRF, chrf, lambda: _chrf_statistics(chrf, texts, right), _chrf_from_sums),
+        (TER, ter, lambda: _ter_statistics(ter, texts, right), _ter_from_sums),
     ]
+    scores = [
+        Score(
+            metric,
+            score_of_sums(functools.cache(compute), from_sums),
+            _signature(library_metric, right),
+        )
+        for metric, library_metric, compute, from_sums in statistics
+    ]
+    scores.append(exact_match(texts, right, lowercase))
     return by_name([*scores, *likelihoods(measured or {})])
 
 
@@ -102,18 +103,19 @@ def sentence_chrf(
     *,
     lowercase: bool = False,
 ) -> np.ndarray:
-    """chrF++ of each text alone (N,), 0 to 100."""
-    texts, right = as_texts(hypotheses), [as_texts(given) for given in references]
+    """chrF++ of each text by itself (N,), 0 to 100."""
+    texts, right = as_texts(hypotheses), [as_texts(several) for several in references]
     _, metric, _ = _metrics("13a", lowercase)
-    return _chrf(_statistics(metric, texts, list(zip_longest(*right)))())
+    return _chrf_from_sums(_chrf_statistics(metric, texts, right))
 
 
 def bleu_statistics(texts: Sequence[str], references: Sequence[Sequence[str]]) -> np.ndarray:
-    """What `bleu_of` needs the sums of, of N texts whose words stand between spaces: (N, 10)."""
-    from sacrebleu.metrics.bleu import BLEU
+    """Statistics for `bleu_from_sums`: (N, 10) of N texts with a space between words.
 
-    metric = BLEU(tokenize="none", max_ngram_order=ORDER, force=True)
-    return _statistics(metric, texts, list(zip_longest(*references)))()
+    Columns are the lengths of text and closest reference in words, then for n = 1 to ORDER the
+    matching n-grams, then all n-grams of the text.
+    """
+    return _bleu_statistics("none", False, texts, references)
 
 
 def _metrics(tokenize: BleuTokenizer, lowercase: bool) -> tuple[Any, Any, Any]:
@@ -121,10 +123,10 @@ def _metrics(tokenize: BleuTokenizer, lowercase: bool) -> tuple[Any, Any, Any]:
     from sacrebleu.metrics.chrf import CHRF
     from sacrebleu.metrics.ter import TER
 
-    # Without spaces a sentence would be one word to TER.
+    # Otherwise TER would take a sentence without spaces for one word.
     spaceless = tokenize not in ("13a", "intl")
     return (
-        # Forced: no warning at every evaluation that a reference looks tokenised.
+        # `force` suppresses the warning about references that look tokenised.
         BLEU(tokenize=tokenize, lowercase=lowercase, max_ngram_order=ORDER, force=True),
         CHRF(char_order=CHARACTERS, word_order=WORDS, beta=BETA, lowercase=lowercase),
         TER(normalized=spaceless, asian_support=spaceless),
@@ -132,80 +134,105 @@ def _metrics(tokenize: BleuTokenizer, lowercase: bool) -> tuple[Any, Any, Any]:
 
 
 def _signature(metric: Any, references: Sequence[Sequence[str]]) -> str:
-    """As sacreBLEU says it: "nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:2.6.0"."""
-    counts = {len(given) for given in references}
+    """Such as "nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:2.6.0", by sacreBLEU."""
+    counts = {len(several) for several in references}
     metric.num_refs = counts.pop() if len(counts) == 1 else -1
     return str(metric.get_signature())
 
 
-def _statistics(
-    metric: Any, texts: Sequence[str], streams: Sequence[Sequence[str | None]]
-) -> Statistics:
-    """What sacreBLEU adds up over texts, (N, ...); made once, when it is first asked for."""
+def _bleu_statistics(
+    tokenize: str, lowercase: bool, texts: Sequence[str], references: Sequence[Sequence[str]]
+) -> np.ndarray:
+    """(N, 10), as `bleu_statistics` says."""
+    from sacrebleu.metrics.bleu import BLEU
 
-    @functools.cache
-    def made() -> np.ndarray:
-        return np.array(metric._extract_corpus_statistics(texts, streams), float)
+    # With effective_order it doesn't warn of BLEU on single sentences; counts stay the same.
+    metric = BLEU(
+        tokenize=tokenize,
+        lowercase=lowercase,
+        max_ngram_order=ORDER,
+        force=True,
+        effective_order=True,
+    )
+    scores = (
+        metric.sentence_score(text, several)
+        for text, several in zip(texts, references, strict=True)
+    )
+    rows = [(score.sys_len, score.ref_len, *score.counts, *score.totals) for score in scores]
+    return np.array(rows, float).reshape(-1, 2 + 2 * ORDER)
 
-    return made
+
+def _chrf_statistics(
+    metric: Any, texts: Sequence[str], references: Sequence[Sequence[str]]
+) -> np.ndarray:
+    """(N, 3 x orders): n-grams of the text, of its best reference, and common to both, by order."""
+    # A private name, which tests/test_upstream.py guards: chrF's scores don't hold their counts.
+    return np.array(metric._extract_corpus_statistics(texts, list(zip_longest(*references))), float)
 
 
-def _edits(metric: Any, texts: Sequence[str], references: Sequence[Sequence[str]]) -> np.ndarray:
-    """The least edits to any reference, and the mean length of the references (N, 2).
+def _ter_statistics(
+    metric: Any, texts: Sequence[str], references: Sequence[Sequence[str]]
+) -> np.ndarray:
+    """(N, 2): the edits to the closest reference, and the mean length of the references.
 
-    NaN throughout where that would take very long.
+    All NaN if the computation would take very long.
     """
-    split = functools.partial(_words, metric)
-    said = [split(text) for text in texts]
-    right = [[split(text) for text in given] for given in references]
-    cells = sum(len(a) * len(b) for a, given in zip(said, right, strict=True) for b in given)
-    if cells > MOST_CELLS:
-        log.info("ter is left out: with texts this many and this long it would take very long")
+
+    def split(text: str) -> list[str]:
+        return metric.tokenizer(text.rstrip()).split()
+
+    pairs = [
+        (split(text), [split(reference) for reference in several])
+        for text, several in zip(texts, references, strict=True)
+    ]
+    cells = sum(len(text) * len(reference) for text, several in pairs for reference in several)
+    if cells > MAX_TER_CELLS:
+        log.info("ter is left out: with so many and so long texts it would take very long")
         return np.full((len(texts), 2), np.nan)
     return np.array(
         [
-            (min(edits(a, b) for b in given), np.mean([len(b) for b in given]))
-            for a, given in zip(said, right, strict=True)
+            (
+                min(count_edits(text, reference) for reference in several),
+                np.mean([len(reference) for reference in several]),
+            )
+            for text, several in pairs
         ]
     )
 
 
-def _words(metric: Any, text: str) -> list[str]:
-    return metric._preprocess_segment(text).split()
-
-
-def bleu_of(sums: np.ndarray, order: int = ORDER, *, smooth: bool = True) -> np.ndarray:
-    """(R, 2 + 8) lengths, matches and totals to BLEU (R,); as sacrebleu's BLEU.compute_bleu.
+def bleu_from_sums(sums: np.ndarray, order: int = ORDER, *, smooth: bool = True) -> np.ndarray:
+    """Sums of `bleu_statistics` (R, 10) to BLEU (R,), 0 to 100, as sacreBLEU computes it.
 
     order   the longest n-grams that count.
-    smooth  orders without a match as mteval-v13a does ("exp"); otherwise such texts score 0.
+    smooth  whether an order without a match counts as a half, a quarter, ... of one match, as in
+            mteval-v13a ("exp"); otherwise the score is 0.
     """
-    said, right = sums[:, 0], sums[:, 1]
+    length, reference_length = sums[:, 0], sums[:, 1]
     matches, totals = sums[:, 2 : 2 + order], sums[:, 2 + ORDER : 2 + ORDER + order]
     halvings = np.cumsum((matches == 0) & (totals > 0), axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         precisions = np.where(matches > 0, matches, 0.5**halvings) / totals
-        brevity = np.exp(np.minimum(0, 1 - right / said))
+        brevity = np.exp(np.minimum(0, 1 - reference_length / length))
         score = 100 * brevity * np.exp(np.log(precisions).mean(1))
-    matched = (matches > 0).any(1) if smooth else (matches > 0).all(1)
-    return np.where(matched & (totals > 0).all(1) & (said > 0), score, 0.0)
+    equals_a_reference = (matches > 0).any(1) if smooth else (matches > 0).all(1)
+    return np.where(equals_a_reference & (totals > 0).all(1) & (length > 0), score, 0.0)
 
 
-def _chrf(sums: np.ndarray) -> np.ndarray:
-    """(R, 3 x orders) said, right and common n-grams to chrF (R,); as sacrebleu's CHRF.
+def _chrf_from_sums(sums: np.ndarray) -> np.ndarray:
+    """Sums of `_chrf_statistics` to chrF++ (R,), 0 to 100, as sacreBLEU computes it.
 
     Precision and recall are means over the orders that both sides have.
     """
-    said, right, common = (sums[:, part::3] for part in range(3))
-    used = (said > 0) & (right > 0)
+    text, reference, common = (sums[:, part::3] for part in range(3))
+    used = (text > 0) & (reference > 0)
     orders = np.maximum(used.sum(1), 1)
-    precision = (used * common / np.maximum(said, 1)).sum(1) / orders
-    recall = (used * common / np.maximum(right, 1)).sum(1) / orders
-    weighed = BETA**2 * precision + recall
-    return 100 * (1 + BETA**2) * precision * recall / np.where(weighed > 0, weighed, 1)
+    precision = (used * common / np.maximum(text, 1)).sum(1) / orders
+    recall = (used * common / np.maximum(reference, 1)).sum(1) / orders
+    denominator = BETA**2 * precision + recall
+    return 100 * (1 + BETA**2) * precision * recall / np.where(denominator > 0, denominator, 1)
 
 
-def _ter(sums: np.ndarray) -> np.ndarray:
-    """(R, 2) edits and lengths of references to TER (R,); as sacrebleu's TER."""
-    made, right = sums[:, 0], sums[:, 1]
-    return 100 * np.where(right > 0, made / np.where(right > 0, right, 1), np.sign(made))
+def _ter_from_sums(sums: np.ndarray) -> np.ndarray:
+    """Sums of `_ter_statistics` to TER (R,), in percent, as sacreBLEU computes it."""
+    edits, length = sums[:, 0], sums[:, 1]
+    return 100 * np.where(length > 0, edits / np.where(length > 0, length, 1), np.sign(edits))

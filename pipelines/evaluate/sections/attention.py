@@ -1,4 +1,4 @@
-"""Which tokens of the source a model looked at while it wrote each token, for the report."""
+"""Attention in the report: its weights from each generated token to the tokens of the source."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from pipelines.report.plots import INK, SERIES, placed, shortened, text_columns
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MOST_TOKENS = 40
+MAX_TOKENS = 40
 COLUMNS = 16
-"""Of a token's text that are shown."""
+"""Columns of a token's text that are shown."""
 
 CELL, LETTERS = 19, 8
-"""Points: sides of a cell, and the size of letters."""
+"""Points: the side of a cell, and the size of letters."""
 
-FAINTEST = 0.02
-"""Weights below this share of the largest are left white."""
+MIN_DRAWN_SHARE = 0.02
+"""Weights below this share of the largest aren't drawn."""
 
 
 Tokens = Sequence[str | bytes]
@@ -31,10 +31,10 @@ Tokens = Sequence[str | bytes]
 def attention_figures(
     sources: Sequence[Tokens], targets: Sequence[Tokens], weights: Sequence[np.ndarray]
 ) -> list[Figure]:
-    """A figure an example: what was read (S,), what was written (T,), and the weights (T, S).
+    """One figure an example: source tokens (S,), generated tokens (T,), and weights (T, S).
 
-    Tokens may be padded with "" on the right, and weights likewise; each row of weights adds up to
-    1. The first MOST_TOKENS of each side are drawn; an example without tokens is not.
+    Tokens may be padded with "" on the right, and weights likewise; each row of weights sums to 1.
+    The first MAX_TOKENS of each side are drawn; examples without tokens are left out.
     """
     examples = [
         (without_padding(source), without_padding(target), shares)
@@ -45,7 +45,7 @@ def attention_figures(
 
 
 def _figure(read: list[str], written: list[str], weights: np.ndarray, number: int) -> Figure:
-    shares = np.asarray(weights, float)[: len(written), : len(read)][:MOST_TOKENS, :MOST_TOKENS]
+    shares = np.asarray(weights, float)[: len(written), : len(read)][:MAX_TOKENS, :MAX_TOKENS]
     rows, columns = shares.shape
     above = [token_label(token) for token in read[:columns]]
     beside = [token_label(token) for token in written[:rows]]
@@ -61,7 +61,7 @@ def _figure(read: list[str], written: list[str], weights: np.ndarray, number: in
 
         axes.add_patch(Rectangle((-0.5, -0.5), columns, rows, color=INK, alpha=0.05, lw=0))
         strongest = max(float(shares.max(initial=0)), 1e-9)
-        cells = np.argwhere(shares > FAINTEST * strongest)
+        cells = np.argwhere(shares > MIN_DRAWN_SHARE * strongest)
         shades = [(shares[row, column] / strongest) ** 0.8 for row, column in cells]
         corners = 0.47 * np.array([(-1, -1), (-1, 1), (1, 1), (1, -1)])
         colours = [to_rgba(SERIES[0], round(float(shade), 2)) for shade in shades]
@@ -87,15 +87,15 @@ def _figure(read: list[str], written: list[str], weights: np.ndarray, number: in
 
 def _caption(read: int, written: int, *, explained: bool) -> str:
     said = (
-        "Each row is a token that was written; the stronger the colour, the more of its attention "
-        "was on the token above that was read."
+        "Each row is a generated token. The stronger the colour, the more attention it paid to the "
+        "source token at the top."
     )
     cut = [
         f"{count} {kind}"
-        for count, kind in ((read, "read"), (written, "written"))
-        if count > MOST_TOKENS
+        for count, kind in ((read, "source"), (written, "generated"))
+        if count > MAX_TOKENS
     ]
-    left_out = f"The first {MOST_TOKENS} of {' and '.join(cut)} tokens." if cut else ""
+    left_out = f"The first {MAX_TOKENS} of {' and '.join(cut)} tokens." if cut else ""
     return f"{said if explained else ''} {left_out}".strip()
 
 
@@ -108,11 +108,11 @@ def without_padding(tokens: Tokens) -> list[str]:
 
 
 def token_label(token: str) -> str:
-    """Without SentencePiece's mark of the beginning of a word; white space is seen."""
+    """The token without SentencePiece's mark of a word's beginning; white space becomes visible."""
     word = token.removeprefix("▁")
     return shortened(word, COLUMNS) if word.strip() else "␣"
 
 
 def _points(labels: Sequence[str]) -> float:
-    """The width of the widest, by an estimate for any script: a good half em a column."""
+    """Estimated width of the widest label, in any script: a good half em a column."""
     return 0.6 * LETTERS * max(map(text_columns, labels), default=0)

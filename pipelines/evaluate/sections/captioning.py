@@ -12,7 +12,7 @@ from pipelines.core.contracts import FieldCodec, Split
 from pipelines.core.formatting import number
 from pipelines.core.sections import Figure, Section, Table
 from pipelines.evaluate.metrics.captioning import CIDER, caption_words, cider
-from pipelines.evaluate.metrics.generation import as_texts, matched
+from pipelines.evaluate.metrics.generation import as_texts, equals_a_reference
 from pipelines.evaluate.metrics.translation import BleuTokenizer
 from pipelines.evaluate.sections.attention import Tokens, token_label, without_padding
 from pipelines.evaluate.sections.translation import WrittenTexts, text_sections
@@ -71,7 +71,7 @@ def image_sections(
     references  one or several for each of the N captions; as in `caption_scores`.
     """
     said, right = as_texts(captions), [as_texts(texts) for texts in references]
-    is_right = matched(said, right, lowercase)
+    is_right = equals_a_reference(said, right, lowercase)
     words = [caption_words(texts, tokenize) for texts in right]
     scores = cider(caption_words(said, tokenize), words)
     wall = _ImageWall(said, right, is_right, scores, read_images)

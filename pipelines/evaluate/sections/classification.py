@@ -1,4 +1,4 @@
-"""What a classifier gets wrong, for the report."""
+"""A classifier in the report: confusions, calibration and mistakes."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import keras
     from matplotlib.axes import Axes
 
-MOST_CLASSES_DRAWN = 60
-MOST_CLASSES_WITH_COUNTS = 12
+MAX_CLASSES_DRAWN = 60
+MAX_CLASSES_WITH_COUNTS = 12
 MISTAKES = 12
 CONFUSIONS = 15
 CLASSES_LISTED = 20
@@ -41,7 +41,7 @@ def classification_sections(
     names = [str(name) for name in names]
     counts = confusion(probabilities.argmax(1), labels, len(names))
     sections: list[Section] = []
-    if len(names) <= MOST_CLASSES_DRAWN:
+    if len(names) <= MAX_CLASSES_DRAWN:
         sections.append(confusion_figure(counts, names))
     sections.append(reliability_figure(probabilities, labels))
     if len(names) > 4:
@@ -64,7 +64,7 @@ def confusion_figure(counts: np.ndarray, names: Sequence[str]) -> Figure:
         for row, column in np.argwhere(counts > 0):
             corner, alpha = (column - 0.48, row - 0.48), shades[row, column]
             axes.add_patch(Rectangle(corner, 0.96, 0.96, color=SERIES[0], alpha=alpha, lw=0))
-        if size <= MOST_CLASSES_WITH_COUNTS:
+        if size <= MAX_CLASSES_WITH_COUNTS:
             for (row, column), count in np.ndenumerate(counts):
                 colour = PAPER if shades[row, column] > 0.55 else INK
                 axes.text(column, row, f"{count:,}", ha="center", va="center", color=colour)
@@ -73,7 +73,7 @@ def confusion_figure(counts: np.ndarray, names: Sequence[str]) -> Figure:
         upright = max(map(text_columns, short)) * size <= 40
         axes.set_xticks(range(size), short, rotation=0 if upright else 90)
         axes.set_yticks(range(size), short)
-        if size > MOST_CLASSES_WITH_COUNTS:
+        if size > MAX_CLASSES_WITH_COUNTS:
             axes.tick_params(labelsize=6.5)
         axes.set_xlabel("predicted class")
         axes.set_ylabel("true class")
@@ -82,7 +82,7 @@ def confusion_figure(counts: np.ndarray, names: Sequence[str]) -> Figure:
 
     width = min(9.0, 1.9 + (0.8 if size <= 4 else 0.42 if size <= 12 else 0.19) * size)
     caption = (
-        "Rows add up to the examples of a class; the stronger the colour, the larger the share."
+        "Each row sums to the examples of a class. The stronger the colour, the larger the share."
     )
     return Figure("Confusion matrix", draw, caption, size=(width, 0.84 * width))
 
@@ -94,12 +94,12 @@ def confusions_table(counts: np.ndarray, names: Sequence[str]) -> Table:
     rows = [
         (
             names[true],
-            names[said],
-            int(wrong[true, said]),
-            _share(wrong[true, said], counts[true].sum()),
+            names[predicted],
+            int(wrong[true, predicted]),
+            _share(wrong[true, predicted], counts[true].sum()),
         )
-        for true, said in pairs
-        if wrong[true, said]
+        for true, predicted in pairs
+        if wrong[true, predicted]
     ]
     header = ("true", "predicted", "examples", "share of the class")
     return Table("Most frequent confusions", header, rows)
@@ -107,21 +107,23 @@ def confusions_table(counts: np.ndarray, names: Sequence[str]) -> Table:
 
 def by_class_table(counts: np.ndarray, names: Sequence[str]) -> Table:
     """Precision TP / predicted, recall TP / true and F1, their harmonic mean; the worst classes."""
-    hits, true, said = counts.diagonal(), counts.sum(1), counts.sum(0)
-    f1 = 2 * hits / np.maximum(true + said, 1)
+    hits, true, predicted = counts.diagonal(), counts.sum(1), counts.sum(0)
+    f1 = 2 * hits / np.maximum(true + predicted, 1)
     worst = np.argsort(f1, kind="stable")[:CLASSES_LISTED]
     rows = [
         (
             names[c],
             int(true[c]),
-            _ratio(hits[c], said[c]),
+            _ratio(hits[c], predicted[c]),
             _ratio(hits[c], true[c]),
-            _ratio(2 * hits[c], true[c] + said[c]),
+            _ratio(2 * hits[c], true[c] + predicted[c]),
         )
         for c in worst
     ]
     left_out = len(names) - len(rows)
-    caption = f"Lowest F1 first; {left_out} more classes are above these." if left_out else ""
+    caption = (
+        f"The lowest F1 first; {left_out} classes with higher F1 are left out." if left_out else ""
+    )
     return Table("By class", ("class", "examples", "precision", "recall", "F1"), rows, caption)
 
 
@@ -154,7 +156,7 @@ def reliability_figure(probabilities: np.ndarray, labels: np.ndarray) -> Figure:
         )
 
     caption = (
-        "Below the dotted line the network is surer than it is right; bars show where examples lie."
+        "Below the dotted line the network is overconfident; bars show the shares of examples."
     )
     return Figure("Calibration", draw, caption, size=(4.8, 3.6))
 
@@ -167,7 +169,7 @@ def mistakes_table(
     examples: Callable[[Sequence[int]], list[Example]],
     column: str,
 ) -> Table:
-    """Wrong answers by falling probability of the class that was predicted."""
+    """Wrong predictions by falling probability of the predicted class."""
     predicted = probabilities.argmax(1)
     wrong = np.flatnonzero(predicted != labels)
     worst = wrong[np.argsort(-probabilities[wrong, predicted[wrong]], kind="stable")][
@@ -182,7 +184,7 @@ def mistakes_table(
         )
         for row, example in zip(worst, examples(worst) if worst else [], strict=True)
     ]
-    caption = "Errors of the network, and sometimes of the labels."
+    caption = "Some of them may be errors in the labels."
     return Table(
         "Most confident mistakes", (column, "predicted", "probability", "label"), rows, caption
     )
@@ -197,7 +199,7 @@ def _share(part: float, whole: float) -> str:
 
 
 EXPLAINED = 8
-"""Examples whose words the report colours."""
+"""Examples in the section of coloured words."""
 
 
 def rows_from_sure_to_unsure(probabilities: np.ndarray) -> np.ndarray:
@@ -227,13 +229,13 @@ def words_that_mattered(
     probabilities, labels, names = answers
     items = []
     for row, length in enumerate(inputs["tokens_length"]):
-        said, truth = names[probabilities[row].argmax()], names[labels[row]]
-        about = f"{said}, probability {probabilities[row].max():.3f}"
-        about += "" if said == truth else f" (the label says {truth})"
+        predicted, label = names[probabilities[row].argmax()], names[labels[row]]
+        about = f"{predicted}, probability {probabilities[row].max():.3f}"
+        about += "" if predicted == label else f" (label: {label})"
         pairs = zip(inputs["tokens"][row, :length], weights[row, :length], strict=True)
         items.append(Passage(about, [(tokens[i], float(weight)) for i, weight in pairs]))
     caption = (
-        "Tokens as the network reads them, from its surest to its least sure answer. Colour is "
-        "gradient times input: what speaks for the predicted class, and what against it."
+        "Tokens as the network reads them, from the most to the least confident prediction. The "
+        "colour is gradient times input: evidence for or against the predicted class."
     )
     return Passages("Words that mattered", items, caption)

@@ -1,4 +1,4 @@
-"""What a task that writes text gets wrong, for the report: examples, mistakes and lengths."""
+"""Generated texts in the report: examples, typical mistakes and lengths."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from pipelines.report.plots import INK, SERIES
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-SHOWN = 5
-"""Examples a table."""
+EXAMPLES = 5
+"""Rows of a table of examples."""
 
-MOST_SCORED = 5000
-"""Texts that are scored one by one, spread evenly over all of them."""
+MAX_SCORED = 5000
+"""Most texts that are scored one by one, spread evenly over all of them."""
 
-SPACELESS = 1 / 20
-"""With fewer spaces than this a character, a script has none: lengths are in characters."""
+MIN_SPACE_SHARE = 1 / 20
+"""Texts with a smaller share of spaces have no words; their lengths are in characters."""
 
-FEWEST = 3
-"""Words that a text must lack, or have too many, to count as too short, too long or repetitive."""
+MIN_DIFFERENCE = 3
+"""Fewest words by which a text that is too short or too long differs, or that it repeats."""
 
-MOST_BINS = 10
+MAX_BINS = 10
 
 Units = Callable[[str], Sequence[str]]
 
@@ -37,8 +37,8 @@ class WrittenTexts(NamedTuple):
     """What a task wrote, and what it should have written.
 
     references  one or several for each of the N texts.
-    sources     what was given, if it was text.
-    noun        what a text is called.
+    sources     the input texts, if the input is text.
+    noun        the name of a text, such as "caption".
     """
 
     texts: Sequence[str | bytes]
@@ -55,24 +55,24 @@ def text_sections(
     lowercase  whether case is all the same where examples are ranked.
     """
     texts, references, sources, noun = written
-    rows = np.linspace(0, len(texts) - 1, min(len(texts), MOST_SCORED)).astype(int)
-    said = as_texts(texts[row] for row in rows)
+    rows = np.linspace(0, len(texts) - 1, min(len(texts), MAX_SCORED)).astype(int)
+    chosen = as_texts(texts[row] for row in rows)
     right = [as_texts(references[row]) for row in rows]
     given = None if sources is None else as_texts(sources[row] for row in rows)
-    units, unit = _units([text for several in right for text in several])
+    units, unit = _choose_units([text for several in right for text in several])
     some = "" if len(rows) == len(texts) else f" Of {len(rows):,} of the {len(texts):,} texts."
-    shown = _Shown(said, right, given, noun)
+    shown = _TextRows(chosen, right, given, noun)
     return [
-        *(_examples(shown, lowercase, some) if examples else []),
-        *_mistakes(shown, units, some),
+        *(_example_tables(shown, lowercase, some) if examples else []),
+        *_mistakes_table(shown, units, some),
         lengths_figure(
-            [len(units(text)) for text in said], _mean_lengths(right, units), noun, unit
+            [len(units(text)) for text in chosen], _mean_lengths(right, units), noun, unit
         ),
     ]
 
 
-class _Shown:
-    """Rows of a table: source if there is one, reference, text."""
+class _TextRows:
+    """Makes rows of tables: source if there is one, references, text."""
 
     def __init__(
         self,
@@ -90,15 +90,15 @@ class _Shown:
         return (*source, " / ".join(self.references[row]), self.texts[row])
 
 
-def _examples(shown: _Shown, lowercase: bool, some: str) -> list[Section]:
-    """Tables of the best, middling and worst texts that say anything; of equals the longest."""
+def _example_tables(shown: _TextRows, lowercase: bool, some: str) -> list[Section]:
+    """Tables of the best, middling and worst texts that aren't empty; among equals the longest."""
     scores = sentence_chrf(shown.texts, shown.references, lowercase=lowercase)
-    said = np.flatnonzero([bool(text.strip()) for text in shown.texts])
+    nonempty = np.flatnonzero([bool(text.strip()) for text in shown.texts])
     lengths = np.array([len(given[0]) for given in shown.references])
-    falling = said[np.lexsort((-lengths[said], -scores[said]))]
-    rising = said[np.lexsort((-lengths[said], scores[said]))]
-    count = min(SHOWN, len(said) // 3)
-    middle = (len(said) - count) // 2
+    falling = nonempty[np.lexsort((-lengths[nonempty], -scores[nonempty]))]
+    rising = nonempty[np.lexsort((-lengths[nonempty], scores[nonempty]))]
+    count = min(EXAMPLES, len(nonempty) // 3)
+    middle = (len(nonempty) - count) // 2
     parts = {
         "Best": falling[:count],
         "Middling": falling[middle : middle + count],
@@ -107,9 +107,9 @@ def _examples(shown: _Shown, lowercase: bool, some: str) -> list[Section]:
     if count == 0:
         parts = {"All": falling}
     header = (CHRF.label, *shown.header)
-    empty = len(shown.texts) - len(said)
+    empty = len(shown.texts) - len(nonempty)
     left_out = f" {empty:,} empty {shown.noun}s are left out." if empty else ""
-    caption = f"By {CHRF.label} of each {shown.noun} alone, 0 to 100.{left_out}{some}"
+    caption = f"Ranked by the {CHRF.label} of each {shown.noun}, 0 to 100.{left_out}{some}"
     return [
         Table(
             f"{name} {shown.noun}s",
@@ -122,12 +122,12 @@ def _examples(shown: _Shown, lowercase: bool, some: str) -> list[Section]:
     ]
 
 
-def _mistakes(shown: _Shown, units: Units, some: str) -> list[Section]:
-    """A table of the kinds of mistakes that occur, with the first example of each; or none."""
+def _mistakes_table(shown: _TextRows, units: Units, some: str) -> list[Section]:
+    """A table of the kinds of mistakes that occur, with the first example of each; if any."""
     found: dict[str, list[int]] = {}
     for row, text in enumerate(shown.texts):
         source = None if shown.sources is None else shown.sources[row]
-        for kind in mistakes(text, shown.references[row], source, units):
+        for kind in find_mistakes(text, shown.references[row], source, units):
             found.setdefault(kind, []).append(row)
     if not found:
         return []
@@ -136,35 +136,37 @@ def _mistakes(shown: _Shown, units: Units, some: str) -> list[Section]:
         for kind, rows in sorted(found.items(), key=lambda item: -len(item[1]))
     ]
     header = ("mistake", "count", "share", *shown.header)
-    caption = f"Seen by rules, not by meaning, with the first example of each.{some}"
+    caption = f"Found by rules, which don't know the meaning; with the first example of each.{some}"
     return [Table("Typical mistakes", header, rows, caption)]
 
 
-def mistakes(text: str, references: Sequence[str], source: str | None, units: Units) -> list[str]:
-    """Names of what is plainly wrong with a text; `units` are its words or characters."""
+def find_mistakes(
+    text: str, references: Sequence[str], source: str | None, units: Units
+) -> list[str]:
+    """Names of a text's obvious mistakes. units: splits a text into words or characters."""
     if not text.strip():
         return ["empty"] if all(given.strip() for given in references) else []
     kinds = []
-    said, right = units(text), [units(given) for given in references]
+    words, right = units(text), [units(given) for given in references]
     shortest, longest = min(map(len, right)), max(map(len, right))
-    if repeats(said) and not any(map(repeats, right)):
+    if repeats_itself(words) and not any(map(repeats_itself, right)):
         kinds.append("repeats itself")
     if source is not None and text.split() == source.split() and text not in references:
         kinds.append("source copied")
-    if len(said) < shortest / 2 and shortest - len(said) >= FEWEST:
+    if len(words) < shortest / 2 and shortest - len(words) >= MIN_DIFFERENCE:
         kinds.append("less than half as long")
-    if len(said) > longest * 2 and len(said) - longest >= FEWEST:
+    if len(words) > longest * 2 and len(words) - longest >= MIN_DIFFERENCE:
         kinds.append("more than twice as long")
     return kinds
 
 
-def repeats(units: Sequence[str]) -> bool:
-    """Whether some phrase follows upon itself: twice if of FEWEST words, else more often."""
+def repeats_itself(units: Sequence[str]) -> bool:
+    """Whether a phrase is repeated at once, with at least MIN_DIFFERENCE words in the repeats."""
     for length in range(1, len(units) // 2 + 1):
         run = 0
         for first, second in zip(units, units[length:], strict=False):
             run = run + 1 if first == second else 0
-            if run >= max(length, FEWEST):
+            if run >= max(length, MIN_DIFFERENCE):
                 return True
     return False
 
@@ -172,14 +174,14 @@ def repeats(units: Sequence[str]) -> bool:
 def lengths_figure(
     lengths: Sequence[float], references: Sequence[float], noun: str, unit: str
 ) -> Figure:
-    """How long texts are, by how long they should be; both in units such as "words"."""
-    said, right = np.asarray(lengths, float), np.asarray(references, float)
-    edges = np.unique(np.quantile(right, np.linspace(0, 1, MOST_BINS + 1)))
+    """Lengths of texts by the lengths of their references, both in units such as "words"."""
+    actual, right = np.asarray(lengths, float), np.asarray(references, float)
+    edges = np.unique(np.quantile(right, np.linspace(0, 1, MAX_BINS + 1)))
     groups = np.clip(np.searchsorted(edges, right, side="right") - 1, 0, max(len(edges) - 2, 0))
     used = np.unique(groups)
     center = np.array([right[groups == group].mean() for group in used])
     low, middle, high = np.array(
-        [np.quantile(said[groups == group], [0.1, 0.5, 0.9]) for group in used]
+        [np.quantile(actual[groups == group], [0.1, 0.5, 0.9]) for group in used]
     ).T
     top = 1.06 * max(center.max(), high.max(), 1)
 
@@ -196,7 +198,7 @@ def lengths_figure(
             loc="lower left", bbox_to_anchor=(-0.03, 1), ncols=3, columnspacing=1.2, fontsize=8
         )
 
-    ratio = said.sum() / max(right.sum(), 1)
+    ratio = actual.sum() / max(right.sum(), 1)
     caption = f"All {noun}s together are {ratio:.2f} times as long as their references."
     return Figure(f"Length of {noun}s", draw, caption, size=(4.8, 3.6))
 
@@ -209,9 +211,9 @@ def _share(part: int, whole: int) -> str:
     return f"{100 * part / whole:.1f} %"
 
 
-def _units(texts: Sequence[str]) -> tuple[Units, str]:
-    """Words of scripts that have spaces, else characters; and what they are called."""
+def _choose_units(texts: Sequence[str]) -> tuple[Units, str]:
+    """How texts are split (words if they have spaces, else characters), and the units' name."""
     spaces, characters = sum(text.count(" ") for text in texts), sum(map(len, texts))
-    if spaces < SPACELESS * characters:
+    if spaces < MIN_SPACE_SHARE * characters:
         return lambda text: "".join(text.split()), "characters"
     return str.split, "words"

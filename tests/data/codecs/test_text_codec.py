@@ -166,7 +166,7 @@ def test_summary_worked_by_hand() -> None:
 
 
 def test_counting_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(counting, "MOST_COUNTED", 3)
+    monkeypatch.setattr(counting, "MAX_COUNTED", 3)
     made = codec()
     made.fit([["often often often"], ["a b c"], ["often d"], ["often e f"]])
     assert made.vocabulary[2] == "often"

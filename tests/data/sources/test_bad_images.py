@@ -85,12 +85,12 @@ def test_images_that_the_captions_are_not_about_are_told_but_are_no_bad_rows(
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "GIF", "WEBP", "BMP"])
 def test_no_bytes_at_all_raise_anything_or_end_the_process(form: str) -> None:
     random = np.random.default_rng(0)
-    whole = np.frombuffer(image(1, form, (20, 24)), np.uint8)
+    keep_decodable = np.frombuffer(image(1, form, (20, 24)), np.uint8)
     for _ in range(200):
-        broken = whole.copy()
-        places = random.integers(4, random.choice([60, len(whole)]), 3)
+        broken = keep_decodable.copy()
+        places = random.integers(4, random.choice([60, len(keep_decodable)]), 3)
         broken[places] = random.integers(0, 256, 3)
-        _images.fault(broken.tobytes())
+        _images.find_fault(broken.tobytes())
 
 
 def test_a_coco_image_without_captions_is_an_issue(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_a_coco_image_without_captions_is_an_issue(tmp_path: Path) -> None:
 
 
 def test_too_large_a_file_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_images, "MOST_BYTES", 4 << 20)
+    monkeypatch.setattr(_images, "MAX_BYTES", 4 << 20)
     made = source(**folder(tmp_path, CSV))
     with (tmp_path / "photos" / "0.png").open("wb") as file:
         file.truncate(5 << 20)
@@ -150,7 +150,7 @@ def test_prepare_skips_bad_images_and_counts_them(tmp_path: Path) -> None:
 def test_the_largest_image_allowed_is_read_and_prepared() -> None:
     file = BytesIO()
     Image.new("RGBA", (10_000, 10_000), (255, 0, 0, 255)).save(file, "PNG", compress_level=1)
-    assert _images.fault(file.getvalue()) is None
+    assert _images.find_fault(file.getvalue()) is None
     made = ImageCodec("image", ImageSettings(size=8, fit="pad")).encode(
         tf.constant([file.getvalue()])
     )

@@ -7,7 +7,7 @@ from caption_files import settings_of, told
 
 from pipelines.config.schema import _build
 from pipelines.core.contracts import RowIssues
-from pipelines.data.sources.emoji import Emoji, base, words
+from pipelines.data.sources.emoji import Emoji, base_emoji, split_words
 
 
 def emoji(**changes) -> Emoji:
@@ -51,15 +51,15 @@ def test_what_is_held_out_by_composition_is_made_of_what_training_shows(language
         "validation": 316,
         "test": 474,
     }
-    known = set().union(*map(words, parts["train"].values()))
+    known = set().union(*map(split_words, parts["train"].values()))
     bases = {_base(file) for file in parts["train"]}
     for part in ("validation", "test"):
-        assert all(words(caption) <= known for caption in parts[part].values())
+        assert all(split_words(caption) <= known for caption in parts[part].values())
         assert all(_base(file) in bases for file in parts[part])
 
 
 def _base(file: str) -> str:
-    return base("".join(chr(int(part, 16)) for part in file.removesuffix(".png").split("-")))
+    return base_emoji("".join(chr(int(part, 16)) for part in file.removesuffix(".png").split("-")))
 
 
 def test_no_image_and_no_caption_is_in_two_splits() -> None:
@@ -78,10 +78,10 @@ def test_the_same_images_are_held_out_each_time() -> None:
 
 
 def test_variations_of_an_emoji_have_the_same_base() -> None:
-    assert base("👋🏽") == base("👋")
-    assert base("👩🏽‍🚒") == base("👨‍🚒") == base("🧑🏿‍🚒")
-    assert base("🏃🏽‍♀️‍➡️") == base("🏃")
-    assert base("👋") != base("👍")
+    assert base_emoji("👋🏽") == base_emoji("👋")
+    assert base_emoji("👩🏽‍🚒") == base_emoji("👨‍🚒") == base_emoji("🧑🏿‍🚒")
+    assert base_emoji("🏃🏽‍♀️‍➡️") == base_emoji("🏃")
+    assert base_emoji("👋") != base_emoji("👍")
 
 
 def test_an_unknown_language_is_told_with_those_there_are() -> None:

@@ -10,17 +10,19 @@ import pytest
 import tensorflow as tf
 from caption_files import CSV, folder, image, source
 
-from pipelines.core.contracts import Codec, RowIssues
+from pipelines.core.contracts import Codec, FieldSpec, RowIssues
 from pipelines.core.errors import UserError
 from pipelines.data.sources.image_captions import ImageCaptions
 from pipelines.export.saved_model import _ask, write_imports
 from pipelines.predict.predict import predict
 from pipelines.runs.directory import Run
 
+IMAGE = {"image": FieldSpec((), "string")}
+
 
 def given(made: ImageCaptions, path: Path) -> tuple[list[str], list[str]]:
     issues = RowIssues()
-    rows = list(made.read_inputs(path, ("image",), issues))
+    rows = list(made.read_inputs(path, IMAGE, issues))
     assert all(list(row) == ["image"] for row in rows)
     return [row["image"].name for row in rows], issues.first
 
@@ -48,7 +50,7 @@ def test_an_image_a_folder_or_a_list_can_be_given(tmp_path: Path) -> None:
 
 def test_json_with_base64_can_be_given() -> None:
     line = json.dumps({"image": {"b64": base64.b64encode(image()).decode()}})
-    assert source().parse_input(line, ("image",)) == {"image": image()}
+    assert source().parse_input(line, IMAGE) == {"image": image()}
 
 
 @pytest.mark.parametrize(
@@ -57,14 +59,18 @@ def test_json_with_base64_can_be_given() -> None:
 )
 def test_what_is_no_image_cannot_be_given(text: str) -> None:
     with pytest.raises(UserError) as error:
-        source().parse_input(text, ("image",))
+        source().parse_input(text, IMAGE)
     assert "\n" not in str(error.value)
 
 
 class Named:
-    """Of a task, what predicting needs."""
+    """What predicting needs of a task."""
 
+    name = "named"
     input_columns = ("image",)
+
+    def codec(self) -> dict:
+        return {}
 
     def to_json(self, answer: dict) -> dict:
         return answer

@@ -17,6 +17,9 @@ from pipelines.core.errors import UserError
 from pipelines.core.paths import ROOT
 from pipelines.data.sources.packaged_pairs import PackagedPairs
 
+SOURCE = {"source": FieldSpec((), "string")}
+
+
 TATOEBA = yaml.safe_load((ROOT / "conf/data/tatoeba_ja_en.yaml").read_text(encoding="utf-8"))
 ENTRIES = {
     "one.json": [{"word": "hi", "pairs": [{"fr": "salut", "en": "hi"}]}, {"word": "alone"}],

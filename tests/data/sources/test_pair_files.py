@@ -9,10 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from pipelines.core.contracts import RowIssues
+from pipelines.core.contracts import FieldSpec, RowIssues
 from pipelines.core.errors import UserError
 from pipelines.core.paths import ROOT
 from pipelines.data.sources.pair_files import PairFiles
+
+SOURCE = {"source": FieldSpec((), "string")}
+
 
 SETTINGS = yaml.safe_load((ROOT / "conf/data/pair_files.yaml").read_text(encoding="utf-8"))
 PAIRS = [{"source": "one", "target": "eins"}, {"source": "two", "target": "zwei"}]
@@ -105,5 +108,5 @@ def test_what_is_given_to_translate_is_lines_or_the_column(
 ) -> None:
     (tmp_path / name).write_text(content)
     made = source(tmp_path / "a.csv", source_column="en", target_column="de", **changes)
-    rows = list(made.read_inputs(tmp_path / name, ["source"], RowIssues()))
+    rows = list(made.read_inputs(tmp_path / name, SOURCE, RowIssues()))
     assert rows == [{"source": "one"}, {"source": "two"}]

@@ -14,12 +14,15 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipelines.core.contracts import RowIssues
+from pipelines.core.contracts import FieldSpec, RowIssues
 from pipelines.core.errors import UserError
 from pipelines.core.paths import ROOT
 from pipelines.data.sources import parallel_text
 from pipelines.data.sources.parallel_text import ParallelText
 from pipelines.data.sources.rows import lines
+
+SOURCE = {"source": FieldSpec((), "string")}
+
 
 SETTINGS = yaml.safe_load((ROOT / "conf/data/parallel_text.yaml").read_text(encoding="utf-8"))
 FILES = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -167,7 +170,7 @@ def test_blank_lines_at_the_end_of_one_file_are_told_as_such(tmp_path: Path) -> 
 
 
 def test_large_files_are_checked_when_they_are_read(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(parallel_text, "_QUICK", 3)
+    monkeypatch.setattr(parallel_text, "_QUICK_BYTES", 3)
     made = source(**pair(tmp_path, "one\ntwo\n", "eins\n"))
     made.check()
     with pytest.raises(UserError, match="has 2 lines"):
@@ -254,6 +257,6 @@ def test_what_is_given_to_translate_is_lines_or_a_column(tmp_path: Path) -> None
     for name, content in {"b.en": "two\n\nthree\n", "b.jsonl": '{"source": "two"}'}.items():
         (tmp_path / name).write_text(content)
         issues = RowIssues()
-        rows = list(made.read_inputs(tmp_path / name, ["source"], issues))
+        rows = list(made.read_inputs(tmp_path / name, SOURCE, issues))
         assert rows[0] == {"source": "two"}
         assert issues.first == (["b.en:2: column 'source' is empty"] if name == "b.en" else [])

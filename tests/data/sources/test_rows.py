@@ -192,7 +192,7 @@ def test_a_quote_that_never_closes_is_told_with_the_line_where_its_record_starts
 def test_a_quote_that_never_closes_swallows_no_more_than_the_longest_field(
     tmp_path, monkeypatch
 ) -> None:
-    monkeypatch.setattr(delimited, "LONGEST", 1 << 18)
+    monkeypatch.setattr(delimited, "MAX_LINE_BYTES", 1 << 18)
     path = tmp_path / "a.csv"
     with path.open("wb") as file:
         file.write(b'text,label\nfine,good\n"never closed,good\n')

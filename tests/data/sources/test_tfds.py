@@ -13,7 +13,7 @@ from pipelines.core.contracts import RowIssues
 from pipelines.core.errors import UserError
 from pipelines.core.paths import ROOT
 from pipelines.data.sources import _tfds as module
-from pipelines.data.sources._tfds_reading import parsed_at_once, parsed_by_tfds
+from pipelines.data.sources._tfds_reading import parse_in_batches, parse_with_tfds
 from pipelines.data.sources.tfds import Tfds
 
 SETTINGS = yaml.safe_load((ROOT / "conf/data/tfds.yaml").read_text())
@@ -96,11 +96,11 @@ def test_a_prepared_set_is_read_with_its_label_words(prepared: Path) -> None:
 
 
 def test_batches_are_what_tfds_reads_by_itself(prepared: Path) -> None:
-    builder = source(prepared)._prepared()
+    builder = source(prepared)._downloaded_builder()
     columns = ["data/body", "text", "label", "stars", "data/fine"]
     for split in ("train", "train[7:19]", "test"):
         ours, theirs = (
-            list(read(builder, split, columns)) for read in (parsed_at_once, parsed_by_tfds)
+            list(read(builder, split, columns)) for read in (parse_in_batches, parse_with_tfds)
         )
         assert ours == theirs
 

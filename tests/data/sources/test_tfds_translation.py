@@ -7,10 +7,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipelines.core.contracts import RowIssues
+from pipelines.core.contracts import FieldSpec, RowIssues
 from pipelines.core.errors import UserError
 from pipelines.core.paths import ROOT
 from pipelines.data.sources.tfds_translation import TfdsTranslation
+
+SOURCE = {"source": FieldSpec((), "string")}
+
 
 SETTINGS = yaml.safe_load((ROOT / "conf/data/tfds_translation.yaml").read_text(encoding="utf-8"))
 TRAIN = [(f"Satz {number}, schön", f"sentence {number}") for number in range(20)]
@@ -147,5 +150,5 @@ def test_the_default_set_is_one_that_tfds_knows(tmp_path: Path) -> None:
 
 def test_what_is_given_to_translate_is_lines_or_a_column(prepared: Path, tmp_path: Path) -> None:
     (tmp_path / "given.de").write_text("gut\n")
-    rows = source(prepared).read_inputs(tmp_path / "given.de", ["source"], RowIssues())
+    rows = source(prepared).read_inputs(tmp_path / "given.de", SOURCE, RowIssues())
     assert list(rows) == [{"source": "gut"}]

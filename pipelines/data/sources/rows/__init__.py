@@ -1,4 +1,4 @@
-"""Rows of files that people bring: CSV, TSV, JSON Lines, Parquet or plain text, whatever they hold.
+"""Rows of users' files: CSV, TSV, JSON Lines, Parquet or plain text, with any content.
 
     columns = Columns({"text": "review", "label": "stars"}, labels={"label"})
     for row in read_rows(path, columns, issues):
@@ -12,7 +12,7 @@ from pipelines.data.sources.rows.lines import (
     extension,
     read_bytes,
     read_lines,
-    unreadable,
+    unreadable_error,
 )
 from pipelines.data.sources.rows.reading import (
     EXTENSIONS,
@@ -23,8 +23,8 @@ from pipelines.data.sources.rows.reading import (
     check_file,
     column_names,
     count_rows,
-    delimiter_meant,
     read_rows,
+    resolve_delimiter,
 )
 from pipelines.data.sources.rows.values import (
     Columns,
@@ -46,13 +46,13 @@ __all__ = [
     "check_file",
     "column_names",
     "count_rows",
-    "delimiter_meant",
     "extension",
     "label_text",
     "read_bytes",
     "read_lines",
     "read_rows",
-    "unreadable",
+    "resolve_delimiter",
+    "unreadable_error",
     "usable_rows",
     "usable_text",
 ]

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from pipelines.core.contracts import RowIssues
 from pipelines.core.errors import UserError
-from pipelines.data.sources.rows.lines import LONGEST, raw_lines
+from pipelines.data.sources.rows.lines import MAX_LINE_BYTES, raw_lines
 
-LONGEST_NAME = 60
-"""Characters of a column's name, probably."""
+MAX_NAME_CHARACTERS = 60
+"""A longer field in the first line is text, and no column's name."""
 
 
 def delimited_columns(path: Path, delimiter: str, quoting: bool) -> list[str]:
@@ -35,7 +35,7 @@ def delimited_records(
     if not positions:
         header: list[str | int] = [name.strip() for name in next(records, (0, []))[1]]
         positions, width = [header.index(name) for name in columns], len(header)
-    pick = _picker(positions)
+    pick = _make_picker(positions)
     for line, record in records:
         if len(record) == width:
             yield line, pick(record)
@@ -51,12 +51,12 @@ def delimited_records(
             yield line, pick(record)
 
 
-def columns_without_header(
+def guess_columns(
     path: Path, keys: Sequence[str], delimiter: str, quoting: bool
 ) -> dict[str, int] | None:
-    """Likely positions of a text or a label by key, if the first line looks like the others.
+    """Likely positions of text and label, by key; None if the first line looks like a header.
 
-    That is, if it holds a number or a long text, or what its column holds again further down.
+    It doesn't if it has a number or a long text, or a value that its column has further down, too.
     """
     rows = [record for _, record in islice(_records(path, delimiter, quoting, RowIssues()), 100)]
     first, width = rows[0], len(rows[0])
@@ -70,7 +70,7 @@ def columns_without_header(
     found = dict(zip(texts, sorted(by_length[: len(texts)]), strict=True))
     if "label" in keys:
         different = [len(set(column)) for column in columns]
-        # What is always the same is no label; of the others, that with the fewest values.
+        # A column with one value only is no label; of the others the one with the fewest is.
         rest = sorted(by_length[len(texts) :], key=lambda position: different[position])
         found["label"] = next((position for position in rest if different[position] > 1), rest[0])
     return found
@@ -80,11 +80,11 @@ def _is_no_name(field: str) -> bool:
     try:
         float(field)
     except ValueError:
-        return len(field) > LONGEST_NAME
+        return len(field) > MAX_NAME_CHARACTERS
     return True
 
 
-def _picker(positions: Sequence[int]) -> Callable[[list[str]], Sequence[str]]:
+def _make_picker(positions: Sequence[int]) -> Callable[[list[str]], Sequence[str]]:
     if len(positions) > 1:
         return itemgetter(*positions)
     return lambda record: (record[positions[0]],)
@@ -93,13 +93,12 @@ def _picker(positions: Sequence[int]) -> Callable[[list[str]], Sequence[str]]:
 def _records(
     path: Path, delimiter: str, quoting: bool, issues: RowIssues
 ) -> Iterator[tuple[int, list[str]]]:
-    """The line where a record starts, and its fields; blank lines are passed over.
+    """The line where a record starts, and its fields; blank lines are skipped.
 
-    A record that is wrong within its own line is an issue. One that ran on into other lines is
-    fatal: the quote it opened swallowed rows, and nobody knows how many. So is one that may be the
-    header.
+    A record with a fault within its own line is an issue. One that continues on other lines is
+    fatal, because the open quote swallowed an unknown number of rows. So is a fault in the header.
     """
-    csv.field_size_limit(LONGEST)
+    csv.field_size_limit(MAX_LINE_BYTES)
     reader = csv.reader(
         raw_lines(path, ""),
         delimiter=delimiter,

@@ -1,4 +1,4 @@
-"""Lines of text files, plain or compressed, in bounded memory whatever the bytes are."""
+"""Lines of text files, plain or compressed, in bounded memory for any content."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from typing import IO, Any
 
 from pipelines.core.errors import UserError
 
-LONGEST = 16 << 20
-"""Bytes of a line, and characters of a field: more is a quote or a line that never ends."""
+MAX_LINE_BYTES = 16 << 20
+"""Most bytes of a line, and characters of a field. Beyond it, a quote or a line never ends."""
 
 COMPRESSIONS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 
@@ -56,7 +56,7 @@ def _blocks(path: Path) -> Iterator[str]:
     held, lines = b"", 0
     with _open(path) as file:
         while block := _read(file, path):
-            block = block if lines or held else _without_mark(block, path)
+            block = block if lines or held else _strip_mark(block, path)
             cut = block.rfind(b"\n") + 1
             if cut:
                 yield (held + block[:cut]).decode("utf-8", "surrogateescape")
@@ -64,17 +64,17 @@ def _blocks(path: Path) -> Iterator[str]:
                 held = block[cut:]
             else:
                 held += block
-            if len(held) > LONGEST:
+            if len(held) > MAX_LINE_BYTES:
                 raise UserError(
-                    f"{path}: a line must be shorter than {LONGEST >> 20} MB; line {lines + 1} is "
-                    "longer: is this a text file with one record a line?"
+                    f"{path}: a line must be shorter than {MAX_LINE_BYTES >> 20} MB; line "
+                    f"{lines + 1} is longer: is this a text file with one record a line?"
                 )
         if held:
             yield held.decode("utf-8", "surrogateescape")
 
 
-def _without_mark(start: bytes, path: Path) -> bytes:
-    """A file's start, without the mark that some programs write before UTF-8."""
+def _strip_mark(start: bytes, path: Path) -> bytes:
+    """A file's start without the byte-order mark that some programs write."""
     if start.startswith(_UTF16_MARKS):
         raise UserError(
             f"{path}: text must be UTF-8; this file is UTF-16: save it as UTF-8, "
@@ -88,16 +88,16 @@ def _open(path: Path) -> IO[bytes]:
     try:
         return opener(path, "rb")
     except OSError as error:
-        raise unreadable(path, error) from None
+        raise unreadable_error(path, error) from None
 
 
 def _read(file: IO[bytes], path: Path) -> bytes:
     try:
         return file.read(_BLOCK)
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
-        raise unreadable(path, error) from None
+        raise unreadable_error(path, error) from None
 
 
-def unreadable(path: Path, error: Exception) -> UserError:
+def unreadable_error(path: Path, error: Exception) -> UserError:
     reason = getattr(error, "strerror", None) or " ".join(str(error).split())
     return UserError(f"{path} can't be read ({reason}): check its permissions and that it is whole")

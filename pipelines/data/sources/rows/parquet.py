@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pipelines.core.errors import UserError
 from pipelines.core.types import Value
-from pipelines.data.sources.rows.lines import unreadable
+from pipelines.data.sources.rows.lines import unreadable_error
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -41,7 +41,7 @@ def parquet_records(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, S
             yield from enumerate(zip(*lists, strict=True), number + 1)
             number += len(batch)
     except (pa.ArrowException, OSError) as error:
-        raise unreadable(path, error) from None
+        raise unreadable_error(path, error) from None
 
 
 def _open(path: Path) -> pq.ParquetFile:
@@ -51,7 +51,7 @@ def _open(path: Path) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(path, memory_map=True)
     except (pa.ArrowException, OSError) as error:
-        raise unreadable(path, error) from None
+        raise unreadable_error(path, error) from None
 
 
 def _values(column: pa.Array) -> list[Value]:

@@ -1,4 +1,4 @@
-"""Which file is read how; and what must be true of it before, so that reading doesn't fail."""
+"""Chooses how a file is read, and checks it first, so that reading doesn't fail later."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from pipelines.core.contracts import RowIssues
 from pipelines.core.errors import UserError, suggest
 from pipelines.core.types import Value
 from pipelines.data.sources.rows.delimited import (
-    columns_without_header,
     delimited_columns,
     delimited_records,
+    guess_columns,
 )
 from pipelines.data.sources.rows.json_lines import json_columns, json_records
 from pipelines.data.sources.rows.lines import COMPRESSIONS, extension, read_lines
@@ -27,13 +27,13 @@ _JSON_LINES = (".jsonl", ".ndjson")
 _PARQUET = (".parquet", ".pq")
 _PLAIN = (".txt",)
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
-"""Common delimiters, and words for them that need no quoting on a command line."""
+"""Common delimiters, with names that need no quoting on a command line."""
 _QUICKLY_READ = 4 << 30
 EXTENSIONS = (*_DELIMITERS, *_JSON_LINES, *_PARQUET, *_PLAIN)
 
 
-def delimiter_meant(given: str | None) -> str | None:
-    """The character that data.delimiter means; UserError if it means none."""
+def resolve_delimiter(given: str | None) -> str | None:
+    """The character that data.delimiter names; UserError if it names none."""
     marks = {name: mark for mark, name in DELIMITERS.items()} | {"\\t": "\t"}
     mark = None if given is None else marks.get(given, given)
     if mark is not None and (len(mark) != 1 or mark in '"\r\n'):
@@ -46,7 +46,7 @@ def delimiter_meant(given: str | None) -> str | None:
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a file's fields are told apart.
+    """How a file separates fields.
 
     delimiter  between the fields of CSV, TSV and .txt; None: as the extension says.
     quoting    whether double quotes enclose fields with delimiters or line ends inside.
@@ -67,10 +67,10 @@ def read_rows(
     *,
     by_setting: bool = True,
 ) -> Iterator[dict[str, Value]]:
-    """The file's rows, each value a text that isn't blank. Other rows are added to `issues`.
+    """The file's rows. Values are text that isn't blank; other rows are added to `issues`.
 
     columns     in a .txt file, each line is the value of the one column.
-    by_setting  whether the settings data.<key>_column say the columns; messages tell.
+    by_setting  whether settings data.<key>_column name the columns; for messages.
 
     Raises UserError at once for what `check_file` and `check_columns` see, and later for a file
     that is damaged further down.
@@ -93,7 +93,7 @@ def read_rows(
 
 
 def count_rows(path: Path) -> int | None:
-    """Of Parquet, the rows; of text, the lines; None if that would take long to find out."""
+    """The number of rows of Parquet, or of lines of text; None if counting would take long."""
     if extension(path) in _PARQUET:
         return parquet_rows(path)
     if path.suffix.lower() in COMPRESSIONS or path.stat().st_size > _QUICKLY_READ:
@@ -166,24 +166,24 @@ def check_extra_columns(path: Path, names: Sequence[str], dialect: Dialect = BY_
 
 def check_exists(path: Path, setting: str | None = None) -> None:
     """Raises UserError unless there is a file; `setting` is what named it."""
-    told = f"{setting}: " if setting else ""
+    prefix = f"{setting}: " if setting else ""
     # os.path answers where Path raises: a folder that may not be entered, a name too long.
     if not os.path.exists(path):
-        raise UserError(f"{told}there is no file {path}; {_nearby(path)}")
+        raise UserError(f"{prefix}there is no file {path}; {_suggest_path(path)}")
     if not os.path.isfile(path):
-        raise UserError(f"{told}{path} must be a file; it is not")
+        raise UserError(f"{prefix}{path} must be a file; it is not")
 
 
 def check_file(path: Path, setting: str | None = None) -> None:
     """Raises UserError unless there is a file of a known format; `setting` is what named it."""
     check_exists(path, setting)
-    told = f"{setting}: " if setting else ""
+    prefix = f"{setting}: " if setting else ""
     if extension(path) not in EXTENSIONS:
         remedy = "convert it, or give it the right name"
         if extension(path) == ".json":
             remedy = "name it .jsonl if it holds an object a line, else convert it"
         raise UserError(
-            f"{told}a file's name must end in {', '.join(EXTENSIONS)} (text also in "
+            f"{prefix}a file's name must end in {', '.join(EXTENSIONS)} (text also in "
             f"{', '.join(COMPRESSIONS)} after that); received {path.name}: {remedy}"
         )
 
@@ -205,7 +205,7 @@ def _check_name(
 def _check_header(
     path: Path, columns: Mapping[str, str | int], separator: str, quoting: bool
 ) -> None:
-    found = columns_without_header(path, list(columns), separator, quoting)
+    found = guess_columns(path, list(columns), separator, quoting)
     if found is not None:
         key, column = next(iter(columns.items()))
         remedy = " ".join(f"data.{key}_column={position}" for key, position in found.items())
@@ -221,8 +221,8 @@ def _check_records(path: Path, columns: list[str | int], separator: str, quoting
     raise UserError(f"{path} must hold rows below its header; it has none that can be read")
 
 
-def _nearby(path: Path) -> str:
-    """What may have been meant instead of a path that doesn't exist."""
+def _suggest_path(path: Path) -> str:
+    """A hint to the path that was probably meant instead of one that doesn't exist."""
     folder = next(parent for parent in path.absolute().parents if os.path.exists(parent))
     if folder != path.absolute().parent or not os.path.isdir(folder):
         return f"the nearest folder that exists is {folder}"
@@ -235,7 +235,7 @@ def _nearby(path: Path) -> str:
 
 
 def _separator(path: Path, dialect: Dialect) -> str | None:
-    """What is between fields; None if the file isn't CSV or the like."""
+    """The delimiter between fields; None if the file isn't CSV or TSV."""
     if dialect.delimiter is not None and extension(path) in (*_DELIMITERS, *_PLAIN):
         return dialect.delimiter
     return _DELIMITERS.get(extension(path))

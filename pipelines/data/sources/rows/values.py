@@ -1,4 +1,4 @@
-"""Values that can be used as they are: texts with something in them, and labels as text."""
+"""Checks and conversions of single values: text, labels, numbers, lists and series."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from pipelines.core.types import Json, Value
 
 
 class FaultError(Exception):
-    """Why a value isn't usable, as what follows the column's name."""
+    """The reason why a value can't be used, as text that follows the column's name."""
 
 
 @dataclass(frozen=True)
 class Columns:
-    """What is read of a file, and what it holds.
+    """The columns to be read of a file, and what they hold.
 
     names   a row's keys, and the file's columns they are read from. A whole number is a position,
             counted from 0, in CSV or TSV without a header.
     labels  those keys whose values may be numbers or truth values too; see `label_text`.
-    fields  what those keys hold that are no text: numbers, lists, series.
+    fields  what keys hold that hold no text: numbers, lists, series.
     """
 
     names: Mapping[str, str | int]
@@ -37,8 +37,8 @@ class Columns:
 def usable_rows(
     records: Iterable[tuple[int, Sequence[Value]]], columns: Columns, issues: RowIssues, where: str
 ) -> Iterator[dict[str, Value]]:
-    """Rows from (line, values in the order of `columns`); what can't be used is an issue."""
-    kinds = {key: converter(field) for key, field in columns.fields.items()}
+    """Rows from (line, values in the order of `columns`); unusable ones are added to `issues`."""
+    kinds = {key: make_converter(field) for key, field in columns.fields.items()}
     plan = [
         (key, label_text if key in columns.labels else kinds.get(key, usable_text))
         for key in columns.names
@@ -46,7 +46,7 @@ def usable_rows(
     for line, values in records:
         row = {}
         try:
-            # Most of the time of reading goes by here: a call a value, and nothing else.
+            # Reading spends most of its time here, so there is one call a value and nothing else.
             for (key, usable), value in zip(plan, values, strict=True):
                 row[key] = usable(value)
         except (FaultError, TypeError) as error:  # TypeError: a list as a label isn't hashable
@@ -58,7 +58,7 @@ def usable_rows(
 
 
 def usable_text(value: object) -> str:
-    """The value, if it is a text with something in it that can be written as UTF-8."""
+    """The value, if it is valid Unicode text that isn't blank; else FaultError."""
     if type(value) is not str:
         raise FaultError("has no value" if value is None else "is not text")
     if not value or value.isspace():
@@ -73,8 +73,8 @@ def usable_text(value: object) -> str:
     return value
 
 
-def converter(field: FieldSpec) -> Callable[[Value], Value]:
-    """From what a file holds to a value of the field's kind; FaultError for what can't be one.
+def make_converter(field: FieldSpec) -> Callable[[Value], Value]:
+    """A function from a file's values to the field's kind, which raises FaultError for others.
 
     Files without types, such as CSV, have text: numbers as digits, lists and series as JSON.
     """
