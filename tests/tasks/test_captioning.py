@@ -319,7 +319,7 @@ def test_every_model_goes_from_emoji_to_a_saved_model_that_a_fresh_process_agree
                 ["task.sampling.schedule=linear", "task.sampling.steps=2", "task.sampling.floor=0"],
                 ["decode=sample", "decode.answers=2", "task.augmentation.mirror=true"],
                 ["train.precision=mixed_bfloat16", "train.accumulation_steps=2", "model.layers=2"],
-                ["task.vision.network=MobileNetV3Small", "data.split=picture"],
+                ["task.vision.network=MobileNetV3Small", "data.split=image"],
             )
         ),
     ],

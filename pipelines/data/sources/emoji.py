@@ -62,14 +62,14 @@ class Emoji(CaptionedImages):
 
     split  composition: training shows each held-out emoji in other variations (of skin tone,
            gender, hair, direction), and each word of its caption, but never the whole caption.
-           picture: any image may be held out; we divide.
+           image: any image may be held out; we divide.
     """
 
     format: Literal["emoji"]
     name: str
     language: str
-    split: Literal["composition", "picture"]
-    pictures: ImagePackage
+    split: Literal["composition", "image"]
+    images: ImagePackage
     names: NamePackage
     licence: str
     citation: str
@@ -92,12 +92,12 @@ class Emoji(CaptionedImages):
 
     def fingerprint(self) -> str:
         names = self._names_sha256()
-        how = [self.pictures.sha256, names, self.language, self.split]
+        how = [self.images.sha256, names, self.language, self.split]
         return hashlib.sha256(json.dumps(how).encode()).hexdigest()
 
     def provenance(self) -> Provenance:
         origin = (
-            f"images of the package {self.pictures.package} {self.pictures.version}, names "
+            f"images of the package {self.images.package} {self.images.version}, names "
             f"({self.language}) of the package {self.names.package} {self.names.version}, from the "
             f"Python index; held out by {self.split}"
         )
@@ -118,7 +118,7 @@ class Emoji(CaptionedImages):
         return find_packaged_file(self.name, names.package, names.version, path, sha256)
 
     def _folder(self) -> Path:
-        it = self.pictures
+        it = self.images
         return find_packaged_folder(self.name, it.package, it.version, it.folder, it.sha256)
 
 

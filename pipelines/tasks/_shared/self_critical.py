@@ -124,17 +124,17 @@ class SelfCritical:
 
 
 class Rewards:
-    """CIDEr-D of captions beside the references of training pictures."""
+    """CIDEr-D of captions beside the references of training images."""
 
     def __init__(self, references: list[list[str]], ids: list[bytes], tokenize: BleuTokenizer):
-        """ids: of each picture's references together, by which they are known again."""
+        """ids: of each image's references together, by which they are known again."""
         self.row = {key: row for row, key in enumerate(ids)}
         self.cider = CiderReward(references, tokenize=tokenize)
 
     def advantages(
         self, drawn: np.ndarray, greedy: np.ndarray, targets: np.ndarray, owner: np.ndarray
     ) -> np.ndarray:
-        """(N,) float32: rewards of drawn captions (N,) less that of their picture's greedy one.
+        """(N,) float32: rewards of drawn captions (N,) less that of their image's greedy one.
 
         greedy (B,) texts; targets (N, T) ids and owner (N,) of the references.
         """
@@ -144,10 +144,10 @@ class Rewards:
 
 
 def keys(targets: np.ndarray, owner: np.ndarray) -> list[bytes]:
-    """What tells pictures' references (N, T) apart, for each picture; owner (N,) rises."""
+    """What tells images' references (N, T) apart, for each image; owner (N,) rises."""
     parts: list[list[bytes]] = [[] for _ in range(int(owner[-1]) + 1)]
-    for ids, picture in zip(targets.astype(np.int32), owner, strict=True):
-        parts[picture].append(ids[ids != PAD].tobytes())
+    for ids, image in zip(targets.astype(np.int32), owner, strict=True):
+        parts[image].append(ids[ids != PAD].tobytes())
     return [b"".join(part) for part in parts]
 
 

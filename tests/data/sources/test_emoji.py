@@ -28,7 +28,7 @@ def captions_of(source: Emoji) -> dict[str, dict[str, str]]:
 def test_there_are_3953_emoji_with_names_in_14_languages() -> None:
     assert len(emoji().names.sha256) == 14
     for language in emoji().names.sha256:
-        source = emoji(language=language, split="picture")
+        source = emoji(language=language, split="image")
         source.check()
         (captions,) = captions_of(source).values()
         assert len(captions) == len(set(captions.values())) == 3953
@@ -36,10 +36,10 @@ def test_there_are_3953_emoji_with_names_in_14_languages() -> None:
 
 
 def test_names_are_as_people_write_them() -> None:
-    assert captions_of(emoji(split="picture"))["all"]["1f44b-1f3fd.png"] == (
+    assert captions_of(emoji(split="image"))["all"]["1f44b-1f3fd.png"] == (
         "waving hand medium skin tone"
     )
-    german = captions_of(emoji(language="de", split="picture"))["all"]
+    german = captions_of(emoji(language="de", split="image"))["all"]
     assert german["1f44b-1f3fd.png"] == "winkende hand mittlere hautfarbe"
 
 
@@ -73,7 +73,7 @@ def test_no_image_and_no_caption_is_in_two_splits() -> None:
 def test_the_same_images_are_held_out_each_time() -> None:
     assert captions_of(emoji()) == captions_of(emoji())
     assert emoji().fingerprint() == emoji().fingerprint()
-    assert emoji().fingerprint() != emoji(split="picture").fingerprint()
+    assert emoji().fingerprint() != emoji(split="image").fingerprint()
     assert emoji().fingerprint() != emoji(language="de").fingerprint()
 
 
@@ -89,5 +89,5 @@ def test_an_unknown_language_is_told_with_those_there_are() -> None:
 
 
 def test_other_images_in_the_package_are_told() -> None:
-    changed = {**settings_of("emoji")["pictures"], "sha256": "0" * 64}
-    assert "holds other files" in told(emoji(pictures=changed))
+    changed = {**settings_of("emoji")["images"], "sha256": "0" * 64}
+    assert "holds other files" in told(emoji(images=changed))
