@@ -11,6 +11,7 @@ MultiWorkerMirroredStrategy.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import io
 import os
 import signal
@@ -64,7 +65,7 @@ def test_layers_in_nested_lists_are_flattened_too() -> None:
 
 
 @pytest.mark.parametrize("network", [n for n in get_args(Network) if n != "residual"])
-def test_each_network_has_itsfind_preprocessing(network: str) -> None:
+def test_each_network_has_its_preprocessing(network: str) -> None:
     """models/vision.py finds it in the public module that has the network."""
     own = sys.modules[getattr(keras.applications, network).__module__]
     assert find_preprocessing(network) is own.preprocess_input
@@ -210,6 +211,19 @@ def test_optuna_has_the_private_names_that_sweeps_use() -> None:
     study = optuna.create_study()
     number = study.ask({"x": optuna.distributions.FloatDistribution(0, 1)}).number
     assert optuna.Trial(study, number).params.keys() == {"x"}  # trials.py resumes by id
+
+
+def test_hydra_asks_for_its_mode_by_a_method_that_can_be_replaced() -> None:
+    """main.py answers for it, which saves a second composition of the configuration."""
+    from hydra._internal import utils
+    from hydra._internal.hydra import Hydra
+
+    assert inspect.signature(Hydra.get_mode).parameters.keys() == {
+        "self",
+        "config_name",
+        "overrides",
+    }
+    assert "hydra.get_mode(" in inspect.getsource(utils)
 
 
 def test_hydra_has_the_private_names_that_sweeps_use() -> None:

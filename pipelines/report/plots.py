@@ -72,16 +72,11 @@ _STYLE = {
 _FONTS = "font-family: system-ui, -apple-system, 'Segoe UI', 'Noto Sans', sans-serif"
 
 
-def svg(figure: Figure, name: str, *, standalone: bool = False) -> str:
-    """The figure as one <svg> element whose ids all start with `name`.
-
-    standalone  with its own palette and background, for a file of its own.
-    """
-    return svgs(figure, name)[standalone]
-
-
 def svgs(figure: Figure, name: str) -> tuple[str, str]:
-    """For a page, and standalone; drawn once, which is what takes long."""
+    """The figure as <svg> elements whose ids all start with `name`: for a page, and standalone.
+
+    The standalone one has its own palette and background. Drawing, which is slow, happens once.
+    """
     drawing = _drawn(figure, name)
     return _adapt(drawing, figure, name, False), _adapt(drawing, figure, name, True)
 

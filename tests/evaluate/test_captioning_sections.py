@@ -17,7 +17,7 @@ from pipelines.evaluate.sections.captioning import (
     image_reader,
     image_sections,
 )
-from pipelines.report.plots import svg, wrapped
+from pipelines.report.plots import svgs, wrapped
 
 RIGHT = [["a red cat", "the cat"], ["a blue dog"], ["two birds in a tree"], ["猫が寝ている"]]
 SAID = ["a red cat", "a blue cat", "", "犬"]
@@ -29,7 +29,7 @@ def look(rows):
 
 
 def drawn(sections):
-    return {one.title: svg(one, "x") for one in sections if isinstance(one, Figure)}
+    return {one.title: svgs(one, "x")[0] for one in sections if isinstance(one, Figure)}
 
 
 def texts(drawing):
@@ -97,7 +97,7 @@ def test_attention_has_an_image_a_token_and_long_captions_are_cut(monkeypatch):
         (2, 3),
     )
     assert [one.title for one in figures] == ["Attention 1", "Attention 2"]
-    first, second = (svg(one, "x") for one in figures)
+    first, second = (svgs(one, "x")[0] for one in figures)
     assert texts(first) == ["a", "猫"]
     assert first.count("<image") == 3
     assert second.count("<image") == 4

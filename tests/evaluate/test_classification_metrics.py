@@ -7,7 +7,7 @@ from sklearn import metrics as sklearn
 from pipelines.core.sections import Figure, Table
 from pipelines.evaluate.metrics.classification import classification_scores, confusion, reliability
 from pipelines.evaluate.sections.classification import classification_sections
-from pipelines.report.plots import svg
+from pipelines.report.plots import svgs
 
 PROBABILITIES = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.4, 0.6]])
 LABELS = np.array([0, 0, 1, 1])
@@ -120,7 +120,7 @@ def test_sections(classes):
     assert ("Most frequent confusions" in titles) == (classes > 4)
     for section in sections:
         if isinstance(section, Figure):
-            assert "<svg" in svg(section, "x")
+            assert "<svg" in svgs(section, "x")[0]
     mistakes = sections[-1]
     assert isinstance(mistakes, Table)
     certainties = [float(row[2]) for row in mistakes.rows]

@@ -14,7 +14,7 @@ from pipelines.evaluate.sections.translation import (
     repeats_itself,
     text_sections,
 )
-from pipelines.report.plots import svg
+from pipelines.report.plots import svgs
 
 RIGHT = [f"the {colour} {animal} sits" for colour in ("red", "blue") for animal in ("cat", "dog")]
 WORDS = str.split
@@ -107,12 +107,12 @@ def test_repetition(text, expected):
 )
 def test_lengths_are_in_words_or_in_characters(texts, unit):
     figure = text_sections(WrittenTexts(texts, [[text] for text in texts]))[-1]
-    assert f"{unit} of the reference" in svg(figure, "x")
+    assert f"{unit} of the reference" in svgs(figure, "x")[0]
     assert "1.00 times as long" in figure.caption
 
 
 def test_lengths_of_empty_texts_can_be_drawn():
-    assert "<svg" in svg(text_sections(WrittenTexts(["", ""], [[""], [""]]))[-1], "x")
+    assert "<svg" in svgs(text_sections(WrittenTexts(["", ""], [[""], [""]]))[-1], "x")[0]
 
 
 SCRIPTS = [
@@ -127,7 +127,7 @@ SCRIPTS = [
 def test_attention_in_any_script(source, target):
     weights = np.full((len(target), len(source)), 1 / len(source))
     (figure,) = attention_figures([source], [target], [weights])
-    drawing = svg(figure, "x", standalone=True)
+    drawing = svgs(figure, "x")[1]
     texts = re.findall(r"<text[^>]*>([^<]*)</text>", drawing)
     read = [token.decode() if isinstance(token, bytes) else token for token in source]
     for token in filter(None, read):
@@ -143,10 +143,10 @@ def test_long_sentences_are_cut_and_the_first_figure_explains():
     tokens = [f"w{number}" for number in range(60)]
     weights = np.eye(60)
     whole, cut = attention_figures([["a"], tokens], [["b"], tokens], [np.ones((1, 1)), weights])
-    assert "Each row is a token that was written" in whole.caption
+    assert "Each row is a generated token" in whole.caption
     assert cut.caption == "The first 40 of 60 read and 60 written tokens."
     assert cut.title == "Attention 2"
-    drawing = svg(cut, "x")
+    drawing = svgs(cut, "x")[0]
     assert f">w{MAX_TOKENS - 1}<" in drawing
     assert f">w{MAX_TOKENS}<" not in drawing
     # The diagonal and the field behind it, and nothing where the weights are 0.
@@ -162,6 +162,7 @@ def test_the_page_leaves_room_for_labels_that_matplotlib_cannot_measure():
         [["a"] * 3, ["とても長い言葉"] * 3], [["b"]] * 2, [np.ones((1, 3)) / 3] * 2
     )
     heights = [
-        float(re.search(r'viewBox="0 0 [\d.]+ ([\d.]+)"', svg(f, "x"))[1]) for f in (short, long)
+        float(re.search(r'viewBox="0 0 [\d.]+ ([\d.]+)"', svgs(f, "x")[0])[1])
+        for f in (short, long)
     ]
     assert heights[1] - heights[0] >= 6 * 8

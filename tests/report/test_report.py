@@ -17,7 +17,6 @@ from pipelines.report.plots import (
     learning_curves,
     logarithmic,
     shortened,
-    svg,
     text_columns,
 )
 from pipelines.report.run_report import ReportContent, report
@@ -358,14 +357,14 @@ def test_a_run_that_measured_little_has_a_report(tmp_path):
 def test_learning_curves_by_step_where_epochs_repeat():
     within = [{**HISTORY[0], "step": 5}, HISTORY[0], HISTORY[1]]
     loss = learning_curves(within, Metric)[0]
-    assert "step" in re.findall(r">(\w+)</text>", svg(loss, "x"))
+    assert "step" in re.findall(r">(\w+)</text>", svgs(loss, "x")[0])
     titles = [figure.title for figure in learning_curves(HISTORY, Metric)]
     assert titles == ["Loss", "Learning rate"]
 
 
 def test_lengths_without_a_score_are_left_out():
     buckets = [LengthBucket(**bucket) for bucket in METRICS["by_length"]["test"]]
-    drawn = svg(by_length(buckets, ACCURACY), "x")
+    drawn = svgs(by_length(buckets, ACCURACY), "x")[0]
     assert "1–5" in drawn
     assert "7–9" not in drawn
 
@@ -388,6 +387,6 @@ def test_logarithmic_axes_have_plain_numbers(name: str, values: tuple, shown: li
         axes.plot(values, values)
         logarithmic(axes, name)
 
-    drawn = svg(Figure("Growth", draw), "x")
+    drawn = svgs(Figure("Growth", draw), "x")[0]
     assert "mathdefault" not in drawn
     assert all(f">{text}</text>" in drawn for text in shown)
