@@ -17,6 +17,7 @@ from pipelines.report.plots import (
     learning_curves,
     logarithmic,
     shortened,
+    svgs,
     text_columns,
 )
 from pipelines.report.run_report import ReportContent, report
