@@ -144,7 +144,7 @@ def test_long_sentences_are_cut_and_the_first_figure_explains():
     weights = np.eye(60)
     whole, cut = attention_figures([["a"], tokens], [["b"], tokens], [np.ones((1, 1)), weights])
     assert "Each row is a generated token" in whole.caption
-    assert cut.caption == "The first 40 of 60 read and 60 written tokens."
+    assert cut.caption == "The first 40 of 60 source and 60 generated tokens."
     assert cut.title == "Attention 2"
     drawing = svgs(cut, "x")[0]
     assert f">w{MAX_TOKENS - 1}<" in drawing
