@@ -160,9 +160,10 @@ def test_it_is_swept_towards_its_better_scores(project: Path, tmp_path: Path, na
         [*command, *grid, *QUICK], cwd=tmp_path, capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr
-    (board,) = tmp_path.rglob("leaderboard.csv")
-    with board.open() as opened:
-        scores = [float(row[METRICS[name]]) for row in csv.DictReader(opened)]
+    (board,) = tmp_path.rglob("leaderboard.json")
+    found = json.loads(board.read_text())
+    assert found["score"] == METRICS[name]
+    scores = [one["scores"]["validation"]["value"] for one in found["configurations"]]
     assert len(scores) == 2
     assert scores == sorted(scores, reverse=name == "align"), "the best comes first"
 
