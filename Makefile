@@ -8,8 +8,9 @@ comma := ,
 READY := $(VENV)/.ready-$(subst $(comma),-,$(EXTRAS))
 # Packages that this environment can't have as old, or as new, as they are pinned.
 UNPINNED ?= none
-# A module's tests share what is slow to make, so they stay together.
-TESTS := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+# A module's tests share what is slow to make, so they stay together. Three processes keep two
+# cores busy: tests of sweeps and of servers often wait.
+TESTS := $(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: run test test-slow test-ray lint format bench clean ray
 

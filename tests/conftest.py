@@ -52,8 +52,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 LONG = (
-    "test_captioning.py", "test_tasks.py", "test_translation.py", "test_sweeps.py",
-    "test_sweeps_killed.py", "test_runs_killed.py", "test_runs.py", "test_serving.py",
+    "test_captioning.py", "test_sweeps.py", "test_translation.py", "test_serving.py",
+    "test_tasks.py", "test_sweeps_killed.py", "test_runs_killed.py", "test_formats.py",
+    "test_runs.py",
 )  # fmt: skip
 """Modules that take minutes, longest first: begun late, one of them would run on alone."""
 
