@@ -100,7 +100,10 @@ def _command_line(arguments: list[str]) -> list[str]:
     groups = {path.name for path in CONF.iterdir() if path.is_dir()}
     chosen = [o for o in recorded if (key := o.partition("=")[0]) in groups and key not in given]
     sweep = not {"-m", "--multirun"}.isdisjoint(arguments)
-    return [*chosen, *(a if sweep else quote_free_text(a) for a in arguments)]
+    quoted = [argument if sweep else quote_free_text(argument) for argument in arguments]
+    # All overrides must stand together, after options such as --config-dir, for argparse.
+    first = next((i for i, a in enumerate(quoted) if "=" in a and a[0] != "-"), len(quoted))
+    return [*quoted[:first], *chosen, *quoted[first:]]
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, conv2d, layer_norm, pad, relu
 from torch_writer import Learner, Memory, Writer, array
 
-from models.vision import MOMENTUM, RESIDUAL
+from models.residual_network import MOMENTUM, RESIDUAL
 
 EPSILON = 1e-3
 """Of layer and batch normalisation."""

@@ -32,7 +32,7 @@ RANDOM = "random without"
 
 WAYS = {
     "search with pruning": [],
-    "search begun at random": ["sweep.start_from=random"],
+    "search from random": ["sweep.start_from=random"],
     RANDOM: ["sweep.sampler=random", "sweep.pruner=none", "sweep.start_from=random"],
 }
 

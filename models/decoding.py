@@ -14,11 +14,20 @@ Answers never depend on what else is in the batch. Greedy search is a beam of 1.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import tensorflow as tf
 
 from models.backpointers import Backpointers, append_step, start_table, trace_back
+from models.hypotheses import (
+    ActiveHypotheses,
+    ActiveInputs,
+    FinishedHypotheses,
+    Hypotheses,
+    Maybe,
+    Nest,
+    SearchInputs,
+)
 from models.settings import Beam, Greedy, Sample, SearchSettings
 from models.token_choice import (
     IMPOSSIBLE,
@@ -29,13 +38,8 @@ from models.token_choice import (
     choose_sampled,
     forbid_repeats,
     merge_beams,
+    sample_uniform,
 )
-
-Nest: TypeAlias = Any
-"""A nest of tensors, as tf.nest takes them."""
-
-Maybe: TypeAlias = Any
-"""A tensor, or () where the settings don't need it, so that loops carry nothing for it."""
 
 Step = Callable[[tf.Tensor, Nest, Nest], tuple[tf.Tensor, Nest, tf.Tensor]]
 """step(ids, state, memory) -> logits, state, attention: one position of K hypotheses an input.
@@ -51,84 +55,9 @@ COMPACT_THRESHOLD = 1 / 8
 """Inputs that are done leave the batch once they are this share of it, as that takes a copy."""
 
 
-class SearchInputs(NamedTuple):
-    """What is decoded: nests with the batch as their first axis, B.
-
-    state, memory  the state before the first token, and what stays the same in all steps.
-    source_length  (B,) int32, on which the maximum length depends.
-    sample_ids     (B,) int32: inputs with different ids draw different samples; those with the same
-                   id and seed draw the same. None: the position in the batch.
-    """
-
-    state: Nest
-    memory: Nest
-    source_length: tf.Tensor
-    sample_ids: tf.Tensor | None = None
-
-
-class Hypotheses(NamedTuple):
-    """Answers to each input, the best first.
-
-    ids (B, A, T) int32, without the end marker, 0 after the end; T is that of the longest, at
-    least 1. length (B, A) int32. score (B, A), by which they are ranked: for a beam with its
-    penalties, else the log-probability. log_probability (B, A): the sum over tokens and end marker
-    by the model itself, whatever the temperature and what is forbidden. attention (B, A, T, S) or,
-    if not wanted or without attention, (B, A, T, 0). Where there are fewer than A sequences the
-    length is 0 and the score -inf.
-    """
-
-    ids: tf.Tensor
-    length: tf.Tensor
-    score: tf.Tensor
-    log_probability: tf.Tensor
-    attention: tf.Tensor
-
-
-class _Active(NamedTuple):
-    """Unfinished hypotheses, each leaf (B, K, ...): what is reordered after a step.
-
-    ids: the last tokens; entry: theirs in the table of backpointers. log_probability is -inf where
-    there is no hypothesis. history (B, K, n - 1 + t), tokens, and coverage (B, K, S), the sum of
-    attention, are () where nothing needs them.
-    """
-
-    ids: tf.Tensor
-    entry: tf.Tensor
-    log_probability: tf.Tensor
-    state: Nest
-    history: Maybe
-    coverage: Maybe
-
-
-class _Finished(NamedTuple):
-    """Finished hypotheses, each (B, A), from high score to low; score -inf where there is none.
-
-    entry: that of the last token in the table of backpointers.
-    """
-
-    score: tf.Tensor
-    log_probability: tf.Tensor
-    length: tf.Tensor
-    entry: tf.Tensor
-
-
-class _Rows(NamedTuple):
-    """The inputs that are still searched for, each leaf (B, ...).
-
-    position: of the input in the whole batch. max_length: most tokens. finished_count: hypotheses
-    finished so far. uniform (B, K, T): random numbers, or () if none are needed.
-    """
-
-    position: tf.Tensor
-    max_length: tf.Tensor
-    source_length: tf.Tensor
-    finished_count: tf.Tensor
-    finished: _Finished
-    memory: Nest
-    uniform: Maybe
-
-
-_Loop: TypeAlias = tuple[tf.Tensor, _Active, _Rows, _Finished, Backpointers]
+_Loop: TypeAlias = tuple[
+    tf.Tensor, ActiveHypotheses, ActiveInputs, FinishedHypotheses, Backpointers
+]
 
 
 def search(
@@ -193,7 +122,7 @@ class _Search:
         ids, attention = trace_back(table, finished.entry, finished.length)
         return Hypotheses(ids, finished.length, finished.score, finished.log_probability, attention)
 
-    def _start_rows(self, inputs: SearchInputs) -> _Rows:
+    def _start_rows(self, inputs: SearchInputs) -> ActiveInputs:
         source_length = tf.cast(inputs.source_length, tf.int32)
         # In float64: 1.1 * 10 is more than 11 in float32.
         ratio = self.settings.maximum_ratio * tf.cast(source_length, tf.float64)
@@ -203,22 +132,22 @@ class _Search:
         zero = tf.zeros([batch, self.answers], tf.int32)
         uniform: Maybe = ()
         if self.sampling is not None:
-            uniform = _sample_uniform(self.sampling, max_length, inputs.sample_ids)
-        return _Rows(
+            uniform = sample_uniform(self.sampling, max_length, inputs.sample_ids)
+        return ActiveInputs(
             position=tf.range(batch),
             max_length=max_length,
             source_length=source_length,
             finished_count=tf.zeros([batch], tf.int32),
-            finished=_Finished(nothing, nothing, zero, zero),
+            finished=FinishedHypotheses(nothing, nothing, zero, zero),
             memory=inputs.memory,
             uniform=uniform,
         )
 
-    def _start_hypotheses(self, state: Nest, batch: tf.Tensor) -> _Active:
+    def _start_hypotheses(self, state: Nest, batch: tf.Tensor) -> ActiveHypotheses:
         """One hypothesis of each input, or when sampling one for each answer."""
         count = self.answers if self.sampling else 1
         n = self.settings.no_repeat_ngram
-        return _Active(
+        return ActiveHypotheses(
             ids=tf.fill([batch, count], self.tokens.begin),
             entry=tf.zeros([batch, count], tf.int32),
             log_probability=tf.zeros([batch, count]),
@@ -231,9 +160,9 @@ class _Search:
     def _advance(
         self,
         t: tf.Tensor,
-        active: _Active,
-        rows: _Rows,
-        finished: _Finished,
+        active: ActiveHypotheses,
+        rows: ActiveInputs,
+        finished: FinishedHypotheses,
         table: Backpointers,
     ) -> _Loop:
         """One step: each hypothesis, of t tokens, finishes or gets one more.
@@ -262,7 +191,7 @@ class _Search:
         history = active.history
         if self.settings.no_repeat_ngram is not None:
             history = tf.concat([reorder(history), token[..., tf.newaxis]], 2)
-        active = _Active(
+        active = ActiveHypotheses(
             ids=token,
             entry=entry,
             log_probability=tf.gather(log_probability, staying),
@@ -285,7 +214,9 @@ class _Search:
                 "a coverage penalty goes with attention, and this decoder has none: set it to 0."
             )
 
-    def _choose(self, t: tf.Tensor, logits: tf.Tensor, active: _Active, rows: _Rows) -> Choice:
+    def _choose(
+        self, t: tf.Tensor, logits: tf.Tensor, active: ActiveHypotheses, rows: ActiveInputs
+    ) -> Choice:
         n = self.settings.no_repeat_ngram
         end_forced = (t >= rows.max_length)[:, tf.newaxis]
         at = NextTokens(
@@ -300,14 +231,14 @@ class _Search:
         return choose_best(at, self.beam, self.tokens)
 
     def _finish(
-        self, t: tf.Tensor, choice: Choice, entry: tf.Tensor, coverage: Maybe, rows: _Rows
-    ) -> tuple[_Rows, tf.Tensor]:
+        self, t: tf.Tensor, choice: Choice, entry: tf.Tensor, coverage: Maybe, rows: ActiveInputs
+    ) -> tuple[ActiveInputs, tf.Tensor]:
         """Keeps the A best finished hypotheses of each input.
 
         Also returns the log-probabilities of the unfinished ones, -inf where the input is done.
         """
         score = self._score(choice.end, t) + self._coverage(coverage, rows.source_length)
-        new = _Finished(score, choice.end, tf.fill(tf.shape(score), t), entry)
+        new = FinishedHypotheses(score, choice.end, tf.fill(tf.shape(score), t), entry)
         all_finished = tf.nest.map_structure(lambda *x: tf.concat(x, 1), rows.finished, new)
         order = tf.math.top_k(all_finished.score, self.answers).indices
         finished = tf.nest.map_structure(lambda x: tf.gather(x, order, batch_dims=1), all_finished)
@@ -339,30 +270,6 @@ class _Search:
         return self.coverage_penalty * tf.reduce_sum(tf.where(real, logs, 0.0), 2)
 
 
-def _sample_uniform(
-    settings: Sample, max_length: tf.Tensor, sample_ids: tf.Tensor | None
-) -> tf.Tensor:
-    """Random numbers (B, A, T) in [0, 1), one a token; an input's depend on its id and length."""
-    if sample_ids is None:
-        sample_ids = tf.range(tf.size(max_length))
-    # A row more, as an empty batch has no shape.
-    sample_ids = tf.pad(tf.cast(sample_ids, tf.int32), [[0, 1]])
-    max_length = tf.pad(max_length, [[0, 1]])
-    longest = tf.reduce_max(max_length) + 1
-
-    def of_input(row: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
-        sample_id, length = row[0], row[1] + 1
-        # Exactly as many as this input may need: the values can depend on how many are drawn.
-        shape, seed = tf.stack([settings.answers, length]), tf.stack([settings.seed, sample_id])
-        drawn = tf.random.stateless_uniform(shape, seed)
-        return tf.pad(drawn, tf.stack([[0, 0], [0, longest - length]]))
-
-    signature = tf.TensorSpec([settings.answers, None], tf.float32)
-    rows = (sample_ids, max_length)
-    numbers: tf.Tensor = tf.map_fn(of_input, rows, fn_output_signature=signature)  # type: ignore[call-overload]
-    return numbers[:-1]
-
-
 def _hide_batch_size(inputs: SearchInputs) -> SearchInputs:
     """The same inputs, with a B that is unknown until the graph runs.
 
@@ -389,8 +296,8 @@ def _keep_shape(new: tf.Tensor, old: tf.Tensor) -> None:
 
 
 def _compact(
-    has_active: tf.Tensor, rows: _Rows, finished: _Finished
-) -> tuple[tf.Tensor, _Rows, _Finished]:
+    has_active: tf.Tensor, rows: ActiveInputs, finished: FinishedHypotheses
+) -> tuple[tf.Tensor, ActiveInputs, FinishedHypotheses]:
     """Removes the inputs that are done, not has_active (B,) bool, once there are enough of them.
 
     Returns which rows stay, and these. The results of those that leave go into `finished`, which
@@ -398,7 +305,7 @@ def _compact(
     """
     count = tf.size(has_active)
 
-    def remove() -> tuple[tf.Tensor, _Rows, _Finished]:
+    def remove() -> tuple[tf.Tensor, ActiveInputs, FinishedHypotheses]:
         staying = tf.cast(tf.where(has_active)[:, 0], tf.int32)
         position = rows.position[:, tf.newaxis]
         filled = tf.nest.map_structure(

@@ -196,22 +196,28 @@ class Gain(NamedTuple):
     change: np.ndarray
 
 
-def step_gain(
-    layer: Recurrent,
-    x: tf.Tensor,
-    state: State,
-    *,
-    iterations: int = 60,
-    tolerance: float = 1e-4,
-    seed: int = 0,
-) -> Gain:
+class PowerIteration(NamedTuple):
+    """At most so many iterations, fewer once no value changes by a larger share than the tolerance.
+
+    seed  of the vector that iteration starts with.
+    """
+
+    iterations: int = 60
+    tolerance: float = 1e-4
+    seed: int = 0
+
+
+ACCURATE = PowerIteration()
+
+
+def step_gain(layer: Recurrent, x: tf.Tensor, state: State, how: PowerIteration = ACCURATE) -> Gain:
     """The largest singular value of J = ∂s_t/∂s_{t-1}, at x (N, D) and s_{t-1}, its parts (N, W).
 
     s is the whole state: (h, c) for lstm. By power iteration on JᵀJ, with a product with J (forward
     mode) and one with Jᵀ (reverse mode) through one step; J itself is never computed. A step of row
     n depends on row n alone, so all N iterate at once. The value converges from below.
     """
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(how.seed)
     start = [random.standard_normal(part.shape).astype(np.float32) for part in state]
     vector = _unit([tf.cast(part, one.dtype) for part, one in zip(start, state, strict=True)])[1]
     value = np.zeros(static_size(state[0], 0))
@@ -219,12 +225,12 @@ def step_gain(
     apply = tf.function(
         lambda *parts: _jacobian_products(layer, x, state, list(parts)), autograph=False
     )
-    for _ in range(iterations):
+    for _ in range(how.iterations):
         forward, back = apply(*vector)
         new = _norm(forward).numpy().astype(float)
         change = np.abs(new - value) / np.maximum(new, 1e-30)
         value = new
-        if change.max(initial=0) < tolerance:
+        if change.max(initial=0) < how.tolerance:
             break
         vector = _unit(back)[1]
     return Gain(value, change)

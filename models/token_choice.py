@@ -139,6 +139,30 @@ def choose_sampled(
     )
 
 
+def sample_uniform(
+    settings: Sample, max_length: tf.Tensor, sample_ids: tf.Tensor | None
+) -> tf.Tensor:
+    """Random numbers (B, A, T) in [0, 1), one a token; an input's depend on its id and length."""
+    if sample_ids is None:
+        sample_ids = tf.range(tf.size(max_length))
+    # A row more, as an empty batch has no shape.
+    sample_ids = tf.pad(tf.cast(sample_ids, tf.int32), [[0, 1]])
+    max_length = tf.pad(max_length, [[0, 1]])
+    longest = tf.reduce_max(max_length) + 1
+
+    def of_input(row: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+        sample_id, length = row[0], row[1] + 1
+        # Exactly as many as this input may need: the values can depend on how many are drawn.
+        shape, seed = tf.stack([settings.answers, length]), tf.stack([settings.seed, sample_id])
+        drawn = tf.random.stateless_uniform(shape, seed)
+        return tf.pad(drawn, tf.stack([[0, 0], [0, longest - length]]))
+
+    signature = tf.TensorSpec([settings.answers, None], tf.float32)
+    rows = (sample_ids, max_length)
+    numbers: tf.Tensor = tf.map_fn(of_input, rows, fn_output_signature=signature)  # type: ignore[call-overload]
+    return numbers[:-1]
+
+
 def _extend(log_probability: tf.Tensor, gain: tf.Tensor) -> tf.Tensor:
     """Adds a token's log-probability, which counts as at most 0.
 

@@ -165,7 +165,7 @@ def evaluate_model(config: Config, data: Prepared, model: keras.Model, record: R
     """Scores, baselines and the report."""
     from pipelines.evaluate.evaluation import evaluate, reported_split
     from pipelines.graphs.prediction import Predictor
-    from pipelines.report.run_report import report
+    from pipelines.report.run_report import ReportContent, report
 
     run = record.run
     trained = Trained(config.task, model, data.codec, config.decode)
@@ -190,8 +190,7 @@ def evaluate_model(config: Config, data: Prepared, model: keras.Model, record: R
         with record.stage("diagnose"):
             diagnosis = diagnose_model(config, data, trained, record)
     with record.stage("report"):
-        report(
-            run.directory,
+        content = ReportContent(
             metrics=record.metrics,
             history=run.read_history(),
             sections=sections,
@@ -200,28 +199,30 @@ def evaluate_model(config: Config, data: Prepared, model: keras.Model, record: R
             provenance=config.data.provenance(),
             config_yaml=run.config.read_text(encoding="utf-8"),
         )
+        report(run.directory, content)
     log.info("Report: %s", run.report)
 
 
 def diagnose_model(config: Config, data: Prepared, trained: Trained, record: Record) -> Diagnosis:
     """What the model remembers, and how its gradients went."""
-    from pipelines.evaluate.diagnostics.diagnose import TrainingFacts, diagnose, draw_curves
+    from pipelines.evaluate.bootstrap import Resampling
+    from pipelines.evaluate.diagnostics.diagnose import Training, diagnose, draw_curves
     from pipelines.evaluate.evaluation import reported_split
 
     metrics = record.metrics
     best_step = metrics.epochs.best_step if metrics.epochs else 0
+    training = Training(
+        run=record.run,
+        build=lambda: build_model(config, data),
+        settings=config.model,
+        best_step=best_step,
+        clip_norm=config.train.clip_norm,
+    )
     diagnosis = diagnose(
         trained,
         data.splits[reported_split(config.evaluate)],
-        TrainingFacts(
-            run=record.run,
-            build=lambda: build_model(config, data),
-            settings=config.model,
-            best_step=best_step,
-            clip_norm=config.train.clip_norm,
-        ),
-        resamples=config.evaluate.resamples,
-        seed=stream(config.seed, "bootstrap"),
+        training,
+        Resampling(config.evaluate.resamples, stream(config.seed, "bootstrap")),
     )
     metrics.diagnostics = {**diagnosis.metrics, "warnings": diagnosis.warnings}
     if config.train.tensorboard:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 LARGE = 10
-"""A group of more rows than this is drawn only if it is no more than a tenth of what is wanted."""
+"""A group of more rows than this and than a tenth of what is wanted is drawn after all others."""
 
 
 def connected_groups(values: np.ndarray) -> np.ndarray:
@@ -43,8 +43,10 @@ def draw_groups(
 
     ranks (N,) uint64, a random order of contents; group (N,) int, the group of each row; strata
     (N,) int: groups are drawn from each stratum by its share of the rows, where a group counts as
-    of the stratum that most of its rows have. Large groups stay: one chain of everyday phrases may
-    tie half of a data set.
+    of the stratum that most of its rows have. What whole groups leave open of a share is left to
+    the next stratum, of which a group always stays. Large groups come last, where small ones are
+    not enough: of a data set of which one chain of everyday phrases ties half, that half is to be
+    learnt from.
     """
     if wanted <= 0 or not len(rows):
         return rows[:0]
@@ -52,16 +54,21 @@ def draw_groups(
     starts = np.flatnonzero(np.diff(group[rows], prepend=-1))
     sizes = np.diff(starts, append=len(rows))
     order = np.argsort(np.minimum.reduceat(ranks[rows], starts), kind="stable")
-    order = order[sizes[order] <= max(LARGE, wanted // 10)]
+    order = order[np.argsort(sizes[order] > max(LARGE, wanted // 10), kind="stable")]
     of_group = _most_frequent(strata[rows], starts, sizes)
     chosen = np.zeros(len(starts), bool)
+    room = 0.0
     for stratum in np.unique(of_group):
         here = order[of_group[order] == stratum]
-        share = sizes[of_group == stratum].sum() / len(rows)
-        chosen[here[np.cumsum(sizes[here]) <= int(wanted * share + 1e-9)]] = True
+        room += wanted * sizes[here].sum() / len(rows)
+        for one in here[:-1]:
+            if sizes[one] <= room + 1e-6:
+                chosen[one], room = True, room - sizes[one]
+            if room < 1 - 1e-6:
+                break
     if not chosen.any() and len(starts) > 1:
         # A few large groups, such as five speakers: one of them, of about the size that is wanted.
-        chosen[np.argmin(np.abs(sizes - wanted))] = True
+        chosen[order[np.argmin(np.abs(sizes[order] - wanted))]] = True
     return rows[np.repeat(chosen, sizes)]
 
 

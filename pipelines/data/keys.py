@@ -115,6 +115,8 @@ class KeyColumns:
             names.insert(0, "prepare.group_by")
         if self.settings.division == "blocks":
             names.insert(0, "prepare.block_rows")
+        if self.time:
+            names.insert(0, "prepare.time_column")
         return f"{', '.join(names[:-1])} or {names[-1]}"
 
 

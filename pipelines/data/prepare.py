@@ -76,7 +76,7 @@ def prepare(
             reused = meta is not None
             if meta is None:
                 with cache.atomic_directory(directory) as temporary:
-                    _Preparation(source, task, codec, settings, progress, temporary).run()
+                    _Preparation(_Job(source, task, codec, settings), progress, temporary).run()
                 meta = cache.read_meta(directory)
     if meta is None:
         raise UserError(f"the cache {directory} vanished while it was written; try again")
@@ -124,6 +124,16 @@ def _fingerprint(source: Source, task: Task, codec: Codec, settings: PrepareSett
     return fingerprints.fingerprint(source, codec.fields, columns, decisive)
 
 
+@dataclass(frozen=True)
+class _Job:
+    """What is prepared, for what, and how; the codec isn't fitted yet."""
+
+    source: Source
+    task: Task
+    codec: Codec
+    settings: PrepareSettings
+
+
 @dataclass
 class _Rows:
     """What reading found, row by row: see division.RowKeys. `values` are the strata by rank."""
@@ -139,22 +149,14 @@ class _Rows:
 class _Preparation:
     """One making of the cache; `run` is the table of contents."""
 
-    def __init__(
-        self,
-        source: Source,
-        task: Task,
-        codec: Codec,
-        settings: PrepareSettings,
-        progress: Progress,
-        directory: Path,
-    ):
-        self.source, self.task, self.codec = source, task, codec
-        self.settings, self.progress, self.directory = settings, progress, directory
-        self.keys = keys.KeyColumns.of(source, task, settings)
-        self.within = _within(task, settings)
+    def __init__(self, job: _Job, progress: Progress, directory: Path):
+        self.source, self.task, self.codec = job.source, job.task, job.codec
+        self.settings, self.progress, self.directory = job.settings, progress, directory
+        self.keys = keys.KeyColumns.of(job.source, job.task, job.settings)
+        self.within = _within(job.task, job.settings)
         self.rejected: dict[str, int] = {}
         self.issues = RowIssues()
-        self.name = source.provenance().name
+        self.name = job.source.provenance().name
 
     def run(self) -> None:
         rows = self._read()

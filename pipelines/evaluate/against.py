@@ -10,17 +10,20 @@ import json
 from collections.abc import Iterator, Mapping
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import yaml
 
 from pipelines.core.contracts import Codec, Split
 from pipelines.core.errors import UserError
 from pipelines.core.task import Task
+from pipelines.core.types import JsonObject
 from pipelines.runs.metrics import OtherScore, RunComparison
 
 if TYPE_CHECKING:
-    from pipelines.evaluate.bootstrap import Measurement
+    import numpy as np
+
+    from pipelines.evaluate.bootstrap import Measurement, Resampling
 
 
 def check_against(directory: str | None, *, task: str, run: str | None) -> None:
@@ -85,9 +88,7 @@ def compare_with_run(
     network: Mapping[str, Measurement],
     task: Task,
     split: Split,
-    *,
-    resamples: int,
-    seed: int,
+    resampling: Resampling,
 ) -> RunComparison:
     """This run's scores minus those of the run in `directory`, on the split of this run.
 
@@ -104,7 +105,7 @@ def compare_with_run(
         for name, score in scores.items()
         if name in network and network[name].score.signature == score.signature
     }
-    others = measure_all(alike, len(split), resamples=resamples, seed=seed)
+    others = measure_all(alike, len(split), resamples=resampling.resamples, seed=resampling.seed)
     results = {name: compare_measured(network[name], other) for name, other in others.items()}
     entries = {
         name: OtherScore(
@@ -130,14 +131,14 @@ def compare_with_run(
     )
 
 
-def _predictions(directory: str, split: Split) -> dict[str, Any]:
+def _predictions(directory: str, split: Split) -> dict[str, np.ndarray]:
     from pipelines.evaluate.predictions import kept
     from pipelines.runs.directory import Run
 
     return kept(Run(directory).kept_predictions, split.name)
 
 
-def _lines(path: Path, split: str) -> Iterator[dict[str, Any]]:
+def _lines(path: Path, split: str) -> Iterator[JsonObject]:
     with path.open(encoding="utf-8") as file:
         for text in file:
             try:

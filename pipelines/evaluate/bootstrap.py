@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,6 +19,13 @@ from pipelines.runs.metrics import Comparison, Outcome, ScoreEntry
 
 CHUNK = 8_000_000
 """Weights held at once: 32 MB of float32."""
+
+
+class Resampling(NamedTuple):
+    """How many resamples are drawn, and by which random numbers."""
+
+    resamples: int
+    seed: int
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from pipelines.core.settings import EvaluateSettings
 from pipelines.core.task import Task
 from pipelines.data.batches import assemble, costs_of, plan
 from pipelines.evaluate.against import compare_with_run
-from pipelines.evaluate.bootstrap import Measurement, measure_all
+from pipelines.evaluate.bootstrap import Measurement, Resampling, measure_all
 from pipelines.evaluate.predictions import Arrays, keep, write_predictions
 from pipelines.evaluate.verdict import judge
 from pipelines.graphs.prediction import raw_columns
@@ -126,8 +126,7 @@ def evaluate(
             measured[last],
             task,
             splits[last],
-            resamples=settings.resamples,
-            seed=seed,
+            Resampling(settings.resamples, seed),
         )
         log.info("%s", against.verdict)
     log.info("%s", verdict)

@@ -11,7 +11,6 @@ import logging
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -20,7 +19,7 @@ from pipelines.core.errors import UserError
 from pipelines.core.files import atomic_write
 from pipelines.core.formatting import shown
 from pipelines.core.task import Task
-from pipelines.core.types import Nest
+from pipelines.core.types import JsonObject, Nest
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +45,7 @@ def write_predictions(
 
 def prediction_lines(
     task: Task, codec: Codec, split: Split, predictions: Arrays, *, chunk: int = 1000
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[JsonObject]:
     """The examples of the split with their decoded predictions, in order; files by name."""
     for start in range(0, len(split), chunk):
         rows = range(start, min(start + chunk, len(split)))
@@ -115,5 +114,5 @@ def kept(path: Path, split: str) -> Arrays:
     return predictions
 
 
-def _utf8(text: Any) -> bytes:
+def _utf8(text: object) -> bytes:
     return text if isinstance(text, bytes) else str(text).encode("utf-8", "replace")

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from models.attention import Memory
-from models.decoding import Hypotheses, SearchInputs, search
+from models.decoding import search
+from models.hypotheses import Hypotheses, SearchInputs
 from models.settings import SearchSettings
 from models.token_choice import SpecialTokens
 from models.token_decoder import DecoderState, TokenDecoder
@@ -41,10 +42,16 @@ class InputFacts(NamedTuple):
     replacements: tf.Tensor | None = None
 
 
+class Writer(NamedTuple):
+    """What writes token ids, and the codec that makes text of them."""
+
+    decoder: TokenDecoder
+    codec: TextCodec
+
+
 def write(
-    decoder: TokenDecoder,
+    writer: Writer,
     start: Start,
-    codec: TextCodec,
     decode: SearchSettings,
     facts: InputFacts,
     *,
@@ -56,6 +63,7 @@ def write(
     "scores" (B, A), the best first. In detail also "tokens" (B, T), as text, and the "attention"
     (B, T, S) that each had.
     """
+    decoder, codec = writer
     replaces = facts.replacements is not None
     found = search_ids(decoder, start, decode, facts, attention=detail or replaces)
     tokens = codec.tokens(found.ids)
@@ -106,7 +114,7 @@ def _replace_unknown(found: Hypotheses, tokens: tf.Tensor, read: tf.Tensor) -> t
 
 
 def stepwise(
-    decoder: TokenDecoder, codec: TextCodec, read: Read, inputs: Mapping[str, tf.TensorSpec]
+    writer: Writer, read: Read, inputs: Mapping[str, tf.TensorSpec]
 ) -> dict[str, Signature]:
     """Signatures with which a client writes by itself, such as to stream: encode, step and text.
 
@@ -116,6 +124,7 @@ def stepwise(
             (B, K, S). K hypotheses of an input share its memory.
     text    ids (B, T) int32, 0 after the end -> text (B,).
     """
+    decoder, codec = writer
     structure: dict[str, Nest] = {}
 
     def encode(**raw: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipelines.config.restore import save_config
 from pipelines.config.schema import Config
+from pipelines.core.types import Config as Values
 from pipelines.distributed.cluster import resolve_cluster, spawn_workers
 from pipelines.distributed.tensorflow import import_tensorflow
 from pipelines.runs.directory import Run
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def run_as_chief(config: Config, run: Run, values: dict[str, Any]) -> None:
+def run_as_chief(config: Config, run: Run, values: Values) -> None:
     """Trains as the chief of several workers, or as the only process, and evaluates.
 
     values  the configuration, as the other workers get it.
@@ -44,7 +45,7 @@ def run_as_chief(config: Config, run: Run, values: dict[str, Any]) -> None:
 
 
 def prepare_and_train(
-    config: Config, record: Record, values: dict[str, Any]
+    config: Config, record: Record, values: Values
 ) -> tuple[Prepared, keras.Model]:
     """With the workers that there are."""
     cluster = resolve_cluster(config.train.workers)

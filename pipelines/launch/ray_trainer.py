@@ -23,6 +23,7 @@ from omegaconf import OmegaConf
 from pipelines.config.schema import Config, parse
 from pipelines.core.errors import UserError
 from pipelines.core.files import atomic_write
+from pipelines.core.types import Config as Values
 from pipelines.distributed.cluster import WorkerLostError, is_non_chief
 from pipelines.distributed.tensorflow import import_tensorflow
 from pipelines.runs.directory import Run
@@ -41,7 +42,7 @@ USER_ERROR = "mistake"
 """File in it with a worker's UserError, after which another attempt would end the same way."""
 
 
-def fit(config: Config, run: Run, values: dict[str, Any]) -> None:
+def fit(config: Config, run: Run, values: Values) -> None:
     """Runs all stages on Ray's workers. Raises UserError, or GracefulExit for a signal."""
     import_tensorflow("cpu")  # Ray imports it too, with all its messages
     try:
@@ -77,7 +78,7 @@ def fit(config: Config, run: Run, values: dict[str, Any]) -> None:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _create_trainer(config: Config, scratch: Path, values: dict[str, Any]) -> TensorflowTrainer:
+def _create_trainer(config: Config, scratch: Path, values: Values) -> TensorflowTrainer:
     """A trainer that is connected to a Ray cluster."""
     from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
     from ray.train.tensorflow import TensorflowConfig, TensorflowTrainer

@@ -14,13 +14,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pipelines.core.contracts import Codec, FieldSpec, RowIssues, Source
 from pipelines.core.errors import UserError
 from pipelines.core.formatting import shown
 from pipelines.core.task import Task
-from pipelines.core.types import Example
+from pipelines.core.types import Example, Json, JsonObject
 from pipelines.data.sources._named import digest
 from pipelines.data.sources.rows import COMPRESSIONS, EXTENSIONS, FaultError, extension, usable_text
 from pipelines.export.client import as_tensors, load, model_inputs, to_plain
@@ -38,7 +38,7 @@ from pipelines.runs.progress import Bar
 FILE_ENDINGS = (*EXTENSIONS, *COMPRESSIONS)
 """An input with one of these endings is a file's name, not a text."""
 
-Prediction = dict[str, Any]
+Prediction = JsonObject
 
 
 def predict(run: Run, task: Task, source: Source, given: str | None, output: str | None) -> None:
@@ -221,7 +221,7 @@ class _SavedModel:
         arrays = {name: value.numpy() for name, value in outputs.items()}
         # A column at a time: a call for each value would take longer than the model. Outputs with
         # more axes, such as attention, are large, and tasks hardly ever show them.
-        columns: dict[str, Any] = {
+        columns: dict[str, Json] = {
             name: a if a.ndim > 2 else to_plain(a) for name, a in arrays.items()
         }
         return [
@@ -232,5 +232,5 @@ class _SavedModel:
             for i, row in enumerate(rows)
         ]
 
-    def _to_json(self, outputs: dict[str, Any]) -> Prediction:
+    def _to_json(self, outputs: JsonObject) -> Prediction:
         return {name: to_plain(value) for name, value in self._task.to_json(outputs).items()}

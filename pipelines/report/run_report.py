@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,23 +45,28 @@ LONG, SHORT = 40, 10
 """Columns of text above which a cell is a paragraph, and up to which it stays on one line."""
 
 
-def report(
-    directory: Path,
-    *,
-    metrics: RunMetrics,
-    history: Sequence[HistoryRow],
-    sections: Sequence[Section],
-    provenance: Provenance,
-    config_yaml: str,
-    remembered: Sequence[Section] = (),
-    warnings: Sequence[str] = (),
-    made: datetime.date | None = None,
-) -> Path:
-    """Writes report.html and plots/*.svg into the directory; returns the report's path.
+@dataclass(frozen=True, kw_only=True)
+class ReportContent:
+    """All that a report tells of a run.
 
-    metrics  what was measured. What it lacks is left out of the report.
+    metrics   what was measured. What it lacks is left out of the report.
+    history   a row for each evaluation while training.
+    sections  the task's own.
     remembered, warnings  what diagnostics of the recurrent layers found.
     """
+
+    metrics: RunMetrics
+    history: Sequence[HistoryRow]
+    sections: Sequence[Section]
+    provenance: Provenance
+    config_yaml: str
+    remembered: Sequence[Section] = ()
+    warnings: Sequence[str] = ()
+
+
+def report(directory: Path, content: ReportContent, *, made: datetime.date | None = None) -> Path:
+    """Writes report.html and plots/*.svg into the directory; returns the report's path."""
+    metrics, provenance = content.metrics, content.provenance
     drawn = Drawing(directory / "plots")
     page = (
         environment()
@@ -74,11 +80,11 @@ def report(
             scores=score_rows(metrics),
             columns=score_columns(metrics),
             comparison=drawn.each(_comparison(metrics)),
-            curves=drawn.each(learning_curves(history, metrics.metric)),
+            curves=drawn.each(learning_curves(content.history, metrics.metric)),
             lengths=drawn.each(_lengths(metrics)),
-            own=[drawn.section(section) for section in sections],
-            remembered=[drawn.section(section) for section in remembered],
-            warnings=warnings,
+            own=[drawn.section(section) for section in content.sections],
+            remembered=[drawn.section(section) for section in content.remembered],
+            warnings=content.warnings,
             exports=exports_table(metrics),
             splits=_splits_table(metrics.data),
             data=_flat(metrics.data.model_dump(exclude=_SHOWN_APART)) if metrics.data else [],
@@ -88,7 +94,7 @@ def report(
             costs=_costs(metrics),
             versions=_flat(metrics.versions) + _facts(metrics.machine),
             command=metrics.command,
-            config=config_yaml,
+            config=content.config_yaml,
             palette=PALETTE,
         )
     )

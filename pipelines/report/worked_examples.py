@@ -12,7 +12,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -21,7 +21,10 @@ from pipelines.report.page import Chapter, Code, write_page
 from pipelines.report.plots import INK, SERIES, logarithmic
 
 if TYPE_CHECKING:
+    import tensorflow as tf
     from matplotlib.axes import Axes
+
+    from models.layers import SimpleRNN
 
 
 COMMAND = "python -m pipelines.report.worked_examples"
@@ -44,7 +47,7 @@ def forward(w_x: float, w_h: float, b: float, x: list[float]) -> Forward:
     return Forward(np.asarray(x), w_x * np.asarray(x) + w_h * before + b, h)
 
 
-def _unit_layer(w_x: float, w_h: float, b: float) -> Any:
+def _unit_layer(w_x: float, w_h: float, b: float) -> SimpleRNN:
     from models.layers import SimpleRNN
 
     layer = SimpleRNN(1, dtype="float64")
@@ -161,7 +164,7 @@ def counting(seed: int, *, steps: int = 1000, rate: float = 0.01) -> Counting:
     return Counting({one: float(answer(_sequence(one))[0]) for one in asked}, float(loss))
 
 
-def _sequence(numbers: tuple[int, ...]) -> Any:
+def _sequence(numbers: tuple[int, ...]) -> tf.Tensor:
     import tensorflow as tf
 
     return tf.constant(numbers, tf.float32, shape=(1, len(numbers), 1))

@@ -6,12 +6,13 @@ import json
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from pipelines.core.errors import UserError
 from pipelines.core.files import atomic_write
+from pipelines.core.types import JsonObject
 
 
 class Variable(Protocol):
@@ -43,7 +44,7 @@ def save(path: Path, variables: Variables, state: Mapping[str, object]) -> None:
         np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
-def restore(path: Path, variables: Variables) -> dict[str, Any]:
+def restore(path: Path, variables: Variables) -> JsonObject:
     """Assigns the given groups, which may be some of those saved. Returns the state.
 
     Each array's checksum (the archive's CRC-32) is verified. Raises DamagedError if the file is

@@ -19,12 +19,13 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from pipelines.core.errors import UserError
 from pipelines.core.files import ASIDE, atomic_write
+from pipelines.core.types import Json, JsonObject
 from pipelines.runs.metrics import RunMetrics
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class Run:
         with atomic_write(self.metrics) as temporary:
             temporary.write_text(text + "\n", encoding="utf-8")
 
-    def read_history(self) -> list[dict[str, Any]]:
+    def read_history(self) -> list[JsonObject]:
         if not self.history.exists():
             return []
         lines = self.history.read_bytes().splitlines()
@@ -105,7 +106,7 @@ class Run:
             yield
 
 
-def _json(path: Path, text: bytes) -> Any:
+def _json(path: Path, text: bytes) -> Json:
     try:
         return json.loads(text)
     except ValueError as error:

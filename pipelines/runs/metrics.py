@@ -7,11 +7,12 @@ other programs read them; docs/metrics.md is made from these classes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipelines.core.scores import Metric
+from pipelines.core.types import JsonObject
 
 SPLITS = ("train", "validation", "test")
 
@@ -25,10 +26,12 @@ class Facts(BaseModel):
 class ScoreEntry(Facts):
     """A score with its 95% interval.
 
-    low, high  bounds of the interval, by resampling examples.
-    signature  exactly what is computed.
-    label      the metric's name in words.
-    scale      the metric's largest possible value; left out if it has no bound.
+    value             on the examples as they are.
+    low, high         bounds of the interval, by resampling examples.
+    signature         exactly what is computed.
+    label             the metric's name in words.
+    scale             the metric's largest possible value; left out if it has no bound.
+    higher_is_better  the metric's direction.
     """
 
     value: float
@@ -50,7 +53,11 @@ Scores = dict[str, ScoreEntry]
 
 
 class Baseline(Facts):
-    """What a system without a recurrent network scores on the same examples."""
+    """What a system without a recurrent network scores on the same examples.
+
+    label   the system's name in words.
+    scores  its scores, by the metric's name.
+    """
 
     label: str
     scores: Scores
@@ -59,9 +66,11 @@ class Baseline(Facts):
 class Comparison(Facts):
     """The network's score minus that of another system, on the same examples.
 
-    low, high  95% interval of the difference (paired bootstrap).
-    p          two-sided.
-    outcome    of the network: better or worse if the interval excludes 0.
+    difference        in the metric's own units.
+    low, high         bounds of the difference's 95% interval (paired bootstrap).
+    p                 of no difference, two-sided.
+    higher_is_better  the metric's direction.
+    outcome           of the network: better or worse if the interval excludes 0.
     """
 
     difference: float
@@ -73,14 +82,23 @@ class Comparison(Facts):
 
 
 class BaselineComparison(Comparison):
-    """With the strongest baseline, by the most important metric."""
+    """The comparison with the strongest baseline, by the most important metric.
+
+    score     the metric's name.
+    baseline  the key of the system in `baselines`.
+    """
 
     score: str
     baseline: str
 
 
 class OtherScore(Comparison):
-    """A score of another run, and the comparison with it."""
+    """A score of another run, and the comparison with it.
+
+    value  the other run's score.
+    label  the metric's name in words.
+    scale  the metric's largest possible value; left out if it has no bound.
+    """
 
     value: float
     label: str
@@ -88,7 +106,14 @@ class OtherScore(Comparison):
 
 
 class RunComparison(Facts):
-    """With the run at evaluate.against."""
+    """The comparison with the run at evaluate.against.
+
+    run      the other run's directory.
+    split    whose examples both were measured on.
+    verdict  the comparison in words.
+    outcome  by the most important metric; left out if no score could be compared.
+    scores   comparisons, by the metric's name.
+    """
 
     run: str
     split: str
@@ -100,7 +125,10 @@ class RunComparison(Facts):
 class LengthBucket(Facts):
     """Scores of the examples whose first sequence has a length in a range, both ends included.
 
-    low, high  interval of the most important score.
+    shortest, longest  the range.
+    count              examples in it.
+    scores             by the metric's name.
+    low, high          bounds of the most important score's 95% interval.
     """
 
     shortest: int
@@ -114,17 +142,22 @@ class LengthBucket(Facts):
 class DataFacts(Facts):
     """The data and its division.
 
-    fingerprint      digest of the encoded data.
-    rows             that were read; bad_rows of them could not be.
-    rejected         kept out by task.cleaning, by reason.
-    duplicates       dropped because a row that stays is the same.
-    conflicts        contents that occur with different labels.
-    overlaps         dropped from a split because they are in a later one, by split.
-    kept_duplicates  left in validation and test splits that the source brings.
-    left_out_by_limit  dropped by prepare.limit.
-    division         how examples were divided where the source brings no splits.
-    strata           examples by split and by the value that the division balanced.
-    codec            what was fitted, by field.
+    fingerprint        digest of the encoded data.
+    source             the data's name, origin, licence and citation.
+    rows               that the source has, whatever becomes of them.
+    bad_rows           rows that could not be read.
+    bad_row_reasons    how many these are, by reason.
+    bad_row_examples   where the first of these are, and what is wrong.
+    rejected           rows that task.cleaning keeps out, by reason.
+    duplicates         rows dropped because one that stays is the same.
+    conflicts          contents that occur with different labels.
+    overlaps           rows dropped from a split because they are in a later one, by split.
+    kept_duplicates    duplicates left in validation and test splits that the source brings.
+    left_out_by_limit  rows dropped by prepare.limit.
+    division           how examples were divided where the source brings no splits.
+    splits             examples by split.
+    strata             examples by split and by the value that the division balanced.
+    codec              what was fitted, by field.
     """
 
     fingerprint: str
@@ -142,17 +175,30 @@ class DataFacts(Facts):
     division: str = "hash"
     splits: dict[str, int]
     strata: dict[str, dict[str, int]]
-    codec: dict[str, dict[str, Any]]
+    codec: dict[str, JsonObject]
 
 
 class Machine(Facts):
+    """Where a run was made.
+
+    system     the operating system and its version.
+    processor  its name.
+    cores      that a process can see.
+    """
+
     system: str
     processor: str
     cores: int | None = None
 
 
 class Training(Facts):
-    """How the model was trained, and whether the same command gives the same bits."""
+    """How the model was trained, and whether the same command gives the same bits.
+
+    workers        processes that trained together.
+    device         CPU or the accelerator's name.
+    precision      the dtype policy.
+    deterministic  the same command gives the same weights, to the bit.
+    """
 
     workers: int
     device: str
@@ -161,19 +207,33 @@ class Training(Facts):
 
 
 class Epochs(Facts):
-    """How far training went; best_step is the training step whose weights were kept."""
+    """How far training went.
+
+    trained    epochs that were trained.
+    best_step  the training step whose weights were kept.
+    """
 
     trained: int
     best_step: int
 
 
 class Parameters(Facts):
+    """How large the model is.
+
+    total      numbers that it holds.
+    trainable  those of them that training changes.
+    """
+
     total: int
     trainable: int
 
 
 class Latency(Facts):
-    """Of one prediction at a time: the median over examples of all lengths."""
+    """How long one prediction at a time takes.
+
+    milliseconds  median over examples of all lengths.
+    examples      how many were timed.
+    """
 
     milliseconds: float
     examples: int
@@ -182,8 +242,16 @@ class Latency(Facts):
 class Export(Facts):
     """A numeric function of the model in a file of another format, next to the original's row.
 
+    format      of the file; the original's is tensorflow.
+    core        the function's name.
+    precision   of the weights.
     reason      why the file is unavailable; then nothing below it is set.
-    difference  the largest from the original's numbers, of which tolerance is allowed.
+    file        below exports/.
+    bytes       its size.
+    milliseconds  of one prediction: the median over examples.
+    examples    that the file was asked about.
+    difference  the largest from the original's numbers, as a share of them or of 1.
+    tolerance   the largest difference that is allowed.
     score, value  the task's first metric on the same examples, where the file predicts.
     """
 
@@ -202,16 +270,30 @@ class Export(Facts):
 
 
 class RunMetrics(Facts):
-    """All that a run measured. What a stage has not measured yet is null or empty.
+    """All that a run measured. What a stage has not measured is left out of the file.
 
-    seconds       by stage, and in total.
+    task, model, seed  what a run is called by, together.
+    command       the command line that started it.
+    data          the data and its division.
+    train, validation, test  scores of the splits that were evaluated, by the metric's name.
+    verdict       the comparison with the strongest baseline in words.
+    comparison    with the strongest baseline.
+    baselines     simple systems, by the split that they were measured on and by a key.
+    against       the comparison with another run.
+    by_length     scores by length, by split.
+    seconds       that each stage took, and all together.
+    latency       how long one prediction takes.
+    parameters    how large the model is.
+    epochs        how far training went.
+    training      how the model was trained.
     padding       share of the positions of a batch that are padding, by split.
-    saving        share_of_training: time spent on checkpoints.
+    saving        time that checkpoints took, as share_of_training.
     throughput    examples or tokens per second.
     memory        in MB of 10^6 bytes.
-    verdict       the comparison in words.
-    against       the comparison with another run.
     diagnostics   what the recurrent layers remember, and warnings.
+    exports       files of other formats, and the original.
+    versions      those of Python and of the packages that decide what a run computes.
+    machine       where the run was made.
     """
 
     task: str | None = None
@@ -236,7 +318,7 @@ class RunMetrics(Facts):
     training: Training | None = None
     padding: dict[str, float] = Field(default_factory=dict)
     saving: dict[str, float] = Field(default_factory=dict)
-    diagnostics: dict[str, Any] = Field(default_factory=dict)
+    diagnostics: JsonObject = Field(default_factory=dict)
     exports: list[Export] = Field(default_factory=list)
     versions: dict[str, str] = Field(default_factory=dict)
     machine: Machine | None = None
@@ -263,9 +345,9 @@ class RunMetrics(Facts):
         for systems in self.baselines.values():
             yield from (system.scores for system in systems.values())
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Without what wasn't measured."""
-        dumped: dict[str, Any] = self.model_dump(mode="json", exclude_none=True)
+        dumped: JsonObject = self.model_dump(mode="json", exclude_none=True)
         return {key: value for key, value in dumped.items() if value not in ({}, [])}
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
+from pipelines.core.types import JsonObject
 from pipelines.export.client import LENGTH_SUFFIX, sequence_names
 
 NUMPY_TYPES: dict[str, type[np.generic]] = {
@@ -71,7 +71,7 @@ class Signature:
         return all(tensor.has_batch_axis for tensor in tensors)
 
 
-def read_signatures(definitions: Mapping[str, Any]) -> dict[str, Signature]:
+def read_signatures(definitions: JsonObject) -> dict[str, Signature]:
     """Signatures from SignatureDefs as JSON, without those that only TensorFlow itself calls."""
     return {
         name: Signature(name, _read_tensors(one["inputs"]), _read_tensors(one["outputs"]))
@@ -80,7 +80,7 @@ def read_signatures(definitions: Mapping[str, Any]) -> dict[str, Signature]:
     }
 
 
-def _read_tensors(infos: Mapping[str, Any]) -> dict[str, TensorInfo]:
+def _read_tensors(infos: JsonObject) -> dict[str, TensorInfo]:
     tensors = {}
     for name, info in infos.items():
         shape = info["tensor_shape"]

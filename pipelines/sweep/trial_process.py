@@ -23,7 +23,7 @@ from pathlib import Path
 
 import psutil
 
-from pipelines.core.paths import MAIN
+from pipelines.core.paths import MAIN, ROOT
 from pipelines.runs.directory import Run
 from pipelines.runs.parallel import CORES
 from pipelines.runs.signals import SIGNALS
@@ -55,6 +55,23 @@ class RunScript:
 
 
 MAIN_SCRIPT = RunScript()
+
+
+@contextlib.contextmanager
+def _import_from_here() -> Iterator[None]:
+    """The server, too, imports what lies beside this code, before any installed copy of it.
+
+    Before 3.12 Python doesn't tell the server where modules are (sys.path).
+    """
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [before])])
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
 
 
 class RunProcess:
@@ -91,7 +108,7 @@ class RunProcess:
         # The resource tracker would unblock the signals when it starts, so it must be running.
         resource_tracker.ensure_running()
         # The server inherits blocked signals, so Ctrl-C doesn't end it before its runs.
-        with _block_signals():
+        with _block_signals(), _import_from_here():
             self.process.start()
         pid = self.process.pid
         if pid is None:

@@ -29,7 +29,7 @@ from pipelines.data.codecs.captions import CaptionsCodec, caption_references, ca
 from pipelines.data.codecs.features import FeatureCodec, check_vision
 from pipelines.data.codecs.images import ImageCodec, ImageSettings
 from pipelines.data.codecs.text import PAD, TextCodec, TextSettings
-from pipelines.evaluate.metrics.captioning import CAPTIONING, caption_scores
+from pipelines.evaluate.metrics.captioning import CAPTIONING, WordRules, caption_scores
 from pipelines.evaluate.metrics.meteor import check_stemmer
 from pipelines.tasks._shared.generation import EXPLAINED, GenerationTask
 
@@ -238,10 +238,8 @@ class Captioning(GenerationTask):
         return caption_scores(
             list(predictions["caption"]),
             caption_references(split, "captions"),
-            tokenize=self.bleu_tokenize,
             # Beside lower-cased captions, case says nothing.
-            lowercase=self.text.lowercase,
-            stemmer=self.stemmer,
+            WordRules(self.bleu_tokenize, self.text.lowercase, self.stemmer),
             measured=predictions if "log_likelihood" in predictions else None,
         )
 

@@ -176,9 +176,8 @@ class Sentiment(OneLabelTask, Streams, Explains):
         batch = self.batch(split.gather(rows), trained.codec)
         gap = "" if self.text.tokens == "character" else " "
         tokens = [f"{token}{gap}" for token in _text(trained.codec).vocabulary]
-        words = classification.words_that_mattered(
-            trained.model, batch.inputs, tokens, probabilities[rows], labels[rows], names
-        )
+        answers = classification.Answers(probabilities[rows], labels[rows], names)
+        words = classification.words_that_mattered(trained.model, batch.inputs, tokens, answers)
         return [*sections, words]
 
 

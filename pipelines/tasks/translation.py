@@ -230,17 +230,15 @@ class Translation(GenerationTask):
 
     def report_sections(self, trained: Trained, predictions: Arrays, split: Split) -> list[Section]:
         """Translations from good to bad, typical mistakes, and what the decoder attended to."""
-        from pipelines.evaluate.sections.translation import text_sections
+        from pipelines.evaluate.sections.translation import WrittenTexts, text_sections
 
         sources, targets = (
             [text for texts in split.raw(column) for text in texts] for column in self.columns
         )
-        sections = text_sections(
-            list(predictions["translation"]),
-            [[text] for text in targets],
-            sources,
-            lowercase=self.target_text.lowercase,
+        written = WrittenTexts(
+            list(predictions["translation"]), [[text] for text in targets], sources
         )
+        sections = text_sections(written, lowercase=self.target_text.lowercase)
         return [*sections, *self._attention(trained, split)]
 
     def _attention(self, trained: Trained, split: Split) -> list[Figure]:

@@ -1,1 +1,1 @@
-"""Training: the loop, its state, optimizers and updates."""
+"""Training: the loop and its state, training steps, optimizers and the best weights."""

@@ -13,13 +13,14 @@ import math
 import os
 import shlex
 import time
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from pipelines.core.errors import UserError
 from pipelines.core.files import atomic_write
 from pipelines.core.settings import MOST_KEPT
+from pipelines.core.types import JsonObject
 from pipelines.data.batches import Plan
 from pipelines.evaluate.evaluation import predict_split
 from pipelines.runs import checkpoint
@@ -108,7 +109,7 @@ class _TrainingLoop:
         if not self.state.finished:
             log.info("Going on at epoch %d, step %d.", self.state.epoch + 1, self.state.step)
 
-    def _restore_newest(self) -> dict[str, Any] | None:
+    def _restore_newest(self) -> JsonObject | None:
         """Restores the variables; returns the checkpoint's state."""
         ages = [age for age in range(MOST_KEPT) if self.run.checkpoint(age).exists()]
         for age in ages:
@@ -230,7 +231,7 @@ class _TrainingLoop:
             if not score.metric.costly or name == self.settings.monitor
         }
 
-    def _record(self, row: dict[str, Any]) -> None:
+    def _record(self, row: JsonObject) -> None:
         self.state.history.append(row)
         with atomic_write(self.run.history) as temporary:
             lines = [json.dumps(entry) for entry in self.state.history]

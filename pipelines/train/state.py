@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+
+from pipelines.core.types import JsonObject
 
 FORMER_NAMES = {
     "stale": "evaluations_without_improvement",
@@ -45,9 +45,9 @@ class TrainingState:
     clipped_steps: int = 0
     steps_since_evaluation: int = 0
     best_checkpoints: list[tuple[float, int]] = dataclasses.field(default_factory=list)
-    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    history: list[JsonObject] = dataclasses.field(default_factory=list)
 
     @classmethod
-    def from_checkpoint(cls, saved: Mapping[str, Any]) -> TrainingState:
+    def from_checkpoint(cls, saved: JsonObject) -> TrainingState:
         """The state that a checkpoint holds as plain values."""
         return cls(**{FORMER_NAMES.get(name, name): value for name, value in saved.items()})

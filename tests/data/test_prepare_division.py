@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import Counter
 
@@ -201,3 +202,107 @@ def test_limit_keeps_proportions() -> None:
 )
 def test_quota_by_hand(counts: list[int], wanted: int, expected: list[int]) -> None:
     assert quota(np.array(counts), wanted).tolist() == expected
+
+
+# Blocks of neighbours
+
+
+def in_blocks(labels: list[int], size: int, **changes: object) -> Division:
+    options = {"shares": {"validation": 0.1, "test": 0.2}, "limit": None, "seed": 0, **changes}
+    count = len(labels)
+    rows = RowKeys(
+        np.array([content_hash([f"text {row}"]) for row in range(count)], np.uint64),
+        np.array(labels, np.int32),
+        np.zeros(count, np.int8),
+        (np.arange(count) // size).astype(np.int32),
+    )
+    return divide(rows, **options)
+
+
+@given(st.lists(st.integers(0, 2), min_size=1, max_size=150), st.integers(1, 30))
+@settings(max_examples=60, deadline=None)
+def test_neighbours_stay_together_in_blocks(labels: list[int], size: int) -> None:
+    split = in_blocks(labels, size).split
+    for start in range(0, len(labels), size):
+        assert len(set(split[start : start + size])) == 1
+
+
+def test_a_file_that_is_sorted_by_label_has_all_labels_in_each_split() -> None:
+    """1,000 rows: 600 of the one and then 400 of the other, in blocks of 10."""
+    made = in_blocks([0] * 600 + [1] * 400, 10)
+    assert np.bincount(made.split).tolist() == [700, 100, 200]
+    assert np.bincount(made.split[:600]).tolist() == [420, 60, 120]
+    other = in_blocks([0] * 600 + [1] * 400, 10, seed=1)
+    assert not np.array_equal(made.split, other.split)
+
+
+# Time
+
+
+def by_time(times: list[float], **changes: object) -> Division:
+    options = {"shares": {"validation": 0.1, "test": 0.2}, "limit": None, "seed": 0, **changes}
+    given = options.pop("given", [0] * len(times))
+    labels = options.pop("labels", [0] * len(times))
+    rows = RowKeys(
+        np.arange(len(times), dtype=np.uint64),
+        np.array(labels, np.int32),
+        np.array(given, np.int8),
+        times=np.array(times, float),
+    )
+    return divide(rows, **options)
+
+
+@given(st.lists(st.integers(0, 25), min_size=1, max_size=80), st.sampled_from([None, 12]))
+@settings(max_examples=100, deadline=None)
+def test_no_row_is_earlier_than_any_of_a_split_before_and_ties_stay_together(
+    times: list[int], limit: int | None
+) -> None:
+    made = by_time(times, limit=limit)
+    spans = [np.array(times)[made.split == part] for part in range(3)]
+    there = [span for span in spans if len(span)]
+    for before, after in itertools.pairwise(there):
+        assert before.max() < after.min()
+
+
+def test_shares_in_time_are_exact_where_no_time_occurs_twice() -> None:
+    times = np.random.default_rng(0).permutation(50)
+    made = by_time(times.tolist())
+    assert np.bincount(made.split).tolist() == [35, 5, 10]
+    assert sorted(times[made.split == 2]) == list(range(40, 50))
+    assert sorted(times[made.split == 1]) == list(range(35, 40))
+
+
+def test_rows_of_one_time_go_to_the_later_split() -> None:
+    made = by_time([1, 2, 3, 4, 5, 6, 7, 8, 8, 8])
+    assert made.split.tolist() == [0, 0, 0, 0, 0, 0, 1, 2, 2, 2]
+
+
+def test_a_limit_keeps_what_is_first_in_time() -> None:
+    times = np.random.default_rng(1).permutation(80)
+    made = by_time(times.tolist(), limit=20)
+    assert sorted(times[made.split != DROPPED]) == list(range(20))
+    assert sorted(times[made.split == 2]) == [16, 17, 18, 19]
+    assert made.limited == 60
+
+
+def test_neither_labels_nor_a_seed_play_a_part_in_time() -> None:
+    times = np.random.default_rng(2).integers(0, 30, 40).tolist()
+    plain = by_time(times).split
+    other = by_time(times, labels=list(range(40)), seed=9).split
+    assert plain.tolist() == other.tolist()
+
+
+def test_of_a_given_test_split_the_times_do_not_matter() -> None:
+    """The source says what the test is; the validation split is the end of the training rows."""
+    made = by_time([*range(10), *range(10)], given=[0] * 10 + [2] * 10)
+    assert made.split.tolist() == [0] * 9 + [1] + [2] * 10
+
+
+# Duplicates that are to stay
+
+
+def test_where_duplicates_are_kept_every_row_has_a_split() -> None:
+    texts = ["the same"] * 30 + [f"text {row}" for row in range(20)]
+    made = divided(texts, [0] * 50, [0] * 40 + [2] * 10, keep_duplicates=True)
+    assert (made.duplicates, made.kept_duplicates, made.conflicts, made.overlaps) == (0, 0, 0, {})
+    assert np.bincount(made.split).tolist() == [36, 4, 10]

@@ -43,6 +43,15 @@ def test_a_run_leaves_all_that_comes_after_it_needs(finished: Finished) -> None:
     assert "Warning" not in finished.told
 
 
+def keys_of(value: object) -> list[str]:
+    """All keys of an object, whatever they are in."""
+    if isinstance(value, list):
+        return [key for part in value for key in keys_of(part)]
+    if isinstance(value, dict):
+        return [*value, *(key for part in value.values() for key in keys_of(part))]
+    return []
+
+
 def test_metrics_have_the_stable_keys(run: Path) -> None:
     metrics = read(run)
     accuracy = metrics["test"]["accuracy"]
@@ -58,6 +67,8 @@ def test_metrics_have_the_stable_keys(run: Path) -> None:
     assert metrics["memory"]["peak_resident_mb"] > 0
     assert metrics["data"]["fingerprint"]
     assert metrics["seed"] == 1
+    assert {"horizon", "median_length", "total"} <= set(keys_of(metrics))
+    assert [key for key in keys_of(metrics) if " " in key] == []
     assert metrics["epochs"]["trained"] == 2
     report = (run / "report.html").read_text()
     assert "padding among the positions of train" in report

@@ -13,7 +13,7 @@ from pipelines.core.errors import UserError
 from pipelines.core.scores import Metric, Score
 from pipelines.evaluate import predictions
 from pipelines.evaluate.against import check_against, check_same_examples, compare_with_run
-from pipelines.evaluate.bootstrap import measure_all
+from pipelines.evaluate.bootstrap import Resampling, measure_all
 from pipelines.evaluate.predictions import keep, kept, write_predictions
 from pipelines.runs.directory import Run
 from pipelines.runs.metrics import RunMetrics
@@ -88,7 +88,7 @@ def other(tmp_path):
 def compared(other, values, task=None, resamples=300):
     split, task = Split(), task or Task()
     own = measure_all(task.score(values, split), len(split), resamples=resamples, seed=5)
-    return compare_with_run(other, own, task, split, resamples=resamples, seed=5)
+    return compare_with_run(other, own, task, split, Resampling(resamples, 5))
 
 
 def test_the_better_run_is_better_in_words_and_numbers(other):
@@ -135,9 +135,9 @@ def test_scores_that_are_computed_otherwise_are_not_compared(other):
     split = Split()
     values = made_up(split, 0.7, 1)
     measured = measure_all(Task(kind=" of pieces").score(values, split), 400, resamples=100, seed=5)
-    against = compare_with_run(other, measured, Task(), split, resamples=100, seed=5)
+    against = compare_with_run(other, measured, Task(), split, Resampling(100, 5))
     assert list(against.scores) == ["accuracy"]
-    nothing = compare_with_run(other, {}, Task(), split, resamples=100, seed=5)
+    nothing = compare_with_run(other, {}, Task(), split, Resampling(100, 5))
     assert (nothing.outcome, nothing.scores) == (None, {})
     assert nothing.verdict == f"Nothing could be compared with {other}."
 

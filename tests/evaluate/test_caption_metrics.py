@@ -13,6 +13,7 @@ from pipelines.evaluate.bootstrap import measure_all
 from pipelines.evaluate.metrics.captioning import (
     CAPTIONING,
     CiderReward,
+    WordRules,
     caption_scores,
     caption_words,
     cider,
@@ -37,7 +38,9 @@ def cut(*texts):
 
 
 def value(name, predicted, references, **options):
-    return float(caption_scores(predicted, references, **options)[name].of(unit(predicted))[0])
+    return float(
+        caption_scores(predicted, references, WordRules(**options))[name].of(unit(predicted))[0]
+    )
 
 
 def unit(examples):
@@ -314,7 +317,7 @@ TEXTS = st.one_of(
 def test_any_texts_have_scores_in_range(pairs, tokenize):
     said, right = [one for one, _ in pairs], [given for _, given in pairs]
     highest = dict.fromkeys(("bleu", "bleu_1", "bleu_2", "bleu_3"), 100) | {"cider": 10}
-    for name, score in caption_scores(said, right, tokenize=tokenize).items():
+    for name, score in caption_scores(said, right, WordRules(tokenize)).items():
         found = float(score.of(unit(said))[0])
         if name == "vocabulary_used" and math.isnan(found):  # no reference has a word
             continue

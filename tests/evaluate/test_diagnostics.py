@@ -14,6 +14,7 @@ from conftest import QUICK
 from tiny_runs import go
 
 from models.inspection import (
+    PowerIteration,
     backpropagate_through_time,
     gate_values,
     is_saturated,
@@ -133,7 +134,8 @@ def test_power_iteration_agrees_with_a_full_decomposition(layer: Any) -> None:
         _, new = layer.step(x, tuple(tf.split(flat, parts, -1)))
         joined = tf.concat(new, -1)
     exact = np.linalg.svd(tape.batch_jacobian(joined, flat), compute_uv=False)[:, 0]
-    found = step_gain(layer, x, tuple(tf.split(flat, parts, -1)), iterations=300, tolerance=1e-6)
+    how = PowerIteration(iterations=300, tolerance=1e-6)
+    found = step_gain(layer, x, tuple(tf.split(flat, parts, -1)), how)
     np.testing.assert_allclose(found.value, exact, rtol=1e-2)
 
 

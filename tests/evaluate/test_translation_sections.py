@@ -8,7 +8,12 @@ import pytest
 from pipelines.core.sections import Figure, Table
 from pipelines.evaluate.sections import translation as module
 from pipelines.evaluate.sections.attention import MAX_TOKENS, attention_figures
-from pipelines.evaluate.sections.translation import find_mistakes, repeats_itself, text_sections
+from pipelines.evaluate.sections.translation import (
+    WrittenTexts,
+    find_mistakes,
+    repeats_itself,
+    text_sections,
+)
 from pipelines.report.plots import svg
 
 RIGHT = [f"the {colour} {animal} sits" for colour in ("red", "blue") for animal in ("cat", "dog")]
@@ -23,7 +28,7 @@ def test_examples_from_best_to_worst_and_empty_ones_apart():
     said = [*RIGHT, "the red cow sits", "no idea", "", *["a", "b"]]
     right = [*RIGHT, *RIGHT[:1] * 5]
     sources = [f"源 {row}".encode() for row in range(9)]
-    found = tables(text_sections(said, [[text] for text in right], sources))
+    found = tables(text_sections(WrittenTexts(said, [[text] for text in right], sources)))
     assert list(found) == [
         "Best translations",
         "Middling translations",
@@ -44,7 +49,9 @@ def test_examples_from_best_to_worst_and_empty_ones_apart():
 
 
 def test_few_texts_without_sources_and_with_several_references():
-    sections = text_sections(["a cat", "x"], [["a cat", "one cat"], ["y"]], noun="caption")
+    sections = text_sections(
+        WrittenTexts(["a cat", "x"], [["a cat", "one cat"], ["y"]], noun="caption")
+    )
     found = tables(sections)
     assert list(found) == ["All captions"]
     assert found["All captions"].header == ("chrF++", "reference", "caption")
@@ -55,7 +62,9 @@ def test_few_texts_without_sources_and_with_several_references():
 
 def test_only_so_many_texts_are_scored_one_by_one(monkeypatch):
     monkeypatch.setattr(module, "MAX_SCORED", 10)
-    best = tables(text_sections(RIGHT * 10, [[text] for text in RIGHT * 10]))["Best translations"]
+    best = tables(text_sections(WrittenTexts(RIGHT * 10, [[text] for text in RIGHT * 10])))[
+        "Best translations"
+    ]
     assert "Of 10 of the 40 texts." in best.caption
 
 
@@ -97,13 +106,13 @@ def test_repetition(text, expected):
     [(RIGHT, "words"), (["私は猫が好きです", "今日は雨", "本"], "characters")],
 )
 def test_lengths_are_in_words_or_in_characters(texts, unit):
-    figure = text_sections(texts, [[text] for text in texts])[-1]
+    figure = text_sections(WrittenTexts(texts, [[text] for text in texts]))[-1]
     assert f"{unit} of the reference" in svg(figure, "x")
     assert "1.00 times as long" in figure.caption
 
 
 def test_lengths_of_empty_texts_can_be_drawn():
-    assert "<svg" in svg(text_sections(["", ""], [[""], [""]])[-1], "x")
+    assert "<svg" in svg(text_sections(WrittenTexts(["", ""], [[""], [""]]))[-1], "x")
 
 
 SCRIPTS = [

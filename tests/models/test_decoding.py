@@ -21,20 +21,20 @@ from toy_language import (
     V,
     always,
     answers,
+    assert_same,
     beam,
-    beam_by_lists,
+    beam_search_in_python,
     every_sequence,
-    following,
     greedy,
-    judged,
-    same,
+    next_code,
     sampling,
+    score_sequence,
     toy,
     toy_step,
 )
 
 from models import decoding
-from models.decoding import Hypotheses
+from models.hypotheses import Hypotheses
 from models.settings import NoSearch
 
 # What is found
@@ -50,7 +50,10 @@ def test_a_beam_as_wide_as_all_sequences_finds_the_best_of_all(
     found = language.search(
         beam(width, answers=4, length_penalty=alpha, coverage_penalty=beta, maximum_extra=longest)
     )
-    every = [(*judged(language, tokens, alpha, beta), tokens) for tokens in every_sequence(longest)]
+    every = [
+        (*score_sequence(language, tokens, alpha, beta), tokens)
+        for tokens in every_sequence(longest)
+    ]
     ranked = sorted(every, reverse=True)[:4]
     assert answers(found)[: len(ranked)] == [list(tokens) for *_, tokens in ranked]
     for place, (score, total, _) in enumerate(ranked):
@@ -65,7 +68,7 @@ def test_a_beam_is_what_lists_give(width: int, alpha: float) -> None:
     for seed in range(8):
         language = toy(seed)
         settings = beam(width, answers=min(width, 2), length_penalty=alpha, maximum_extra=6)
-        found, expected = language.search(settings), beam_by_lists(language, settings)
+        found, expected = language.search(settings), beam_search_in_python(language, settings)
         assert answers(found)[: len(expected)] == [list(tokens) for _, tokens in expected]
         scores = [score for score, _ in expected]
         np.testing.assert_allclose(found.score[0, : len(scores)], scores, rtol=1e-5)
@@ -77,7 +80,7 @@ def test_greedy_is_the_most_likely_token_each_time_and_so_is_a_beam_of_one() -> 
     for row in range(20):
         code, tokens, token = 0, [], BEGIN
         while len(tokens) < 5:
-            code = following(code, token)
+            code = next_code(code, token)
             logits = language.logits[row, code].copy()
             logits[[PAD, BEGIN]] = -np.inf
             token = int(logits.argmax())
@@ -85,12 +88,12 @@ def test_greedy_is_the_most_likely_token_each_time_and_so_is_a_beam_of_one() -> 
                 break
             tokens.append(token)
         assert answers(found, row) == [tokens]
-        total = judged(language.rows(row), tuple(tokens), 0, 0)[1]
+        total = score_sequence(language.rows(row), tuple(tokens), 0, 0)[1]
         np.testing.assert_allclose(found.log_probability[row, 0], total, rtol=1e-5)
         np.testing.assert_allclose(found.score[row, 0], total, rtol=1e-5)
     for alpha in (0.0, 2.0):
         narrow = language.search(beam(1, maximum_extra=5, length_penalty=alpha))
-        same(found._replace(score=narrow.score), narrow)
+        assert_same(found._replace(score=narrow.score), narrow)
 
 
 def test_a_length_penalty_changes_the_ranking() -> None:
@@ -156,7 +159,7 @@ def test_stopping_early_changes_no_answer(monkeypatch: pytest.MonkeyPatch) -> No
             steps.append(len(counted))
             counted.clear()
             patched.setattr(decoding._Search, "_is_settled", lambda *_: False)
-            same(early, language.search(settings, step=step))
+            assert_same(early, language.search(settings, step=step))
             steps[-1] = (steps[-1], len(counted))
     assert all(early <= whole for early, whole in steps)
     assert sum(early for early, _ in steps) < sum(whole for _, whole in steps)
@@ -184,8 +187,8 @@ def test_rows_that_are_done_are_not_computed_and_that_changes_nothing(
             monkeypatch.setattr(decoding, "COMPACT_THRESHOLD", threshold)
             hypotheses = language.search(settings, step=step, return_attention=True)
             found[threshold] = hypotheses, sum(computed)
-        same(found[0.0][0], found[1.0][0])
-        same(found[1 / 8][0], found[1.0][0])
+        assert_same(found[0.0][0], found[1.0][0])
+        assert_same(found[1 / 8][0], found[1.0][0])
         assert found[0.0][1] <= found[1 / 8][1] < found[1.0][1]
 
 
@@ -280,8 +283,8 @@ def test_attention_is_that_which_each_token_was_chosen_by(how: Any) -> None:
         for place, tokens in enumerate(answers(found, row)):
             code, expected = 0, np.zeros([found.ids.shape[2], S])
             for t, before in enumerate([BEGIN, *tokens][:-1]):
-                code = following(code, before)
-                expected[t] = language.looks[row, code]
+                code = next_code(code, before)
+                expected[t] = language.attention[row, code]
             np.testing.assert_allclose(found.attention[row, place], expected, rtol=1e-6)
     assert language.search(how()).attention.shape[-1] == 0
 
@@ -322,10 +325,10 @@ def test_an_answer_depends_on_nothing_else_in_the_batch(
     language, which = toy(seed, rows=7), order[:keep]
     whole = language.search(settings, return_attention=True)
     part = language.rows(*which)
-    part.looks = np.pad(part.looks, [(0, 0), (0, 0), (0, padding)])
+    part.attention = np.pad(part.attention, [(0, 0), (0, 0), (0, padding)])
     found = part.search(settings, return_attention=True, sample_ids=tf.constant(which))
     longest = found.ids.shape[2]
-    same(
+    assert_same(
         found._replace(attention=found.attention[..., :S]),
         Hypotheses(
             tf.gather(whole.ids, which)[..., :longest],

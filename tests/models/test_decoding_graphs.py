@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
-from toy_language import CODES, TOKENS, V, beam, greedy, same, sampling, toy, toy_step
+from toy_language import CODES, TOKENS, V, assert_same, beam, greedy, sampling, toy, toy_step
 
-from models.decoding import Hypotheses, SearchInputs, search
+from models.decoding import search
+from models.hypotheses import Hypotheses, SearchInputs
 
 SIGNATURE = [
     tf.TensorSpec([None, CODES, V]),
@@ -22,9 +23,9 @@ SIGNATURE = [
 
 
 def graph(settings: Any, signature: Any = SIGNATURE) -> Any:
-    def run(logits: tf.Tensor, looks: tf.Tensor, lengths: tf.Tensor) -> dict[str, tf.Tensor]:
+    def run(logits: tf.Tensor, attention: tf.Tensor, lengths: tf.Tensor) -> dict[str, tf.Tensor]:
         state = {"code": tf.zeros([tf.shape(logits)[0]], tf.int32)}
-        memory = {"logits": logits, "looks": looks}
+        memory = {"logits": logits, "attention": attention}
         found = search(
             toy_step,
             SearchInputs(state, memory, lengths),
@@ -49,9 +50,11 @@ def test_one_graph_serves_every_batch(how: str) -> None:
     run = graph(HOW[how])
     for rows, padding in ((1, 0), (5, 2), (9, 1)):
         language = toy(rows, rows=rows)
-        language.looks = np.pad(language.looks, [(0, 0), (0, 0), (0, padding)])
-        made = run(language.logits, language.looks, tf.constant(language.source_length, tf.int32))
-        same(Hypotheses(**made), language.search(HOW[how], return_attention=True))
+        language.attention = np.pad(language.attention, [(0, 0), (0, 0), (0, padding)])
+        made = run(
+            language.logits, language.attention, tf.constant(language.source_length, tf.int32)
+        )
+        assert_same(Hypotheses(**made), language.search(HOW[how], return_attention=True))
     assert run.experimental_get_tracing_count() == 1
 
 
@@ -61,10 +64,10 @@ def test_a_graph_of_a_known_number_of_rows_gives_the_same(how: str) -> None:
     language = toy(3, rows=8)
     made = graph(HOW[how], signature=None)(
         tf.constant(language.logits, tf.float32),
-        tf.constant(language.looks, tf.float32),
+        tf.constant(language.attention, tf.float32),
         tf.constant(language.source_length, tf.int32),
     )
-    same(Hypotheses(**made), language.search(HOW[how], return_attention=True))
+    assert_same(Hypotheses(**made), language.search(HOW[how], return_attention=True))
 
 
 def test_a_saved_model_in_a_fresh_process_gives_the_same(tmp_path: Path) -> None:
@@ -74,15 +77,20 @@ def test_a_saved_model_in_a_fresh_process_gives_the_same(tmp_path: Path) -> None
     for name, settings in HOW.items():
         setattr(module, name, graph(settings))
     tf.saved_model.save(module, str(tmp_path / "saved"))
-    np.savez(tmp_path / "given.npz", logits=language.logits, looks=language.looks, lengths=lengths)
+    np.savez(
+        tmp_path / "given.npz",
+        logits=language.logits,
+        attention=language.attention,
+        lengths=lengths,
+    )
     code = (
         "import sys, numpy as np, tensorflow as tf\n"
         "saved, given = tf.saved_model.load('saved'), np.load('given.npz')\n"
-        "given = [tf.constant(given[name]) for name in ('logits', 'looks', 'lengths')]\n"
+        "given = [tf.constant(given[name]) for name in ('logits', 'attention', 'lengths')]\n"
         "for name in ('greedy', 'beam', 'sample'):\n"
         "    np.savez(name, **{k: v.numpy() for k, v in getattr(saved, name)(*given).items()})\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, timeout=300)
     for name, settings in HOW.items():
         with np.load(tmp_path / f"{name}.npz") as made:
-            same(Hypotheses(**made), language.search(settings, return_attention=True))
+            assert_same(Hypotheses(**made), language.search(settings, return_attention=True))

@@ -19,9 +19,9 @@ from toy_language import (
     Toy,
     always,
     answers,
+    assert_same,
     greedy,
     log_softmax,
-    same,
     sampling,
     toy,
 )
@@ -61,10 +61,10 @@ def test_frequencies_follow_the_softmax_at_the_temperature() -> None:
 
 def test_the_same_seed_and_number_draw_the_same_and_others_do_not() -> None:
     one = toy(9, rows=1, scale=0.3)
-    language = Toy(*(np.repeat(x, 12, 0) for x in (one.logits, one.looks, one.source_length)))
+    language = Toy(*(np.repeat(x, 12, 0) for x in (one.logits, one.attention, one.source_length)))
     settings = sampling(maximum_extra=8)
     found = language.search(settings)
-    same(found, language.search(settings))
+    assert_same(found, language.search(settings))
     assert len({tuple(row) for row in found.ids.numpy()[:, 0].tolist()}) > 6
     numbers = tf.constant([5] * 12)
     assert len(np.unique(language.search(settings, sample_ids=numbers).ids[:, 0], axis=0)) == 1

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from models.captioner import Captioner
 from models.cross_entropy import token_losses
+from models.residual_network import Convolution, ResidualNetwork
 from models.settings import (
     DecoderSettings,
     EmbeddingSettings,
@@ -22,7 +23,7 @@ from models.settings import (
     VisionSettings,
     smallest_side,
 )
-from models.vision import Backbone, Convolution, ImageEncoder, ResidualNetwork
+from models.vision import Backbone, ImageEncoder
 
 RECURRENT = RecurrentSettings(
     cell="gru",

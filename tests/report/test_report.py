@@ -20,7 +20,7 @@ from pipelines.report.plots import (
     svg,
     text_columns,
 )
-from pipelines.report.run_report import report
+from pipelines.report.run_report import ReportContent, report
 from pipelines.runs.metrics import LengthBucket, RunMetrics
 
 EVIL = "<script>alert('x')</script> & {{ 7 * 7 }} $x^2$ \"quoted\""
@@ -125,15 +125,14 @@ PROVENANCE = Provenance("Set", "https://example.org/set", "CC-BY-4.0", "Someone 
 
 
 def write(directory, metrics=METRICS, history=HISTORY, sections=SECTIONS):
-    path = report(
-        directory,
+    content = ReportContent(
         metrics=RunMetrics.model_validate(metrics),
         history=history,
         sections=sections,
         provenance=PROVENANCE,
         config_yaml=f"task: sentiment # {EVIL}\n",
-        made=datetime.date(2026, 1, 2),
     )
+    path = report(directory, content, made=datetime.date(2026, 1, 2))
     return path.read_text(encoding="utf-8")
 
 

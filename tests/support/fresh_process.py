@@ -33,7 +33,7 @@ def check_fresh_answers(
 
     given  makes the SavedModel's input, as the client takes it, of what predictions.jsonl tells.
     """
-    measured = {run: _rows(run / "predictions.jsonl") for run in runs}
+    measured = {run: rows_of(run / "predictions.jsonl") for run in runs}
     for run, rows in measured.items():
         lines = [json.dumps(given(row["given"])) for row in rows]
         (run / "asked.jsonl").write_text("\n".join(lines) + "\n")
@@ -42,22 +42,29 @@ def check_fresh_answers(
     done = subprocess.run(command, cwd=runs[0], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     for run, rows in measured.items():
-        answers = _rows(run / "answered.jsonl")
+        answers = rows_of(run / "answered.jsonl")
         assert len(answers) == len(rows) > 0
         for row, answer in zip(rows, answers, strict=True):
             # What was measured knows by this name how many there are.
             shared = row["answer"].keys() & answer.keys() - {"tokens"}
             assert shared
             for name in shared:
-                assert answer[name] == _nearly(row["answer"][name]), (run, row, name)
+                assert unpadded(answer[name]) == nearly(row["answer"][name]), (run, row, name)
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
+def rows_of(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def _nearly(value: Any) -> Any:
-    """Equal to it, but for the last digits of numbers."""
-    numbers = value if isinstance(value, list) else [value]
-    some = all(isinstance(number, float) for number in numbers)
-    return pytest.approx(value, abs=1e-4) if some else value
+def unpadded(value: Any) -> Any:
+    """Outputs of open length are as long as the longest of their batch: the rest is "" or 0."""
+    while isinstance(value, list) and value and value[-1] in ("", 0):
+        value = value[:-1]
+    return value
+
+
+def nearly(value: Any) -> Any:
+    """Equal to what `unpadded` leaves of it, but for the last digits of numbers."""
+    if isinstance(value, list):
+        return [nearly(item) for item in unpadded(value)]
+    return pytest.approx(value, abs=1e-4) if isinstance(value, float) else value

@@ -15,17 +15,11 @@ from pipelines.pipeline import run
 MODELS = sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml"))
 
 
-FEW = ("gru", "bi_lstm")
-
 SOME_MODELS = [
-    model if model in FEW else pytest.param(model, marks=pytest.mark.slow) for model in MODELS
+    model if model in ("gru", "bi_lstm") else pytest.param(model, marks=pytest.mark.slow)
+    for model in MODELS
 ]
 """All of them, but only two where there is no time for the slow tests."""
-
-
-def chosen(config: pytest.Config) -> list[str]:
-    """Those of SOME_MODELS that are tested."""
-    return MODELS if config.getoption("--slow") else list(FEW)
 
 
 class Run(NamedTuple):

@@ -1,4 +1,4 @@
-"""A language by a table, and searches of it in plain Python, a hypothesis at a time."""
+"""A toy language, defined by a table, and its search in plain Python, one hypothesis at a time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from models.decoding import Hypotheses, SearchInputs, search
+from models.decoding import search
+from models.hypotheses import Hypotheses, SearchInputs
 from models.settings import Beam, Greedy, Sample
 from models.token_choice import SpecialTokens
 
@@ -42,21 +43,21 @@ def sampling(**changes) -> Sample:
 
 @dataclass
 class Toy:
-    """A language in which what comes next depends on all tokens before, by a table a row.
+    """A language where the next token depends on all tokens before it, by one table per input.
 
-    logits (B, CODES, V), looks (B, CODES, S), the attention; source_length (B,).
+    logits (B, CODES, V), attention (B, CODES, S), source_length (B,).
     """
 
     logits: np.ndarray
-    looks: np.ndarray
+    attention: np.ndarray
     source_length: np.ndarray
 
     def rows(self, *rows: int) -> Toy:
         which = list(rows)
-        return Toy(self.logits[which], self.looks[which], self.source_length[which])
+        return Toy(self.logits[which], self.attention[which], self.source_length[which])
 
     def search(self, settings: Any, **more) -> Hypotheses:
-        memory = {name: tf.constant(getattr(self, name)) for name in ("logits", "looks")}
+        memory = {name: tf.constant(getattr(self, name)) for name in ("logits", "attention")}
         state = {"code": tf.zeros([len(self.logits)], tf.int32)}
         lengths = tf.constant(self.source_length, tf.int32)
         inputs = SearchInputs(state, memory, lengths, more.pop("sample_ids", None))
@@ -64,30 +65,32 @@ class Toy:
         return search(more.pop("step", toy_step), inputs, settings, tokens, **more)
 
 
-def following(code, token):
-    """The table's entry after one more token: different tokens, in any order, lead elsewhere."""
+def next_code(code, token):
+    """The table's entry after one more token: other tokens, or another order, give another."""
     return (code * 7 + token + 1) % CODES
 
 
 def toy_step(ids: tf.Tensor, state: Any, memory: Any) -> tuple[tf.Tensor, Any, tf.Tensor]:
-    code = following(state["code"], ids)
-    logits, looks = (tf.gather(memory[name], code, batch_dims=1) for name in ("logits", "looks"))
-    return logits, {"code": code}, looks
+    code = next_code(state["code"], ids)
+    logits, attention = (
+        tf.gather(memory[name], code, batch_dims=1) for name in ("logits", "attention")
+    )
+    return logits, {"code": code}, attention
 
 
 def toy(seed: int, rows: int = 1, scale: float = 2.0) -> Toy:
     rng = np.random.default_rng(seed)
     lengths = rng.integers(1, S + 1, rows)
-    looks = np.exp(rng.normal(size=(rows, CODES, S))) * (np.arange(S) < lengths[:, None, None])
+    attention = np.exp(rng.normal(size=(rows, CODES, S))) * (np.arange(S) < lengths[:, None, None])
     return Toy(
         rng.normal(scale=scale, size=(rows, CODES, V)).astype("f"),
-        (looks / looks.sum(-1, keepdims=True)).astype("f"),
+        (attention / attention.sum(-1, keepdims=True)).astype("f"),
         lengths,
     )
 
 
 def always(*tables: dict[int, float], last: dict[int, float] | None = None) -> Any:
-    """A step whose next-token probabilities go by the position alone, for one row."""
+    """A step whose next-token probabilities depend on the position alone, for one input."""
     rows = np.full([len(tables), V], 1e-9)
     for row, table in zip(rows, tables, strict=True):
         row[list(table)] = list(table.values())
@@ -108,14 +111,14 @@ def answers(found: Hypotheses, row: int = 0) -> list[list[int]]:
     return [ids[answer, : length[answer]].tolist() for answer in range(len(ids))]
 
 
-def same(one: Hypotheses, other: Hypotheses) -> None:
+def assert_same(one: Hypotheses, other: Hypotheses) -> None:
     np.testing.assert_array_equal(one.ids, other.ids)
     np.testing.assert_array_equal(one.length, other.length)
     for a, b in zip(one[2:], other[2:], strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
 
 
-# By another way: plain Python, a hypothesis at a time
+# The same in plain Python, one hypothesis at a time
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
@@ -123,13 +126,15 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
     return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
 
 
-def judged(toy: Toy, tokens: tuple[int, ...], alpha: float, beta: float) -> tuple[float, float]:
-    """Score and log-probability of tokens and end marker, for a toy of one row."""
+def score_sequence(
+    toy: Toy, tokens: tuple[int, ...], alpha: float, beta: float
+) -> tuple[float, float]:
+    """Score and log-probability of tokens and end marker, for a toy with one input."""
     code, total, coverage = 0, 0.0, np.zeros(S)
     for before, token in itertools.pairwise([BEGIN, *tokens, END]):
-        code = following(code, before)
+        code = next_code(code, before)
         total += log_softmax(toy.logits[0, code])[token]
-        coverage += toy.looks[0, code]
+        coverage += toy.attention[0, code]
     real = coverage[: toy.source_length[0]]
     penalty = beta * np.log(np.minimum(real, 1)).sum()
     return total / ((5 + len(tokens) + 1) / 6) ** alpha + penalty, total
@@ -140,22 +145,24 @@ def every_sequence(longest: int) -> Iterator[tuple[int, ...]]:
         yield from itertools.product([A, B, C], repeat=length)
 
 
-def beam_by_lists(toy: Toy, settings: Beam) -> list[tuple[float, tuple[int, ...]]]:
-    """Beam search of a toy of one row up to its maximum, without any short cut."""
+def beam_search_in_python(toy: Toy, settings: Beam) -> list[tuple[float, tuple[int, ...]]]:
+    """Beam search for a toy with one input up to its maximum length, without early stopping."""
     going, finished = [((), 0.0)], []
     for t in range(settings.maximum_extra + 1):
         ended, longer = [], []
         for tokens, total in going:
             code = 0
             for token in (BEGIN, *tokens):
-                code = following(code, token)
+                code = next_code(code, token)
             gain = log_softmax(toy.logits[0, code])
             ended.append((total + gain[END], tokens, None))
             if t < settings.maximum_extra:
                 longer += [(total + gain[token], tokens, token) for token in (A, B, C)]
         for _, tokens, token in sorted(ended + longer, key=lambda x: -x[0])[: settings.beam]:
             if token is None:
-                finished.append((judged(toy, tokens, settings.length_penalty, 0)[0], tokens))
+                finished.append(
+                    (score_sequence(toy, tokens, settings.length_penalty, 0)[0], tokens)
+                )
         best = sorted(longer, key=lambda x: -x[0])[: settings.beam]
         going = [((*tokens, token), total) for total, tokens, token in best]
         if len(finished) >= settings.beam:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipelines.core.contracts import FieldCodec, FieldSpec, Split
-from pipelines.core.types import RawColumn
+from pipelines.core.types import JsonObject, RawColumn, Value
 from pipelines.data.codecs.text import BEGIN, PAD, TextCodec, TextSettings
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class CaptionsCodec(FieldCodec):
         self.column = column
         self.text = TextCodec(column, settings, markers=True)
 
-    def fit(self, batches: Iterable[Sequence[Any]]) -> None:
+    def fit(self, batches: Iterable[Sequence[Value]]) -> None:
         def lines() -> Iterator[list[str]]:
             for batch in batches:
                 yield [line for captions in batch for line in caption_lines(captions)]
@@ -56,7 +56,7 @@ class CaptionsCodec(FieldCodec):
         return "\n".join(self.text.decode(ids) for ids in split_captions(numbers))
 
     @property
-    def resources(self) -> list[Any]:
+    def resources(self) -> list[object]:
         return self.text.resources
 
     @property
@@ -71,14 +71,14 @@ class CaptionsCodec(FieldCodec):
     def size(self) -> int:
         return self.text.size
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> JsonObject:
         return self.text.state()
 
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def restore(self, state: JsonObject) -> None:
         """UserError if the state was learnt with other settings."""
         self.text.restore(state)
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> JsonObject:
         """As TextCodec.summary, of single captions."""
         return self.text.summary()
 

@@ -6,10 +6,10 @@ import base64
 import hashlib
 import importlib.metadata
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from models.settings import VisionSettings, smallest_side
 from pipelines.core.contracts import FieldSpec
 from pipelines.core.errors import UserError
 from pipelines.core.paths import MODELS
-from pipelines.core.types import RawColumn
+from pipelines.core.types import JsonObject, RawColumn, Value
 from pipelines.data.codecs.images import ImageCodec, ImageSettings
 
 if TYPE_CHECKING:
@@ -43,9 +43,9 @@ class FeatureCodec(ImageCodec):
         # another version of the network's code, give other features.
         self.content = _digest(vision.weights)
         self.made_by = [importlib.metadata.version("keras"), _digest(NETWORKS)]
-        self._state: dict[str, Any] = {}
+        self._state: JsonObject = {}
 
-    def fit(self, batches: Iterable[Sequence[Any]]) -> None:
+    def fit(self, batches: Iterable[Sequence[Value]]) -> None:
         """Reads the network's weights; nothing is learnt. UserError if they can't be read."""
         from models.vision import Backbone
 
@@ -88,22 +88,22 @@ class FeatureCodec(ImageCodec):
                 network.network.set_weights([saved[name] for name in saved.files])
         return network
 
-    def decode(self, numbers: np.ndarray) -> Any:
+    def decode(self, numbers: np.ndarray) -> Value:
         """The grid itself: features can't be turned back into an image."""
         return numbers
 
     @property
-    def resources(self) -> list[Any]:
+    def resources(self) -> list[object]:
         return [variable.value for variable in self._network.variables]
 
     @property
     def field(self) -> FieldSpec:
         return FieldSpec(shape=tuple(self._state["grid"]), dtype="float16")
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> JsonObject:
         return {**super().state(), "network": self.vision.network, **self._state}
 
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def restore(self, state: JsonObject) -> None:
         """UserError if the state is of other settings."""
         own = {name: state[name] for name in ("weights", "grid")}
         mine = {**super().state(), "network": self.vision.network}
@@ -113,7 +113,7 @@ class FeatureCodec(ImageCodec):
         self._state = own
         self.__dict__.pop("_network", None)
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> JsonObject:
         return {**super().summary(), "network": self.vision.network, "grid": self._state["grid"]}
 
 

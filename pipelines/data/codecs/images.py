@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from models.settings import Count, settings
 from pipelines.core.contracts import FieldCodec, FieldSpec
 from pipelines.core.errors import UserError
-from pipelines.core.types import RawColumn
+from pipelines.core.types import JsonObject, RawColumn, Value
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -62,7 +62,7 @@ class ImageCodec(FieldCodec):
     def learns_from(self) -> tuple[str, ...]:
         return ()
 
-    def fit(self, batches: Iterable[Sequence[Any]]) -> None:
+    def fit(self, batches: Iterable[Sequence[Value]]) -> None:
         pass
 
     def encode(self, values: RawColumn) -> tf.Tensor:
@@ -91,15 +91,15 @@ class ImageCodec(FieldCodec):
     def size(self) -> None:
         return None
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> JsonObject:
         return {"column": self.column, "settings": dataclasses.asdict(self.settings)}
 
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def restore(self, state: JsonObject) -> None:
         """UserError if the state is of other settings."""
         if dict(state) != self.state():
             raise UserError(f"images encoded with {dict(state)} can't be used with {self.state()}")
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> JsonObject:
         return {"size": self.settings.size, "fit": self.settings.fit}
 
 

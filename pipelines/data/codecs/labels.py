@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipelines.core.contracts import FieldCodec, FieldSpec
 from pipelines.core.errors import UserError
-from pipelines.core.types import RawColumn
+from pipelines.core.types import JsonObject, RawColumn, Value
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -31,7 +31,7 @@ class LabelCodec(FieldCodec):
         self.names: tuple[str, ...] = ()
         self.counts: tuple[int, ...] = ()
 
-    def fit(self, batches: Iterable[Sequence[Any]]) -> None:
+    def fit(self, batches: Iterable[Sequence[Value]]) -> None:
         """UserError unless there are 2 to MAX_CLASSES labels, and fewer labels than rows."""
         counts: Counter[str] = Counter()
         for batch in batches:
@@ -68,7 +68,7 @@ class LabelCodec(FieldCodec):
         found = tf.argmax(same, axis=1, output_type=tf.int32)
         return tf.where(tf.reduce_any(same, axis=1), found, -1)
 
-    def check(self, raw: Sequence[Any], encoded: np.ndarray) -> None:
+    def check(self, raw: Sequence[Value], encoded: np.ndarray) -> None:
         unknown = np.flatnonzero(np.asarray(encoded) < 0)
         if len(unknown):
             shown = ", ".join(repr(name) for name in self.names[:10])
@@ -88,13 +88,13 @@ class LabelCodec(FieldCodec):
     def size(self) -> int:
         return len(self.names)
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> JsonObject:
         return {"column": self.column, "names": list(self.names), "counts": list(self.counts)}
 
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def restore(self, state: JsonObject) -> None:
         self.names = tuple(state["names"])
         self.counts = tuple(state["counts"])
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> JsonObject:
         """classes: training examples by label."""
         return {"classes": dict(zip(self.names, self.counts, strict=True))}

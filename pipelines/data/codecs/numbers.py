@@ -7,14 +7,14 @@ numbers are symbols: 0, 1, 2, ... without any order.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipelines.core.contracts import FieldCodec, FieldSpec
 from pipelines.core.errors import UserError
-from pipelines.core.types import RawColumn
+from pipelines.core.types import JsonObject, RawColumn, Value
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -34,7 +34,7 @@ class _NumberTextCodec(FieldCodec):
     def _parse_steps(self, text: str) -> list[list[str]]:
         return [step.split(",") for step in text.split()]
 
-    def fit(self, batches: Iterable[Sequence[Any]]) -> None:
+    def fit(self, batches: Iterable[Sequence[Value]]) -> None:
         """UserError for what is no number, or steps of different widths."""
         whole, largest, widths = True, -1, set()
         for batch in batches:
@@ -65,13 +65,13 @@ class _NumberTextCodec(FieldCodec):
         except ValueError as error:
             raise UserError(f"column {self.column!r} must hold numbers: {error}") from None
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> JsonObject:
         return {"column": self.column, "symbols": self.symbols, "width": self.width}
 
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def restore(self, state: JsonObject) -> None:
         self.symbols, self.width = state["symbols"], state["width"]
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> JsonObject:
         return {"symbols": self.symbols} if self.symbols else {"numbers_per_step": self.width}
 
 
@@ -93,7 +93,7 @@ class SequenceCodec(_NumberTextCodec):
             rows = tf.ensure_shape(rows, [None, self.width])
         return steps.with_values(rows)
 
-    def decode(self, numbers: np.ndarray) -> list[Any]:
+    def decode(self, numbers: np.ndarray) -> list[int] | list[list[float]]:
         """Symbols, or lists of numbers."""
         return numbers.argmax(-1).tolist() if self.symbols else numbers.tolist()
 
@@ -119,11 +119,11 @@ class AnswerCodec(_NumberTextCodec):
         numbers = tf.strings.to_number(tf.strings.split(values).to_tensor("0"), kind)
         return tf.ensure_shape(numbers, [None, self.width])
 
-    def check(self, raw: Sequence[Any], encoded: np.ndarray) -> None:
+    def check(self, raw: Sequence[Value], encoded: np.ndarray) -> None:
         if self.symbols is not None and (encoded >= self.symbols).any():
             raise UserError(f"column {self.column!r} has answers that do not occur in training")
 
-    def decode(self, numbers: np.ndarray) -> list[Any]:
+    def decode(self, numbers: np.ndarray) -> list[int] | list[float]:
         return numbers.tolist()
 
     @property

@@ -7,14 +7,14 @@ A channel that is constant in training becomes 0 there: its deviation counts as 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from pipelines.core.contracts import FieldCodec, FieldSpec
 from pipelines.core.errors import UserError
-from pipelines.core.types import RawColumn
+from pipelines.core.types import JsonObject, RawColumn, Value
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -106,10 +106,10 @@ class _StandardisingCodec(FieldCodec):
     def size(self) -> None:
         return None
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> JsonObject:
         return {"column": self.column, "mean": self.mean, "deviation": self.deviation}
 
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def restore(self, state: JsonObject) -> None:
         self._set_scale(list(state["mean"]), list(state["deviation"]))
 
 
@@ -118,7 +118,7 @@ class NumberCodec(_StandardisingCodec):
 
     raw = FieldSpec((), "float64")
 
-    def fit(self, batches: Iterable[Sequence[Any]]) -> None:
+    def fit(self, batches: Iterable[Sequence[Value]]) -> None:
         """UserError where there are no numbers, or one isn't finite."""
         self._fit_rows(np.asarray(batch, np.float64)[:, None] for batch in batches)
 
@@ -133,7 +133,7 @@ class NumberCodec(_StandardisingCodec):
     def field(self) -> FieldSpec:
         return FieldSpec((), "float32")
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> JsonObject:
         return {"mean": self.mean[0], "deviation": self.deviation[0]}
 
 
@@ -151,7 +151,7 @@ class SeriesCodec(_StandardisingCodec):
         super()._set_scale(mean, deviation)
         self.raw = FieldSpec((None, len(mean)), "float64")
 
-    def fit(self, batches: Iterable[Sequence[Any]]) -> None:
+    def fit(self, batches: Iterable[Sequence[Value]]) -> None:
         """UserError where there are no series, widths differ, or a number isn't finite."""
         width: int | None = None
 
@@ -184,5 +184,5 @@ class SeriesCodec(_StandardisingCodec):
     def field(self) -> FieldSpec:
         return FieldSpec((None, len(self.mean)), "float32")
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> JsonObject:
         return {"channels": len(self.mean)}

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pipelines.core.types import Value
 from pipelines.data.codecs import subwords, tokens
 from pipelines.data.codecs.counting import Lengths
 from pipelines.data.codecs.segmentation import Segmentation, resegment
@@ -17,6 +18,7 @@ from pipelines.runs.parallel import map_in_order
 
 if TYPE_CHECKING:
     import tensorflow as tf
+    from tensorflow_text import SentencepieceTokenizer
 
 SPACE = "▁"
 """What SentencePiece writes for a space."""
@@ -46,15 +48,15 @@ class SentencePieceTokenizer(Tokenizer):
         facts = {"unknown_share": unknown, **lengths.summary()}
         return TokenizerState(subwords.list_pieces(model)[self.first_id :], facts, model)
 
-    def _numpy_normalise(self, texts: Sequence[Any]) -> np.ndarray:
+    def _numpy_normalise(self, texts: Sequence[Value]) -> np.ndarray:
         return self.normalise(self.as_tensor(texts)).numpy()
 
     @cached_property
-    def _graph(self) -> Any:
+    def _graph(self) -> SentencepieceTokenizer:
         return subwords.make_tokenizer(self.state.model)
 
     @property
-    def resources(self) -> list[Any]:
+    def resources(self) -> list[object]:
         return [self._graph]
 
     def split(self, values: tf.Tensor) -> tf.RaggedTensor:

@@ -6,9 +6,14 @@ import io
 import logging
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from pipelines.core.errors import UserError
+
+if TYPE_CHECKING:
+    from sentencepiece import SentencePieceProcessor
+    from tensorflow_text import SentencepieceTokenizer
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +91,7 @@ def list_pieces(model: bytes) -> list[str]:
     return processor.id_to_piece(list(range(processor.get_piece_size())))
 
 
-def load_processor(model: bytes) -> Any:
+def load_processor(model: bytes) -> SentencePieceProcessor:
     """A sentencepiece.SentencePieceProcessor."""
     return _sentencepiece().SentencePieceProcessor(model_proto=model)
 
@@ -95,7 +100,7 @@ def encode(model: bytes, texts: Sequence[str]) -> list[list[int]]:
     return load_processor(model).encode(list(texts))
 
 
-def make_tokenizer(model: bytes) -> Any:
+def make_tokenizer(model: bytes) -> SentencepieceTokenizer:
     """A tensorflow_text.SentencepieceTokenizer: graph code between text and int32 ids."""
     import tensorflow as tf
 
@@ -108,7 +113,7 @@ def make_tokenizer(model: bytes) -> Any:
         return tensorflow_text.SentencepieceTokenizer(model)
 
 
-def _sentencepiece() -> Any:
+def _sentencepiece() -> ModuleType:
     try:
         import sentencepiece
     except ImportError as error:

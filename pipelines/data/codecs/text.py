@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipelines.core.contracts import FieldCodec, FieldSpec
 from pipelines.core.errors import UserError
-from pipelines.core.types import RawColumn
+from pipelines.core.types import JsonObject, RawColumn, Value
 from pipelines.data.codecs.special_ids import BEGIN, END, PAD, SPECIAL, UNKNOWN
 from pipelines.data.codecs.subword_tokenizer import SentencePieceTokenizer
 from pipelines.data.codecs.text_settings import TextSettings
@@ -34,6 +34,10 @@ TOKENIZERS: dict[str, type[Tokenizer]] = {
     "list": WordListTokenizer,
 }
 """By the setting `tokens`."""
+
+
+Token = int | str
+"""A token by its id or, before it has one, as text."""
 
 
 class TextCodec(FieldCodec):
@@ -77,7 +81,7 @@ class TextCodec(FieldCodec):
     def learns_from(self) -> tuple[str, ...]:
         return (self.column, *self.also)
 
-    def fit(self, batches: Iterable[Sequence[Any]]) -> None:
+    def fit(self, batches: Iterable[Sequence[Value]]) -> None:
         """UserError if the training texts hold no token, or the column isn't of the kind `raw`."""
         if self.like is not None:
             self._set_state(self.like._state)
@@ -88,7 +92,7 @@ class TextCodec(FieldCodec):
             raise UserError(f"column {self.column!r} has no text to learn a vocabulary from")
         self._set_state(learned)
 
-    def _checked(self, batches: Iterable[Sequence[Any]]) -> Iterator[Sequence[Any]]:
+    def _checked(self, batches: Iterable[Sequence[Value]]) -> Iterator[Sequence[Value]]:
         """The batches. Looks at the first value of each: a column holds values of one kind."""
         for batch in batches:
             if len(batch) and isinstance(batch[0], str | bytes) == self.raw.is_sequence:
@@ -161,7 +165,9 @@ class TextCodec(FieldCodec):
             tf.boolean_mask(ragged.flat_values, keep), tf.minimum(lengths, most), validate=False
         )
 
-    def _enclose(self, ragged: tf.RaggedTensor, unknown: Any, begin: Any, end: Any) -> Any:
+    def _enclose(
+        self, ragged: tf.RaggedTensor, unknown: Token, begin: Token, end: Token
+    ) -> tf.RaggedTensor:
         """Fills empty rows with one unknown token and adds the markers."""
         import tensorflow as tf
 
@@ -198,7 +204,7 @@ class TextCodec(FieldCodec):
         return 4 if self.markers else 2
 
     @property
-    def resources(self) -> list[Any]:
+    def resources(self) -> list[object]:
         return self._tokenizer.resources
 
     @property
@@ -218,7 +224,7 @@ class TextCodec(FieldCodec):
     def size(self) -> int:
         return len(self.vocabulary)
 
-    def _constructor_arguments(self) -> dict[str, Any]:
+    def _constructor_arguments(self) -> JsonObject:
         return {
             "column": self.column,
             "markers": self.markers,
@@ -228,12 +234,12 @@ class TextCodec(FieldCodec):
             "settings": dataclasses.asdict(self.settings),
         }
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> JsonObject:
         learned = self._tokenizer.state
         model = base64.b64encode(learned.model).decode()
         return {**self._constructor_arguments(), **learned._asdict(), "model": model}
 
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def restore(self, state: JsonObject) -> None:
         """UserError if the state was learnt with other settings."""
         mine = self._constructor_arguments()
         saved = {name: state[name] for name in mine}
@@ -245,7 +251,7 @@ class TextCodec(FieldCodec):
             )
         )
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> JsonObject:
         """vocabulary: number of ids. unknown_share: of all training tokens. truncated_share: of all
         training texts. Lengths are in tokens, before truncation. With sentencepiece the shares and
         lengths are those of the first texts only.

@@ -7,11 +7,13 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from pipelines.core.contracts import RowIssues
 from pipelines.core.errors import UserError
+from pipelines.core.types import Json
 from pipelines.data.sources.rows import (
+    Columns,
+    Dialect,
     FaultError,
     check_exists,
     extension,
@@ -32,14 +34,12 @@ def read_captions(
     path: Path,
     columns: Mapping[str, str | int],
     issues: RowIssues,
-    *,
-    delimiter: str | None,
-    quoting: bool,
+    dialect: Dialect,
 ) -> dict[str, list[str]]:
     """The captions of each image, by its file's name; both in the order of the file.
 
-    columns    names or positions of the columns for KEYS, in files that have columns.
-    delimiter, quoting  as in `read_rows`; in .txt files the delimiter is a comma by default.
+    columns  names or positions of the columns for KEYS, in files that have columns.
+    dialect  of such files; without a delimiter, that of .txt files is a comma.
 
     Raises UserError if the file isn't of a known form.
     """
@@ -49,9 +49,9 @@ def read_captions(
     first = next((line for line in islice(read_lines(path), 100) if line.strip()), "")
     if _TOKEN.fullmatch(first):
         return _grouped(_tokens(path, issues))
-    if extension(path) == ".txt" and delimiter is None:
-        delimiter = ","
-    rows = read_rows(path, columns, issues, delimiter=delimiter, quoting=quoting)
+    if extension(path) == ".txt" and dialect.delimiter is None:
+        dialect = Dialect(",", dialect.quoting)
+    rows = read_rows(path, Columns(columns), issues, dialect)
     return _grouped((row["image"], row["caption"]) for row in rows)
 
 
@@ -65,14 +65,14 @@ def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
 
 
 def _tokens(path: Path, issues: RowIssues) -> Iterator[tuple[str, str]]:
-    def records() -> Iterator[tuple[int, tuple[Any, Any]]]:
+    def records() -> Iterator[tuple[int, tuple[str, str] | tuple[None, None]]]:
         for number, line in enumerate(read_lines(path), 1):
             if line.strip():
                 match = _TOKEN.fullmatch(line)
                 yield number, (match[1], match[2]) if match else (None, None)
 
-    columns = dict(zip(KEYS, KEYS, strict=True))
-    for row in usable_rows(records(), columns, issues, labels=(), where=path.name):
+    columns = Columns(dict(zip(KEYS, KEYS, strict=True)))
+    for row in usable_rows(records(), columns, issues, path.name):
         yield row["image"], row["caption"]
 
 
@@ -100,7 +100,7 @@ def _coco(path: Path, issues: RowIssues) -> Iterator[tuple[str, str]]:
             issues.add(f"{path.name}, annotation {number}", f"caption {error}")
 
 
-def _json(path: Path) -> Any:
+def _json(path: Path) -> Json:
     try:
         return json.loads(read_bytes(path))
     except json.JSONDecodeError as error:

@@ -24,6 +24,8 @@ from pipelines.data.sources._named import (
 from pipelines.data.sources._row_source import RowSource
 from pipelines.data.sources.rows import (
     EXTENSIONS,
+    Columns,
+    Dialect,
     check_columns,
     check_extra_columns,
     check_file,
@@ -73,10 +75,10 @@ class ColumnFiles(RowSource):
     def check(self) -> None:
         names = self._names()
         check_columns_differ(names)
-        mark = self._delimiter()
+        dialect = self._dialect()
         files = self._files()
         for path in files.values():
-            check_columns(path, names, delimiter=mark, quoting=self.quoting)
+            check_columns(path, names, dialect)
         check_files_differ(files.values(), "data.path, data.validation_path and data.test_path")
 
     def parts(self) -> tuple[str, ...]:
@@ -87,17 +89,12 @@ class ColumnFiles(RowSource):
 
     def check_extra(self, names: Sequence[str]) -> None:
         for path in self._files().values():
-            check_extra_columns(path, names, delimiter=self._delimiter(), quoting=self.quoting)
+            check_extra_columns(path, names, self._dialect())
 
     def read_with(self, part: str, issues: RowIssues, extra: Sequence[str]) -> Iterator[Example]:
-        return read_rows(
-            self._files()[part],
-            self._names() | {name: name for name in extra},
-            issues,
-            labels=(*self.labels, *extra),
-            delimiter=self._delimiter(),
-            quoting=self.quoting,
-        )
+        names = self._names() | {name: name for name in extra}
+        columns = Columns(names, labels=(*self.labels, *extra))
+        return read_rows(self._files()[part], columns, issues, self._dialect())
 
     def fingerprint(self) -> str:
         files = {part: (extension(path), digest(path)) for part, path in self._files().items()}
@@ -118,20 +115,13 @@ class ColumnFiles(RowSource):
         names: dict[str, str | int] = {column: self._names()[column] for column in fields}
         if extension(path) == ".txt" and self.delimiter is None:
             names = {column: column for column in fields}
-        return read_rows(
-            path,
-            names,
-            issues,
-            delimiter=self._delimiter(),
-            quoting=self.quoting,
-            fields=fields,
-        )
+        return read_rows(path, Columns(names, fields=fields), issues, self._dialect())
 
     def _names(self) -> dict[str, str | int]:
         return {column: getattr(self, f"{column}_column") for column in self.columns}
 
-    def _delimiter(self) -> str | None:
-        return resolve_delimiter(self.delimiter)
+    def _dialect(self) -> Dialect:
+        return Dialect(resolve_delimiter(self.delimiter), self.quoting)
 
     def _files(self) -> dict[str, Path]:
         """The file of each part; only {"all": …} if there is a single file, which we divide."""

@@ -9,16 +9,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from io import BytesIO
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from pipelines.core.contracts import FieldSpec, FileBytes, RowIssues
 from pipelines.core.errors import UserError
-from pipelines.core.types import Example
+from pipelines.core.types import Example, Json
 from pipelines.data.codecs.images import SIGNATURES, decode_image
 from pipelines.data.sources._named import expand_home
 from pipelines.data.sources._row_source import RowSource
 from pipelines.data.sources.rows import extension, read_lines
 from pipelines.runs.parallel import map_in_order
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 COLUMNS = ("image", "captions")
 """Columns: the bytes of an image's file, and its captions, one a line."""
@@ -71,6 +74,9 @@ class CaptionedImages(RowSource):
 NamedFile = tuple[str, Callable[[], bytes]]
 """The name that is shown for a file, and a function that reads its bytes."""
 
+File = TypeVar("File", bound=tuple[str, Callable[[], bytes], *tuple[object, ...]])
+"""A tuple that begins as a NamedFile."""
+
 
 def bytes_reader(path: Path) -> Callable[[], bytes]:
     """A function that reads a file, up to the first byte beyond MAX_BYTES."""
@@ -84,7 +90,7 @@ def bytes_reader(path: Path) -> Callable[[], bytes]:
 
 def _parse_line(text: str, folder: Path) -> NamedFile:
     """The file of a line; its name is relative to the current folder, or else to `folder`."""
-    value: Any = text.strip()
+    value: Json = text.strip()
     if not value:
         raise UserError("is empty")
     if value.startswith("{"):
@@ -128,7 +134,7 @@ def keep_decodable(files: Iterable[NamedFile], issues: RowIssues) -> Iterator[Fi
             yield found
 
 
-def check_images(files: Iterable[Any]) -> Iterator[tuple[Any, FileBytes | str]]:
+def check_images(files: Iterable[File]) -> Iterator[tuple[File, FileBytes | str]]:
     """Each file with its bytes, or with the reason why it can't be used. Uses several threads.
 
     files  tuples that begin as a NamedFile; further entries are passed through.
@@ -198,7 +204,7 @@ def _decoding_fault(content: bytes) -> str | None:
 
 
 @cache
-def _traced_decoder() -> Any:
+def _traced_decoder() -> Callable[[tf.Tensor], tf.Tensor]:
     """The codec's own decoding, so that every image that passes can be encoded."""
     import tensorflow as tf
 

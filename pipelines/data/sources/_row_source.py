@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipelines.core.contracts import FieldSpec, RowIssues, Source
 from pipelines.core.types import Example
-from pipelines.data.sources.rows import count_rows, read_rows
+from pipelines.data.sources.rows import Columns, count_rows, read_rows
 
 
 class RowSource(Source):
@@ -16,7 +16,9 @@ class RowSource(Source):
     def read_inputs(
         self, path: Path, fields: Mapping[str, FieldSpec], issues: RowIssues
     ) -> Iterator[Example]:
-        return read_rows(path, {column: column for column in fields}, issues, fields=fields)
+        return read_rows(
+            path, Columns({column: column for column in fields}, fields=fields), issues
+        )
 
     def count_inputs(self, path: Path) -> int | None:
         return count_rows(path)

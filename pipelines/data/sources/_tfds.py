@@ -10,7 +10,7 @@ import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
@@ -21,7 +21,10 @@ from pipelines.core.types import Example
 from pipelines.data.sources._named import check_columns_differ
 from pipelines.data.sources._row_source import RowSource
 from pipelines.data.sources._tfds_reading import feature_kind, flatten_features, read_values
-from pipelines.data.sources.rows import usable_rows
+from pipelines.data.sources.rows import Columns, usable_rows
+
+if TYPE_CHECKING:
+    import tensorflow_datasets as tfds
 
 
 @settings
@@ -73,7 +76,7 @@ class TfdsSet(RowSource):
         names, split = self._names() | {name: name for name in extra}, self._splits()[part]
         rows = enumerate(read_values(self._downloaded_builder(), split, list(names.values())), 1)
         where = f"{self.name} {split}"
-        return usable_rows(rows, names, issues, labels=(*self.labels, *extra), where=where)
+        return usable_rows(rows, Columns(names, labels=(*self.labels, *extra)), issues, where)
 
     def check_extra(self, names: Sequence[str]) -> None:
         known = flatten_features(self._builder().info.features)
@@ -121,7 +124,7 @@ class TfdsSet(RowSource):
         others = {part: split for part, split in given.items() if split is not None}
         return {"train": self.train_split, **others} if others else {"all": self.train_split}
 
-    def _builder(self) -> Any:
+    def _builder(self) -> tfds.core.DatasetBuilder:
         """TFDS's builder. Reads no data."""
         import tensorflow_datasets as tfds
 
@@ -136,7 +139,7 @@ class TfdsSet(RowSource):
         finally:
             logger.setLevel(level)
 
-    def _check_features(self, features: Mapping[str, Any]) -> None:
+    def _check_features(self, features: Mapping[str, tfds.features.FeatureConnector]) -> None:
         described = [f"{name} ({feature_kind(feature)})" for name, feature in features.items()]
         has = ", ".join(described[:8]) + (", ..." if len(described) > 8 else "")
         for column, name in self._names().items():
@@ -152,7 +155,7 @@ class TfdsSet(RowSource):
                     f"{self.name} has {has}: choose another, or another set"
                 )
 
-    def _check_splits(self, builder: Any) -> None:
+    def _check_splits(self, builder: tfds.core.DatasetBuilder) -> None:
         for part, split in self._splits().items():
             try:
                 found = builder.info.splits[split].num_examples
@@ -166,7 +169,7 @@ class TfdsSet(RowSource):
                     "give one of these, or a part such as train[:90%], or null (not for train)"
                 )
 
-    def _downloaded_builder(self) -> Any:
+    def _downloaded_builder(self) -> tfds.core.DatasetBuilder:
         """The builder, after downloading what isn't there."""
         builder = self._builder()
         if not builder.is_prepared():
@@ -177,7 +180,7 @@ class TfdsSet(RowSource):
         return builder
 
     @contextmanager
-    def _download_errors(self, builder: Any) -> Iterator[None]:
+    def _download_errors(self, builder: tfds.core.DatasetBuilder) -> Iterator[None]:
         try:
             yield
         except Exception as error:  # a builder runs any code: sockets, archives, packages
@@ -208,7 +211,7 @@ def _loading_error(received: str, error: Exception) -> str:
     return f"data.name: {why}; {hint if 0 < len(hint) < 300 else f'see {_CATALOG}'}"
 
 
-def _check_network(builder: Any) -> None:
+def _check_network(builder: tfds.core.DatasetBuilder) -> None:
     """Raises ConnectionError if a host can't be found; TFDS itself would try for minutes."""
     if getproxies().keys() - {"no"}:  # then it is the proxy that finds the hosts
         return

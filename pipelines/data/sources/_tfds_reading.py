@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipelines.core.errors import UserError
+from pipelines.core.types import Nest, Value
+
+if TYPE_CHECKING:
+    import tensorflow_datasets as tfds
 
 _BATCH = 1024
 
 
-def flatten_features(features: Any, prefix: str = "") -> dict[str, Any]:
+def flatten_features(
+    features: tfds.features.FeaturesDict, prefix: str = ""
+) -> dict[str, tfds.features.FeatureConnector]:
     """Features by path: one inside another is "outer/inner", unless it is in a list."""
     import tensorflow_datasets as tfds
 
@@ -24,7 +30,7 @@ def flatten_features(features: Any, prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def feature_kind(feature: Any) -> str:
+def feature_kind(feature: tfds.features.FeatureConnector) -> str:
     """What a feature holds, in words: label, text, whole number, truth value, or something else."""
     import numpy as np
 
@@ -40,7 +46,9 @@ def feature_kind(feature: Any) -> str:
     )
 
 
-def read_values(builder: Any, split: str, columns: list[str]) -> Iterator[tuple[Any, ...]]:
+def read_values(
+    builder: tfds.core.DatasetBuilder, split: str, columns: list[str]
+) -> Iterator[tuple[Value, ...]]:
     """The columns of each example, always in the same order.
 
     A label is its name, or None where it isn't known (-1).
@@ -52,7 +60,7 @@ def read_values(builder: Any, split: str, columns: list[str]) -> Iterator[tuple[
         yield from zip(*lists, strict=True)
 
 
-def _reader(feature: Any) -> Callable[[Any], Any]:
+def _reader(feature: tfds.features.FeatureConnector) -> Callable[[Value], Value]:
     """A function from TFDS's value of a feature to a plain Python value."""
     if feature_kind(feature) == "label":
         names = feature.names
@@ -64,7 +72,9 @@ def _reader(feature: Any) -> Callable[[Any], Any]:
     return int
 
 
-def read_batches(builder: Any, split: str, columns: list[str]) -> Iterator[list[list[Any]]]:
+def read_batches(
+    builder: tfds.core.DatasetBuilder, split: str, columns: list[str]
+) -> Iterator[list[list[Value]]]:
     """The columns' values, as lists of the same length."""
     import tensorflow_datasets as tfds
 
@@ -73,7 +83,9 @@ def read_batches(builder: Any, split: str, columns: list[str]) -> Iterator[list[
     return parse_with_tfds(builder, split, columns)
 
 
-def parse_in_batches(builder: Any, split: str, columns: list[str]) -> Iterator[list[list[Any]]]:
+def parse_in_batches(
+    builder: tfds.core.DatasetBuilder, split: str, columns: list[str]
+) -> Iterator[list[list[Value]]]:
     """As `parse_with_tfds`, which parses an example at a time and takes twenty times as long."""
     import tensorflow as tf
 
@@ -95,7 +107,9 @@ def parse_in_batches(builder: Any, split: str, columns: list[str]) -> Iterator[l
             ) from None
 
 
-def parse_with_tfds(builder: Any, split: str, columns: list[str]) -> Iterator[list[list[Any]]]:
+def parse_with_tfds(
+    builder: tfds.core.DatasetBuilder, split: str, columns: list[str]
+) -> Iterator[list[list[Value]]]:
     """For any of TFDS's file formats."""
     import tensorflow_datasets as tfds
 
@@ -120,7 +134,7 @@ def _nest(paths: list[str]) -> dict[str, Any]:
     return tree
 
 
-def _at(batch: Any, path: str) -> Any:
+def _at(batch: Nest, path: str) -> Nest:
     for name in path.split("/"):
         batch = batch[name]
     return batch

@@ -9,12 +9,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from models.settings import settings
 from pipelines.core.contracts import FileBytes, Provenance, RowIssues
 from pipelines.core.errors import UserError, suggest
-from pipelines.core.types import Example
+from pipelines.core.types import Example, JsonObject
 from pipelines.data.sources._image_files import CaptionedImages
 from pipelines.data.sources._packaged import Sha256, find_packaged_file, find_packaged_folder
 
@@ -125,7 +125,7 @@ class Emoji(CaptionedImages):
 @cache
 def _read_names(names: Path, folder: Path) -> tuple[dict[str, str], dict[str, str]]:
     """Emoji (as characters) and captions of the images that have a name, by sorted file name."""
-    entries: dict[str, Any] = json.loads(names.read_bytes())
+    entries: JsonObject = json.loads(names.read_bytes())
     there = {path.name for path in folder.iterdir()}
     sequences, captions = {}, {}
     for emoji, entry in entries.items():

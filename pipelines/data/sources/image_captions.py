@@ -24,7 +24,7 @@ from pipelines.data.sources._image_files import (
     check_images,
 )
 from pipelines.data.sources._named import check_columns_differ, expand_home
-from pipelines.data.sources.rows import check_exists, read_lines, resolve_delimiter
+from pipelines.data.sources.rows import Dialect, check_exists, read_lines, resolve_delimiter
 
 HeldOut = Annotated[int, Field(ge=1)] | str | None
 
@@ -163,8 +163,7 @@ class ImageCaptions(CaptionedImages):
             expand_home(given),
             self._columns(),
             issues,
-            delimiter=resolve_delimiter(self.delimiter),
-            quoting=self.quoting,
+            Dialect(resolve_delimiter(self.delimiter), self.quoting),
         )
         return [_CaptionedImage(name, folder / name, captions[name]) for name in sorted(captions)]
 

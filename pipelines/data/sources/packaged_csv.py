@@ -14,7 +14,7 @@ from pipelines.core.errors import UserError
 from pipelines.core.types import Example
 from pipelines.data.sources._packaged import Sha256, find_packaged_file
 from pipelines.data.sources._row_source import RowSource
-from pipelines.data.sources.rows import check_columns, check_extra_columns, read_rows
+from pipelines.data.sources.rows import Columns, check_columns, check_extra_columns, read_rows
 
 
 @settings
@@ -56,8 +56,9 @@ class PackagedCsv(RowSource):
 
     def read_with(self, part: str, issues: RowIssues, extra: Sequence[str]) -> Iterator[Example]:
         wanted = [(f"rows.{column}", value) for column, value in self.rows.items()]
-        columns = self._columns() | {name: name for name in extra}
-        for row in read_rows(self._path(), columns, issues, labels=("label", *extra)):
+        names = self._columns() | {name: name for name in extra}
+        columns = Columns(names, labels=("label", *extra))
+        for row in read_rows(self._path(), columns, issues):
             if all(row[key] == value for key, value in wanted):
                 label = row["label"]
                 if label not in self.label_names:

@@ -7,17 +7,17 @@ import json
 from collections.abc import Iterator
 from itertools import permutations
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from models.settings import settings
 from pipelines.core.contracts import Provenance, RowIssues
 from pipelines.core.errors import UserError, suggest
-from pipelines.core.types import Example
+from pipelines.core.types import Example, Value
 from pipelines.data.sources._packaged import Sha256, find_packaged_file
 from pipelines.data.sources._pairs import PAIR, SentencePairs
-from pipelines.data.sources.rows import usable_rows
+from pipelines.data.sources.rows import Columns, usable_rows
 
 
 @settings
@@ -50,10 +50,11 @@ class PackagedPairs(SentencePairs):
         return ("all",)
 
     def read(self, part: str, issues: RowIssues) -> Iterator[Example]:
-        keys = dict(zip(PAIR, self._from_to(), strict=True))
+        keys = self._from_to()
+        columns = Columns(dict(zip(PAIR, keys, strict=True)))
         for path in self._paths():
-            texts = enumerate(self._texts(path, list(keys.values())), 1)
-            yield from usable_rows(texts, keys, issues, labels=(), where=path.name)
+            texts = enumerate(self._texts(path, list(keys)), 1)
+            yield from usable_rows(texts, columns, issues, path.name)
 
     def fingerprint(self) -> str:
         how = [list(self.files.items()), self.pairs, self._from_to()]
@@ -81,7 +82,7 @@ class PackagedPairs(SentencePairs):
             for file, sha256 in self.files.items()
         ]
 
-    def _texts(self, path: Path, keys: list[str]) -> list[list[Any]]:
+    def _texts(self, path: Path, keys: list[str]) -> list[list[Value]]:
         try:
             entries = json.loads(path.read_bytes())
             lists = (entry.get(self.pairs, []) for entry in entries)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
 from models.settings import settings
 from pipelines.core.contracts import RowIssues
 from pipelines.core.errors import UserError
-from pipelines.core.types import Example
+from pipelines.core.types import Example, Nest
 from pipelines.data.sources._image_files import CaptionedImages, check_images
 from pipelines.data.sources._tfds import TfdsSet
 from pipelines.data.sources._tfds_reading import feature_kind
+
+if TYPE_CHECKING:
+    import tensorflow_datasets as tfds
 
 
 @settings
@@ -36,7 +39,7 @@ class TfdsCaptions(CaptionedImages, TfdsSet):
             else:
                 yield {"image": found, "captions": "\n".join(filter(None, lines))}
 
-    def _rows(self, split: str) -> Iterator[tuple[Any, ...]]:
+    def _rows(self, split: str) -> Iterator[tuple[str, Callable[[], bytes], list[str]]]:
         """Name, how to get the bytes, and captions, always in the same order."""
         import tensorflow_datasets as tfds
 
@@ -56,9 +59,9 @@ class TfdsCaptions(CaptionedImages, TfdsSet):
             several = [captions] if isinstance(captions, bytes) else captions.tolist()
             name = _at(row, self.name_column).decode() if self.name_column else f"{split}:{number}"
             texts = [caption.decode("utf-8", "replace") for caption in several]
-            yield name, lambda image=image: image, texts
+            yield name, _already_read(image), texts
 
-    def _check_features(self, features: Mapping[str, Any]) -> None:
+    def _check_features(self, features: Mapping[str, tfds.features.FeatureConnector]) -> None:
         kinds = {name: feature_kind(feature) for name, feature in features.items()}
         has = ", ".join(f"{name} ({what})" for name, what in list(kinds.items())[:8])
         wanted = {
@@ -75,7 +78,11 @@ class TfdsCaptions(CaptionedImages, TfdsSet):
                 )
 
 
-def _tree(features: Any, names: list[str]) -> dict[str, Any]:
+def _already_read(image: bytes) -> Callable[[], bytes]:
+    return lambda: image
+
+
+def _tree(features: tfds.features.FeaturesDict, names: list[str]) -> dict[str, Any]:
     """The argument of PartialDecoding; a feature's own name may contain a slash, too."""
     tree: dict[str, Any] = {}
     for name in names:
@@ -87,7 +94,7 @@ def _tree(features: Any, names: list[str]) -> dict[str, Any]:
     return tree
 
 
-def _at(row: Any, name: str) -> Any:
+def _at(row: Nest, name: str) -> Nest:
     if name in row:
         return row[name]
     outer, _, inner = name.partition("/")

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
-from typing import Any
 
 import numpy as np
+
+from pipelines.core.types import Value
 
 SLOTS = 2**22
 """Buckets that n-grams are hashed into."""
 
 
-def read_texts(batches: Iterable[Sequence[Any]]) -> Iterator[str]:
+def read_texts(batches: Iterable[Sequence[Value]]) -> Iterator[str]:
     for text in chain.from_iterable(batches):
         yield text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
 

@@ -11,11 +11,12 @@ import re
 import warnings
 from array import array
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipelines.core.contracts import Split
+from pipelines.core.types import Value
 from pipelines.evaluate.baselines._texts import SLOTS, read_texts, select_texts
 
 if TYPE_CHECKING:
@@ -64,9 +65,9 @@ def bag_of_words_baselines(
 
 
 def text_classifiers(
-    train_texts: Iterable[Sequence[Any]],
+    train_texts: Iterable[Sequence[Value]],
     train_labels: np.ndarray,
-    test_texts: Iterable[Sequence[Any]],
+    test_texts: Iterable[Sequence[Value]],
     *,
     classes: int,
 ) -> dict[str, np.ndarray]:
@@ -113,7 +114,7 @@ class _BagOfWords:
         self.feature[frequent] = np.arange(self.size)
         self.train = self._matrix(slots, documents, len(kept))
 
-    def counts(self, batches: Iterable[Sequence[Any]]) -> sparse.csr_matrix:
+    def counts(self, batches: Iterable[Sequence[Value]]) -> sparse.csr_matrix:
         """How often each feature occurs in each text of the batches (N, size)."""
         from scipy import sparse
 

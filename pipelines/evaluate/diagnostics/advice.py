@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from models.settings import RecurrentSettings
+from pipelines.core.types import JsonObject
 from pipelines.evaluate.diagnostics.horizon import Horizon
 from pipelines.evaluate.diagnostics.sample import Inspection, Layer
 
@@ -66,7 +67,7 @@ def steps_until(gradient_flow: np.ndarray) -> tuple[int | None, int | None]:
 def give_advice(
     moments: Sequence[Moment],
     horizons: Mapping[str, Mapping[str, Horizon]],
-    history: Sequence[Mapping[str, Any]],
+    history: Sequence[JsonObject],
     model: RecurrentSettings,
     clip_norm: float | None,
 ) -> list[str]:
@@ -174,7 +175,7 @@ def _activation_warnings(reader: str, layer: Layer, model: RecurrentSettings) ->
     return found
 
 
-def _clipping_warnings(history: Sequence[Mapping[str, Any]], clip_norm: float | None) -> list[str]:
+def _clipping_warnings(history: Sequence[JsonObject], clip_norm: float | None) -> list[str]:
     shares = [row["clipped"] for row in history if "clipped" in row]
     norms = [row["gradient_norm"] for row in history if "gradient_norm" in row]
     if clip_norm is None or not shares or shares[-1] <= MOSTLY:

@@ -10,7 +10,6 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -20,16 +19,13 @@ from pipelines.core.contracts import Split
 from pipelines.core.sections import Section
 from pipelines.core.settings import MOST_KEPT
 from pipelines.core.task import Diagnosable, Trained
+from pipelines.core.types import JsonObject
+from pipelines.evaluate.bootstrap import Resampling
 from pipelines.evaluate.diagnostics import plots as figures
 from pipelines.evaluate.diagnostics.advice import Moment, give_advice, steps_until, typical_curve
 from pipelines.evaluate.diagnostics.horizon import Horizon, horizon, to_metrics
 from pipelines.evaluate.diagnostics.occlusion import compare_paths, occlude_steps
-from pipelines.evaluate.diagnostics.sample import (
-    Influence,
-    Sample,
-    draw_sample,
-    inspect_model,
-)
+from pipelines.evaluate.diagnostics.sample import Influence, Sample, draw_sample, inspect_model
 from pipelines.runs import checkpoint
 from pipelines.runs.directory import Run
 
@@ -49,14 +45,14 @@ MAX_CURVE_POINTS = 600
 class Diagnosis:
     """Metrics for metrics.json, sections and warnings for the report, curves by name, each (K,)."""
 
-    metrics: dict[str, Any] = field(default_factory=dict)
+    metrics: JsonObject = field(default_factory=dict)
     sections: list[Section] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     curves: dict[str, np.ndarray] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class TrainingFacts:
+@dataclass(frozen=True, kw_only=True)
+class Training:
     """How a model was trained, as far as diagnostics need it.
 
     run        its directory, with history and checkpoints.
@@ -74,11 +70,11 @@ class TrainingFacts:
 
 
 def diagnose(
-    trained: Trained, split: Split, training: TrainingFacts, *, resamples: int, seed: int
+    trained: Trained, split: Split, training: Training, resampling: Resampling
 ) -> Diagnosis:
     """Diagnoses what the model remembers, and its gradients before, during and after training.
 
-    The result is empty if the task isn't Diagnosable. resamples and seed are of the bootstrap.
+    The result is empty if the task isn't Diagnosable.
     """
     task, model = trained.task, trained.model
     if not isinstance(task, Diagnosable):
@@ -91,10 +87,11 @@ def diagnose(
     ]
     examples = len(sample.batch.weights)
     horizons = {
-        name: _horizons(found, examples, resamples, seed) for name, found in final.influence.items()
+        name: _horizons(found, examples, resampling) for name, found in final.influence.items()
     }
-    history = training.run.read_history()
-    warnings = give_advice(moments, horizons, history, training.settings, training.clip_norm)
+    warnings = give_advice(
+        moments, horizons, training.run.read_history(), training.settings, training.clip_norm
+    )
     for warning in warnings:
         log.warning("%s", warning)
     made = Diagnosis(_metrics(moments, horizons), _flow_sections(moments), warnings)
@@ -119,7 +116,7 @@ def diagnose(
     return made
 
 
-def _earlier_moments(task: Diagnosable, sample: Sample, training: TrainingFacts) -> list[Moment]:
+def _earlier_moments(task: Diagnosable, sample: Sample, training: Training) -> list[Moment]:
     """Before training, and at a few checkpoints."""
     model = training.build()
     start = Moment("before training", 0, inspect_model(task, model, sample, influence=False))
@@ -154,11 +151,13 @@ def _restore_checkpoints(run: Run, model: keras.Model, last: int) -> Iterator[in
         yield order[place]
 
 
-def _horizons(found: Influence, examples: int, resamples: int, seed: int) -> dict[str, Horizon]:
+def _horizons(found: Influence, examples: int, resampling: Resampling) -> dict[str, Horizon]:
     """Horizons of the answer and of each direction's last state, where there is influence."""
     every = {"answer": found.answer, **found.state}
     made = {
-        name: horizon(values, examples=examples, resamples=resamples, seed=seed)
+        name: horizon(
+            values, examples=examples, resamples=resampling.resamples, seed=resampling.seed
+        )
         for name, values in every.items()
     }
     return {name: one for name, one in made.items() if one is not None}
@@ -181,9 +180,9 @@ def _flow_sections(moments: Sequence[Moment]) -> list[Section]:
 
 def _metrics(
     moments: Sequence[Moment], horizons: Mapping[str, Mapping[str, Horizon]]
-) -> dict[str, Any]:
+) -> JsonObject:
     """Horizons by stack and path; by layer where gradients vanish, step Jacobian and saturation."""
-    layers: dict[str, Any] = {}
+    layers: JsonObject = {}
     for reader, found in moments[-1].inspection.layers.items():
         for index, layer in enumerate(found):
             layers[f"{reader}.{layer.name}"] = {

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from pipelines.core.types import JsonObject
 from pipelines.evaluate.bootstrap import interval, resample
 
 HORIZON_SHARE = 0.9
@@ -90,7 +91,7 @@ def steps_to_share(within: np.ndarray, share: float) -> float:
     return float(place + (share - before) / max(after - before, 1e-12))
 
 
-def to_metrics(found: Horizon) -> dict[str, Any]:
+def to_metrics(found: Horizon) -> JsonObject:
     """The horizon as metrics.json has it."""
     return {
         "value": found.value,

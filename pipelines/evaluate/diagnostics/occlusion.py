@@ -6,7 +6,7 @@ These measurements run the model's ordinary graph on the same sample as `inspect
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -15,6 +15,7 @@ import tensorflow as tf
 from models.inspection import record_steps
 from pipelines.core.contracts import Batch
 from pipelines.core.task import Change, Diagnosable, RecurrentStack, Trained
+from pipelines.core.types import Nest
 from pipelines.evaluate.diagnostics.sample import Sample, require_diagnosable, to_tensors
 from pipelines.graphs.tracing import batch_signature
 
@@ -103,11 +104,11 @@ class Paths(NamedTuple):
     nats: Mapping[str, float]
 
 
-def _stop_gradients(nest: Any) -> Any:
+def _stop_gradients(nest: Nest) -> Nest:
     return tf.nest.map_structure(tf.stop_gradient, nest)
 
 
-def _zero(nest: Any) -> Any:
+def _zero(nest: Nest) -> Nest:
     return tf.nest.map_structure(lambda x: tf.zeros_like(x) if x.dtype.is_floating else x, nest)
 
 

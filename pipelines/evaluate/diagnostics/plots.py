@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from pipelines.evaluate.diagnostics.occlusion import Occlusion, Paths
 from pipelines.evaluate.diagnostics.sample import OPEN, SHUT, Layer
 from pipelines.report.plots import INK, SERIES, logarithmic
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 SIZE = (5.0, 3.3)
 MIN_DRAWN_SHARE = 1e-8
 """Smaller shares of a gradient aren't drawn."""
@@ -31,7 +34,7 @@ def flow_figure(moments: Sequence[Moment], reader: str, index: int) -> Figure:
     layers = [moment.inspection.layers[reader][index] for moment in moments]
     where = place_name(reader, layers[0])
 
-    def draw(axes: Any) -> None:
+    def draw(axes: Axes) -> None:
         _curves_back(axes, moments, [typical_curve(layer.gradient_flow) for layer in layers])
         low, high = (typical_curve(layers[-1].gradient_flow, q) for q in (0.25, 0.75))
         if len(low) > 1:
@@ -39,8 +42,8 @@ def flow_figure(moments: Sequence[Moment], reader: str, index: int) -> Figure:
             axes.fill_between(np.arange(len(low)), low, high, color=colour, alpha=0.15, lw=0)
         axes.axhline(VANISHED_SHARE, color=INK, linestyle=":", lw=1)
         logarithmic(axes)
-        low, high = axes.get_ylim()
-        axes.set_ylim(max(low, MIN_DRAWN_SHARE), max(high, 2))
+        bottom, top = axes.get_ylim()
+        axes.set_ylim(max(bottom, MIN_DRAWN_SHARE), max(top, 2))
         axes.annotate(
             "1%: vanished", (0, VANISHED_SHARE), (3, 3), textcoords="offset points",
             xycoords=("axes fraction", "data"), fontsize=8,
@@ -58,7 +61,7 @@ def loss_gradient_figure(moments: Sequence[Moment], reader: str, index: int) -> 
     """‖∂L/∂s_t‖ by steps back from the end, through all paths."""
     layers = [moment.inspection.layers[reader][index] for moment in moments]
 
-    def draw(axes: Any) -> None:
+    def draw(axes: Axes) -> None:
         curves = [typical_curve(layer.loss_gradient) for layer in layers]
         _curves_back(axes, moments, [np.where(curve > 0, curve, np.nan) for curve in curves])
         top = max(np.fmax.reduce(curve, initial=0.0) for curve in curves)
@@ -76,7 +79,7 @@ def loss_gradient_figure(moments: Sequence[Moment], reader: str, index: int) -> 
     return Figure(title, draw, caption, size=SIZE)
 
 
-def _curves_back(axes: Any, moments: Sequence[Moment], curves: Sequence[np.ndarray]) -> None:
+def _curves_back(axes: Axes, moments: Sequence[Moment], curves: Sequence[np.ndarray]) -> None:
     """Draws one curve for each moment, by steps back from the last state."""
     for place, (moment, curve) in enumerate(zip(moments, curves, strict=True)):
         style = _style(place, len(moments))
@@ -96,7 +99,7 @@ def gain_figure(moments: Sequence[Moment]) -> Figure:
         for layer in [moment.inspection.layers[reader][index]]
     ]
 
-    def draw(axes: Any) -> None:
+    def draw(axes: Axes) -> None:
         for row, (_, gain, place, count) in enumerate(rows):
             low, first, middle, third, high = np.quantile(gain, [0.05, 0.25, 0.5, 0.75, 0.95])
             colour = _style(place, count)["color"]
@@ -130,7 +133,7 @@ def horizon_figure(reader: str, horizons: Mapping[str, Horizon]) -> Figure:
             way = "backward " if name.startswith("backward") else ""
             drawn[f"through the last {way}state alone"] = found
 
-    def draw(axes: Any) -> None:
+    def draw(axes: Axes) -> None:
         for place, (name, found) in enumerate(drawn.items()):
             x = np.arange(len(found.within)) + 1
             colour = SERIES[place % len(SERIES)]
@@ -170,7 +173,7 @@ def influence_figure(reader: str, influence: np.ndarray, occluded: Occlusion) ->
     by_gradient = mean_curve(shares)
     change = mean_curve(occluded.change)
 
-    def draw(axes: Any) -> None:
+    def draw(axes: Axes) -> None:
         if len(by_gradient):
             x = np.arange(len(by_gradient)) + 1
             axes.plot(x, by_gradient / max(by_gradient.max(), 1e-30), label="gradient ‖∂y/∂x‖")
@@ -206,7 +209,7 @@ def paths_sections(found: Paths) -> list[Figure | Table]:
     """Shares of attention and the state in the influence of the input, and losses without them."""
     middle = np.nanmean(found.attention, axis=0)
 
-    def draw(axes: Any) -> None:
+    def draw(axes: Axes) -> None:
         x = np.arange(len(middle))
         axes.bar(x, middle, width=0.55, color=SERIES[0], label="through attention")
         axes.bar(x, 1 - middle, width=0.55, bottom=middle, color=SERIES[1], alpha=0.55,

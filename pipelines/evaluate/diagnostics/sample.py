@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -245,13 +245,13 @@ def _influence(
     )
 
 
-def _sources(watches: Sequence[StepRecorder]) -> Any:
+def _sources(watches: Sequence[StepRecorder]) -> list[tf.Tensor]:
     """The input of the first layer: one tensor, or one for each step if it was called by step."""
     source = watches[0].source
     return watches[0].inputs if source is None else [source]
 
 
-def _source_norms(gradients: Sequence[Any]) -> np.ndarray:
+def _source_norms(gradients: Sequence[tf.Tensor | None]) -> np.ndarray:
     """Norms (T, B) of gradients with respect to `_sources`; None counts as 0."""
     shape = next(one.shape for one in gradients if one is not None)
     whole = [np.zeros(shape, np.float32) if one is None else one.numpy() for one in gradients]

@@ -9,11 +9,13 @@ from __future__ import annotations
 import functools
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from pipelines.core.scores import Metric, Score, by_name
+from pipelines.core.types import Arrays
 from pipelines.evaluate.metrics.cider import Cider
 from pipelines.evaluate.metrics.generation import (
     EXACT_MATCH,
@@ -67,21 +69,33 @@ WORD_SYMBOLS = "#%&*/@\\"
 Words = list[str]
 
 
+@dataclass(frozen=True)
+class WordRules:
+    """When two captions have the same words.
+
+    tokenize   how words are split; see `caption_words`.
+    lowercase  whether exact_match ignores case, too.
+    stemmer    Snowball's language for METEOR, or None for exact matches only.
+    """
+
+    tokenize: BleuTokenizer = "13a"
+    lowercase: bool = False
+    stemmer: str | None = "english"
+
+
+ENGLISH = WordRules()
+
+
 def caption_scores(
     predicted: Sequence[str | bytes],
     references: Sequence[Sequence[str | bytes]],
+    rules: WordRules = ENGLISH,
     *,
-    tokenize: BleuTokenizer = "13a",
-    lowercase: bool = False,
-    stemmer: str | None = "english",
-    measured: Mapping[str, np.ndarray] | None = None,
+    measured: Arrays | None = None,
 ) -> dict[str, Score]:
     """By name, in the order of CAPTIONING.
 
     references  one or several for each of the N captions.
-    tokenize    how words are split; see `caption_words`.
-    lowercase   whether exact_match ignores case, too.
-    stemmer     Snowball's language for METEOR, or None for exact matches only.
     measured    arrays for `likelihoods`; without them there is no perplexity or token accuracy.
 
     Resampling doesn't change numbers that belong to the whole corpus: document frequencies of
@@ -91,13 +105,15 @@ def caption_scores(
 
     @functools.cache
     def words() -> tuple[list[Words], list[list[Words]]]:
-        split = functools.partial(caption_words, tokenize=tokenize)
+        split = functools.partial(caption_words, tokenize=rules.tokenize)
         return split(texts), _regroup(split([text for several in right for text in several]), right)
 
-    how = f"lower case, without punctuation, tok:{tokenize}"
+    how = f"lower case, without punctuation, tok:{rules.tokenize}"
     scores = [
         Score(
-            CIDER, _mean_score(lambda: cider(*words())), f"CIDEr-D, n 1 to 4, sigma 6, x10, {how}"
+            CIDER,
+            _mean_score(lambda: cider(*words())),
+            f"CIDEr-D, n 1 to 4, sigma 6, x10, {how}",
         ),
         *_bleus(words, how),
         Score(
@@ -108,12 +124,12 @@ def caption_scores(
         Score(
             METEOR,
             score_of_sums(
-                functools.cache(lambda: meteor_statistics(*words(), find_stemmer(stemmer))),
+                functools.cache(lambda: meteor_statistics(*words(), find_stemmer(rules.stemmer))),
                 meteor_from_sums,
             ),
-            f"{SIGNATURE}; stems: {stemmer or 'none'}; {how}",
+            f"{SIGNATURE}; stems: {rules.stemmer or 'none'}; {how}",
         ),
-        exact_match(texts, right, lowercase),
+        exact_match(texts, right, rules.lowercase),
         *_variety(words, how),
     ]
     return by_name([*scores, *likelihoods(measured or {})])
@@ -261,7 +277,7 @@ def _variety(words: AllWords, how: str) -> list[Score]:
         Score(
             DISTINCT_CAPTIONS,
             _mean_score(distinct),
-            f"number of different captions by number of all, {how}",
+            f"number of different captions by number of captions, {how}",
         ),
         Score(
             VOCABULARY_USED,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pipelines.core.sections import Figure
 from pipelines.evaluate.metrics.generation import as_texts
 from pipelines.report.plots import INK, SERIES, placed, shortened, text_columns
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 MAX_TOKENS = 40
 COLUMNS = 16
@@ -51,7 +54,7 @@ def _figure(read: list[str], written: list[str], weights: np.ndarray, number: in
     top = (1.5 * LETTERS if upright else _points(above)) + 8
     size = ((left + CELL * columns + 4) / 72, (top + CELL * rows + 4) / 72)
 
-    def draw(axes: Any) -> None:
+    def draw(axes: Axes) -> None:
         from matplotlib.collections import PolyCollection
         from matplotlib.colors import to_rgba
         from matplotlib.patches import Rectangle
@@ -68,7 +71,9 @@ def _figure(read: list[str], written: list[str], weights: np.ndarray, number: in
         axes.set_xlim(-0.5, columns - 0.5)
         axes.set_ylim(rows - 0.5, -0.5)
         axes.xaxis.tick_top()
-        turned = {} if upright else {"rotation": 90, "rotation_mode": "anchor", "ha": "left"}
+        turned: dict[str, Any] = (
+            {} if upright else {"rotation": 90, "rotation_mode": "anchor", "ha": "left"}
+        )
         axes.set_xticks(range(columns), above, va="baseline" if upright else "center", **turned)
         axes.set_yticks(range(rows), beside)
         axes.tick_params(labelsize=LETTERS, pad=4)

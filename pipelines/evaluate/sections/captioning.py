@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -15,8 +15,11 @@ from pipelines.evaluate.metrics.captioning import CIDER, caption_words, cider
 from pipelines.evaluate.metrics.generation import as_texts, equals_a_reference
 from pipelines.evaluate.metrics.translation import BleuTokenizer
 from pipelines.evaluate.sections.attention import Tokens, token_label, without_padding
-from pipelines.evaluate.sections.translation import text_sections
+from pipelines.evaluate.sections.translation import WrittenTexts, text_sections
 from pipelines.report.plots import INK, SERIES, placed, shortened, wrapped
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 COLUMNS, ROWS = 5, 4
 """Images in a figure."""
@@ -86,7 +89,9 @@ def image_sections(
         *([wall.figure("Best captions", best, by, scored=True)] if len(best) else []),
         *([wall.figure("Worst captions", worst, by, scored=True)] if len(worst) else []),
         frequent_captions(said, is_right),
-        *text_sections(said, right, noun="caption", lowercase=lowercase, examples=False),
+        *text_sections(
+            WrittenTexts(said, right, noun="caption"), lowercase=lowercase, examples=False
+        ),
     ]
 
 
@@ -138,7 +143,7 @@ class _ImageWall:
         tops = np.concatenate([[0], np.cumsum(heights)])
         width = CELL * min(COLUMNS, len(rows))
 
-        def draw(axes: Any) -> None:
+        def draw(axes: Axes) -> None:
             _canvas(axes, width, tops[-1])
             for place, (row, image, texts) in enumerate(zip(rows, images, cells, strict=True)):
                 top = tops[place // COLUMNS] + 2
@@ -196,7 +201,7 @@ def _attention_figure(
     height = PANEL + 1.6 * LINE
     inner = PANEL - 6
 
-    def draw(axes: Any) -> None:
+    def draw(axes: Axes) -> None:
         _canvas(axes, PANEL * across, height * down)
         for place, (panel, title) in enumerate(zip(panels, titles, strict=True)):
             left, top = PANEL * (place % across), height * (place // across)
@@ -241,7 +246,7 @@ def downscale(image: np.ndarray, side: int = MAX_SIDE) -> np.ndarray:
     return np.round(shaped.mean((1, 3))).astype(np.uint8)
 
 
-def _canvas(axes: Any, width: float, height: float) -> None:
+def _canvas(axes: Axes, width: float, height: float) -> None:
     """Makes the axes fill the figure, with coordinates in points from its upper left corner."""
     placed(axes, left=0, top=0, right=0, bottom=0)
     axes.set_xlim(0, width)
@@ -251,7 +256,7 @@ def _canvas(axes: Any, width: float, height: float) -> None:
     axes.figure.suppressComposite = True
 
 
-def _draw_image(axes: Any, image: np.ndarray, left: float, top: float, side: float) -> None:
+def _draw_image(axes: Axes, image: np.ndarray, left: float, top: float, side: float) -> None:
     """Draws the image within a square of that side; keeps its aspect ratio."""
     height, width = (side * size / max(image.shape[:2]) for size in image.shape[:2])
     x, y = left + (side - width) / 2, top + (side - height) / 2
@@ -263,7 +268,7 @@ def _draw_image(axes: Any, image: np.ndarray, left: float, top: float, side: flo
     )
 
 
-def _frame(axes: Any, left: float, top: float, is_right: bool) -> None:
+def _frame(axes: Axes, left: float, top: float, is_right: bool) -> None:
     from matplotlib.patches import Rectangle
 
     colour, style = (SERIES[2], "-") if is_right else (SERIES[1], (0, (3, 2)))
@@ -271,5 +276,5 @@ def _frame(axes: Any, left: float, top: float, is_right: bool) -> None:
     axes.add_patch(frame)
 
 
-def _text(axes: Any, x: float, y: float, text: str, *, alpha: float = 1) -> None:
+def _text(axes: Axes, x: float, y: float, text: str, *, alpha: float = 1) -> None:
     axes.text(x, y, text, ha="center", va="baseline", fontsize=LETTERS, color=INK, alpha=alpha)

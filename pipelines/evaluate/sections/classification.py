@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from pipelines.core.formatting import number
 from pipelines.core.sections import Figure, Passage, Passages, Section, Table
-from pipelines.core.types import Example
+from pipelines.core.types import Arrays, Example
 from pipelines.evaluate.metrics.classification import confusion, reliability
 from pipelines.report.plots import INK, PAPER, SERIES, shortened, text_columns
 
 if TYPE_CHECKING:
     import keras
+    from matplotlib.axes import Axes
 
 MAX_CLASSES_DRAWN = 60
 MAX_CLASSES_WITH_COUNTS = 12
@@ -57,7 +58,7 @@ def confusion_figure(counts: np.ndarray, names: Sequence[str]) -> Figure:
     shades = 0.05 + 0.9 * shares**0.7
     short = [shortened(name, NAME_COLUMNS) for name in names]
 
-    def draw(axes: Any) -> None:
+    def draw(axes: Axes) -> None:
         from matplotlib.patches import Rectangle
 
         for row, column in np.argwhere(counts > 0):
@@ -132,7 +133,7 @@ def reliability_figure(probabilities: np.ndarray, labels: np.ndarray) -> Figure:
     share = curve.size / curve.size.sum()
     lowest = np.floor(10 / probabilities.shape[1]) / 10
 
-    def draw(axes: Any) -> None:
+    def draw(axes: Axes) -> None:
         axes.bar(
             curve.confidence,
             share,
@@ -207,22 +208,25 @@ def rows_from_sure_to_unsure(probabilities: np.ndarray) -> np.ndarray:
     return order[np.linspace(0, len(order) - 1, min(EXPLAINED, len(order))).astype(int)]
 
 
+class Answers(NamedTuple):
+    """What was said of examples and what is right: probabilities (B, C), labels (B,), C names."""
+
+    probabilities: np.ndarray
+    labels: np.ndarray
+    names: Sequence[str]
+
+
 def words_that_mattered(
-    model: keras.Model,
-    inputs: Mapping[str, np.ndarray],
-    tokens: Sequence[str],
-    probabilities: np.ndarray,
-    labels: np.ndarray,
-    names: Sequence[str],
+    model: keras.Model, inputs: Arrays, tokens: Sequence[str], answers: Answers
 ) -> Passages:
     """Texts whose tokens are coloured by gradient times input.
 
-    inputs  tokens (B, T) and tokens_length (B,); probabilities (B, C); labels (B,). tokens are
-            those of the vocabulary, by id.
+    inputs  tokens (B, T) and tokens_length (B,). tokens are those of the vocabulary, by id.
     """
     from models.attribution import gradient_times_input, normalize_by_largest
 
     weights = normalize_by_largest(gradient_times_input(model, inputs)[1]).numpy()
+    probabilities, labels, names = answers
     items = []
     for row, length in enumerate(inputs["tokens_length"]):
         predicted, label = names[probabilities[row].argmax()], names[labels[row]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from pipelines.core.sections import Figure, Section, Table
 from pipelines.evaluate.metrics.generation import as_texts
 from pipelines.evaluate.metrics.translation import CHRF, sentence_chrf
 from pipelines.report.plots import INK, SERIES
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 EXAMPLES = 5
 """Rows of a table of examples."""
@@ -30,22 +33,29 @@ MAX_BINS = 10
 Units = Callable[[str], Sequence[str]]
 
 
-def text_sections(
-    texts: Sequence[str | bytes],
-    references: Sequence[Sequence[str | bytes]],
-    sources: Sequence[str | bytes] | None = None,
-    *,
-    noun: str = "translation",
-    lowercase: bool = False,
-    examples: bool = True,
-) -> list[Section]:
-    """Examples from good to bad, typical mistakes with an example each, and lengths.
+class WrittenTexts(NamedTuple):
+    """Generated texts with their references.
 
     references  one or several for each of the N texts.
     sources     the input texts, if the input is text.
     noun        the name of a text, such as "caption".
-    examples    whether there are tables of examples.
     """
+
+    texts: Sequence[str | bytes]
+    references: Sequence[Sequence[str | bytes]]
+    sources: Sequence[str | bytes] | None = None
+    noun: str = "translation"
+
+
+def text_sections(
+    written: WrittenTexts, *, lowercase: bool = False, examples: bool = True
+) -> list[Section]:
+    """Examples from good to bad, typical mistakes with an example each, and lengths.
+
+    lowercase  whether the ranking of examples ignores case.
+    examples   whether there are tables of examples.
+    """
+    texts, references, sources, noun = written
     rows = np.linspace(0, len(texts) - 1, min(len(texts), MAX_SCORED)).astype(int)
     chosen = as_texts(texts[row] for row in rows)
     right = [as_texts(references[row]) for row in rows]
@@ -176,7 +186,7 @@ def lengths_figure(
     ).T
     top = 1.06 * max(center.max(), high.max(), 1)
 
-    def draw(axes: Any) -> None:
+    def draw(axes: Axes) -> None:
         axes.plot([0, top], [0, top], ":", color=INK, lw=1.2, label="as long as the reference")
         axes.fill_between(center, low, high, color=SERIES[0], alpha=0.2, lw=0, label="80% of all")
         axes.plot(center, middle, "o-", color=SERIES[0], label="median")

@@ -107,13 +107,12 @@ class GenerationTask(Task, Decodes, Explains, Diagnosable):
         With several answers also all of them, and scores (B, A), the best first. In detail also
         tokens (B, T) as text and the attention (B, T, S) that each paid to the places of the input.
         """
-        from pipelines.graphs.generation import write
+        from pipelines.graphs.generation import Writer, write
 
         memory, state = self.encode_inputs(trained.model, inputs)
         written = write(
-            trained.model.decoder,
+            Writer(trained.model.decoder, self.target_codec(trained.codec)),
             (memory, state),
-            self.target_codec(trained.codec),
             trained.decode,
             self.input_facts(trained, inputs),
             detail=detail,
@@ -150,7 +149,7 @@ class GenerationTask(Task, Decodes, Explains, Diagnosable):
 
     def signatures(self, trained: Trained) -> dict[str, Signature]:
         """greedy, if `decode` is not; and encode, step and text to write word by word."""
-        from pipelines.graphs.generation import stepwise
+        from pipelines.graphs.generation import Writer, stepwise
         from pipelines.graphs.prediction import answer_graph, encode_inputs, input_specs
 
         model, decode = trained.model, trained.decode
@@ -159,7 +158,7 @@ class GenerationTask(Task, Decodes, Explains, Diagnosable):
         def read(raw: Tensors) -> tuple[Memory, DecoderState]:
             return self.encode_inputs(model, encode_inputs(trained, raw))
 
-        offered = stepwise(model.decoder, self.target_codec(trained.codec), read, inputs)
+        offered = stepwise(Writer(model.decoder, self.target_codec(trained.codec)), read, inputs)
         quick = decode.quick()
         if quick != decode:
             answer = answer_graph(replace(trained, decode=quick))
@@ -187,7 +186,7 @@ class GenerationTask(Task, Decodes, Explains, Diagnosable):
         """The encode and step of `signatures`, from fields."""
         import tensorflow as tf
 
-        from pipelines.graphs.generation import stepwise
+        from pipelines.graphs.generation import Writer, stepwise
         from pipelines.graphs.prediction import field_specs
 
         model, inputs = trained.model, field_specs(trained)
@@ -195,7 +194,7 @@ class GenerationTask(Task, Decodes, Explains, Diagnosable):
         def read(fields: Tensors) -> tuple[Memory, DecoderState]:
             return self.encode_inputs(model, fields)
 
-        parts = stepwise(model.decoder, self.target_codec(trained.codec), read, inputs)
+        parts = stepwise(Writer(model.decoder, self.target_codec(trained.codec)), read, inputs)
         encode, step = parts["encode"], parts["step"]
 
         def first_step(batch: Tensors) -> dict[str, tf.Tensor]:

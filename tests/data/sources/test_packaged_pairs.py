@@ -26,6 +26,8 @@ ENTRIES = {
     "two.json": [{"pairs": [{"fr": "oui", "en": "yes"}, {"fr": "salut", "en": "hi"}]}],
 }
 
+SOURCE = {"source": FieldSpec((), "string")}
+
 
 def read(source: PackagedPairs) -> list[tuple[str, str]]:
     issues = RowIssues()

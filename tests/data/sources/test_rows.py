@@ -18,7 +18,15 @@ from hypothesis import strategies as st
 
 from pipelines.core.contracts import RowIssues
 from pipelines.core.errors import UserError
-from pipelines.data.sources.rows import column_names, delimited, label_text, read_lines, read_rows
+from pipelines.data.sources.rows import (
+    Columns,
+    Dialect,
+    column_names,
+    delimited,
+    label_text,
+    read_lines,
+    read_rows,
+)
 
 COLUMNS = {"text": "text", "label": "label"}
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
@@ -28,7 +36,7 @@ FILES = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], de
 
 def read(path: Path, columns=COLUMNS, **how) -> tuple[list[dict[str, str]], RowIssues]:
     issues = RowIssues()
-    return list(read_rows(path, columns, issues, labels={"label"}, **how)), issues
+    return list(read_rows(path, Columns(columns, labels={"label"}), issues, Dialect(**how))), issues
 
 
 def written(path: Path, content: str | bytes) -> Path:

@@ -1,7 +1,7 @@
 """Rows of users' files: CSV, TSV, JSON Lines, Parquet or plain text, with any content.
 
-    columns = {"text": "review", "label": "stars"}
-    for row in read_rows(path, columns, issues, labels={"label"}):
+    columns = Columns({"text": "review", "label": "stars"}, labels={"label"})
+    for row in read_rows(path, columns, issues):
         row["text"], row["label"]
 
 Text formats may be compressed (.gz, .bz2, .xz) and must be UTF-8. Memory is bounded.
@@ -16,6 +16,7 @@ from pipelines.data.sources.rows.lines import (
 )
 from pipelines.data.sources.rows.reading import (
     EXTENSIONS,
+    Dialect,
     check_columns,
     check_exists,
     check_extra_columns,
@@ -25,11 +26,19 @@ from pipelines.data.sources.rows.reading import (
     read_rows,
     resolve_delimiter,
 )
-from pipelines.data.sources.rows.values import FaultError, label_text, usable_rows, usable_text
+from pipelines.data.sources.rows.values import (
+    Columns,
+    FaultError,
+    label_text,
+    usable_rows,
+    usable_text,
+)
 
 __all__ = [
     "COMPRESSIONS",
     "EXTENSIONS",
+    "Columns",
+    "Dialect",
     "FaultError",
     "check_columns",
     "check_exists",

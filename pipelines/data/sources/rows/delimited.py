@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
 
 from pipelines.core.contracts import RowIssues
 from pipelines.core.errors import UserError
@@ -26,7 +25,7 @@ def delimited_columns(path: Path, delimiter: str, quoting: bool) -> list[str]:
 
 def delimited_records(
     path: Path, columns: Sequence[str | int], issues: RowIssues, delimiter: str, quoting: bool
-) -> Iterator[tuple[int, Sequence[Any]]]:
+) -> Iterator[tuple[int, Sequence[str]]]:
     """The line where a record starts, and its fields in the order of `columns`.
 
     Columns by name are looked up in the header; by position (from 0), there is no header.
@@ -85,7 +84,7 @@ def _is_no_name(field: str) -> bool:
     return True
 
 
-def _make_picker(positions: Sequence[int]) -> Any:
+def _make_picker(positions: Sequence[int]) -> Callable[[list[str]], Sequence[str]]:
     if len(positions) > 1:
         return itemgetter(*positions)
     return lambda record: (record[positions[0]],)

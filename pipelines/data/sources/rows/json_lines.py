@@ -6,10 +6,10 @@ import json
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from pipelines.core.contracts import RowIssues
 from pipelines.core.errors import UserError
+from pipelines.core.types import Json, JsonObject
 from pipelines.data.sources.rows.lines import raw_lines
 
 _decode = json.JSONDecoder().raw_decode  # twice as fast as json.loads
@@ -28,7 +28,7 @@ def json_columns(path: Path) -> list[str]:
 
 def json_records(
     path: Path, columns: Sequence[str], issues: RowIssues
-) -> Iterator[tuple[int, Sequence[Any]]]:
+) -> Iterator[tuple[int, Sequence[Json]]]:
     """The line, and its values in the order of `columns`; blank lines are passed over."""
     for number, line in enumerate(raw_lines(path, "\n"), 1):
         record = _object(line)
@@ -41,7 +41,7 @@ def json_records(
             issues.add(f"{path.name}:{number}", record)
 
 
-def _object(line: str) -> dict[str, Any] | str | None:
+def _object(line: str) -> JsonObject | str | None:
     """The line's object, or what is wrong with it, or None for a blank line."""
     line = line.strip()
     try:

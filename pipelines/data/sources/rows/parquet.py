@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipelines.core.errors import UserError
+from pipelines.core.types import Value
 from pipelines.data.sources.rows.lines import unreadable_error
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def parquet_rows(path: Path) -> int:
     return _open(path).metadata.num_rows
 
 
-def parquet_records(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, Sequence[Any]]]:
+def parquet_records(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, Sequence[Value]]]:
     """The row's number, from 1, and its values in the order of `columns`; None for null."""
     import pyarrow as pa
 
@@ -53,7 +54,7 @@ def _open(path: Path) -> pq.ParquetFile:
         raise unreadable_error(path, error) from None
 
 
-def _values(column: pa.Array) -> list[Any]:
+def _values(column: pa.Array) -> list[Value]:
     import pyarrow as pa
 
     if pa.types.is_dictionary(column.type):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
-from pipelines.core.contracts import FieldSpec, RowIssues
+from pipelines.core.contracts import RowIssues
 from pipelines.core.errors import UserError, suggest
+from pipelines.core.types import Value
 from pipelines.data.sources.rows.delimited import (
     delimited_columns,
     delimited_records,
@@ -19,7 +20,7 @@ from pipelines.data.sources.rows.delimited import (
 from pipelines.data.sources.rows.json_lines import json_columns, json_records
 from pipelines.data.sources.rows.lines import COMPRESSIONS, extension, read_lines
 from pipelines.data.sources.rows.parquet import parquet_columns, parquet_records, parquet_rows
-from pipelines.data.sources.rows.values import usable_rows
+from pipelines.data.sources.rows.values import Columns, usable_rows
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 _JSON_LINES = (".jsonl", ".ndjson")
@@ -43,45 +44,52 @@ def resolve_delimiter(given: str | None) -> str | None:
     return mark
 
 
+@dataclass(frozen=True)
+class Dialect:
+    """How the fields of a file are separated.
+
+    delimiter  between the fields of CSV, TSV and .txt; None: by the file's extension.
+    quoting    whether double quotes enclose fields with delimiters or line ends inside.
+    """
+
+    delimiter: str | None = None
+    quoting: bool = True
+
+
+BY_EXTENSION = Dialect()
+
+
 def read_rows(
     path: Path,
-    columns: Mapping[str, str | int],
+    columns: Columns,
     issues: RowIssues,
+    dialect: Dialect = BY_EXTENSION,
     *,
-    labels: Collection[str] = (),
-    delimiter: str | None = None,
-    quoting: bool = True,
     by_setting: bool = True,
-    fields: Mapping[str, FieldSpec] | None = None,
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[dict[str, Value]]:
     """The file's rows. Values are text that isn't blank; other rows are added to `issues`.
 
-    columns    a row's keys, and the file's columns they are read from. A whole number is a
-               position, counted from 0, in CSV or TSV without a header. In a .txt file, each line
-               is the value of the one column.
-    labels     those keys whose values may be numbers or truth values too; see `label_text`.
-    delimiter  between the fields of CSV, TSV and .txt; None: as the extension says.
-    quoting    whether double quotes enclose fields with delimiters or line ends inside.
-    by_setting whether settings data.<key>_column name the columns; for messages.
-    fields     what the keys hold that hold no text: numbers, lists, series.
+    columns     in a .txt file, each line is the value of the one column.
+    by_setting  whether settings data.<key>_column name the columns; for messages.
 
     Raises UserError at once for what `check_file` and `check_columns` see, and later for a file
     that is damaged further down.
     """
     check_file(path)
-    check_columns(path, columns, delimiter=delimiter, quoting=quoting, by_setting=by_setting)
-    wanted: list[Any] = list(columns.values())
-    separator = _separator(path, delimiter)
-    records: Iterator[Any]
+    check_columns(path, columns.names, dialect, by_setting=by_setting)
+    wanted = list(columns.names.values())
+    separator = _separator(path, dialect)
+    names = list(map(str, wanted))
+    records: Iterator[tuple[int, Sequence[Value]]]
     if separator is not None:
-        records = delimited_records(path, wanted, issues, separator, quoting)
+        records = delimited_records(path, wanted, issues, separator, dialect.quoting)
     elif extension(path) in _JSON_LINES:
-        records = json_records(path, wanted, issues)
+        records = json_records(path, names, issues)
     elif extension(path) in _PARQUET:
-        records = parquet_records(path, wanted)
+        records = parquet_records(path, names)
     else:
         records = enumerate(((line,) for line in read_lines(path)), 1)
-    return usable_rows(records, columns, issues, labels=labels, where=path.name, fields=fields)
+    return usable_rows(records, columns, issues, path.name)
 
 
 def count_rows(path: Path) -> int | None:
@@ -94,14 +102,14 @@ def count_rows(path: Path) -> int | None:
         return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
 
 
-def column_names(path: Path, *, delimiter: str | None = None, quoting: bool = True) -> list[str]:
+def column_names(path: Path, dialect: Dialect = BY_EXTENSION) -> list[str]:
     """Names of the file's columns; of JSON Lines, those in the first rows; none of plain text.
 
     Raises UserError for a file that is empty or can't be read.
     """
-    separator = _separator(path, delimiter)
+    separator = _separator(path, dialect)
     if separator is not None:
-        return delimited_columns(path, separator, quoting)
+        return delimited_columns(path, separator, dialect.quoting)
     if extension(path) in _JSON_LINES:
         return json_columns(path)
     if extension(path) in _PARQUET:
@@ -114,17 +122,16 @@ def column_names(path: Path, *, delimiter: str | None = None, quoting: bool = Tr
 def check_columns(
     path: Path,
     columns: Mapping[str, str | int],
+    dialect: Dialect = BY_EXTENSION,
     *,
-    delimiter: str | None = None,
-    quoting: bool = True,
     by_setting: bool = True,
 ) -> None:
     """Raises UserError unless the file has each column once, and something in it.
 
     The message names the setting, if that says the column: data.text_column for the key "text".
     """
-    names = column_names(path, delimiter=delimiter, quoting=quoting)
-    separator = _separator(path, delimiter)
+    names = column_names(path, dialect)
+    separator = _separator(path, dialect)
     positions = [key for key, column in columns.items() if isinstance(column, int)]
     if positions and (separator is None or len(positions) < len(columns)):
         raise UserError(
@@ -141,22 +148,20 @@ def check_columns(
         return
     if not positions:
         if separator is not None and by_setting and set(names).isdisjoint(columns.values()):
-            _check_header(path, columns, separator, quoting)
+            _check_header(path, columns, separator, dialect.quoting)
         for key, column in columns.items():
             setting = f"data.{key}_column: " if by_setting else ""
             _check_name(path, setting, str(column), names, separator)
     if separator is not None:
-        _check_records(path, list(columns.values()), separator, quoting)
+        _check_records(path, list(columns.values()), separator, dialect.quoting)
 
 
-def check_extra_columns(
-    path: Path, names: Sequence[str], *, delimiter: str | None = None, quoting: bool = True
-) -> None:
+def check_extra_columns(path: Path, names: Sequence[str], dialect: Dialect = BY_EXTENSION) -> None:
     """Raises UserError unless the file has each of the columns that prepare names, once."""
-    known = column_names(path, delimiter=delimiter, quoting=quoting)
+    known = column_names(path, dialect)
     for name in names:
         where = "prepare.group_by or prepare.time_column: "
-        _check_name(path, where, name, known, _separator(path, delimiter))
+        _check_name(path, where, name, known, _separator(path, dialect))
 
 
 def check_exists(path: Path, setting: str | None = None) -> None:
@@ -229,8 +234,8 @@ def _suggest_path(path: Path) -> str:
     return suggest(path.name, near or names[:5]) or f"{folder} is empty"
 
 
-def _separator(path: Path, delimiter: str | None) -> str | None:
+def _separator(path: Path, dialect: Dialect) -> str | None:
     """The delimiter between fields; None if the file isn't CSV or TSV."""
-    if delimiter is not None and extension(path) in (*_DELIMITERS, *_PLAIN):
-        return delimiter
+    if dialect.delimiter is not None and extension(path) in (*_DELIMITERS, *_PLAIN):
+        return dialect.delimiter
     return _DELIMITERS.get(extension(path))

@@ -2,35 +2,47 @@
 
 from __future__ import annotations
 
+import dataclasses
+import datetime
 import json
 import math
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any
 
 from pipelines.core.contracts import FieldSpec, RowIssues
+from pipelines.core.types import Json, Value
 
 
 class FaultError(Exception):
     """The reason why a value can't be used, as text that follows the column's name."""
 
 
-def usable_rows(
-    records: Iterable[tuple[int, Sequence[Any]]],
-    columns: Mapping[str, str | int],
-    issues: RowIssues,
-    *,
-    labels: Collection[str],
-    where: str,
-    fields: Mapping[str, FieldSpec] | None = None,
-) -> Iterator[dict[str, Any]]:
-    """Rows from (line, values in the order of `columns`); unusable ones are added to `issues`.
+@dataclass(frozen=True)
+class Columns:
+    """The columns to read of a file, and what they hold.
 
-    fields  what the columns hold that hold no text.
+    names   keys of a row, each with the name of its column in the file; or with its position,
+            counted from 0, in CSV or TSV without a header.
+    labels  keys whose values may be numbers or truth values, too; see `label_text`.
+    fields  what the keys hold that don't hold text: numbers, lists, series.
     """
-    kinds = {key: make_converter(field) for key, field in (fields or {}).items()}
-    plan = [(key, label_text if key in labels else kinds.get(key, usable_text)) for key in columns]
+
+    names: Mapping[str, str | int]
+    labels: Collection[str] = ()
+    fields: Mapping[str, FieldSpec] = dataclasses.field(default_factory=dict)
+
+
+def usable_rows(
+    records: Iterable[tuple[int, Sequence[Value]]], columns: Columns, issues: RowIssues, where: str
+) -> Iterator[dict[str, Value]]:
+    """Rows from (line, values in the order of `columns`); unusable ones are added to `issues`."""
+    kinds = {key: make_converter(field) for key, field in columns.fields.items()}
+    plan = [
+        (key, label_text if key in columns.labels else kinds.get(key, usable_text))
+        for key in columns.names
+    ]
     for line, values in records:
         row = {}
         try:
@@ -39,13 +51,13 @@ def usable_rows(
                 row[key] = usable(value)
         except (FaultError, TypeError) as error:  # TypeError: a list as a label isn't hashable
             reason = error if isinstance(error, FaultError) else "is not text"
-            column = list(columns.values())[len(row)]
+            column = list(columns.names.values())[len(row)]
             issues.add(f"{where}:{line}", f"column {column!r} {reason}")
         else:
             yield row
 
 
-def usable_text(value: Any) -> str:
+def usable_text(value: object) -> str:
     """The value, if it is valid Unicode text that isn't blank; else FaultError."""
     if type(value) is not str:
         raise FaultError("has no value" if value is None else "is not text")
@@ -61,7 +73,7 @@ def usable_text(value: Any) -> str:
     return value
 
 
-def make_converter(field: FieldSpec) -> Callable[[Any], Any]:
+def make_converter(field: FieldSpec) -> Callable[[Value], Value]:
     """A function from a file's values to the field's kind, which raises FaultError for others.
 
     Files without types, such as CSV, have text: numbers as digits, lists and series as JSON.
@@ -71,7 +83,7 @@ def make_converter(field: FieldSpec) -> Callable[[Any], Any]:
         return single
     rank = len(field.shape)
 
-    def sequence(value: Any) -> list[Any]:
+    def sequence(value: Value) -> list[Value]:
         if isinstance(value, str):
             value = _json(value)
         if not isinstance(value, list | tuple) or not value:
@@ -84,7 +96,7 @@ def make_converter(field: FieldSpec) -> Callable[[Any], Any]:
     return sequence
 
 
-def _step(value: Any, single: Callable[[Any], Any], shape: tuple[int | None, ...]) -> Any:
+def _step(value: Value, single: Callable[[Value], Value], shape: tuple[int | None, ...]) -> Value:
     """One value of a list, or the numbers (D,) of a step of a series."""
     if not shape:
         return single(value)
@@ -94,7 +106,7 @@ def _step(value: Any, single: Callable[[Any], Any], shape: tuple[int | None, ...
     return [single(number) for number in value]
 
 
-def _number(value: Any, dtype: str) -> int | float:
+def _number(value: object, dtype: str) -> int | float:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise FaultError("has no value" if value is None else "is not a number")
     try:
@@ -110,7 +122,7 @@ def _number(value: Any, dtype: str) -> int | float:
     return int(number)
 
 
-def _json(text: str) -> Any:
+def _json(text: str) -> Json:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -121,10 +133,10 @@ _WHOLE_NUMBER = re.compile(r"(-?[0-9]{1,18})\.0+")
 
 
 @lru_cache(maxsize=1 << 14, typed=True)
-def label_text(value: Any) -> str:
+def label_text(value: Value) -> str:
     """The same text for the same label, however a file's format writes it.
 
-    1, 1.0, "1" and " 1.0 " are "1"; true, True and "True" are "true".
+    1, 1.0, "1" and " 1.0 " are "1"; true, True and "True" are "true"; a date is in ISO 8601.
     """
     if isinstance(value, bool):
         return str(value).lower()
@@ -134,6 +146,8 @@ def label_text(value: Any) -> str:
         return str(int(value)) if value.is_integer() else repr(value)
     if isinstance(value, int):
         return str(value)
+    if isinstance(value, datetime.date):
+        return value.isoformat()
     text = usable_text(value).strip()
     if number := _WHOLE_NUMBER.fullmatch(text):
         return str(int(number[1]))

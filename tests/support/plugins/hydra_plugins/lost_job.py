@@ -20,7 +20,7 @@ class LostJob(BasicLauncher):
     """What happens to the jobs of the first batch, which has trial 0.
 
     first   killed: once its run has started; refused: it never starts.
-    second  runs: it has started by then; waits: it is in the queue, and starts later.
+    second  runs: it has started by then; waits: it is in the queue, and starts after trial 2.
     """
 
     def __init__(self, first: str, second: str = "runs"):
@@ -38,24 +38,24 @@ class LostJob(BasicLauncher):
             raise RuntimeError("no jobs are accepted")
         lost = self._start(0, job_overrides[0])
         for number, overrides in zip(numbers[1:], job_overrides[1:], strict=True):
-            waits = 4.0 if self.second == "waits" else 0.0
-            self._start(number, overrides, waits)
+            waits = self.second == "waits"
+            self._start(number, overrides, waits=waits)
             if not waits:
-                self._wait_for_run(number)
-        self._wait_for_run(0)
+                self._wait_for(number, "starts.txt")
+        self._wait_for(0, "starts.txt")
         os.kill(lost.pid or 0, signal.SIGKILL)
         raise RuntimeError("job 0 has not produced any output (state: FAILED)")
 
     def _start(
-        self, number: int, overrides: list[str], after: float = 0.0
+        self, number: int, overrides: list[str], waits: bool = False
     ) -> multiprocessing.Process:
         job = multiprocessing.get_context("fork").Process(
-            target=self._do, args=(number, overrides, after)
+            target=self._do, args=(number, overrides, waits)
         )
         job.start()
         return job
 
-    def _do(self, number: int, overrides: list[str], after: float) -> None:
+    def _do(self, number: int, overrides: list[str], waits: bool) -> None:
         sweep = Path(self.config.hydra.sweep.dir).resolve()
         for descriptor in os.listdir("/proc/self/fd"):
             path = Path(os.path.realpath(f"/proc/self/fd/{descriptor}"))
@@ -65,9 +65,11 @@ class LostJob(BasicLauncher):
         trials.try_lock = lambda directory, timeout=0.0: os.open(  # type: ignore[assignment]
             directory.mkdir(parents=True, exist_ok=True) or directory, os.O_RDONLY
         )
-        time.sleep(after)
+        if waits:
+            self._wait_for(2, "metrics.json")
+            time.sleep(4)  # the sweep ends meanwhile
         super().launch([overrides], number)
 
-    def _wait_for_run(self, number: int) -> None:
-        while not list(Path(self.config.hydra.sweep.dir).glob(f"{number:04d}/starts.txt")):
+    def _wait_for(self, number: int, name: str) -> None:
+        while not (Path(self.config.hydra.sweep.dir) / f"{number:04d}" / name).exists():
             time.sleep(0.01)
