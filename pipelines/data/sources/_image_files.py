@@ -75,7 +75,7 @@ NamedFile = tuple[str, Callable[[], bytes]]
 """The name that is shown for a file, and a function that reads its bytes."""
 
 File = TypeVar("File", bound=tuple[str, Callable[[], bytes], *tuple[object, ...]])
-"""A NamedFile, perhaps with further entries."""
+"""A tuple that begins as a NamedFile."""
 
 
 def bytes_reader(path: Path) -> Callable[[], bytes]:

@@ -72,7 +72,9 @@ def _reader(feature: tfds.features.FeatureConnector) -> Callable[[Value], Value]
     return int
 
 
-def read_batches(builder: Any, split: str, columns: list[str]) -> Iterator[list[list[Any]]]:
+def read_batches(
+    builder: tfds.core.DatasetBuilder, split: str, columns: list[str]
+) -> Iterator[list[list[Value]]]:
     """The columns' values, as lists of the same length."""
     import tensorflow_datasets as tfds
 
@@ -81,7 +83,9 @@ def read_batches(builder: Any, split: str, columns: list[str]) -> Iterator[list[
     return parse_with_tfds(builder, split, columns)
 
 
-def parse_in_batches(builder: Any, split: str, columns: list[str]) -> Iterator[list[list[Any]]]:
+def parse_in_batches(
+    builder: tfds.core.DatasetBuilder, split: str, columns: list[str]
+) -> Iterator[list[list[Value]]]:
     """As `parse_with_tfds`, which parses an example at a time and takes twenty times as long."""
     import tensorflow as tf
 
@@ -103,7 +107,9 @@ def parse_in_batches(builder: Any, split: str, columns: list[str]) -> Iterator[l
             ) from None
 
 
-def parse_with_tfds(builder: Any, split: str, columns: list[str]) -> Iterator[list[list[Any]]]:
+def parse_with_tfds(
+    builder: tfds.core.DatasetBuilder, split: str, columns: list[str]
+) -> Iterator[list[list[Value]]]:
     """For any of TFDS's file formats."""
     import tensorflow_datasets as tfds
 

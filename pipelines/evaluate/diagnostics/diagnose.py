@@ -25,12 +25,7 @@ from pipelines.evaluate.diagnostics import plots as figures
 from pipelines.evaluate.diagnostics.advice import Moment, give_advice, steps_until, typical_curve
 from pipelines.evaluate.diagnostics.horizon import Horizon, horizon, to_metrics
 from pipelines.evaluate.diagnostics.occlusion import compare_paths, occlude_steps
-from pipelines.evaluate.diagnostics.sample import (
-    Influence,
-    Sample,
-    draw_sample,
-    inspect_model,
-)
+from pipelines.evaluate.diagnostics.sample import Influence, Sample, draw_sample, inspect_model
 from pipelines.runs import checkpoint
 from pipelines.runs.directory import Run
 
@@ -120,7 +115,7 @@ def diagnose(
     return made
 
 
-def _earlier_moments(task: Diagnosable, sample: Sample, training: TrainingFacts) -> list[Moment]:
+def _earlier_moments(task: Diagnosable, sample: Sample, training: Training) -> list[Moment]:
     """Before training, and at a few checkpoints."""
     model = training.build()
     start = Moment("before training", 0, inspect_model(task, model, sample, influence=False))

@@ -73,8 +73,8 @@ Words = list[str]
 class WordRules:
     """When two captions have the same words.
 
-    tokenize   how words are found; see `caption_words`.
-    lowercase  whether case is all the same to exact_match too.
+    tokenize   how words are split; see `caption_words`.
+    lowercase  whether exact_match ignores case, too.
     stemmer    Snowball's language for METEOR, or None for exact matches only.
     """
 
@@ -111,7 +111,9 @@ def caption_scores(
     how = f"lower case, without punctuation, tok:{rules.tokenize}"
     scores = [
         Score(
-            CIDER, _mean_score(lambda: cider(*words())), f"CIDEr-D, n 1 to 4, sigma 6, x10, {how}"
+            CIDER,
+            _mean_score(lambda: cider(*words())),
+            f"CIDEr-D, n 1 to 4, sigma 6, x10, {how}",
         ),
         *_bleus(words, how),
         Score(
@@ -275,7 +277,7 @@ def _variety(words: AllWords, how: str) -> list[Score]:
         Score(
             DISTINCT_CAPTIONS,
             _mean_score(distinct),
-            f"number of different captions by number of all, {how}",
+            f"number of different captions by number of captions, {how}",
         ),
         Score(
             VOCABULARY_USED,

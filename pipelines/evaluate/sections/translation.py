@@ -34,7 +34,7 @@ Units = Callable[[str], Sequence[str]]
 
 
 class WrittenTexts(NamedTuple):
-    """What a task wrote, and what it should have written.
+    """Generated texts with their references.
 
     references  one or several for each of the N texts.
     sources     the input texts, if the input is text.
@@ -50,9 +50,10 @@ class WrittenTexts(NamedTuple):
 def text_sections(
     written: WrittenTexts, *, lowercase: bool = False, examples: bool = True
 ) -> list[Section]:
-    """Examples from good to bad, if they are wanted, typical mistakes with one each, and lengths.
+    """Examples from good to bad, typical mistakes with an example each, and lengths.
 
-    lowercase  whether case is all the same where examples are ranked.
+    lowercase  whether the ranking of examples ignores case.
+    examples   whether there are tables of examples.
     """
     texts, references, sources, noun = written
     rows = np.linspace(0, len(texts) - 1, min(len(texts), MAX_SCORED)).astype(int)

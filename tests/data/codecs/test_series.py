@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -56,6 +56,7 @@ def test_each_channel_of_a_series_has_its_own_moments() -> None:
     )
 
 
+@settings(deadline=None)
 @given(hnp.arrays(np.float64, st.tuples(st.integers(1, 30), st.integers(1, 3)), elements=FINITE))
 def test_decoding_gives_the_series_back(series: np.ndarray) -> None:
     codec = SeriesCodec("x")
@@ -69,6 +70,7 @@ def test_decoding_gives_the_series_back(series: np.ndarray) -> None:
     assert (gap <= 1e-6 * spread + 1e-12 * np.abs(series)).all()
 
 
+@settings(deadline=None)
 @given(st.lists(FINITE, min_size=1, max_size=40), st.integers(1, 5))
 def test_moments_do_not_depend_on_the_batches(values: list[float], batches: int) -> None:
     codec = NumberCodec("x")

@@ -48,7 +48,7 @@ def resolve_delimiter(given: str | None) -> str | None:
 class Dialect:
     """How a file separates fields.
 
-    delimiter  between the fields of CSV, TSV and .txt; None: as the extension says.
+    delimiter  between the fields of CSV, TSV and .txt; None: by the file's extension.
     quoting    whether double quotes enclose fields with delimiters or line ends inside.
     """
 

@@ -21,12 +21,12 @@ class FaultError(Exception):
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns to be read of a file, and what they hold.
+    """The columns to read of a file, and what they hold.
 
-    names   a row's keys, and the file's columns they are read from. A whole number is a position,
+    names   keys of a row, each with the name of its column in the file; or with its position,
             counted from 0, in CSV or TSV without a header.
-    labels  those keys whose values may be numbers or truth values too; see `label_text`.
-    fields  what keys hold that hold no text: numbers, lists, series.
+    labels  keys whose values may be numbers or truth values, too; see `label_text`.
+    fields  what the keys hold that don't hold text: numbers, lists, series.
     """
 
     names: Mapping[str, str | int]
