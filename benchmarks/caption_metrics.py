@@ -2,7 +2,7 @@
 
 pip install '.[peers]'; python benchmarks/caption_metrics.py captions.txt
 
-captions.txt is of Flickr8k's form: a header, then image,caption. Of each picture one caption is
+captions.txt is of Flickr8k's form: a header, then image,caption. Of each image one caption is
 taken for the answer (each time another one) and the others are its references. Where there is
 Java, METEOR and the PTB tokenizer are compared as well; METEOR's program leaves a
 stem unmatched that several words have, so a few captions in a thousand differ.
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def held_out(path: Path) -> tuple[list[str], list[list[str]]]:
-    """An answer and the other captions of each picture that has several."""
+    """An answer and the other captions of each image that has several."""
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.reader(file))[1:]
     captions: dict[str, list[str]] = {}

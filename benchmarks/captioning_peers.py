@@ -1,18 +1,18 @@
 """Captioning against a peer: training and captioning with the same network.
 
     python benchmarks/captioning_peers.py                 on the embedded emoji
-    python benchmarks/captioning_peers.py --full          an epoch, all test pictures
+    python benchmarks/captioning_peers.py --full          an epoch, all test images
     python benchmarks/captioning_peers.py data=image_captions data.images=... data.captions=...
 
 Both systems are the residual network of models/vision.py, a GRU decoder with Luong's "general"
-attention over the picture's grid, and an output layer for the captions' words: task=captioning as
+attention over the image's grid, and an output layer for the captions' words: task=captioning as
 it is by default, without dropout, augmentation, label smoothing and averages. They start from the
 same weights and read the same numbers in the same batches, those that the project's own prepare
-makes. What reading and augmenting pictures costs is in `input_pipeline.py --data emoji
+makes. What reading and augmenting images costs is in `input_pipeline.py --data emoji
 task=captioning`.
 
-Training: pictures a second, in the first epoch's own order, with every caption: losses, gradients
-clipped by their norm, Adam. Captioning: pictures a second, greedily and with a beam of 5. PyTorch
+Training: images a second, in the first epoch's own order, with every caption: losses, gradients
+clipped by their norm, Adam. Captioning: images a second, greedily and with a beam of 5. PyTorch
 first learns for some updates more, so that captions end as captions do, and ours takes its weights.
 """
 
@@ -87,10 +87,10 @@ class System(Protocol):
         """An update a batch; the loss of the last, in nats a target token."""
 
     def search(self, batch: Any, beams: int) -> np.ndarray:
-        """The best caption of each picture, (B, T) ids up to a </s> or 0; one beam is greedy."""
+        """The best caption of each image, (B, T) ids up to a </s> or 0; one beam is greedy."""
 
 
-class Pictures:
+class CaptionData:
     """The project's own preparation, and the order of its batches."""
 
     def __init__(self, overrides: list[str]):
@@ -157,46 +157,46 @@ class OurCaptioning(OurWriter):
                 variable.assign(array)
 
 
-def systems_of(pictures: Pictures) -> dict[str, Any]:
+def systems_of(images: CaptionData) -> dict[str, Any]:
     """All that can be measured here, with the same weights."""
-    ours = OurCaptioning(pictures)
+    ours = OurCaptioning(images)
     systems: dict[str, Any] = {OURS: ours}
     if has_torch():
-        systems[TORCH] = torch_system(pictures, ours)
+        systems[TORCH] = torch_system(images, ours)
         ours.take(systems[TORCH].weights())
     return systems
 
 
-def torch_system(pictures: Pictures, ours: OurCaptioning) -> Any:
+def torch_system(images: CaptionData, ours: OurCaptioning) -> Any:
     from captioning_torch import TorchCaptioning
 
-    size = pictures.codec.spec.sizes["caption_tokens"]
-    return TorchCaptioning(pictures.config, size, ours.model.vision.grid[:2])
+    size = images.codec.spec.sizes["caption_tokens"]
+    return TorchCaptioning(images.config, size, ours.model.vision.grid[:2])
 
 
-def best_threads(pictures: Pictures, systems: Mapping[str, Any], call: Call) -> Call:
+def best_threads(images: CaptionData, systems: Mapping[str, Any], call: Call) -> Call:
     """Of PyTorch; trials must not teach what is measured."""
-    probe = torch_system(pictures, systems[OURS])
-    batch = probe.batch(pictures.train.gather(pictures.epoch()[0]))
+    probe = torch_system(images, systems[OURS])
+    batch = probe.batch(images.train.gather(images.epoch()[0]))
     return on_best_threads(call, trial=lambda: probe.train([batch]))
 
 
-def training(pictures: Pictures, systems: Mapping[str, Any], rounds: int) -> None:
-    """Prints pictures a second of each system."""
-    order = pictures.epoch()
+def training(images: CaptionData, systems: Mapping[str, Any], rounds: int) -> None:
+    """Prints images a second of each system."""
+    order = images.epoch()
     rounds = max(1, min(rounds, len(order) // TURN - 1))
     losses: dict[str, float] = {}
     calls: dict[str, Call] = {}
 
     def turn(name: str, number: int) -> None:
-        losses[name] = pictures.turn(systems[name], number + 1)
+        losses[name] = images.turn(systems[name], number + 1)
 
     for name in systems:
         # Graphs are traced in a first turn, which isn't timed.
         progress(f"{name}: first updates")
         turn(name, -1)
         call = partial(turn, name)
-        calls[name] = call if name == OURS else best_threads(pictures, systems, call)
+        calls[name] = call if name == OURS else best_threads(images, systems, call)
     seconds = in_turns(calls, rounds, title="training")
     count = sum(len(order[k]) for k in range(TURN, (rounds + 1) * TURN))
     rows = [
@@ -210,31 +210,31 @@ def training(pictures: Pictures, systems: Mapping[str, Any], rounds: int) -> Non
         for name, times in seconds.items()
     ]
     table(
-        f"Training on {pictures.config.data.name}: {rounds * TURN} of the {len(order)} updates of "
+        f"Training on {images.config.data.name}: {rounds * TURN} of the {len(order)} updates of "
         f"an epoch\n{machine()}",
-        ["system", "pictures a second", "seconds an update", "last loss", "/ ours"],
+        ["system", "images a second", "seconds an update", "last loss", "/ ours"],
         rows,
     )
 
 
-def teach(pictures: Pictures, systems: Mapping[str, Any], updates: int) -> None:
+def teach(images: CaptionData, systems: Mapping[str, Any], updates: int) -> None:
     """So many updates of PyTorch, or of ours where it is alone; all have its weights then."""
     teacher = systems.get(TORCH, systems[OURS])
 
     def turn(number: int) -> None:
-        loss = pictures.turn(teacher, number)
+        loss = images.turn(teacher, number)
         progress(f"before captioning: {(number + 1) * TURN} of {updates} updates, loss {loss:.2f}")
 
-    call = best_threads(pictures, systems, turn) if TORCH in systems else turn
+    call = best_threads(images, systems, turn) if TORCH in systems else turn
     for number in range(updates // TURN):
         call(number)
     if TORCH in systems:
         systems[OURS].take(teacher.weights())
 
 
-def captioning(pictures: Pictures, systems: Mapping[str, Any], count: int, size: int) -> None:
-    """Prints test pictures a second of each system: `count` of them, in batches of `size`."""
-    rows_of = np.arange(min(count, len(pictures.test)))
+def captioning(images: CaptionData, systems: Mapping[str, Any], count: int, size: int) -> None:
+    """Prints test images a second of each system: `count` of them, in batches of `size`."""
+    rows_of = np.arange(min(count, len(images.test)))
     chosen = np.split(rows_of, range(size, len(rows_of), size))
     rows = []
     for title, beams in SEARCHES.items():
@@ -242,8 +242,8 @@ def captioning(pictures: Pictures, systems: Mapping[str, Any], count: int, size:
         calls: dict[str, Call] = {}
         for name, system in systems.items():
             progress(f"{title}, {name}: first batches")
-            made = [system.batch(pictures.test.gather(numbers)) for numbers in chosen]
-            found = [pictures.text(system.search(batch, beams)) for batch in made]
+            made = [system.batch(images.test.gather(numbers)) for numbers in chosen]
+            found = [images.text(system.search(batch, beams)) for batch in made]
             answers[name] = [text for texts in found for text in texts]
 
             def call(number: int, system: Any = system, made: Any = made, n: int = beams) -> None:
@@ -258,37 +258,37 @@ def captioning(pictures: Pictures, systems: Mapping[str, Any], count: int, size:
             facts = [f"{len(rows_of) / sum(times):,.0f}", f"{words:.1f}", f"{alike:.0%}"]
             rows.append([title, name, *facts, f"{ratio(times, seconds[OURS]):.2f}"])
     table(
-        f"Captioning {len(rows_of)} test pictures, {size} a batch: {pictures.config.data.name}\n"
+        f"Captioning {len(rows_of)} test images, {size} a batch: {images.config.data.name}\n"
         f"{machine()}",
-        ["search", "system", "pictures a second", "words each", "as ours", "/ ours"],
+        ["search", "system", "images a second", "words each", "as ours", "/ ours"],
         rows,
     )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--full", action="store_true", help="a whole epoch, all test pictures")
+    parser.add_argument("--full", action="store_true", help="a whole epoch, all test images")
     parser.add_argument("--only", choices=["training", "captioning"])
     parser.add_argument("--updates", type=int, default=40, help="timed, without --full")
     parser.add_argument("--taught", type=int, default=200, help="updates before captioning")
-    parser.add_argument("--pictures", type=int, default=320, help="captioned, without --full")
-    parser.add_argument("--batch-pictures", type=int, default=64, help="captioned at a time")
+    parser.add_argument("--images", type=int, default=320, help="captioned, without --full")
+    parser.add_argument("--batch-images", type=int, default=64, help="captioned at a time")
     parser.add_argument("overrides", nargs="*", help="as for main.py, such as data=...")
     options = parser.parse_args()
     import_tensorflow()
     progress("preparing")
     try:
-        pictures = Pictures(options.overrides)
+        images = CaptionData(options.overrides)
     except UserError as error:
         parser.error(str(error))
-    systems = systems_of(pictures)
+    systems = systems_of(images)
     everything = 10**9
     if options.only != "captioning":
-        training(pictures, systems, everything if options.full else options.updates // TURN)
+        training(images, systems, everything if options.full else options.updates // TURN)
     if options.only != "training":
-        teach(pictures, systems, options.taught)
-        count = everything if options.full else options.pictures
-        captioning(pictures, systems, count, options.batch_pictures)
+        teach(images, systems, options.taught)
+        count = everything if options.full else options.images
+        captioning(images, systems, count, options.batch_images)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The captioner of `captioning_peers.py` in PyTorch, as a good programmer has it.
 
-Pictures stay in the order of their bytes (channels last), which is the fastest on a CPU too, and
+CaptionData stay in the order of their bytes (channels last), which is the fastest on a CPU too, and
 pass the network once, however many captions they have. Everything in float32, without compilation.
 The decoder, its searches and its updates are in `torch_writer.py`.
 """
@@ -93,10 +93,10 @@ class Captioner(Writer):
         self.norm = nn.LayerNorm(width, EPSILON)
         self.bridge = nn.Linear(2 * width, width)
 
-    def encode(self, pictures: Tensor, owner: Tensor | None = None) -> tuple[Memory, Tensor]:
-        """Of pictures (B, H, W, 3) uint8 the memory and first state (1, N, W), for owner (N,)."""
+    def encode(self, images: Tensor, owner: Tensor | None = None) -> tuple[Memory, Tensor]:
+        """Of images (B, H, W, 3) uint8 the memory and first state (1, N, W), for owner (N,)."""
         # Bytes in this order, seen so, are channels last.
-        x = pictures.permute(0, 3, 1, 2).float() / 127.5 - 1
+        x = images.permute(0, 3, 1, 2).float() / 127.5 - 1
         x = self.stem[1](relu(self.stem[0](x)))
         for block in self.blocks:
             x = block(x)
@@ -112,15 +112,15 @@ class Captioner(Writer):
             memory, state = Memory(*(part[owner] for part in memory)), state[owner]
         return memory, state[None]
 
-    def forward(self, pictures: Tensor, owner: Tensor, target: Tensor) -> Tensor:
+    def forward(self, images: Tensor, owner: Tensor, target: Tensor) -> Tensor:
         """Logits (N, T, V) of what follows each position of target (N, T)."""
-        return self.write(*self.encode(pictures, owner), target)
+        return self.write(*self.encode(images, owner), target)
 
 
 class Captions(NamedTuple):
-    """A batch: pictures (B, H, W, 3) uint8, owner (N,), target (N, T) from <s> to </s>."""
+    """A batch: images (B, H, W, 3) uint8, owner (N,), target (N, T) from <s> to </s>."""
 
-    pictures: Tensor
+    images: Tensor
     owner: Tensor
     target: Tensor
 
@@ -142,15 +142,15 @@ class TorchCaptioning:
         return Captions(torch.from_numpy(columns["image"]), *numbers)
 
     def train(self, batches: Iterable[Captions]) -> float:
-        for pictures, owner, target in batches:
-            last = self.learner.update((pictures, owner), target)
+        for images, owner, target in batches:
+            last = self.learner.update((images, owner), target)
         return last
 
     @torch.inference_mode()
     def search(self, batch: Captions, beams: int) -> np.ndarray:
         self.model.eval()
         decode = self.config.decode
-        memory, state = self.model.encode(batch.pictures)
+        memory, state = self.model.encode(batch.images)
         return self.model.search(memory, state, decode.maximum_extra, beams, decode.length_penalty)
 
     def weights(self) -> dict[str, list[np.ndarray]]:

@@ -55,7 +55,9 @@ def run_once(name: str, overrides: list[str], seed: int, folder: Path) -> Record
         "seed": seed,
         "commit": commit(),
         "accuracy": {key: metrics["test"]["accuracy"][key] for key in ("value", "low", "high")},
-        "baselines": {key: scores["accuracy"]["value"] for key, scores in baselines.items()},
+        "baselines": {
+            one["label"]: one["scores"]["accuracy"]["value"] for one in baselines.values()
+        },
         "verdict": metrics["verdict"],
         "seconds": {**metrics["seconds"], "process": round(time.monotonic() - begun, 1)},
         "epochs": metrics["epochs"],

@@ -159,7 +159,7 @@ def results_table(experiment: str, by_cell: Mapping[str, Sequence[Mapping[str, A
         rows.append((*row, published) if probe else row)
     longest = next(iter(by_cell.values()))[0]
     if probe:
-        last = longest["by_length"]["test"][-1]["to"]
+        last = longest["by_length"]["test"][-1]["longest"]
         error = f"error at {last} steps"
         header: tuple[str, ...]
         header = ("cell", "parameters", "longest solved", error, "horizon", "half", "published")
@@ -200,7 +200,7 @@ def errors_figure(by_cell: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
     def draw(axes: Any) -> None:
         for place, (cell, runs) in enumerate(by_cell.items()):
             buckets = [run["by_length"]["test"] for run in runs]
-            x = [bucket["to"] for bucket in buckets[0]]
+            x = [bucket["longest"] for bucket in buckets[0]]
             y = [
                 sum(one[at]["scores"]["error_of_guessing"] for one in buckets) / len(buckets)
                 for at in range(len(x))
@@ -230,7 +230,7 @@ def page(
                 cell: [run["test"]["longest_solved"]["value"] for run in runs]
                 for cell, runs in by_cell.items()
             }
-            longest = by_cell["gru"][0]["by_length"]["test"][-1]["to"]
+            longest = by_cell["gru"][0]["by_length"]["test"][-1]["longest"]
             parts += [
                 dots_figure("Longest solved", "steps", solved, {"longest asked": longest}),
                 errors_figure(by_cell),

@@ -55,7 +55,7 @@ class ModelSettings(RecurrentSettings):
 
     @field_validator("parameters")
     @classmethod
-    def _one_of_two(cls, parameters: int | None, info: ValidationInfo) -> int | None:
+    def _check_width_or_parameters(cls, parameters: int | None, info: ValidationInfo) -> int | None:
         width = info.data.get("width", 0)
         if parameters is None and not width:
             raise ValueError("must be given where model.width is 0")
@@ -166,7 +166,7 @@ class Beam(Limits, SearchSettings):
 
     @field_validator("answers")
     @classmethod
-    def _at_most_beam(cls, answers: int, info: ValidationInfo) -> int:
+    def _check_answers(cls, answers: int, info: ValidationInfo) -> int:
         if answers > info.data.get("beam", answers):
             raise ValueError(f"must be at most decode.beam, {info.data['beam']}")
         return answers
@@ -286,7 +286,7 @@ class VisionSettings:
 
     @field_validator("blocks")
     @classmethod
-    def _of_every_stage(cls, blocks: list[int], info: ValidationInfo) -> list[int]:
+    def _check_blocks(cls, blocks: list[int], info: ValidationInfo) -> list[int]:
         stages = len(info.data.get("channels", blocks))
         if len(blocks) != stages:
             raise ValueError(f"must say how many for each of the {stages} of vision.channels")

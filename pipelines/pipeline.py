@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
@@ -30,9 +29,6 @@ from pipelines.stages import (
     prepare_data,
     write_model_card,
 )
-
-if TYPE_CHECKING:
-    pass
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from pipelines.compare.ranking import Configuration, Ranking, pareto_front, shor
 from pipelines.compare.run_records import FINISHED, Record
 from pipelines.core.formatting import capitalized, number, short
 from pipelines.core.sections import Figure
-from pipelines.report.plots import INK, SERIES, logarithmic, shortened
+from pipelines.report.plots import INK, SERIES, logarithmic, shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -105,7 +105,7 @@ def learning_curves_figure(ranking: Ranking) -> Figure | None:
 
 
 def _ranked_name(place: int, one: Configuration) -> str:
-    return shortened(f"{place + 1}. {one.name}", 44)
+    return shorten(f"{place + 1}. {one.name}", 44)
 
 
 def _marker_style(style: Mapping[str, Any]) -> dict[str, Any]:
@@ -221,7 +221,7 @@ def _slice(ranking: Ranking, key: str) -> Figure:
         axes.plot(places[:count], scores[:count], "o", color=SERIES[0], alpha=0.6)
         axes.plot(places[:1], scores[:1], "o", color=SERIES[1], markersize=7)
         if numbers is None:
-            names = [shortened(short_value(text), 14) for text in choices]
+            names = [shorten(short_value(text), 14) for text in choices]
             is_long = sum(map(len, names)) > 28
             rotation: dict[str, Any] = {"rotation": 35, "ha": "right"} if is_long else {}
             axes.set_xticks(range(len(choices)), names, **rotation)

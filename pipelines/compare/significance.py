@@ -151,10 +151,10 @@ def _score(
 ) -> tuple[float, np.ndarray]:
     """The score of a run's stored predictions, and on the resamples that all runs share."""
     from pipelines.evaluate.bootstrap import measure_all
-    from pipelines.evaluate.predictions import kept
+    from pipelines.evaluate.predictions import load_predictions
 
     task, split = load_split(record.run, name)
-    predictions = kept(record.run.kept_predictions, name)
+    predictions = load_predictions(record.run.kept_predictions, name)
     scores = task.score(predictions, split)
     if score not in scores:
         raise UserError(f"{record.run.directory} has no {score}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
@@ -15,10 +15,6 @@ from pipelines.core.files import atomic_write
 from pipelines.core.types import Config as Values
 from pipelines.runs.directory import Run
 from pipelines.runs.overrides import overridden_keys, recorded_overrides
-
-if TYPE_CHECKING:
-    pass
-
 
 END = "...\n"
 """Of config.yaml, as YAML has it: what is missing in a whole file came later than the run."""
@@ -53,7 +49,7 @@ def resolve_config(composed: DictConfig, overrides: Sequence[str]) -> Values:
     if values["run"] is None:
         return values
     if values["mode"] == "serve":
-        return _served(values, overrides)
+        return _serve_config(values, overrides)
     run = Run(str(values["run"]))
     saved = load_run_config(run, values)
     # The run's own choices of options were repeated to compose the rest; its values are saved.
@@ -85,7 +81,7 @@ def _among(key: str, names: Sequence[str]) -> bool:
     return any(key == name or key.startswith(f"{name}.") for name in names)
 
 
-def _served(values: Values, overrides: Sequence[str]) -> Values:
+def _serve_config(values: Values, overrides: Sequence[str]) -> Values:
     """A server looks at SavedModels only, of runs or of others: what else is set has no effect."""
     for key in overridden_keys(overrides):
         if key not in ("mode", "run") and key.partition(".")[0] not in OVERRIDABLE["serve"]:
@@ -120,12 +116,12 @@ def _with_new_names(saved: Values, asked: Values) -> Values:
     return saved
 
 
-def _completed(saved: Values, asked: Values) -> Values:
+def _fill_missing(saved: Values, asked: Values) -> Values:
     """With settings that there weren't yet when the run was made, as they are by default."""
     if any(saved.get(key) != asked.get(key) for key in KINDS):
         return saved
     return {
-        key: _completed(saved[key], value)
+        key: _fill_missing(saved[key], value)
         if isinstance(value, dict) and isinstance(saved.get(key), dict)
         else saved.get(key, value)
         for key, value in asked.items()
@@ -140,7 +136,7 @@ def load_run_config(run: Run, asked: Values) -> Values:
         if not isinstance(saved, dict) or not text.rstrip().endswith(END.rstrip()):
             raise UserError("it isn't whole")
         saved |= {name: asked[name] for name in EPHEMERAL_KEYS}
-        saved = _completed(_with_new_names(saved, asked), asked)
+        saved = _fill_missing(_with_new_names(saved, asked), asked)
         parse(saved)
     except NotADirectoryError:
         raise UserError(f"run={run.directory} is not a run's directory: it is a file") from None

@@ -51,11 +51,6 @@ class Metric:
             "higher_is_better": self.higher_is_better,
         }
 
-    @classmethod
-    def of_entry(cls, name: str, entry: JsonObject) -> Metric:
-        """From an entry of metrics.json."""
-        return cls(name, entry["label"], entry["higher_is_better"], entry["scale"])
-
 
 @dataclass(frozen=True)
 class Score:

@@ -84,7 +84,7 @@ def costs_of(task: Task, codec: Codec, split: Split) -> np.ndarray:
     return np.ceil(lengths * [costs.get(name, 1.0) for name in names]).astype(np.int64)
 
 
-def admitted(lengths: np.ndarray, epoch: int, curriculum: int) -> np.ndarray:
+def curriculum_mask(lengths: np.ndarray, epoch: int, curriculum: int) -> np.ndarray:
     """Rows of lengths (N, F) that an epoch has: all of them from epoch `curriculum` on.
 
     Before, those no longer, over all fields, than the shortest (epoch + 1) / (curriculum + 1).

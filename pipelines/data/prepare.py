@@ -70,7 +70,7 @@ def prepare(
     meta = cache.read_meta(directory)
     reused = meta is not None
     if meta is None:
-        with cache.locked(directory):
+        with cache.lock_directory(directory):
             # Another process may have made it while we waited.
             meta = cache.read_meta(directory)
             reused = meta is not None
@@ -86,7 +86,7 @@ def prepare(
         examples = _cut(opened["train"], task, codec, settings)
     else:
         examples = {
-            name: windows.windowed(split, task, codec.spec) for name, split in opened.items()
+            name: windows.apply_windows(split, task, codec.spec) for name, split in opened.items()
         }
     sizes = {name: len(split) for name, split in examples.items()}
     if empty := [name for name, size in sizes.items() if not size]:
@@ -108,9 +108,9 @@ def _cut(
 ) -> dict[str, Split]:
     """All splits, over the same rows: each has its part of every sequence."""
     lengths = whole.lengths()[:, 0]
-    parts = windows.cut_in_time(lengths, settings.validation, settings.test)
+    parts = windows.split_in_time(lengths, settings.validation, settings.test)
     return {
-        name: windows.windowed(whole.named(name), task, codec.spec, part)
+        name: windows.apply_windows(whole.named(name), task, codec.spec, part)
         for name, part in parts.items()
     }
 
@@ -297,7 +297,7 @@ class _Preparation:
         if not isinstance(value, list):
             return value
         settings = self.settings
-        parts = windows.cut_in_time(np.array([len(value)]), settings.validation, settings.test)
+        parts = windows.split_in_time(np.array([len(value)]), settings.validation, settings.test)
         return value[: int(parts["train"][1][0])]
 
     def _encode(self, raw: arrow.RawFile, split: np.ndarray) -> None:

@@ -78,7 +78,7 @@ def _check(windows: Windows, sequences: Sequence[str], lengths: np.ndarray) -> N
         raise ValueError(f"{np.count_nonzero(~inside):,} windows are empty or leave their row")
 
 
-def windowed(
+def apply_windows(
     split: ArrowSplit, task: Task, spec: Spec, part: tuple[np.ndarray, np.ndarray] | None = None
 ) -> Split:
     """The split as the task sees it: itself, or windows over its rows.
@@ -96,7 +96,7 @@ def windowed(
     return WindowedSplit(split, windows, spec)
 
 
-def cut_in_time(
+def split_in_time(
     lengths: np.ndarray, validation: float, test: float
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """From where to where each sequence (N,) is whose: the last share is the test split's."""

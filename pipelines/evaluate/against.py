@@ -132,10 +132,10 @@ def compare_with_run(
 
 
 def _predictions(directory: str, split: Split) -> dict[str, np.ndarray]:
-    from pipelines.evaluate.predictions import kept
+    from pipelines.evaluate.predictions import load_predictions
     from pipelines.runs.directory import Run
 
-    return kept(Run(directory).kept_predictions, split.name)
+    return load_predictions(Run(directory).kept_predictions, split.name)
 
 
 def _lines(path: Path, split: str) -> Iterator[JsonObject]:

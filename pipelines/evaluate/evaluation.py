@@ -19,7 +19,7 @@ from pipelines.core.task import Task
 from pipelines.data.batches import assemble, costs_of, plan
 from pipelines.evaluate.against import compare_with_run
 from pipelines.evaluate.bootstrap import Measurement, Resampling, measure_all
-from pipelines.evaluate.predictions import Arrays, keep, write_predictions
+from pipelines.evaluate.predictions import Arrays, save_predictions, write_predictions
 from pipelines.evaluate.verdict import judge
 from pipelines.graphs.prediction import raw_columns
 from pipelines.runs.metrics import (
@@ -112,7 +112,7 @@ def evaluate(
     evaluated = {name: splits[name] for name in predictions}
     last = reported_split(settings)
     write_predictions(predictions_file, task, codec, evaluated, predictions)
-    keep(predictions_file.with_suffix(".npz"), last, predictions[last])
+    save_predictions(predictions_file.with_suffix(".npz"), last, predictions[last])
     baselines: dict[str, dict[str, Measurement]] = {}
     if settings.diagnostics:
         baselines = measure_baselines(task, splits["train"], splits[last], settings, seed=seed)

@@ -65,8 +65,8 @@ def prediction_lines(
             }
 
 
-def keep(path: Path, split: str, predictions: Mapping[str, np.ndarray]) -> None:
-    """Writes one split's predictions so that `kept` gives them back; nothing if they are too many.
+def save_predictions(path: Path, split: str, predictions: Mapping[str, np.ndarray]) -> None:
+    """Writes one split's predictions for `load_predictions`; nothing if they are too many.
 
     Text is kept as UTF-8 end to end, beside where each text ends: without pickles, so that reading
     somebody's file runs none of their code.
@@ -89,7 +89,7 @@ def keep(path: Path, split: str, predictions: Mapping[str, np.ndarray]) -> None:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
 
-def kept(path: Path, split: str) -> Arrays:
+def load_predictions(path: Path, split: str) -> Arrays:
     """What `keep` was given, text as bytes. UserError if it isn't there."""
     try:
         with np.load(path, allow_pickle=False) as file:

@@ -10,7 +10,7 @@ import tensorflow as tf
 from pipelines.core.contracts import Batch, FieldSpec, Split
 from pipelines.core.task import ExportedFunction, Trained
 from pipelines.core.types import Example, Nest, Tensors
-from pipelines.graphs.tracing import batch_signature, padded, traced
+from pipelines.graphs.tracing import batch_signature, padded, trace
 
 Graph = Callable[[Tensors], dict[str, tf.Tensor]]
 
@@ -29,7 +29,7 @@ class Predictor:
 
     def __call__(self, batch: Batch) -> dict[str, tf.Tensor]:
         if self._graph is None:
-            self._graph = traced(self._predict, batch_signature(self.codec.spec, batch))
+            self._graph = trace(self._predict, batch_signature(self.codec.spec, batch))
         return self._graph(batch)
 
     def _predict(self, batch: Batch) -> dict[str, tf.Tensor]:

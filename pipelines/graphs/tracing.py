@@ -11,7 +11,7 @@ from pipelines.core.contracts import Batch, Spec
 from pipelines.core.types import Nest, Tensors
 
 
-def traced(function: Callable[..., Nest], *signature: Nest) -> Callable[..., Nest]:
+def trace(function: Callable[..., Nest], *signature: Nest) -> Callable[..., Nest]:
     """The function as a graph, traced at once; it is called with arrays in the signature's form.
 
     What tf.function does at each call to find the graph that fits takes a millisecond.

@@ -227,7 +227,7 @@ def _draw_intervals(
             ha="center",
             fontsize=8,
         )
-    axes.set_yticks(range(len(names)), [shortened(name, 32) for name in names])
+    axes.set_yticks(range(len(names)), [shorten(name, 32) for name in names])
     axes.set_ylim(len(names) - 0.5, -0.75)
     axes.margins(x=0.08)
     axes.grid(axis="y", visible=False)
@@ -282,7 +282,7 @@ def text_columns(text: str) -> int:
     return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
 
 
-def shortened(text: str, columns: int) -> str:
+def shorten(text: str, columns: int) -> str:
     """At most so many columns of the text; the last is an ellipsis if something is left out."""
     if text_columns(text) <= columns:
         return text
@@ -291,7 +291,7 @@ def shortened(text: str, columns: int) -> str:
     return text.rstrip() + "…"
 
 
-def wrapped(text: str, columns: int, lines: int) -> list[str]:
+def wrap(text: str, columns: int, lines: int) -> list[str]:
     """At most so many lines of at most so many columns; what doesn't fit becomes an ellipsis.
 
     Lines break at spaces, and anywhere within words that are wider than a line.
@@ -299,12 +299,12 @@ def wrapped(text: str, columns: int, lines: int) -> list[str]:
     found: list[str] = []
     rest = " ".join(text.split())
     while text_columns(rest) > columns and len(found) < lines - 1:
-        fits = len(shortened(rest, columns + 1)) - 1
+        fits = len(shorten(rest, columns + 1)) - 1
         space = rest.rfind(" ", 0, fits + 1)
         cut = space if space > 0 else fits
         found.append(rest[:cut].rstrip())
         rest = rest[cut:].lstrip()
-    return [*found, shortened(rest, columns)]
+    return [*found, shorten(rest, columns)]
 
 
 def _adapt(text: str, figure: Figure, name: str, standalone: bool) -> str:

@@ -65,7 +65,7 @@ def slopes(x: np.ndarray) -> dict[str, np.ndarray]:
     return {"sigmoid": sigmoid(x) * (1 - sigmoid(x)), "tanh": 1 - np.tanh(x) ** 2}
 
 
-def unrolled(
+def unroll(
     x: np.ndarray, target: np.ndarray, kernel: np.ndarray, recurrent: np.ndarray, bias: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Gradients of ½‖h_T - target‖² by backpropagation through time, written out (Werbos 1990).
@@ -107,7 +107,7 @@ def backpropagation(steps: int = 6, width: int = 3, inputs: int = 2, seed: int =
     random = np.random.default_rng(seed)
     x, target = random.normal(size=(steps, inputs)), random.normal(size=width)
     weights = [random.normal(size=shape) for shape in ((inputs, width), (width, width), (width,))]
-    by_hand = unrolled(x, target, *weights)
+    by_hand = unroll(x, target, *weights)
     layer = SimpleRNN(width, dtype="float64")
     layer.build((None, None, inputs))
     layer.rnn.set_weights(weights)

@@ -14,7 +14,7 @@ import numpy as np
 
 from models.seeds import stream
 from pipelines.core.contracts import Batch
-from pipelines.data.batches import Plan, admitted, assemble, costs_of, padding_share, plan
+from pipelines.data.batches import Plan, assemble, costs_of, curriculum_mask, padding_share, plan
 from pipelines.distributed.workers import with_zero_weights
 from pipelines.train.job import TrainingJob
 
@@ -46,7 +46,7 @@ class TrainBatches:
         """Which examples each batch of the epoch holds; during a curriculum, of the admitted."""
         if epoch >= self.settings.curriculum:
             return self._plan(self.costs, epoch)
-        rows = admitted(self.lengths, epoch, self.settings.curriculum)
+        rows = curriculum_mask(self.lengths, epoch, self.settings.curriculum)
         of_rows = self._plan(self.costs[rows], epoch)
         return Plan(rows[of_rows.order], of_rows.bounds)
 

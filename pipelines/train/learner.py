@@ -14,7 +14,7 @@ from pipelines.core.contracts import Batch, Codec
 from pipelines.core.settings import TrainSettings
 from pipelines.core.task import Objective
 from pipelines.distributed.workers import SINGLE_WORKER, Workers
-from pipelines.graphs.tracing import batch_signature, traced
+from pipelines.graphs.tracing import batch_signature, trace
 from pipelines.train.gradients import Gradient, Variable, scale_gradient, tf_variable
 from pipelines.train.lazy_adam import DEFAULT, LazySettings
 from pipelines.train.optimizers import Weights
@@ -136,7 +136,7 @@ class Learner:
             scalars = [tf.TensorSpec([], tf.int32)]
             if name == "train":
                 scalars += [tf.TensorSpec([], tf.float32)] * 2
-            self._functions[name] = traced(method, batch_signature(self.spec, batch), *scalars)
+            self._functions[name] = trace(method, batch_signature(self.spec, batch), *scalars)
         return self._functions[name]
 
     def _gradients(self, batch: Batch, step: tf.Tensor) -> tuple[list[Gradient], tf.Tensor]:

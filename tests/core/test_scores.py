@@ -125,10 +125,9 @@ def test_better_and_best_are_by_the_direction(higher: bool, best: float, sign: i
     assert not metric.better(2.0, 2.0)
 
 
-def test_a_metric_comes_back_from_what_a_file_says_of_it() -> None:
-    """But for whether it is costly, which is nothing to a reader of the file."""
+def test_a_file_says_a_metrics_label_scale_and_direction() -> None:
     metric = Metric("ter", "TER", higher_is_better=False, scale=100)
-    assert Metric.of_entry("ter", {"value": 7.0, **metric.facts()}) == metric
+    assert metric.facts() == {"label": "TER", "scale": 100, "higher_is_better": False}
 
 
 def test_scores_by_name_keep_their_order() -> None:

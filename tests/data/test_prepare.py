@@ -369,7 +369,7 @@ def test_killed_in_the_middle(options: dict[str, Any]) -> None:
     script = (
         "import sys, time; from pathlib import Path; from pipelines.data import cache\n"
         "d = Path(sys.argv[1])\n"
-        "with cache.locked(d), cache.atomic_directory(d) as t:\n"
+        "with cache.lock_directory(d), cache.atomic_directory(d) as t:\n"
         "    (t / 'half').write_text('x'); print('ready', flush=True); time.sleep(60)\n"
     )
     process = subprocess.Popen(

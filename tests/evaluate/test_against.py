@@ -14,7 +14,7 @@ from pipelines.core.scores import Metric, Score
 from pipelines.evaluate import predictions
 from pipelines.evaluate.against import check_against, check_same_examples, compare_with_run
 from pipelines.evaluate.bootstrap import Resampling, measure_all
-from pipelines.evaluate.predictions import keep, kept, write_predictions
+from pipelines.evaluate.predictions import load_predictions, save_predictions, write_predictions
 from pipelines.runs.directory import Run
 from pipelines.runs.metrics import RunMetrics
 
@@ -78,7 +78,7 @@ def written(directory, task, split, values, name="sentiment"):
     (directory / "config.yaml").write_text(yaml.safe_dump({"task": {"name": name}}))
     path = directory / "predictions.jsonl"
     write_predictions(path, task, Codec({}), {split.name: split}, {split.name: values})
-    keep(path.with_suffix(".npz"), split.name, values)
+    save_predictions(path.with_suffix(".npz"), split.name, values)
     return str(directory)
 
 
@@ -190,8 +190,8 @@ def test_predictions_come_back_as_they_were_kept(tmp_path):
         "numbers": np.arange(6, dtype=np.float32).reshape(3, 2),
         "log/likelihood": np.array([1, 2, 3]),
     }
-    keep(path, "test", given)
-    back = kept(path, "test")
+    save_predictions(path, "test", given)
+    back = load_predictions(path, "test")
     assert set(back) == set(given)
     assert back["text"].tolist() == given["text"].tolist()
     several = [[b"a", "日本".encode()], [b"", b"b\n"], [b"c", b"?"]]
@@ -201,17 +201,17 @@ def test_predictions_come_back_as_they_were_kept(tmp_path):
         assert np.array_equal(back[name], given[name])
         assert back[name].dtype == given[name].dtype
     with pytest.raises(UserError, match="holds nothing of the validation split"):
-        kept(path, "validation")
+        load_predictions(path, "validation")
     path.write_bytes(b"damaged")
     with pytest.raises(UserError, match="is damaged"):
-        kept(path, "test")
+        load_predictions(path, "test")
 
 
 def test_too_much_is_not_kept(tmp_path, monkeypatch):
     path = tmp_path / "predictions.npz"
-    keep(path, "test", {"a": np.zeros(100)})
+    save_predictions(path, "test", {"a": np.zeros(100)})
     monkeypatch.setattr(predictions, "MOST_BYTES", 100)
-    keep(path, "test", {"a": np.zeros(100)})
+    save_predictions(path, "test", {"a": np.zeros(100)})
     assert not path.exists()
 
 

@@ -17,7 +17,7 @@ from pipelines.evaluate.sections.captioning import (
     image_reader,
     image_sections,
 )
-from pipelines.report.plots import svgs, wrapped
+from pipelines.report.plots import svgs, wrap
 
 RIGHT = [["a red cat", "the cat"], ["a blue dog"], ["two birds in a tree"], ["猫が寝ている"]]
 SAID = ["a red cat", "a blue cat", "", "犬"]
@@ -151,4 +151,4 @@ def test_scaling_takes_means():
     ],
 )
 def test_lines_break_at_spaces_or_within_long_words(text, lines):
-    assert wrapped(text, 8, 3) == lines
+    assert wrap(text, 8, 3) == lines

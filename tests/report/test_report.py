@@ -16,7 +16,7 @@ from pipelines.report.plots import (
     by_length,
     learning_curves,
     logarithmic,
-    shortened,
+    shorten,
     svgs,
     text_columns,
 )
@@ -371,11 +371,11 @@ def test_lengths_without_a_score_are_left_out():
 
 
 def test_shortened_counts_wide_characters_twice():
-    assert shortened("short", 5) == "short"
-    assert shortened("too long", 5) == "too…"
-    assert shortened("日本語", 6) == "日本語"
-    assert shortened("日本語です", 6) == "日本…"
-    assert text_columns(shortened("a日本語です", 6)) <= 6
+    assert shorten("short", 5) == "short"
+    assert shorten("too long", 5) == "too…"
+    assert shorten("日本語", 6) == "日本語"
+    assert shorten("日本語です", 6) == "日本…"
+    assert text_columns(shorten("a日本語です", 6)) <= 6
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import yaml
 from pipelines.core.errors import UserError
 from pipelines.core.scores import Metric, Score
 from pipelines.evaluate.metrics.classification import ACCURACY, LOSS
-from pipelines.evaluate.predictions import keep
+from pipelines.evaluate.predictions import save_predictions
 from pipelines.runs.directory import Run
 from pipelines.runs.metrics import Latency, Parameters, RunMetrics, ScoreEntry
 
@@ -80,7 +80,7 @@ def write_run(
         )
         Run(directory).save_metrics(metrics)
     if right is not None:
-        keep(directory / "predictions.npz", "test", {"right": np.array(right, float)})
+        save_predictions(directory / "predictions.npz", "test", {"right": np.array(right, float)})
         lines = [
             {"split": "test", "row": row, "given": {"text": f"t{row}"}, "reference": {"label": "a"}}
             for row in range(len(right))

@@ -47,7 +47,7 @@ def configured(*overrides: str) -> Config:
     return parse(OmegaConf.to_container(composed, resolve=True))  # type: ignore[arg-type]
 
 
-def pictures() -> dict[str, list[Any]]:
+def emoji_images() -> dict[str, list[Any]]:
     """Eight: a square in four colours, left and right; the first half have two captions."""
     images, captions = [], []
     for side in ("left", "right"):
@@ -61,12 +61,12 @@ def pictures() -> dict[str, list[Any]]:
 
 
 class Small:
-    """A task with its codec, model and all eight pictures as columns."""
+    """A task with its codec, model and all eight images as columns."""
 
     def __init__(self, *overrides: str):
         self.config = configured(*overrides)
         self.task = self.config.task
-        self.raw = pictures()
+        self.raw = emoji_images()
         self.codec = Codec(self.task.codec())
         for field in self.codec.fields.values():
             field.fit([self.raw[column] for column in field.learns_from])

@@ -1,4 +1,4 @@
-"""Captioning from pictures to a SavedModel that tells, alone and word by word."""
+"""Captioning from images to a SavedModel that tells, alone and word by word."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import word_by_word
-from tiny_captioning import PLAIN, QUICK, Small, configured, emoji, pictures
+from tiny_captioning import PLAIN, QUICK, Small, configured, emoji, emoji_images
 from tiny_runs import MODELS, SOME_MODELS, Run, go
 
 from pipelines.config.schema import check
@@ -28,7 +28,7 @@ SLOW = pytest.mark.slow
 # Batches
 
 
-def test_captions_of_pictures_become_rows_with_their_owner() -> None:
+def test_captions_of_images_become_rows_with_their_owner() -> None:
     tokens = np.array([[2, 5, 3, 2, 6, 7, 3], [2, 8, 9, 3, 0, 0, 0], [2, 3, 2, 4, 3, 0, 0]])
     ids, owner = caption_rows(tokens)
     assert ids.tolist() == [[2, 5, 3, 0], [2, 6, 7, 3], [2, 8, 9, 3], [2, 3, 0, 0], [2, 4, 3, 0]]
@@ -49,7 +49,7 @@ def test_targets_follow_what_is_read_and_padding_weighs_nothing() -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_every_model_learns_eight_pictures_by_heart(model: str) -> None:
+def test_every_model_learns_eight_images_by_heart(model: str) -> None:
     small = Small(f"model={model}", *PLAIN, "train.learning_rate=0.01", "decode=greedy")
     learner = Learner(small.task, small.model, small.codec, small.config.train, 150)
     before = [variable.numpy() for variable in small.model.trainable_variables]
@@ -346,7 +346,7 @@ class TestSavedModel:
         names = ("serving_default", "greedy", "beam", "encode", "step", "text", "explain")
         return {name: loaded.signatures[name] for name in names} | {"kept": loaded}
 
-    IMAGES = tf.constant(pictures()["image"][:3])
+    IMAGES = tf.constant(emoji_images()["image"][:3])
 
     def test_it_answers_as_the_evaluation_did(self, run: Path, signatures: dict) -> None:
         lines = [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()]

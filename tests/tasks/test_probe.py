@@ -15,7 +15,7 @@ from pipelines.config.schema import Config, check, parse
 from pipelines.core.contracts import RowIssues
 from pipelines.core.errors import UserError
 from pipelines.core.paths import ROOT
-from pipelines.data.batches import admitted
+from pipelines.data.batches import curriculum_mask
 from pipelines.data.codecs.numbers import AnswerCodec, SequenceCodec
 from pipelines.data.sources.generated import PROBLEMS, Generated
 from pipelines.evaluate.metrics.probe import guessing_error, probe_scores
@@ -104,9 +104,9 @@ def test_a_length_is_solved_only_if_all_shorter_ones_are() -> None:
 
 def test_the_curriculum_lets_longer_examples_in_from_epoch_to_epoch() -> None:
     lengths = np.repeat([10, 20, 30, 40], 5)[:, None]
-    counts = [len(admitted(lengths, epoch, 3)) for epoch in range(5)]
+    counts = [len(curriculum_mask(lengths, epoch, 3)) for epoch in range(5)]
     assert counts == [5, 10, 15, 20, 20]
-    assert len(admitted(lengths, 0, 0)) == 20
+    assert len(curriculum_mask(lengths, 0, 0)) == 20
 
 
 @pytest.mark.parametrize("problem", sorted(PROBLEMS))

@@ -115,7 +115,7 @@ def diagnose(
     return made
 
 
-def _earlier_moments(task: Diagnosable, sample: Sample, training: Training) -> list[Moment]:
+def _earlier_moments(task: Diagnosable, sample: Sample, training: TrainingFacts) -> list[Moment]:
     """Before training, and at a few checkpoints."""
     model = training.build()
     start = Moment("before training", 0, inspect_model(task, model, sample, influence=False))

@@ -9,7 +9,7 @@ import numpy as np
 
 from pipelines.core.sections import Figure
 from pipelines.evaluate.metrics.generation import as_texts
-from pipelines.report.plots import INK, SERIES, placed, shortened, text_columns
+from pipelines.report.plots import INK, SERIES, placed, shorten, text_columns
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -110,7 +110,7 @@ def without_padding(tokens: Tokens) -> list[str]:
 def token_label(token: str) -> str:
     """The token without SentencePiece's mark of a word's beginning; white space becomes visible."""
     word = token.removeprefix("▁")
-    return shortened(word, COLUMNS) if word.strip() else "␣"
+    return shorten(word, COLUMNS) if word.strip() else "␣"
 
 
 def _points(labels: Sequence[str]) -> float:

@@ -16,7 +16,7 @@ from pipelines.evaluate.metrics.generation import as_texts, equals_a_reference
 from pipelines.evaluate.metrics.translation import BleuTokenizer
 from pipelines.evaluate.sections.attention import Tokens, token_label, without_padding
 from pipelines.evaluate.sections.translation import WrittenTexts, text_sections
-from pipelines.report.plots import INK, SERIES, placed, shortened, wrapped
+from pipelines.report.plots import INK, SERIES, placed, shorten, wrap
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -162,9 +162,9 @@ class _ImageWall:
         text, references = self.captions[row], self.references[row]
         mark = "✓" if self.is_right[row] else "✗"
         head = [(number(self.scores[row], CIDER), True)] if scored else []
-        first, *others = wrapped(text.strip() or "(nothing)", LINE_COLUMNS - 2, LINES)
+        first, *others = wrap(text.strip() or "(nothing)", LINE_COLUMNS - 2, LINES)
         said = [f"{mark} {first}", *others]
-        right = [] if self.is_right[row] else wrapped(references[0], LINE_COLUMNS, LINES)
+        right = [] if self.is_right[row] else wrap(references[0], LINE_COLUMNS, LINES)
         return [*head, *((line, False) for line in said), *((line, True) for line in right)]
 
 
@@ -195,7 +195,7 @@ def _attention_figure(
     image = downscale(example.image)
     weights = np.asarray(example.attention, float)[: len(tokens)][:MAX_WORDS]
     panels = [image, *(dim_unattended(image, one.reshape(grid)) for one in weights)]
-    titles = ["", *(shortened(token_label(token), 14) for token in tokens[:MAX_WORDS])]
+    titles = ["", *(shorten(token_label(token), 14) for token in tokens[:MAX_WORDS])]
     across = min(len(panels), round(COLUMNS * CELL / PANEL))
     down = -(-len(panels) // across)
     height = PANEL + 1.6 * LINE

@@ -11,7 +11,7 @@ from pipelines.core.formatting import number
 from pipelines.core.sections import Figure, Passage, Passages, Section, Table
 from pipelines.core.types import Arrays, Example
 from pipelines.evaluate.metrics.classification import confusion, reliability
-from pipelines.report.plots import INK, PAPER, SERIES, shortened, text_columns
+from pipelines.report.plots import INK, PAPER, SERIES, shorten, text_columns
 
 if TYPE_CHECKING:
     import keras
@@ -56,7 +56,7 @@ def confusion_figure(counts: np.ndarray, names: Sequence[str]) -> Figure:
     size = len(names)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     shades = 0.05 + 0.9 * shares**0.7
-    short = [shortened(name, NAME_COLUMNS) for name in names]
+    short = [shorten(name, NAME_COLUMNS) for name in names]
 
     def draw(axes: Axes) -> None:
         from matplotlib.patches import Rectangle
