@@ -40,9 +40,9 @@ def main() -> None:
     """
     register_resolvers()
     register_plugins()
-    # Hydra then lets exceptions through, so that each is told once and in our words.
+    # Hydra then lets exceptions through, so that each is reported once, in our words.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-    # Where the log can't be written, nor can what matters, and that is told in one line.
+    # Where the log can't be written, nor can what matters, which is reported in one line.
     logging.raiseExceptions = False
     if not any(argument.lstrip("+").startswith("hydra.mode=") for argument in sys.argv):
         # Hydra would compose all once more, which takes as long as the rest, only to look there.

@@ -100,7 +100,7 @@ def predict(config: Config, run: Run) -> None:
 
 
 def serve(config: Config) -> None:
-    """Answers over HTTP, by the runs' SavedModels, until it is told to end."""
+    """Answers over HTTP, by the runs' SavedModels, until a signal ends it."""
     from pipelines.serve.server import serve
 
     serve(str(config.run), config.serve)

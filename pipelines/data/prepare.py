@@ -32,7 +32,7 @@ from pipelines.data import (
 from pipelines.runs.progress import Bar
 
 Progress = Callable[[str, int | None, str], AbstractContextManager[Bar]]
-"""Like Bar: of title, total and unit, makes something that is told `advance(how many more)`."""
+"""Like Bar: of title, total and unit, makes something to call `advance(how many more)` on."""
 
 MOST_STRATA, FEW = 10_000, 10
 """More values than this are no strata but a column taken by mistake, as are more than FEW where

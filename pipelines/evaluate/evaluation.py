@@ -172,7 +172,7 @@ def predict_split(
 
     Batches go longest first, so that memory runs out at once or never. Outputs that are longer in
     some batches than in others (sequences) are padded with 0 on the right of their second axis.
-    `progress` is told how many more are done.
+    `progress` is called with the number of further examples.
     """
     task, codec = predict.task, predict.codec
     order = plan(costs_of(task, codec, split), tokens=tokens, seed=None)

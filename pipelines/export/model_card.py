@@ -84,8 +84,8 @@ def _tensors(tensors: JsonObject) -> dict[str, str]:
     for name, tensor in tensors.items():
         shape = tensor["tensor_shape"]
         axes = ["?" if int(dim["size"]) < 0 else dim["size"] for dim in shape["dim"]]
-        told = "any shape" if shape["unknown_rank"] else f"({', '.join(axes)})"
-        described[name] = f"{tf.dtypes.as_dtype(DataType.Value(tensor['dtype'])).name} {told}"
+        shape_text = "any shape" if shape["unknown_rank"] else f"({', '.join(axes)})"
+        described[name] = f"{tf.dtypes.as_dtype(DataType.Value(tensor['dtype'])).name} {shape_text}"
     return described
 
 

@@ -71,10 +71,10 @@ def _classes(kind: type[BaseModel]) -> Iterator[type[BaseModel]]:
 
 
 def _section(kind: type[BaseModel]) -> str:
-    told, schema = meanings(kind), kind.model_json_schema()
+    descriptions, schema = meanings(kind), kind.model_json_schema()
     about = inspect.cleandoc(kind.__doc__ or "").partition("\n\n")[0]
     rows = [
-        f"| `{key}` | {_type(part)} | {_cell(told.get(key, ''))} |"
+        f"| `{key}` | {_type(part)} | {_cell(descriptions.get(key, ''))} |"
         for key, part in schema["properties"].items()
     ]
     table = ["| key | type | meaning |", "| --- | --- | --- |", *rows]
