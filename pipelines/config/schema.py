@@ -29,7 +29,7 @@ from pipelines.core.settings import (
 )
 from pipelines.core.task import Decodes, Task
 from pipelines.core.types import Config as Values
-from pipelines.data.keys import check_keys
+from pipelines.data.checks import check_division
 from pipelines.distributed.cluster import check_ray, check_workers
 from pipelines.distributed.devices import check_device
 from pipelines.evaluate.against import check_against
@@ -119,7 +119,7 @@ def check(config: Config) -> None:
         _check_export(config)
     if config.mode != "predict":
         config.data.check()
-        check_keys(config.data, config.prepare)
+        check_division(config.data, config.prepare)
     if config.mode in ("train", "evaluate"):
         check_against(config.evaluate.against, task=config.task.name, run=config.run)
     if config.mode == "train":
