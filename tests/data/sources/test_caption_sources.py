@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from caption_files import CSV, ROOT, ROWS, coco, folder, image, read, source, to
 
 from pipelines.core.contracts import RowIssues
 
-FLICKR = ROOT.parent / "shared" / "data" / "flickr8k_1000"
+FLICKR = Path(os.environ.get("FLICKR8K", ROOT / "data" / "flickr8k"))
+"""A folder with `images` and `captions.txt` as Flickr8k is published."""
 
 
 @pytest.mark.parametrize("name", ["captions.csv", "captions.txt"])
