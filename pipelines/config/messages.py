@@ -19,6 +19,7 @@ OPEN = ("sweep.space",)
 """Settings that take any key."""
 
 RENAMED = {
+    "data.pictures": "data.images",
     "prepare.division_seed": "prepare.split_seed",
     "serve.batch_wait": "serve.batch_timeout",
     "serve.max_waiting": "serve.max_queue",

@@ -125,6 +125,7 @@ def run_main(*arguments: str) -> tuple[int, str, bool]:
         (["train.epoch=3"], "train.epoch: there is no such setting; did you mean train.epochs?"),
         (["epochs=3"], "did you mean train.epochs?"),
         (["train.average=0.9"], "error: train.average is now called train.ema_decay"),
+        (["task=captioning", "data.pictures=a"], "error: data.pictures is now called data.images"),
         (["data=nothing"], "data=nothing: no such option; choices: "),
         (["train.epochs=[1"], "no viable alternative"),
         (["train.epochs=many"], "train.epochs: must be a valid integer"),

@@ -6,17 +6,13 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-import pytest
 import yaml
 from PIL import Image
 
 from pipelines.config.schema import _build
 from pipelines.core.contracts import RowIssues
-from pipelines.core.errors import UserError
 from pipelines.core.paths import ROOT
-from pipelines.data.sources.emoji import Emoji
 from pipelines.data.sources.image_captions import ImageCaptions
-from pipelines.data.sources.tfds_captions import TfdsCaptions
 
 
 def settings_of(name: str) -> dict:
@@ -28,13 +24,6 @@ def image(number: int = 0, form: str = "PNG", size: tuple[int, int] = (6, 4)) ->
     file = BytesIO()
     Image.fromarray(noise).save(file, form)
     return file.getvalue()
-
-
-def told(made: ImageCaptions | Emoji | TfdsCaptions) -> str:
-    with pytest.raises(UserError) as error:
-        made.check()
-    assert "\n" not in str(error.value)
-    return str(error.value)
 
 
 # Folders

@@ -8,7 +8,8 @@ import os
 from pathlib import Path
 
 import pytest
-from caption_files import CSV, ROOT, ROWS, coco, folder, image, read, source, told
+from caption_files import CSV, ROOT, ROWS, coco, folder, image, read, source
+from source_errors import error_of
 
 from pipelines.core.contracts import RowIssues
 
@@ -47,7 +48,7 @@ def test_cocos_form_may_be_compressed(tmp_path: Path) -> None:
     given = folder(tmp_path, packed, "captions.json.gz")
     assert read(source(**given)) == (ROWS, [])
     Path(given["captions"]).write_bytes(packed[: len(packed) // 2])
-    assert "check its permissions and that it is whole" in told(source(**given))
+    assert "check its permissions and that it is whole" in error_of(source(**given))
 
 
 def test_columns_may_have_other_names_or_none(tmp_path: Path) -> None:
@@ -72,13 +73,13 @@ def test_captions_may_be_separated_by_another_character(tmp_path: Path) -> None:
 def test_a_coco_file_that_was_cut_is_told_in_one_line(tmp_path: Path, share: float) -> None:
     text = json.dumps(coco())
     made = source(**folder(tmp_path, text[: int(len(text) * share)], "captions.json"))
-    assert "breaks off at character" in told(made)
+    assert "breaks off at character" in error_of(made)
 
 
 @pytest.mark.parametrize("content", [[], {"images": []}, coco(images=[{"id": 1}])])
 def test_json_of_another_form_is_told(tmp_path: Path, content: object) -> None:
     made = source(**folder(tmp_path, json.dumps(content), "captions.json"))
-    assert "must be as COCO's" in told(made)
+    assert "must be as COCO's" in error_of(made)
 
 
 def test_what_coco_annotates_but_does_not_list_is_an_issue(tmp_path: Path) -> None:
@@ -162,13 +163,13 @@ def test_bad_captions_count_once_though_there_are_splits(tmp_path: Path) -> None
     ],
 )
 def test_wrong_settings_are_told(tmp_path: Path, changes: dict, message: str) -> None:
-    assert message in told(source(**{**folder(tmp_path, CSV), **changes}))
+    assert message in error_of(source(**{**folder(tmp_path, CSV), **changes}))
 
 
 def test_the_wrong_folder_is_told_before_anything_is_read(tmp_path: Path) -> None:
     given = folder(tmp_path, CSV)
     (tmp_path / "empty").mkdir()
-    assert "0.png is not there, nor are 3 more" in told(
+    assert "0.png is not there, nor are 3 more" in error_of(
         source(**{**given, "images": str(tmp_path / "empty")})
     )
 

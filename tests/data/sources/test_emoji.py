@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from caption_files import settings_of, told
+from caption_files import settings_of
+from source_errors import error_of
 
 from pipelines.config.schema import _build
 from pipelines.core.contracts import RowIssues
@@ -85,9 +86,9 @@ def test_variations_of_an_emoji_have_the_same_base() -> None:
 
 
 def test_an_unknown_language_is_told_with_those_there_are() -> None:
-    assert "choices: ar, de, en" in told(emoji(language="xx"))
+    assert "choices: ar, de, en" in error_of(emoji(language="xx"))
 
 
 def test_other_images_in_the_package_are_told() -> None:
     changed = {**settings_of("emoji")["images"], "sha256": "0" * 64}
-    assert "holds other files" in told(emoji(images=changed))
+    assert "holds other files" in error_of(emoji(images=changed))

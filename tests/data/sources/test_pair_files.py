@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from source_errors import error_of
 
 from pipelines.core.contracts import FieldSpec, RowIssues
-from pipelines.core.errors import UserError
 from pipelines.core.paths import ROOT
 from pipelines.data.sources.pair_files import PairFiles
 
@@ -31,13 +31,6 @@ def read(made: PairFiles, part: str = "all") -> list[dict[str, str]]:
     rows = list(made.read(part, issues))
     assert issues.count == 0
     return rows
-
-
-def told(made: PairFiles) -> str:
-    with pytest.raises(UserError) as error:
-        made.check()
-    assert "\n" not in str(error.value)
-    return str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -82,15 +75,15 @@ def test_numbers_are_no_sentences(tmp_path: Path) -> None:
 
 def test_mistakes_are_told_by_the_settings_there_are(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("source,targt\none,eins\n")
-    assert "data.target_column: a.csv has no column 'target'; did you mean 'targt'?" in told(
+    assert "data.target_column: a.csv has no column 'target'; did you mean 'targt'?" in error_of(
         source(tmp_path / "a.csv")
     )
-    assert told(source(tmp_path / "a.csv", target_column="source")) == (
+    assert error_of(source(tmp_path / "a.csv", target_column="source")) == (
         "data.source_column and data.target_column must differ; both are 'source': "
         "give the columns of the source and of the target"
     )
     (tmp_path / "a.txt").write_text("one\n")
-    assert "must have the columns source, target" in told(source(tmp_path / "a.txt"))
+    assert "must have the columns source, target" in error_of(source(tmp_path / "a.txt"))
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from source_errors import error_of
 
 from pipelines.core.contracts import FieldSpec, RowIssues
 from pipelines.core.errors import UserError
@@ -49,13 +50,6 @@ def read(made: ParallelText, part: str = "all") -> tuple[list[tuple[str, str]], 
     issues = RowIssues()
     rows = [(row["source"], row["target"]) for row in made.read(part, issues)]
     return rows, issues.first
-
-
-def told(made: ParallelText) -> str:
-    with pytest.raises(UserError) as error:
-        made.check()
-    assert "\n" not in str(error.value)
-    return str(error.value)
 
 
 def test_one_pair_of_files_is_all_the_data(tmp_path: Path) -> None:
@@ -121,7 +115,7 @@ def test_a_compressed_file_goes_with_a_plain_one(suffix: str, module, tmp_path: 
     made.check()
     assert read(made)[0] == [("one", "eins"), ("two", "zwei")]
     (tmp_path / f"a.de.{suffix}").write_bytes(content[:-9])
-    assert "can't be read" in told(made)
+    assert "can't be read" in error_of(made)
 
 
 def test_blank_lines_are_bad_rows_with_their_side(tmp_path: Path) -> None:
@@ -144,17 +138,17 @@ def test_a_line_that_cannot_be_used_is_a_bad_row(tmp_path: Path) -> None:
 
 def test_a_file_in_another_encoding_is_told_with_how_to_convert_it(tmp_path: Path) -> None:
     german = "ein Mann\nMänner\nschöne Grüße\n"
-    message = told(source(**pair(tmp_path, "a\nb\nc\n", german.encode("latin-1"))))
+    message = error_of(source(**pair(tmp_path, "a\nb\nc\n", german.encode("latin-1"))))
     assert message.startswith(f"data.target: {tmp_path}/a.de must be UTF-8; line 2 isn't ('M\\xe4n")
     assert message.endswith("iconv -f WINDOWS-1252 -t UTF-8 a.de > NEW")
-    assert "is UTF-16" in told(source(**pair(tmp_path, "a\nb\nc\n", german.encode("utf-16"))))
+    assert "is UTF-16" in error_of(source(**pair(tmp_path, "a\nb\nc\n", german.encode("utf-16"))))
 
 
 def test_a_file_with_more_lines_is_told_with_both_numbers_and_the_first_too_many(
     tmp_path: Path,
 ) -> None:
     made = source(**pair(tmp_path, "one\ntwo\n", f"eins\nzwei\n{'drei ' * 50}\nvier\n"))
-    message = told(made)
+    message = error_of(made)
     assert f"{tmp_path}/a.de has 4 lines and {tmp_path}/a.en 2; " in message
     assert "a.de:3 is the first without a partner ('drei drei" in message
     assert len(message) < 450 + 2 * len(str(tmp_path))
@@ -164,7 +158,7 @@ def test_a_file_with_more_lines_is_told_with_both_numbers_and_the_first_too_many
 
 
 def test_blank_lines_at_the_end_of_one_file_are_told_as_such(tmp_path: Path) -> None:
-    message = told(source(**pair(tmp_path, "one\ntwo\n\n \n", "eins\nzwei\n")))
+    message = error_of(source(**pair(tmp_path, "one\ntwo\n\n \n", "eins\nzwei\n")))
     assert "a.en has 4 lines" in message
     assert message.endswith("the lines beyond 2 are blank: remove them")
 
@@ -178,26 +172,26 @@ def test_large_files_are_checked_when_they_are_read(tmp_path: Path, monkeypatch)
 
 
 def test_files_that_are_not_given_are_told(tmp_path: Path) -> None:
-    assert told(source()).startswith("data.source and data.target must be given")
+    assert error_of(source()).startswith("data.source and data.target must be given")
     files = pair(tmp_path, "one\n", "eins\n")
-    assert "data.target is null: give both" in told(source(source=files["source"]))
-    message = told(source(**files, test_target=files["target"]))
+    assert "data.target is null: give both" in error_of(source(source=files["source"]))
+    message = error_of(source(**files, test_target=files["target"]))
     assert message.startswith("data.test_source and data.test_target go together; ")
     assert "data.test_source is null" in message
-    message = told(source(validation_source=files["source"], validation_target=files["target"]))
+    message = error_of(source(validation_source=files["source"], validation_target=files["target"]))
     assert message.startswith("data.source and data.target must be given")
 
 
 def test_a_missing_file_is_told_by_its_setting_with_the_nearest_names(tmp_path: Path) -> None:
     files = pair(tmp_path, "one\n", "eins\n")
-    message = told(source(source=files["source"], target=tmp_path / "a.d"))
+    message = error_of(source(source=files["source"], target=tmp_path / "a.d"))
     assert message.startswith("data.target: there is no file")
     assert "did you mean 'a.de'" in message
-    assert told(source(**files, validation_source=tmp_path, validation_target="x")).startswith(
+    assert error_of(source(**files, validation_source=tmp_path, validation_target="x")).startswith(
         f"data.validation_source: {tmp_path} must be a file"
     )
     for odd in ("~nobody-here/x.de", "x" * 5000, "a\0b.de", f"{files['source']}/x", ""):
-        told(source(source=files["source"], target=odd))
+        error_of(source(source=files["source"], target=odd))
 
 
 def test_the_same_file_twice_is_told(tmp_path: Path) -> None:
@@ -205,19 +199,19 @@ def test_the_same_file_twice_is_told(tmp_path: Path) -> None:
     link = tmp_path / "link.de"
     os.symlink(files["source"], link)
     for other in (files["source"], link):
-        assert "must be different files" in told(source(source=files["source"], target=other))
+        assert "must be different files" in error_of(source(source=files["source"], target=other))
     twice = source(**files, test_source=files["source"], test_target=files["target"])
-    assert "must be different files" in told(twice)
+    assert "must be different files" in error_of(twice)
 
 
 @pytest.mark.parametrize("content", ["", "\n\n", " \r\n"])
 def test_an_empty_file_is_told(content: str, tmp_path: Path) -> None:
-    message = told(source(**pair(tmp_path, "one\n", content)))
+    message = error_of(source(**pair(tmp_path, "one\n", content)))
     assert message == f"data.target: {tmp_path}/a.de must hold a sentence a line; it is empty"
 
 
 def test_a_file_with_columns_is_told(tmp_path: Path) -> None:
-    message = told(source(**pair(tmp_path, "one\n", "eins\n", ("a.en", "a.csv.gz"))))
+    message = error_of(source(**pair(tmp_path, "one\n", "eins\n", ("a.en", "a.csv.gz"))))
     assert "a.csv.gz has columns: use data=pair_files" in message
 
 
@@ -227,7 +221,7 @@ def test_an_unreadable_file_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     made = source(**pair(tmp_path, "one\n", "eins\n"))
     monkeypatch.setattr(lines, "open", refused, raising=False)
-    assert "can't be read (Permission denied)" in told(made)
+    assert "can't be read (Permission denied)" in error_of(made)
 
 
 def test_provenance_is_the_files_and_what_is_said(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 from pydantic import ValidationError
+from source_errors import error_of
 
 from pipelines.core.contracts import RowIssues
-from pipelines.core.errors import UserError
 from pipelines.core.paths import ROOT
 from pipelines.data.sources.rows import lines
 from pipelines.data.sources.text_files import TextFiles
@@ -23,13 +23,6 @@ ROWS = "text,label\nfine film,good\ndull film,bad\n"
 
 def source(path: Path | None, **changes) -> TextFiles:
     return TextFiles(**{**SETTINGS, "path": None if path is None else str(path), **changes})
-
-
-def told(made: TextFiles) -> str:
-    with pytest.raises(UserError) as error:
-        made.check()
-    assert "\n" not in str(error.value)
-    return str(error.value)
 
 
 @pytest.fixture
@@ -83,41 +76,41 @@ def test_a_folder_with_a_train_file_alone_is_all_the_data(tmp_path: Path) -> Non
 
 
 def test_a_path_that_is_not_given_is_told() -> None:
-    assert told(source(None)).startswith("data.path must be given")
+    assert error_of(source(None)).startswith("data.path must be given")
 
 
 def test_a_missing_file_is_told_with_the_nearest_names(reviews: Path) -> None:
-    assert "did you mean 'reviews.csv'?" in told(source(reviews.with_name("review.csv")))
-    assert "data.path: there is no file" in told(source(reviews.with_name("review.csv")))
-    assert "nearest folder that exists" in told(source(reviews.parent / "no/such/file.csv"))
+    assert "did you mean 'reviews.csv'?" in error_of(source(reviews.with_name("review.csv")))
+    assert "data.path: there is no file" in error_of(source(reviews.with_name("review.csv")))
+    assert "nearest folder that exists" in error_of(source(reviews.parent / "no/such/file.csv"))
     missing = source(reviews, test_path=str(reviews.with_name("tset.csv")))
-    assert told(missing).startswith("data.test_path: there is no file")
+    assert error_of(missing).startswith("data.test_path: there is no file")
     for odd in ("~nobody-here/x.csv", "x" * 5000, "a\0b.csv", f"{reviews}/x.csv", ""):
-        told(source(reviews, test_path=odd))
-        told(TextFiles(**{**SETTINGS, "path": odd}))
+        error_of(source(reviews, test_path=odd))
+        error_of(TextFiles(**{**SETTINGS, "path": odd}))
 
 
 def test_a_folder_without_a_train_file_is_told(tmp_path: Path) -> None:
-    assert "holds no file of a known format" in told(source(tmp_path))
-    assert "holds test.csv" in told(source(folder_of(tmp_path, "test.csv")))
+    assert "holds no file of a known format" in error_of(source(tmp_path))
+    assert "holds test.csv" in error_of(source(folder_of(tmp_path, "test.csv")))
 
 
 def test_two_files_for_one_part_are_told(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, "train.csv", "dev.csv", "val.csv")
-    assert "one validation file; it holds dev.csv and val.csv" in told(source(folder))
+    assert "one validation file; it holds dev.csv and val.csv" in error_of(source(folder))
 
 
 def test_the_same_file_twice_is_told(reviews: Path) -> None:
-    assert "different files" in told(source(reviews, test_path=str(reviews)))
+    assert "different files" in error_of(source(reviews, test_path=str(reviews)))
 
 
 def test_the_same_column_twice_is_told(reviews: Path) -> None:
-    assert "must differ" in told(source(reviews, text_column="text", label_column="text"))
+    assert "must differ" in error_of(source(reviews, text_column="text", label_column="text"))
 
 
 @pytest.mark.parametrize("delimiter", ["", ",,", '"', "\n"])
 def test_an_impossible_delimiter_is_told(delimiter: str, reviews: Path) -> None:
-    assert "data.delimiter must be one character" in told(source(reviews, delimiter=delimiter))
+    assert "data.delimiter must be one character" in error_of(source(reviews, delimiter=delimiter))
 
 
 def test_a_tab_may_be_written_as_in_python(tmp_path: Path) -> None:
@@ -128,15 +121,16 @@ def test_a_tab_may_be_written_as_in_python(tmp_path: Path) -> None:
 
 
 def test_a_missing_column_is_told_by_its_setting(reviews: Path) -> None:
-    assert "data.label_column: reviews.csv has no column 'labels'; did you mean 'label'?" in told(
-        source(reviews, label_column="labels")
+    assert (
+        "data.label_column: reviews.csv has no column 'labels'; did you mean 'label'?"
+        in error_of(source(reviews, label_column="labels"))
     )
 
 
 def test_a_missing_column_of_any_part_is_told(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, "train.csv", "test.csv")
     (folder / "test.csv").write_text("text\nx\n")
-    assert "data.label_column: test.csv has no column 'label'" in told(source(folder))
+    assert "data.label_column: test.csv has no column 'label'" in error_of(source(folder))
 
 
 def test_an_unreadable_file_is_told(reviews: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,7 +138,7 @@ def test_an_unreadable_file_is_told(reviews: Path, monkeypatch: pytest.MonkeyPat
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(lines, "open", refused, raising=False)
-    assert "can't be read (Permission denied)" in told(source(reviews))
+    assert "can't be read (Permission denied)" in error_of(source(reviews))
 
 
 def test_columns_are_names_or_positions_and_nothing_else(reviews: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from source_errors import error_of
 
 from pipelines.core.contracts import RowIssues
 from pipelines.core.errors import UserError
@@ -75,13 +76,6 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def source(folder: Path, **changes) -> Tfds:
     return Tfds(**{**SETTINGS, "name": "tiny_reviews", "data_dir": str(folder), **changes})
-
-
-def told(made: Tfds) -> str:
-    with pytest.raises(UserError) as error:
-        made.check()
-    assert "\n" not in str(error.value)
-    return str(error.value)
 
 
 def test_a_prepared_set_is_read_with_its_label_words(prepared: Path) -> None:
@@ -163,7 +157,7 @@ def test_provenance_is_what_tfds_says(prepared: Path) -> None:
 
 @pytest.mark.parametrize("wrong", ["validation", "train[:0]", "train[", "train[:200%]", ""])
 def test_a_split_that_is_not_there_is_told(wrong: str, prepared: Path) -> None:
-    message = told(source(prepared, validation_split=wrong))
+    message = error_of(source(prepared, validation_split=wrong))
     assert message.startswith("data.validation_split: ")
     assert "it has test, train" in message or "it has train, test" in message
 
@@ -179,7 +173,7 @@ def test_a_split_that_is_not_there_is_told(wrong: str, prepared: Path) -> None:
     ],
 )
 def test_a_set_that_is_no_text_classification_is_told(changes, message, prepared: Path) -> None:
-    assert told(source(prepared, **changes)).startswith(message)
+    assert error_of(source(prepared, **changes)).startswith(message)
 
 
 @pytest.mark.parametrize(
@@ -195,11 +189,13 @@ def test_a_set_that_is_no_text_classification_is_told(changes, message, prepared
     ],
 )
 def test_an_unknown_name_is_told_with_the_nearest(name: str, message: str, tmp_path: Path) -> None:
-    assert message in told(source(tmp_path, name=name))
+    assert message in error_of(source(tmp_path, name=name))
 
 
 def test_a_set_that_is_not_prepared_is_told_if_it_must_not_be_downloaded(tmp_path: Path) -> None:
-    assert "set data.download=true" in told(source(tmp_path, name="imdb_reviews", download=False))
+    assert "set data.download=true" in error_of(
+        source(tmp_path, name="imdb_reviews", download=False)
+    )
 
 
 def test_without_a_network_a_download_is_refused_at_once(tmp_path, monkeypatch) -> None:
@@ -209,7 +205,7 @@ def test_without_a_network_a_download_is_refused_at_once(tmp_path, monkeypatch) 
     monkeypatch.setattr(module, "getproxies", dict)
     monkeypatch.setattr(module.socket, "getaddrinfo", offline)
     made = source(tmp_path, name="imdb_reviews")
-    assert "isn't in" in told(made)
+    assert "isn't in" in error_of(made)
     for use in (made.fingerprint, lambda: list(made.read("train", RowIssues()))):
         with pytest.raises(UserError, match="can't be downloaded"):
             use()

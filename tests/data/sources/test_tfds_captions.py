@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from caption_files import image, settings_of, told
+from caption_files import image, settings_of
+from source_errors import error_of
 
 from pipelines.config.schema import _build
 from pipelines.core.contracts import RowIssues
@@ -85,6 +86,6 @@ def test_one_caption_of_tfds_will_do_and_a_name_is_not_needed(tfds_folder: Path)
 
 
 def test_what_tfds_has_not_is_told(tfds_folder: Path) -> None:
-    assert "data.image_column" in told(tfds_source(tfds_folder, image_column="one"))
-    assert "data.captions_column" in told(tfds_source(tfds_folder, captions_column="none"))
-    assert "captions (sequence)" in told(tfds_source(tfds_folder, image_column="pixels"))
+    assert "data.image_column" in error_of(tfds_source(tfds_folder, image_column="one"))
+    assert "data.captions_column" in error_of(tfds_source(tfds_folder, captions_column="none"))
+    assert "captions (sequence)" in error_of(tfds_source(tfds_folder, image_column="pixels"))

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from source_errors import error_of
 
 from pipelines.core.contracts import FieldSpec, RowIssues
-from pipelines.core.errors import UserError
 from pipelines.core.paths import ROOT
 from pipelines.data.sources.tfds_translation import TfdsTranslation
 
@@ -74,13 +74,6 @@ def source(folder: Path, **changes) -> TfdsTranslation:
     return TfdsTranslation(**{**SETTINGS, **tiny, **changes})
 
 
-def told(made: TfdsTranslation) -> str:
-    with pytest.raises(UserError) as error:
-        made.check()
-    assert "\n" not in str(error.value)
-    return str(error.value)
-
-
 def pairs(made: TfdsTranslation, part: str, issues: RowIssues) -> set[tuple[str, str]]:
     return {(row["source"], row["target"]) for row in made.read(part, issues)}
 
@@ -140,11 +133,13 @@ def test_provenance_is_what_tfds_says(prepared: Path) -> None:
     ],
 )
 def test_mistakes_are_told(changes: dict, message: str, prepared: Path) -> None:
-    assert told(source(prepared, **changes)).startswith(message)
+    assert error_of(source(prepared, **changes)).startswith(message)
 
 
 def test_the_default_set_is_one_that_tfds_knows(tmp_path: Path) -> None:
-    message = told(TfdsTranslation(**{**SETTINGS, "data_dir": str(tmp_path), "download": False}))
+    message = error_of(
+        TfdsTranslation(**{**SETTINGS, "data_dir": str(tmp_path), "download": False})
+    )
     assert "ted_hrlr_translate/pt_to_en must be prepared" in message
 
 
