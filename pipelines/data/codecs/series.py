@@ -84,8 +84,8 @@ class _StandardisingCodec(FieldCodec):
         )
 
     def unscale(self, numbers: Numbers) -> Numbers:
-        """Standardised numbers (..., D), or of a number column (...), in the data's own units."""
-        single = self.field.shape == ()
+        """Standardised numbers (..., D), or (...) without channels, in the data's own units."""
+        single = self.field.shape in [(), (None,)]
         mean, deviation = (
             np.asarray(part[0] if single else part, np.float64)
             for part in (self.mean, self.deviation)
@@ -140,49 +140,56 @@ class NumberCodec(_StandardisingCodec):
 class SeriesCodec(_StandardisingCodec):
     """A series (T, D) of numbers to (T, D) float32, each channel by its own moments.
 
-    The width D is learnt: every series must have that of the first.
+    The width D is learnt: every series must have that of the first. Univariate series are (T,).
     """
 
-    def __init__(self, column: str):
+    def __init__(self, column: str, *, univariate: bool = False):
         super().__init__(column)
-        self.raw = FieldSpec((None, None), "float64")
+        self.univariate = univariate
+        self.raw = FieldSpec((None,) if univariate else (None, None), "float64")
 
     def _set_scale(self, mean: list[float], deviation: list[float]) -> None:
         super()._set_scale(mean, deviation)
-        self.raw = FieldSpec((None, len(mean)), "float64")
+        if not self.univariate:
+            self.raw = FieldSpec((None, len(mean)), "float64")
 
     def fit(self, batches: Iterable[Sequence[Value]]) -> None:
         """UserError where there are no series, widths differ, or a number isn't finite."""
-        width: int | None = None
+        width = 1 if self.univariate else None
 
         def rows() -> Iterable[np.ndarray]:
             nonlocal width
             for batch in batches:
                 for series in batch:
                     steps = np.asarray(series, np.float64)
+                    if self.univariate and steps.ndim == 1:
+                        steps = steps[:, None]
                     width = width or (steps.shape[1] if steps.ndim == 2 else None)
                     if steps.ndim != 2 or steps.shape[1] != width:
+                        shape = "(steps,)" if self.univariate else f"(steps, {width or 'channels'})"
                         raise UserError(
-                            f"column {self.column!r} must hold series of the shape (steps, "
-                            f"{width or 'channels'}); received one of the shape {steps.shape}"
+                            f"column {self.column!r} must hold series of the shape {shape}; "
+                            f"received one of the shape {np.shape(series)}"
                         )
                     yield steps
 
         self._fit_rows(rows())
 
     def encode(self, values: RawColumn) -> tf.RaggedTensor:
-        """Ragged (B, T, D) to (B, T, D) float32; InvalidArgumentError for NaN and infinity."""
+        """Ragged (B, T, D) or (B, T) to float32; InvalidArgumentError for NaN and infinity."""
         import tensorflow as tf
 
+        if self.univariate:
+            return values.with_flat_values(self._scale(values.flat_values[:, None])[:, 0])
         flat = tf.ensure_shape(values.flat_values, [None, len(self.mean)])
         return values.with_flat_values(self._scale(flat))
 
-    def decode(self, numbers: np.ndarray) -> list[list[float]]:
+    def decode(self, numbers: np.ndarray) -> list[float] | list[list[float]]:
         return self.unscale(np.asarray(numbers)).tolist()
 
     @property
     def field(self) -> FieldSpec:
-        return FieldSpec((None, len(self.mean)), "float32")
+        return FieldSpec(self.raw.shape, "float32")
 
     def summary(self) -> JsonObject:
         return {"channels": len(self.mean)}

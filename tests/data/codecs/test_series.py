@@ -56,6 +56,22 @@ def test_each_channel_of_a_series_has_its_own_moments() -> None:
     )
 
 
+def test_a_univariate_series_has_no_axis_of_channels() -> None:
+    """2, 4, 4, 6: mean 4, variance 2."""
+    codec = SeriesCodec("load", univariate=True)
+    assert codec.raw == FieldSpec((None,), "float64")
+    codec.fit([[[2, 4]], [[4, 6]]])
+    again = SeriesCodec("load", univariate=True)
+    again.restore(json.loads(json.dumps(codec.state())))
+    assert again.field == FieldSpec((None,), "float32")
+    encoded = again.encode(ragged([[6.0], [2.0, 4.0]]))
+    assert encoded.shape.as_list() == [2, None]
+    np.testing.assert_allclose(encoded.flat_values, [np.sqrt(2), -np.sqrt(2), 0], rtol=1e-6)
+    np.testing.assert_allclose(again.decode(encoded[1].numpy()), [2, 4], rtol=1e-6)
+    with pytest.raises(UserError, match=r"of the shape \(steps,\); received .* \(1, 2\)"):
+        SeriesCodec("load", univariate=True).fit([[[[1, 2]]]])
+
+
 @settings(deadline=None)
 @given(hnp.arrays(np.float64, st.tuples(st.integers(1, 30), st.integers(1, 3)), elements=FINITE))
 def test_decoding_gives_the_series_back(series: np.ndarray) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-from pipelines.tasks._new import Numbers, Symbols, build_stepwise
+from pipelines.tasks._new import FIRST_ID, LETTERS, build_stepwise, text_codec
 
 from models.settings import RecurrentSettings, settings
 from pipelines.core.contracts import Batch, Codec, FieldCodec, Split
 from pipelines.core.scores import Score, by_name
 from pipelines.core.task import Task, Trained
 from pipelines.core.types import Arrays, Tensors
+from pipelines.data.codecs.series import SeriesCodec
+from pipelines.data.codecs.text import TextCodec
 from pipelines.evaluate.metrics.generation import EXACT_MATCH, exact_match
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ class Align(Task):
     metrics: ClassVar = (EXACT_MATCH,)
 
     def codec(self) -> Mapping[str, FieldCodec]:
-        return {"frames": Numbers("frames", 2), "symbols": Symbols("symbols", letters=True)}
+        return {"frames": SeriesCodec("frames"), "symbols": TextCodec("symbols", LETTERS)}
 
     def build(self, model: RecurrentSettings, codec: Codec, seed: int) -> keras.Model:
         return build_stepwise(model, "frames", 0, codec.spec.sizes["symbols"], seed)
@@ -60,9 +62,8 @@ class Align(Task):
         ids = tf.argmax(trained.model(inputs, training=False), -1, output_type=tf.int32)
         before = tf.pad(ids, [[0, 0], [1, 0]])[:, :-1]
         real = tf.sequence_mask(inputs["frames_length"], tf.shape(ids)[1])
-        keep = tf.where(real & (ids != before), ids, 0)
-        letters = cast(Symbols, trained.codec.fields["symbols"]).words(keep)
-        return {"symbols": tf.strings.reduce_join(letters, 1), "alignment": keep}
+        keep = tf.where(real & (ids != before) & (ids >= FIRST_ID), ids, 0)
+        return {"symbols": text_codec(trained.codec, "symbols").text(keep), "alignment": keep}
 
     def score(self, predictions: Arrays, split: Split) -> dict[str, Score]:
         right = [[text] for texts in split.raw("symbols") for text in texts]

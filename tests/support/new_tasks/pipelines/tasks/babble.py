@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-from pipelines.tasks._new import Symbols, build_stepwise
+from pipelines.tasks._new import FIRST_ID, LETTERS, build_stepwise, text_codec
 
 from models.settings import RecurrentSettings, settings
 from pipelines.core.contracts import Batch, Codec, FieldCodec, Split
 from pipelines.core.scores import Score, by_name
 from pipelines.core.task import Decodes, Task, Trained
 from pipelines.core.types import Arrays, Tensors
+from pipelines.data.codecs.text import TextCodec
 from pipelines.evaluate.metrics.generation import PERPLEXITY, TOKEN_ACCURACY, likelihoods
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Babble(Task, Decodes):
     metrics: ClassVar = (TOKEN_ACCURACY, PERPLEXITY)
 
     def codec(self) -> Mapping[str, FieldCodec]:
-        return {"letters": Symbols("text", letters=True)}
+        return {"letters": TextCodec("text", LETTERS)}
 
     def build(self, model: RecurrentSettings, codec: Codec, seed: int) -> keras.Model:
         size = codec.spec.sizes["letters"]
@@ -62,11 +63,10 @@ class Babble(Task, Decodes):
             model_inputs = {"letters": letters, "letters_length": length}
             logits = trained.model(model_inputs, training=False)
             last = tf.gather(logits, length - 1, batch_dims=1)
-            best = 1 + tf.argmax(last[:, 1:], 1, output_type=tf.int32)
+            best = FIRST_ID + tf.argmax(last[:, FIRST_ID:], 1, output_type=tf.int32)
             letters += tf.one_hot(length, tf.shape(letters)[1], dtype=tf.int32) * best[:, None]
             length += 1
-        words = cast(Symbols, trained.codec.fields["letters"]).words(letters)
-        return {"text": tf.strings.reduce_join(words, 1)}
+        return {"text": text_codec(trained.codec, "letters").text(letters)}
 
     def measure_targets(self, model: keras.Model, batch: Batch) -> dict[str, tf.Tensor]:
         import tensorflow as tf

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import numpy as np
-from pipelines.tasks._new import Numbers
 
 from models.settings import Count, RecurrentSettings, settings
 from pipelines.core.contracts import Batch, Codec, FieldCodec, Spec, Split, Windows
 from pipelines.core.scores import Metric, Score, by_name
 from pipelines.core.task import ExportedFunction, Task, Trained
 from pipelines.core.types import Arrays, Example, Tensors
+from pipelines.data.codecs.series import SeriesCodec
 from pipelines.evaluate.metrics.generation import ratio
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Forecast(Task):
     divides_sequences: ClassVar[bool] = True
 
     def codec(self) -> Mapping[str, FieldCodec]:
-        return {"series": Numbers("series")}
+        return {"series": SeriesCodec("series", univariate=True)}
 
     def windows(self, spec: Spec, begin: np.ndarray, end: np.ndarray) -> Windows:
         """What is foretold lies in the split; what is read may lie before it."""
@@ -108,7 +108,8 @@ class Forecast(Task):
         return {"last value": {"quantiles": np.broadcast_to(last, shape)}}
 
     def decode_predictions(self, predictions: Tensors, codec: Codec) -> dict[str, Any]:
-        return {"quantiles": predictions["quantiles"] + cast(Numbers, codec.fields["series"]).mean}
+        series = cast(SeriesCodec, codec.fields["series"])
+        return {"quantiles": series.unscale(predictions["quantiles"])}
 
     def numeric_functions(self, trained: Trained) -> dict[str, ExportedFunction]:
         from pipelines.graphs.prediction import predict_function

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-from pipelines.tasks._new import Symbols, build_stepwise
+from pipelines.tasks._new import FIRST_ID, WORD_LISTS, build_stepwise, text_codec
 
 from models.settings import RecurrentSettings, settings
 from pipelines.core.contracts import Batch, Codec, FieldCodec, Split
 from pipelines.core.scores import Metric, Score, by_name
 from pipelines.core.task import Change, Diagnosable, RecurrentStack, Task, TeacherForced, Trained
-from pipelines.core.types import Arrays, Tensors  # fmt: skip
+from pipelines.core.types import Arrays, Tensors
+from pipelines.data.codecs.text import TextCodec
 from pipelines.evaluate.metrics.generation import ratio
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Tags(Task, Diagnosable):
     example_input: ClassVar[Mapping[str, Any]] = {"words": ["red", "cup"]}
 
     def codec(self) -> Mapping[str, FieldCodec]:
-        return {"words": Symbols("words"), "tags": Symbols("tags")}
+        return {name: TextCodec(name, WORD_LISTS) for name in self.columns}
 
     def build(self, model: RecurrentSettings, codec: Codec, seed: int) -> keras.Model:
         sizes = codec.spec.sizes
@@ -55,9 +56,10 @@ class Tags(Task, Diagnosable):
     ) -> dict[str, tf.Tensor]:
         import tensorflow as tf
 
-        ids = tf.argmax(trained.model(inputs, training=False)[..., 1:], -1, output_type=tf.int32)
+        logits = trained.model(inputs, training=False)[..., FIRST_ID:]
+        ids = FIRST_ID + tf.argmax(logits, -1, output_type=tf.int32)
         real = tf.sequence_mask(inputs["words_length"], tf.shape(ids)[1])
-        return {"ids": tf.where(real, ids + 1, 0)}
+        return {"ids": tf.where(real, ids, 0)}
 
     def score(self, predictions: Arrays, split: Split) -> dict[str, Score]:
         columns = split.gather(np.arange(len(split)))
@@ -68,12 +70,12 @@ class Tags(Task, Diagnosable):
 
     def baselines(self, train: Split, test: Split) -> Mapping[str, Arrays]:
         counts = np.bincount(train.gather(np.arange(len(train)))["tags"].ravel())
-        often = int(counts[1:].argmax()) + 1
+        often = FIRST_ID + int(counts[FIRST_ID:].argmax())
         shape = test.gather(np.arange(len(test)))["tags"].shape
         return {"most frequent tag": {"ids": np.full(shape, often)}}
 
     def decode_predictions(self, predictions: Tensors, codec: Codec) -> dict[str, Any]:
-        return {"tags": cast(Symbols, codec.fields["tags"]).words(predictions["ids"])}
+        return {"tags": text_codec(codec, "tags").tokens(predictions["ids"])}
 
     def to_json(self, answer: dict[str, Any]) -> dict[str, Any]:
         return {"tags": [tag for tag in answer["tags"] if tag]}
