@@ -92,3 +92,14 @@ class Attention(FromConfig, keras.layers.Layer):
 
     def get_config(self) -> dict[str, object]:
         return {**super().get_config(), "kind": self.kind, "width": self.width, "seed": self.seed}
+
+
+def doubly_stochastic_penalty(weights: tf.Tensor, real: tf.Tensor) -> tf.Tensor:
+    """(N,): the sum over positions of (1 - their attention over all time steps)², Xu et al. 2015.
+
+    weights (N, T, S), of which only the steps where real (N, T) is true count. It is least where
+    every position of the memory gets a share of attention (their equation 14).
+    """
+    steps = tf.cast(real, tf.float32)[..., tf.newaxis]
+    received = tf.reduce_sum(tf.cast(weights, tf.float32) * steps, 1)
+    return tf.reduce_sum((1 - received) ** 2, 1)

@@ -11,13 +11,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, cast
 import numpy as np
 from pydantic import Field
 
-from models.settings import (
-    Limits,
-    RecurrentSettings,
-    SearchSettings,
-    VisionSettings,
-    settings,
-)
+from models.settings import Limits, RecurrentSettings, SearchSettings, VisionSettings, settings
 from pipelines.core.contracts import Batch, Codec, FieldCodec, Split
 from pipelines.core.errors import UserError
 from pipelines.core.scores import Metric, Score
@@ -72,6 +66,7 @@ class Captioning(GenerationTask):
     columns: ClassVar[tuple[str, ...]] = ("image", "captions")
     input_columns: ClassVar[tuple[str, ...]] = ("image",)
     answer_name: ClassVar[str] = "caption"
+    previous_tokens_field: ClassVar[str] = "caption_before"
     metrics: ClassVar[tuple[Metric, ...]] = CAPTIONING
     dedupe_by: ClassVar[tuple[str, ...]] = ("image",)
     image_field: ClassVar[str | None] = "image"
@@ -121,7 +116,7 @@ class Captioning(GenerationTask):
         from pipelines.tasks._shared.self_critical import SelfCritical, rewards_of
 
         rewards = rewards_of(train, "caption_tokens", "captions", self.bleu_tokenize)
-        return SelfCritical(self, self.self_critical_from, _text(codec), rewards)
+        return SelfCritical(self, self.self_critical_from, _captions(codec).text, rewards)
 
     def augment(
         self, columns: dict[str, np.ndarray], codec: Codec, random: np.random.Generator
@@ -130,10 +125,7 @@ class Captioning(GenerationTask):
             return columns
         images = augment_images(columns["image"], self.augmentation, random)
         if self.augmentation.mirror:
-            ids, owner = caption_rows(columns["caption_tokens"])
-            captions = [""] * len(images)
-            for text, image in zip(_text(codec).text(ids).numpy(), owner, strict=True):
-                captions[image] += f" {text.decode()}"
+            captions = _captions(codec).texts(columns["caption_tokens"])
             images = mirror_images(images, captions, self.augmentation.mirror_unless, random)
         return {**columns, "image": images}
 
@@ -151,7 +143,7 @@ class Captioning(GenerationTask):
     def outputs(self, model: keras.Model, inputs: Tensors, step: tf.Tensor) -> Nest:
         from models.scheduled_sampling import mix_in_predictions
 
-        given = mix_in_predictions(model, _named(inputs), self.sampling, step)
+        given = mix_in_predictions(model, self.model_inputs(inputs), self.sampling, step)
         readouts, attention = model.readouts_and_attention(given, True, self.learns(step))
         return readouts, model.decoder.output_weights(), attention
 
@@ -166,26 +158,29 @@ class Captioning(GenerationTask):
         """
         import tensorflow as tf
 
+        from models.attention import doubly_stochastic_penalty
         from models.cross_entropy import token_losses
 
         readouts, projection, attention = outputs
         losses = token_losses(readouts, projection, targets, self.label_smoothing)
         if self.attention_regularization:
-            real = tf.cast(targets != PAD, tf.float32)[..., tf.newaxis]
-            received = tf.reduce_sum(tf.cast(attention, tf.float32) * real, 1)
-            cost = self.attention_regularization * tf.reduce_sum((1 - received) ** 2, 1)
-            losses = tf.concat([losses[:, :1] + cost[:, tf.newaxis], losses[:, 1:]], 1)
+            penalties = doubly_stochastic_penalty(attention, targets != PAD)
+            costs = self.attention_regularization * penalties[:, tf.newaxis]
+            losses = tf.concat([losses[:, :1] + costs, losses[:, 1:]], 1)
         return losses
 
     def target_codec(self, codec: Codec) -> TextCodec:
-        return _text(codec)
+        return _captions(codec).text
 
     def encode_inputs(self, model: keras.Model, fields: Tensors) -> tuple[Memory, DecoderState]:
         return model.encode(fields["image"])
 
-    @property
-    def previous_tokens_field(self) -> str:
-        return "caption_before"
+    def model_inputs(self, inputs: Tensors) -> dict[str, tf.Tensor]:
+        return {
+            "image": inputs["image"],
+            "owner": inputs["owner"],
+            "target": inputs["caption_before"],
+        }
 
     def decoder_inputs(
         self, model: keras.Model, inputs: Tensors
@@ -224,10 +219,7 @@ class Captioning(GenerationTask):
         """Of all captions of an image: log-likelihood in nats, tokens with ends, tokens right."""
         import tensorflow as tf
 
-        from models.cross_entropy import token_measures
-
-        readouts = model.readouts(_named(batch.inputs))
-        measured = token_measures(readouts, model.decoder.output_weights(), batch.targets)
+        measured = super().measure_targets(model, batch)
         owner, images = batch.inputs["owner"], tf.shape(batch.inputs["image"])[0]
         return {
             name: tf.math.unsorted_segment_sum(value, owner, images)
@@ -238,9 +230,9 @@ class Captioning(GenerationTask):
         return caption_scores(
             list(predictions["caption"]),
             caption_references(split, "captions"),
-            # Beside lower-cased captions, case says nothing.
+            # A model of lower-cased captions can't be right or wrong about case.
             WordRules(self.bleu_tokenize, self.text.lowercase, self.stemmer),
-            measured=predictions if "log_likelihood" in predictions else None,
+            measured=predictions,
         )
 
     def baselines(self, train: Split, test: Split) -> Mapping[str, Arrays]:
@@ -271,26 +263,17 @@ class Captioning(GenerationTask):
         return [*sections, *self._attention(trained, split, look)]
 
     def _attention(self, trained: Trained, split: Split, look: ReadImages) -> list[Figure]:
-        """Of a few examples, spread over the split."""
         if self.decoder.attention == "none":
             return []
         from pipelines.evaluate.sections.captioning import AttendedImage, image_attention_figures
 
+        # Of a few examples, spread over the split.
         rows = np.unique(np.linspace(0, len(split) - 1, EXPLAINED).astype(int))
         found = self.predict_in_detail(trained, split, rows)
-        parts = (look(rows), found["tokens"], found["attention"])
-        examples = [AttendedImage(*example) for example in zip(*parts, strict=True)]
-        return image_attention_figures(examples, trained.model.vision.grid[:2])
+        examples = map(AttendedImage, look(rows), found["tokens"], found["attention"])
+        return image_attention_figures(list(examples), trained.model.vision.grid[:2])
 
 
-def _named(inputs: Tensors) -> dict[str, tf.Tensor]:
-    """What Captioner calls them."""
-    return {
-        "image": inputs["image"],
-        "owner": inputs["owner"],
-        "target": inputs["caption_before"],
-    }
-
-
-def _text(codec: Codec) -> TextCodec:
-    return cast(CaptionsCodec, codec.fields["caption_tokens"]).text
+def _captions(codec: Codec) -> CaptionsCodec:
+    """What `Captioning.codec` made."""
+    return cast(CaptionsCodec, codec.fields["caption_tokens"])

@@ -11,12 +11,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, cast
 import numpy as np
 from pydantic import Field
 
-from models.settings import (
-    Limits,
-    RecurrentSettings,
-    SearchSettings,
-    settings,
-)
+from models.settings import Limits, RecurrentSettings, SearchSettings, settings
 from pipelines.core.contracts import Batch, Codec, FieldCodec, Split
 from pipelines.core.errors import UserError
 from pipelines.core.scores import Metric, Score
@@ -59,6 +54,7 @@ class Translation(GenerationTask):
     columns: ClassVar[tuple[str, ...]] = ("source", "target")
     input_columns: ClassVar[tuple[str, ...]] = ("source",)
     answer_name: ClassVar[str] = "translation"
+    previous_tokens_field: ClassVar[str] = "target_before"
     metrics: ClassVar[tuple[Metric, ...]] = TRANSLATION
     dedupe_by: ClassVar[tuple[str, ...]] = ("source", "target")
     group_by: ClassVar[tuple[str, ...]] = ("source", "target")
@@ -126,7 +122,7 @@ class Translation(GenerationTask):
     def outputs(self, model: keras.Model, inputs: Tensors, step: tf.Tensor) -> Nest:
         from models.scheduled_sampling import mix_in_predictions
 
-        target = mix_in_predictions(model, _named(inputs), self.sampling, step)
+        target = mix_in_predictions(model, self.model_inputs(inputs), self.sampling, step)
         return model.readouts(target, training=True), model.decoder.output_weights()
 
     def losses(self, outputs: Nest, targets: tf.Tensor) -> tf.Tensor:
@@ -142,14 +138,12 @@ class Translation(GenerationTask):
     def encode_inputs(self, model: keras.Model, fields: Tensors) -> tuple[Memory, DecoderState]:
         return model.encode(fields["source_tokens"], fields["source_tokens_length"])
 
-    @property
-    def previous_tokens_field(self) -> str:
-        return "target_before"
-
-    def decoder_inputs(
-        self, model: keras.Model, inputs: Tensors
-    ) -> tuple[Memory, DecoderState, tf.Tensor]:
-        return *self.encode_inputs(model, inputs), inputs[self.previous_tokens_field]
+    def model_inputs(self, inputs: Tensors) -> dict[str, tf.Tensor]:
+        return {
+            "source": inputs["source_tokens"],
+            "source_length": inputs["source_tokens_length"],
+            "target": inputs["target_before"],
+        }
 
     def recurrent_stacks(self, model: keras.Model) -> dict[str, RecurrentStack]:
         return {
@@ -181,25 +175,16 @@ class Translation(GenerationTask):
             predicted["source_tokens"] = source.tokens(inputs["source_tokens"])
         return predicted
 
-    def measure_targets(self, model: keras.Model, batch: Batch) -> dict[str, tf.Tensor]:
-        """Of the reference: log-likelihood in nats, tokens with the end marker, tokens right."""
-        from models.cross_entropy import token_measures
-
-        readouts = model.readouts(_named(batch.inputs))
-        return token_measures(readouts, model.decoder.output_weights(), batch.targets)
-
     def score(self, predictions: Arrays, split: Split) -> dict[str, Score]:
         from pipelines.evaluate.metrics.translation import translation_scores
 
-        references = [[text] for texts in split.raw("target") for text in texts]
-        measured = predictions if "log_likelihood" in predictions else None
         return translation_scores(
             list(predictions["translation"]),
-            references,
+            [[target] for target in _texts(split, "target")],
             tokenize=self.bleu_tokenize,
-            # Beside lower-cased answers, case says nothing.
+            # A model of lower-cased text can't be right or wrong about case.
             lowercase=self.target_text.lowercase,
-            measured=measured,
+            measured=predictions,
         )
 
     def baselines(self, train: Split, test: Split) -> Mapping[str, Arrays]:
@@ -232,39 +217,25 @@ class Translation(GenerationTask):
         """Translations from good to bad, typical mistakes, and what the decoder attended to."""
         from pipelines.evaluate.sections.translation import WrittenTexts, text_sections
 
-        sources, targets = (
-            [text for texts in split.raw(column) for text in texts] for column in self.columns
-        )
-        written = WrittenTexts(
-            list(predictions["translation"]), [[text] for text in targets], sources
-        )
+        references = [[target] for target in _texts(split, "target")]
+        translations = list(predictions["translation"])
+        written = WrittenTexts(translations, references, _texts(split, "source"))
         sections = text_sections(written, lowercase=self.target_text.lowercase)
         return [*sections, *self._attention(trained, split)]
 
     def _attention(self, trained: Trained, split: Split) -> list[Figure]:
-        """Of a few examples of ordinary length, spread over the split."""
         if self.decoder.attention == "none":
             return []
-        from pipelines.evaluate.sections.attention import attention_figures
+        from pipelines.evaluate.sections.attention import attention_figures, rows_of_typical_length
 
-        lengths = split.lengths()[:, 0]
-        ordinary = np.flatnonzero(lengths >= np.median(lengths))
-        ordinary = ordinary[lengths[ordinary] <= np.quantile(lengths, 0.8)]
-        rows = ordinary[
-            np.linspace(0, len(ordinary) - 1, min(EXPLAINED, len(ordinary))).astype(int)
-        ]
+        rows = rows_of_typical_length(split.lengths()[:, 0], EXPLAINED)
         found = self.predict_in_detail(trained, split, rows)
         sources, targets = found["source_tokens"].tolist(), found["tokens"].tolist()
         return attention_figures(sources, targets, list(found["attention"]))
 
 
-def _named(inputs: Tensors) -> dict[str, tf.Tensor]:
-    """What EncoderDecoder calls them."""
-    return {
-        "source": inputs["source_tokens"],
-        "source_length": inputs["source_tokens_length"],
-        "target": inputs["target_before"],
-    }
+def _texts(split: Split, column: str) -> list[str]:
+    return [text for texts in split.raw(column) for text in texts]
 
 
 def _parts(codec: Codec) -> tuple[TextCodec, TextCodec]:

@@ -55,6 +55,14 @@ class CaptionsCodec(FieldCodec):
     def decode(self, numbers: np.ndarray) -> str:
         return "\n".join(self.text.decode(ids) for ids in split_captions(numbers))
 
+    def texts(self, tokens: np.ndarray) -> list[str]:
+        """All captions of each image, joined by spaces, from their ids (B, L)."""
+        ids, owner = caption_rows(tokens)
+        texts = [""] * len(tokens)
+        for text, image in zip(self.text.text(ids).numpy(), owner, strict=True):
+            texts[image] += f" {text.decode()}"
+        return texts
+
     @property
     def resources(self) -> list[object]:
         return self.text.resources

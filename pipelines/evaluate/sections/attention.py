@@ -44,6 +44,16 @@ def attention_figures(
     return [_figure(*example, number) for number, example in enumerate(drawn, 1)]
 
 
+def rows_of_typical_length(lengths: np.ndarray, count: int) -> np.ndarray:
+    """At most `count` rows, spread evenly over those between the median and the 0.8 quantile.
+
+    Shorter texts show little of attention, and longer ones don't fit a page. lengths (N,).
+    """
+    low, high = np.quantile(lengths, [0.5, 0.8])
+    rows = np.flatnonzero((lengths >= low) & (lengths <= high))
+    return rows[np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int)]
+
+
 def _figure(read: list[str], written: list[str], weights: np.ndarray, number: int) -> Figure:
     shares = np.asarray(weights, float)[: len(written), : len(read)][:MAX_TOKENS, :MAX_TOKENS]
     rows, columns = shares.shape

@@ -68,6 +68,8 @@ class GenerationTask(Task, Decodes, Explains, Diagnosable):
 
     answer_name: ClassVar[str]
     """What a predicted text is called."""
+    previous_tokens_field: ClassVar[str]
+    """Of a Batch's inputs, the tokens before each of its targets."""
 
     def check(self, decode: SearchSettings) -> None:
         if self.embedding.vectors is not None:
@@ -89,15 +91,14 @@ class GenerationTask(Task, Decodes, Explains, Diagnosable):
         """Graph code: from the fields that are given to the decoder's memory and first state."""
 
     @abstractmethod
+    def model_inputs(self, inputs: Tensors) -> dict[str, tf.Tensor]:
+        """A Batch's inputs by the names that the model gives them."""
+
     def decoder_inputs(
         self, model: keras.Model, inputs: Tensors
     ) -> tuple[Memory, DecoderState, tf.Tensor]:
         """Graph code: the decoder's memory, its first state, and the tokens before each target."""
-
-    @property
-    @abstractmethod
-    def previous_tokens_field(self) -> str:
-        """The field of those tokens among a Batch's inputs."""
+        return *self.encode_inputs(model, inputs), inputs[self.previous_tokens_field]
 
     def predict(
         self, trained: Trained, inputs: Tensors, *, detail: bool = False
@@ -120,8 +121,15 @@ class GenerationTask(Task, Decodes, Explains, Diagnosable):
         names = {"text": self.answer_name, "texts": f"{self.answer_name}s"}
         return {names.get(name, name): value for name, value in written.items()}
 
+    def measure_targets(self, model: keras.Model, batch: Batch) -> dict[str, tf.Tensor]:
+        """Of the reference: log-likelihood in nats, tokens with the end marker, tokens right."""
+        from models.cross_entropy import token_measures
+
+        readouts = model.readouts(self.model_inputs(batch.inputs))
+        return token_measures(readouts, model.decoder.output_weights(), batch.targets)
+
     def recurrent_stacks(self, model: keras.Model) -> dict[str, RecurrentStack]:
-        """The decoder; subclasses add what reads before it writes."""
+        """The decoder; subclasses add their encoder."""
         return {
             "decoder": RecurrentStack(
                 model.decoder.rnn, self.previous_tokens_field, UNKNOWN, in_step=True
