@@ -1,8 +1,8 @@
-"""Other formats: files of a model's numeric cores, each compared with the original and measured.
+"""Other formats: a file for each numeric function of a model, compared with the original.
 
-Keras' own exporters write them. Neither format knows text or searches, so that a file holds a core:
-numbers in, numbers out. Its recurrent loops convert as they are, without TensorFlow's operators, as
-long as what they collect has a known number of rows, which is why LiteRT's files take one example.
+Keras' own exporters write them. Neither format knows text or searches, so a file holds a function
+from numbers to numbers. Recurrent loops convert without TensorFlow's own operators as long as the
+outputs that they collect have a known number of rows, so LiteRT's files take one example.
 """
 
 from __future__ import annotations
@@ -30,25 +30,26 @@ from pipelines.export.saved_model import ExportError
 from pipelines.graphs.tracing import batch_signature
 from pipelines.runs.directory import Run
 from pipelines.runs.metrics import Export
-from pipelines.runs.native_output import suppressed_native_stderr
+from pipelines.runs.native_output import suppress_native_stderr
 
 log = logging.getLogger(__name__)
 
 Arrays = dict[str, np.ndarray]
-Ask = Callable[[Arrays], Arrays]
+Runner = Callable[[Arrays], Arrays]
+"""Runs an exported file: input arrays by name to output arrays by name."""
 
 TOLERANCES = {"float32": 1e-4, "float16": 0.02, "int8": 0.2}
 """By the weights' precision: the largest difference from the original's numbers, as a share of the
-largest of them or of 1. A file that differs by more is not kept."""
+largest of them or of 1. A file that differs by more is deleted."""
 
 NEXT = "next_"
-"""Before the name of an output that is the next input of the same name."""
+"""Prefix of an output that is the next input of the same name."""
 
 
 class Format(NamedTuple):
-    """How files of a kind are written and asked.
+    """How files of a format are written and run.
 
-    rows   examples at once; None for any number.
+    rows   batch size of the files; None for any.
     write  (model, inputs, path, precision): raises whatever its converter does.
     """
 
@@ -56,38 +57,38 @@ class Format(NamedTuple):
     precisions: tuple[str, ...]
     rows: int | None
     write: Callable[[keras.Model, Mapping[str, tf.TensorSpec], Path, str], None]
-    open: Callable[[Path], Ask]
+    open: Callable[[Path], Runner]
 
 
-class Question(NamedTuple):
-    """What a core is asked about one test example, and what the original answers."""
+class Sample(NamedTuple):
+    """The inputs of a function for one test example, and the original's outputs."""
 
-    given: Arrays
-    answer: Arrays
+    inputs: Arrays
+    outputs: Arrays
 
 
-class _Core(keras.Model):
-    """A core as a model of its own, which is what the exporters take.
+class _FunctionModel(keras.Model):
+    """A function as a model of its own, which is what the exporters take.
 
-    What comes out under the name of what went in, such as a state, is NEXT: in ONNX a name stands
-    for one thing. Tensors of no width, which some runtimes refuse, are left out.
+    An output with the name of an input, such as a state, gets the prefix NEXT: names in ONNX are
+    unique. Tensors of no width, which some runtimes refuse, are left out.
     """
 
-    def __init__(self, model: keras.Model, core: ExportedFunction) -> None:
-        super().__init__(name="core")
-        self.model, self.core = model, core
-        self.specs = {name: spec for name, spec in core.inputs.items() if not _is_empty(spec)}
+    def __init__(self, model: keras.Model, function: ExportedFunction) -> None:
+        super().__init__(name="function")
+        self.model, self.function = model, function
+        self.specs = {name: spec for name, spec in function.inputs.items() if not _is_empty(spec)}
         self.built = True
 
     def call(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         given = dict(inputs)
-        for name in self.core.inputs.keys() - inputs.keys():
-            axes = self.core.inputs[name].shape[:-1]
+        for name in self.function.inputs.keys() - inputs.keys():
+            axes = self.function.inputs[name].shape[:-1]
             like = next(one for one, spec in self.specs.items() if spec.shape[:-1] == axes)
-            given[name] = tf.cast(inputs[like][..., :0], self.core.inputs[name].dtype)
-        outputs = self.core.run(**given)
+            given[name] = tf.cast(inputs[like][..., :0], self.function.inputs[name].dtype)
+        outputs = self.function.run(**given)
         return {
-            f"{NEXT}{name}" if name in self.core.inputs else name: value
+            f"{NEXT}{name}" if name in self.function.inputs else name: value
             for name, value in outputs.items()
             if not _is_empty(value)
         }
@@ -100,11 +101,11 @@ def _is_empty(tensor: np.ndarray | tf.Tensor | tf.TensorSpec) -> bool:
 def export_formats(
     trained: Trained, split: Split, settings: ExportSettings, run: Run
 ) -> list[Export]:
-    """Writes run.exports anew: <format>/<core>[.<precision>].<suffix>. Returns a row a file.
+    """Writes run.exports anew: <format>/<function>[.<precision>].<suffix>. Returns a row a file.
 
-    A row holds format, core and precision, and either file, bytes and what _Judge measures, or
-    `reason`, why the file is unavailable; that never ends the run. A core's first row is the
-    original's, whose bytes are the SavedModel's.
+    A row holds format, function and precision, and either file, bytes and what _Comparison
+    measures, or `reason`, why the file is unavailable; that never ends the run. A function's first
+    row is the original's, whose bytes are the SavedModel's.
     """
     task, model = trained.task, trained.model
     make_portable(model)
@@ -114,13 +115,14 @@ def export_formats(
         functions = functions_of(trained)
         if not functions:
             log.warning("export.formats: task=%s has no numeric function to export.", task.name)
-        for name, core in functions.items():
-            judge = _Judge(trained, core, split, settings.sample)
-            rows.append(judge.original(name) | {"bytes": _size(run.saved_model)})
+        for name, function in functions.items():
+            comparison = _Comparison(trained, function, split, settings.sample)
+            rows.append(comparison.original(name) | {"bytes": _size(run.saved_model)})
             for kind in settings.formats:
                 for precision in FORMATS[kind].precisions:
-                    row = {"format": kind, "core": name, "precision": precision}
-                    row |= _written(new / kind, _Core(model, core), row, judge)
+                    row = {"format": kind, "function": name, "precision": precision}
+                    exported = _FunctionModel(model, function)
+                    row |= _export_file(new / kind, exported, row, comparison)
                     rows.append(row)
         new.mkdir(exist_ok=True)
         atomic_replace(new, run.exports)
@@ -130,28 +132,30 @@ def export_formats(
 
 
 def functions_of(trained: Trained) -> dict[str, ExportedFunction]:
-    """The task's own ones, and a step of those that stream."""
+    """The task's numeric functions by name, with "stream" if the model can stream."""
     task = trained.task
     step = task.stream(trained) if isinstance(task, Streams) else None
     return task.numeric_functions(trained) | ({} if step is None else {"stream": step})
 
 
-def _written(folder: Path, model: _Core, row: Mapping[str, str], judge: _Judge) -> JsonObject:
-    """The rest of a file's row; without the file if it is unavailable or differs too much."""
+def _export_file(
+    folder: Path, model: _FunctionModel, row: Mapping[str, str], comparison: _Comparison
+) -> JsonObject:
+    """Writes a file and returns the rest of its row: without `file` if it failed or differs."""
     form, precision = FORMATS[row["format"]], row["precision"]
     mark = "" if precision == "float32" else f".{precision}"
-    path = folder / f"{row['core']}{mark}.{form.suffix}"
+    path = folder / f"{row['function']}{mark}.{form.suffix}"
     folder.mkdir(parents=True, exist_ok=True)
     inputs = {
         name: tf.TensorSpec([form.rows, *spec.shape[1:]], spec.dtype, name=name)
         for name, spec in model.specs.items()
     }
     try:
-        with suppressed_native_stderr():
+        with suppress_native_stderr():
             form.write(model, inputs, path, precision)
-            ask = form.open(path)
-        measured = judge(ask, TOLERANCES[precision])
-    except Exception as error:  # of so many libraries: whatever it is, the run goes on
+            runner = form.open(path)
+        measured = comparison.measure(runner, TOLERANCES[precision])
+    except Exception as error:  # whatever a converter raises, the run goes on
         path.unlink(missing_ok=True)
         reason = _reason(error)
         log.warning("%s of %s, %s: unavailable: %s", *row.values(), reason)
@@ -164,65 +168,70 @@ def _written(folder: Path, model: _Core, row: Mapping[str, str], judge: _Judge) 
     return measured
 
 
-class _Judge:
-    """Asks the original and every file of a core about the same examples of the test split."""
+class _Comparison:
+    """Runs the original and every file of a function on the same examples of the test split."""
 
-    def __init__(self, trained: Trained, core: ExportedFunction, split: Split, sample: int):
+    def __init__(self, trained: Trained, function: ExportedFunction, split: Split, sample: int):
         task, codec = trained.task, trained.codec
-        self.task, self.core, self.split = task, core, split
+        self.task, self.function, self.split = task, function, split
         count = min(sample, len(self.split))
         self.rows = np.linspace(0, len(self.split) - 1, count).astype(int)
-        run = tf.function(core.run, autograph=False).get_concrete_function(**core.inputs)
-        given: Callable[..., Tensors] | None = None
-        self.questions, self.seconds = [], []
+        run = tf.function(function.run, autograph=False).get_concrete_function(**function.inputs)
+        from_batch: Callable[..., Tensors] | None = None
+        self.samples, self.seconds = [], []
         for row in self.rows:
             batch = task.batch(self.split.gather(np.asarray([row])), codec)
-            if given is None:
-                given = tf.function(
-                    core.from_batch,
+            if from_batch is None:
+                from_batch = tf.function(
+                    function.from_batch,
                     input_signature=[batch_signature(codec.spec, batch).inputs],
                     autograph=False,
                 )
-            said = given({name: tf.convert_to_tensor(x) for name, x in batch.inputs.items()})
-            asked = {name: said[name] for name in core.inputs}
+            tensors = from_batch(
+                {name: tf.convert_to_tensor(x) for name, x in batch.inputs.items()}
+            )
+            inputs = {name: tensors[name] for name in function.inputs}
             start = time.perf_counter()
-            answer = {name: value.numpy() for name, value in run(**asked).items()}
+            outputs = {name: value.numpy() for name, value in run(**inputs).items()}
             self.seconds.append(time.perf_counter() - start)
-            arrays = {name: value.numpy() for name, value in asked.items()}
-            self.questions.append(Question(arrays, answer))
+            arrays = {name: value.numpy() for name, value in inputs.items()}
+            self.samples.append(Sample(arrays, outputs))
 
     def original(self, name: str) -> JsonObject:
-        row = {"format": "tensorflow", "core": name, "precision": "float32"}
-        answers = [question.answer for question in self.questions]
-        return row | _speed(self.seconds) | self._score(answers)
+        """The row of the original function."""
+        row = {"format": "tensorflow", "function": name, "precision": "float32"}
+        outputs = [sample.outputs for sample in self.samples]
+        return row | _timing(self.seconds) | self._score(outputs)
 
-    def __call__(self, ask: Ask, tolerance: float) -> JsonObject:
+    def measure(self, runner: Runner, tolerance: float) -> JsonObject:
         """Milliseconds a prediction (median), difference, and the score where it predicts.
 
-        Raises ExportError if the answers are too far from the original's.
+        Raises ExportError if the outputs are too far from the original's.
         """
-        answers, seconds, difference = [], [], 0.0
-        for given, expected in self.questions:
+        results, seconds, difference = [], [], 0.0
+        for inputs, expected in self.samples:
             start = time.perf_counter()
-            said = ask({name: value for name, value in given.items() if not _is_empty(value)})
+            outputs = runner(
+                {name: value for name, value in inputs.items() if not _is_empty(value)}
+            )
             seconds.append(time.perf_counter() - start)
-            answers.append({name.removeprefix(NEXT): value for name, value in said.items()})
-            difference = max(difference, _difference(answers[-1], expected))
+            results.append({name.removeprefix(NEXT): value for name, value in outputs.items()})
+            difference = max(difference, _difference(results[-1], expected))
         if not difference <= tolerance:
             raise ExportError(f"answers differ by {difference:.2g}, and may by {tolerance:g}")
         measured = {"difference": difference, "tolerance": tolerance}
-        return _speed(seconds) | measured | self._score(answers)
+        return _timing(seconds) | measured | self._score(results)
 
-    def _score(self, answers: list[Arrays]) -> JsonObject:
-        """The task's first score, on the examples that were asked about."""
-        if not self.core.predicts:
+    def _score(self, outputs: list[Arrays]) -> JsonObject:
+        """The task's first score, on the sampled examples."""
+        if not self.function.predicts:
             return {}
-        # The others count nothing: they are given an answer of another example, any will do.
+        # Examples outside the sample have weight 0: the outputs of any other example will do.
         nearest = np.searchsorted(self.rows, np.arange(len(self.split)))
         nearest = np.minimum(nearest, len(self.rows) - 1)
         predictions = {
-            name: np.concatenate([answer[name] for answer in answers])[nearest]
-            for name in answers[0]
+            name: np.concatenate([output[name] for output in outputs])[nearest]
+            for name in outputs[0]
         }
         weights = np.zeros((1, len(self.split)))
         weights[0, self.rows] = 1
@@ -234,17 +243,17 @@ def _size(directory: Path) -> int:
     return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
 
 
-def _speed(seconds: list[float]) -> JsonObject:
+def _timing(seconds: list[float]) -> JsonObject:
     return {"milliseconds": 1e3 * float(np.median(seconds)), "examples": len(seconds)}
 
 
-def _difference(answer: Arrays, expected: Arrays) -> float:
-    """Largest, as a share of the largest number of the same output or of 1; inf if not finite."""
+def _difference(outputs: Arrays, expected: Arrays) -> float:
+    """The largest, as a share of the output's largest number or of 1; inf if not finite."""
     largest = 0.0
     for name, values in expected.items():
         if _is_empty(values):
             continue
-        here, there = values.astype(np.float64), answer[name].astype(np.float64)
+        here, there = values.astype(np.float64), outputs[name].astype(np.float64)
         if here.shape != there.shape or not np.all(np.isfinite(there)):
             return float("inf")
         largest = max(largest, np.abs(here - there).max() / max(1.0, np.abs(here).max()))
@@ -252,17 +261,17 @@ def _difference(answer: Arrays, expected: Arrays) -> float:
 
 
 def _reason(error: Exception) -> str:
-    """One line: of a converter's pages, the one that names the operator."""
+    """One line of a converter's message, which may fill pages: that which names the operator."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    named = [line for line in lines if "error: '" in line or "op is neither" in line]
-    line = (named or lines or [type(error).__name__])[0]
+    operator_lines = [line for line in lines if "error: '" in line or "op is neither" in line]
+    line = (operator_lines or lines or [type(error).__name__])[0]
     return line.rpartition("error: ")[2][:200]
 
 
 def _write_litert(
     model: keras.Model, inputs: Mapping[str, tf.TensorSpec], path: Path, precision: str
 ) -> None:
-    # Built-in operators only: who runs such a file has no TensorFlow to call upon ("Flex").
+    # Built-in operators only: Flex operators need TensorFlow where the file is run.
     target: Config = {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]}
     options: Config = {}
     if precision != "float32":
@@ -274,14 +283,14 @@ def _write_litert(
     )
 
 
-def _open_litert(path: Path) -> Ask:
+def _open_litert(path: Path) -> Runner:
     from ai_edge_litert.interpreter import Interpreter
 
-    # It has one signature, and belongs to the interpreter: both are kept.
+    # The runner keeps its interpreter alive.
     interpreter = Interpreter(str(path))
     interpreter.allocate_tensors()
     runner = interpreter.get_signature_runner()
-    return lambda given: runner(**given)
+    return lambda inputs: runner(**inputs)
 
 
 def _write_onnx(
@@ -289,16 +298,16 @@ def _write_onnx(
 ) -> None:
     logging.getLogger("tf2onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # Keras asks numpy for a name of old
+        warnings.simplefilter("ignore", FutureWarning)  # Keras uses a deprecated name of NumPy
         model.export(str(path), "onnx", verbose=False, input_signature=[inputs])
 
 
-def _open_onnx(path: Path) -> Ask:
+def _open_onnx(path: Path) -> Runner:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
-    return lambda given: dict(zip(names, session.run(names, given), strict=True))
+    return lambda inputs: dict(zip(names, session.run(names, inputs), strict=True))
 
 
 FORMATS = {

@@ -17,7 +17,7 @@ from tensorflow.core.framework.types_pb2 import DataType
 from pipelines.core.contracts import Codec
 from pipelines.core.errors import UserError
 from pipelines.core.files import atomic_write
-from pipelines.core.formatting import capitalized, number
+from pipelines.core.formatting import capitalize, number
 from pipelines.core.scores import Metric
 from pipelines.core.sections import Table
 from pipelines.core.task import Task
@@ -102,10 +102,10 @@ def _signature_table(signatures: Signatures) -> Table:
 
 def _scores(metrics: RunMetrics) -> Table | None:
     """Each score with its interval, next to the baselines'; None before anything was measured."""
-    if not metrics.evaluated():
+    if not metrics.evaluated_splits():
         return None
 
-    def shown(entry: ScoreEntry | None, metric: Metric) -> str:
+    def format_entry(entry: ScoreEntry | None, metric: Metric) -> str:
         if entry is None:
             return "–"
         low, high = number(entry.low, metric), number(entry.high, metric)
@@ -114,7 +114,7 @@ def _scores(metrics: RunMetrics) -> Table | None:
     rows = [
         (
             f"{row.metric.label} {'↑' if row.metric.higher_is_better else '↓'}",
-            *(shown(entry, row.metric) for entry in row.entries),
+            *(format_entry(entry, row.metric) for entry in row.entries),
         )
         for row in score_rows(metrics)
     ]
@@ -128,7 +128,7 @@ def _lengths(metrics: RunMetrics) -> list[str]:
         if "median_length" not in facts:
             continue
         sentence = (
-            f"{capitalized(name.replace('_', ' '))}: of the training data half have up to "
+            f"{capitalize(name.replace('_', ' '))}: of the training data half have up to "
             f"{facts['median_length']:,} and 95% up to {facts['length_95']:,}; longer ones it has "
             "hardly seen."
         )

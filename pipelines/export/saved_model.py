@@ -30,7 +30,7 @@ from pipelines.core.task import (
     Trained,
 )
 from pipelines.core.types import Example, Json, JsonObject, Nest, Tensors
-from pipelines.graphs.prediction import answer_graph, gather_batch, given_inputs, input_specs
+from pipelines.graphs.prediction import answer_graph, gather_batch, input_specs, prediction_inputs
 from pipelines.runs.directory import Run
 
 log = logging.getLogger(__name__)
@@ -115,7 +115,7 @@ def export(trained: Trained, split: Split, settings: ExportSettings, run: Run) -
 
 def _answers(trained: Trained, inputs: Mapping[str, Nest]) -> Tensors:
     """The model's answers to examples as they were prepared."""
-    given = given_inputs(trained, inputs)
+    given = prediction_inputs(trained, inputs)
     tensors = {name: tf.convert_to_tensor(value) for name, value in given.items()}
     # Of any number of rows, as it is served: else the graph is optimized, and rounds, otherwise.
     signature = {
@@ -185,7 +185,7 @@ def _agree(here: Json, there: Json) -> bool:
     if values.ndim and values.shape != other.shape and values.ndim == other.ndim:
         # How far a batch is padded depends on its longest example.
         shape = np.maximum(values.shape, other.shape)
-        values, there = _grown(values, shape), _grown(other, shape)
+        values, there = _pad_to(values, shape), _pad_to(other, shape)
     if values.dtype.kind in "SOU":
         as_text = np.vectorize(
             lambda v: v.decode() if isinstance(v, bytes) else str(v), otypes=[object]
@@ -194,7 +194,7 @@ def _agree(here: Json, there: Json) -> bool:
     return bool(np.allclose(values, np.asarray(there), atol=TOLERANCE, rtol=0))
 
 
-def _grown(values: np.ndarray, shape: np.ndarray) -> np.ndarray:
+def _pad_to(values: np.ndarray, shape: np.ndarray) -> np.ndarray:
     """Padded on the right with 0, or with empty text."""
     filled = np.full(shape, "" if values.dtype.kind in "SOU" else 0, values.dtype)
     filled[tuple(slice(n) for n in values.shape)] = values

@@ -20,13 +20,13 @@ class ScoreRow(NamedTuple):
 
 def score_columns(metrics: RunMetrics) -> list[str]:
     """The evaluated splits, and the baselines."""
-    splits = metrics.evaluated()
+    splits = metrics.evaluated_splits()
     baselines = [one.label for split in splits for one in metrics.baselines.get(split, {}).values()]
     return [*splits, *dict.fromkeys(baselines)]
 
 
 def score_rows(metrics: RunMetrics) -> list[ScoreRow]:
-    splits = metrics.evaluated()
+    splits = metrics.evaluated_splits()
     columns = [metrics.scores(split) for split in splits]
     for split in splits:
         columns += [one.scores for one in metrics.baselines.get(split, {}).values()]
@@ -43,10 +43,10 @@ def exports_table(metrics: RunMetrics) -> Table | None:
     exports = metrics.exports
     if not exports:
         return None
-    original = {row.core: row for row in exports if row.format == "tensorflow"}
+    original = {row.function: row for row in exports if row.format == "tensorflow"}
     scored = next((row.score for row in exports if row.score is not None), None)
     metric = metrics.metric(scored) if scored else None
-    rows = [_export_row(row, original[row.core], metric) for row in exports]
+    rows = [_export_row(row, original[row.function], metric) for row in exports]
     name = metric.label if metric else "score"
     header = ("file", "weights", "size", "a prediction", "difference", name, "loss")
     both = f" and {name}" if metric else ""
@@ -61,7 +61,7 @@ def exports_table(metrics: RunMetrics) -> Table | None:
 
 def _export_row(row: Export, original: Export, metric: Metric | None) -> tuple[str, ...]:
     kind = "SavedModel" if row is original else row.format
-    name = row.file or f"{kind}: {row.core}"
+    name = row.file or f"{kind}: {row.function}"
     if row.reason is not None:
         return (name, row.precision, f"unavailable: {row.reason}", "–", "–", "–", "–")
     size = f"{(row.bytes or 0) / 1e3:,.0f} kB"

@@ -243,20 +243,20 @@ class Export(Facts):
     """A numeric function of the model in a file of another format, next to the original's row.
 
     format      of the file; the original's is tensorflow.
-    core        the function's name.
+    function    the function's name.
     precision   of the weights.
     reason      why the file is unavailable; then nothing below it is set.
     file        below exports/.
     bytes       its size.
     milliseconds  of one prediction: the median over examples.
-    examples    that the file was asked about.
+    examples    that were compared.
     difference  the largest from the original's numbers, as a share of them or of 1.
     tolerance   the largest difference that is allowed.
     score, value  the task's first metric on the same examples, where the file predicts.
     """
 
     format: str
-    core: str
+    function: str
     precision: str
     reason: str | None = None
     file: str | None = None
@@ -328,7 +328,7 @@ class RunMetrics(Facts):
         found: Scores = getattr(self, split)
         return found
 
-    def evaluated(self) -> list[str]:
+    def evaluated_splits(self) -> list[str]:
         """Splits that have scores; the one that the baselines were measured on comes first."""
         names = [name for name in reversed(SPLITS) if self.scores(name)]
         return sorted(names, key=lambda name: name not in self.baselines)

@@ -48,9 +48,9 @@ def test_every_core_has_a_file_of_every_format_and_precision(run: Path) -> None:
     rows = rows_of(run)
     files = {row["file"] for row in rows if "file" in row}
     expected = {
-        f"{kind}/{core}{'' if precision == 'float32' else f'.{precision}'}.{form.suffix}"
+        f"{kind}/{name}{'' if precision == 'float32' else f'.{precision}'}.{form.suffix}"
         for kind, form in FORMATS.items()
-        for core in ("classify", "stream")
+        for name in ("classify", "stream")
         for precision in form.precisions
     }
     assert files == expected
@@ -62,7 +62,7 @@ def test_every_core_has_a_file_of_every_format_and_precision(run: Path) -> None:
         if "file" in row:
             assert row["difference"] <= row["tolerance"]
             assert row["bytes"] == (folder / row["file"]).stat().st_size
-        assert ("score" in row) == (row["core"] == "classify")
+        assert ("score" in row) == (row["function"] == "classify")
     assert {row["score"] for row in rows if "score" in row} == {"accuracy"}
 
 

@@ -13,9 +13,9 @@ from pipelines.core.scores import Metric
 from pipelines.core.sections import Figure, Passage, Passages, Table
 from pipelines.evaluate.metrics.translation import BLEU, CHRF
 from pipelines.report.plots import (
-    by_length,
     learning_curves,
     logarithmic,
+    plot_by_length,
     shorten,
     svgs,
     text_columns,
@@ -67,7 +67,7 @@ METRICS = {
     "exports": [
         {
             "format": "tensorflow",
-            "core": "classify",
+            "function": "classify",
             "precision": "float32",
             "bytes": 4096000,
             "milliseconds": 2.0,
@@ -77,7 +77,7 @@ METRICS = {
         },
         {
             "format": "litert",
-            "core": "classify",
+            "function": "classify",
             "precision": "int8",
             "bytes": 1024000,
             "milliseconds": 0.5,
@@ -88,7 +88,7 @@ METRICS = {
             "tolerance": 0.2,
             "file": "litert/classify.int8.tflite",
         },
-        {"format": "onnx", "core": "classify", "precision": "float32", "reason": EVIL},
+        {"format": "onnx", "function": "classify", "precision": "float32", "reason": EVIL},
     ],
     "throughput": {"evaluate": 1500.0},
     "versions": {"keras": "3.15.1"},
@@ -365,7 +365,7 @@ def test_learning_curves_by_step_where_epochs_repeat():
 
 def test_lengths_without_a_score_are_left_out():
     buckets = [LengthBucket(**bucket) for bucket in METRICS["by_length"]["test"]]
-    drawn = svgs(by_length(buckets, ACCURACY), "x")[0]
+    drawn = svgs(plot_by_length(buckets, ACCURACY), "x")[0]
     assert "1–5" in drawn
     assert "7–9" not in drawn
 

@@ -71,7 +71,7 @@ def full() -> RunMetrics:
         training=Training(workers=1, device="CPU", precision="float32", deterministic=True),
         padding={"train": 0.25}, saving={"share_of_training": 0.0},
         diagnostics={"warnings": ["one"], "horizon": {"encoder": {"value": 3.0}}},
-        exports=[Export(format="onnx", core="classify", precision="float32", reason="no room")],
+        exports=[Export(format="onnx", function="classify", precision="float32", reason="no room")],
         versions={"keras": "3"}, machine=Machine(system="Linux", processor="", cores=None),
     )  # fmt: skip
 
@@ -174,10 +174,10 @@ def test_numbers_have_stable_names() -> None:
 def test_the_split_that_baselines_were_measured_on_comes_first() -> None:
     scores = {"loss": entry(LOSS, 0.5)}
     found = RunMetrics(train=scores, validation=scores, test=scores)
-    assert found.evaluated() == ["test", "validation", "train"]
+    assert found.evaluated_splits() == ["test", "validation", "train"]
     found.baselines = {"validation": {}}
-    assert found.evaluated() == ["validation", "test", "train"]
-    assert RunMetrics(validation=scores).evaluated() == ["validation"]
+    assert found.evaluated_splits() == ["validation", "test", "train"]
+    assert RunMetrics(validation=scores).evaluated_splits() == ["validation"]
 
 
 def test_a_metric_is_as_any_of_the_scores_describes_it() -> None:
