@@ -74,14 +74,14 @@ def _one_line_errors() -> Iterator[None]:
     except Exception as error:
         if isinstance(error, OSError) and error.strerror:
             sys.exit(f"error: {error.filename or 'a file'}: {error.strerror}")
-        if _raised_in(error).startswith(("hydra.", "omegaconf.", "antlr4.")):
+        if _raising_module(error).startswith(("hydra.", "omegaconf.", "antlr4.")):
             from pipelines.config.messages import explain_hydra
 
             sys.exit(f"error: {explain_hydra(error, sys.argv[1:])}")
         raise
 
 
-def _raised_in(error: Exception) -> str:
+def _raising_module(error: Exception) -> str:
     """The module whose code raised the error."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:

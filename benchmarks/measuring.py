@@ -155,12 +155,12 @@ def configured(overrides: Sequence[str]) -> Any:
     from hydra import compose, initialize_config_dir
 
     from pipelines.config.hydra_hooks import register_resolvers
-    from pipelines.config.restore import resolved
+    from pipelines.config.restore import to_plain_values
     from pipelines.config.schema import check, parse
 
     register_resolvers()
     with initialize_config_dir(version_base="1.3", config_dir=str(ROOT / "conf")):
-        config = parse(resolved(compose("config", overrides=list(overrides))))
+        config = parse(to_plain_values(compose("config", overrides=list(overrides))))
     check(config)
     return config
 

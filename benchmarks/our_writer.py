@@ -42,12 +42,12 @@ class OurWriter:
 
     def search(self, batch: Any, beams: int) -> np.ndarray:
         """(B, T) the tokens of the best answers."""
-        from pipelines.graphs.prediction import given_inputs
+        from pipelines.graphs.prediction import prediction_inputs
 
         if beams not in self._searches:
             self.learner.weights.flush()
             self._searches[beams] = self._traced(beams)
-        given = given_inputs(self._trained, batch.inputs)
+        given = prediction_inputs(self._trained, batch.inputs)
         return self._searches[beams](given).numpy()
 
     def lengths(self, given: Mapping[str, Any]) -> Any:

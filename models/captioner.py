@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _register = keras.saving.register_keras_serializable(package="recurrent")
 
 
-class _Named(TypedDict):
+class _LayerOptions(TypedDict):
     name: str
     seed: int
 
@@ -77,20 +77,20 @@ class Captioner(FromConfig, keras.Model):
         self.pooling, self.seed = pooling, seed
         policy = self.dtype_policy
 
-        def named(name: str) -> _Named:
+        def layer_options(name: str) -> _LayerOptions:
             return {"name": name, "seed": stream(seed, name)}
 
         self.vision = ImageEncoder(
-            vision, image_shape, recurrent.width, dtype=policy, **named("vision")
+            vision, image_shape, recurrent.width, dtype=policy, **layer_options("vision")
         )
         self.reader = None
         width = recurrent.width
         if recurrent.bidirectional:
-            self.reader = Encoder(recurrent, dtype=policy, **named("reader"))
+            self.reader = Encoder(recurrent, dtype=policy, **layer_options("reader"))
             width = self.reader.output_width
-        self.pool = Pooling(pooling, dtype=policy, **named("pool"))
+        self.pool = Pooling(pooling, dtype=policy, **layer_options("pool"))
         self.embedding = build_embedding(
-            embedding, VocabularySpec(vocabulary_size), **named("embedding")
+            embedding, VocabularySpec(vocabulary_size), **layer_options("embedding")
         )
         pooled_width = width * (2 if pooling == "mean_max" else 1)
         self.state_parts = 2 if recurrent.cell == "lstm" else 1
@@ -102,7 +102,7 @@ class Captioner(FromConfig, keras.Model):
             memory_width=width,
             state_widths=[[pooled_width] * self.state_parts] * self.depth,
             dtype=policy,
-            **named("decoder"),
+            **layer_options("decoder"),
         )
         self.vision.build()
         if self.reader is not None:

@@ -12,7 +12,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.initialize import initialize_config_dir
 
 from pipelines.compare.run_records import UNRELATED_KEYS, Record
-from pipelines.config.restore import resolved
+from pipelines.config.restore import to_plain_values
 from pipelines.core.files import atomic_write
 from pipelines.core.paths import CONF
 
@@ -66,7 +66,7 @@ def _compose(overrides: list[str]) -> dict[str, object]:
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            return resolved(compose("config", overrides))
+            return to_plain_values(compose("config", overrides))
     finally:
         GlobalHydra.instance().clear()
         if outer is not None:

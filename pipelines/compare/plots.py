@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.compare.importance import needs_log_scale, parse_quantity
 from pipelines.compare.ranking import Configuration, Ranking, pareto_front, short_value
 from pipelines.compare.run_records import FINISHED, Record
-from pipelines.core.formatting import capitalized, number, short
+from pipelines.core.formatting import abbreviate, capitalize, number
 from pipelines.core.sections import Figure
 from pipelines.report.plots import INK, SERIES, logarithmic, shorten
 
@@ -50,7 +50,7 @@ def ranking_figure(ranking: Ranking) -> Figure:
                 ha="center",
                 fontsize=8,
             )
-        axes.set_yticks(range(len(shown)), [_ranked_name(*one) for one in enumerate(shown)])
+        axes.set_yticks(range(len(shown)), [_legend_label(*one) for one in enumerate(shown)])
         axes.set_ylim(len(shown) - 0.5, -0.75)
         axes.margins(x=0.08)
         axes.grid(axis="y", visible=False)
@@ -81,7 +81,7 @@ def learning_curves_figure(ranking: Ranking) -> Figure | None:
                 style = {"color": SERIES[place], "linestyle": _DASHES[place]}
                 if place not in named:
                     named.add(place)
-                    style["label"] = _ranked_name(place, best[place])
+                    style["label"] = _legend_label(place, best[place])
             axes.plot(*zip(*points, strict=True), **style)
             if len(points) == 1 or record.state != FINISHED:
                 axes.plot(
@@ -91,7 +91,7 @@ def learning_curves_figure(ranking: Ranking) -> Figure | None:
         axes.set_ylabel(ranking.metric.label)
         axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
         handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
-        names = [_ranked_name(place, one) for place, one in enumerate(best)]
+        names = [_legend_label(place, one) for place, one in enumerate(best)]
         names = [name for name in names if name in handles]
         axes.legend(
             [handles[name] for name in names], names, loc="upper left", bbox_to_anchor=(0, -0.16)
@@ -104,7 +104,7 @@ def learning_curves_figure(ranking: Ranking) -> Figure | None:
     return Figure(f"Learning curves: {ranking.metric.label}", draw, caption, size=(6.0, 4.6))
 
 
-def _ranked_name(place: int, one: Configuration) -> str:
+def _legend_label(place: int, one: Configuration) -> str:
     return shorten(f"{place + 1}. {one.name}", 44)
 
 
@@ -152,7 +152,7 @@ def _cost_figure(
         if needs_log_scale([value for value, _ in points]):
             logarithmic(axes, "x")
         if cost == "parameters":
-            axes.xaxis.set_major_formatter(lambda value, _: short(value))
+            axes.xaxis.set_major_formatter(lambda value, _: abbreviate(value))
             axes.minorticks_off()
         axes.margins(0.1)
         axes.set_xlabel(title)
@@ -165,7 +165,7 @@ def _cost_figure(
     caption = (
         f"The line is the Pareto front: nothing is both better and cheaper. {'; '.join(names)}."
     )
-    return Figure(f"{capitalized(ranking.metric.label)} and {cost}", draw, caption, size=(4.4, 3.0))
+    return Figure(f"{capitalize(ranking.metric.label)} and {cost}", draw, caption, size=(4.4, 3.0))
 
 
 def _letters(count: int) -> list[str]:

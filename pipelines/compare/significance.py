@@ -60,14 +60,12 @@ def compute_differences(
     """
     if len(ranking.scored) < 2:
         return [], "There is only one configuration."
-    tested = [one for one in ranking.scored[1:] if _measured_by_seed(ranking, one)]
+    tested = [one for one in ranking.scored[1:] if _scored_runs(ranking, one)]
     others = tested[:MAX_TESTED]
-    if not _measured_by_seed(ranking, ranking.winner) or not others:
+    if not _scored_runs(ranking, ranking.winner) or not others:
         return [], f"It could not be tested: too few were measured on {ranking.reported}."
     try:
-        examples = _digest_examples(
-            _measured_by_seed(ranking, ranking.winner)[0][0], ranking.reported
-        )
+        examples = _digest_examples(_scored_runs(ranking, ranking.winner)[0][0], ranking.reported)
         winner = _resample(ranking, ranking.winner, examples, load_split)
         differences = [
             compute_difference(other.name, winner, _resample(ranking, other, examples, load_split))
@@ -80,7 +78,7 @@ def compute_differences(
     return correct_by_holm(differences), note
 
 
-def _measured_by_seed(ranking: Ranking, configuration: Configuration) -> list[list[Record]]:
+def _scored_runs(ranking: Ranking, configuration: Configuration) -> list[list[Record]]:
     """The configuration's runs that have the score on the reported split, grouped by seed."""
     by_seed = [
         [record for record in runs if record.entry(ranking.reported, ranking.score)]
@@ -135,7 +133,7 @@ def _resample(
 ) -> Resampled:
     """Scores the configuration's runs on the resamples. examples: the digest they must have."""
     values, rows = [], []
-    for runs in _measured_by_seed(ranking, configuration):
+    for runs in _scored_runs(ranking, configuration):
         scores = []
         for record in runs:
             if _digest_examples(record, ranking.reported) != examples:
@@ -154,7 +152,7 @@ def _score(
     from pipelines.evaluate.predictions import load_predictions
 
     task, split = load_split(record.run, name)
-    predictions = load_predictions(record.run.kept_predictions, name)
+    predictions = load_predictions(record.run.prediction_arrays, name)
     scores = task.score(predictions, split)
     if score not in scores:
         raise UserError(f"{record.run.directory} has no {score}")

@@ -15,7 +15,7 @@ from pipelines.compare.ranking import (
 )
 from pipelines.compare.run_records import FINISHED, Record
 from pipelines.compare.significance import Difference
-from pipelines.core.formatting import capitalized, duration, number, probability, short
+from pipelines.core.formatting import abbreviate, capitalize, duration, number, probability
 from pipelines.core.scores import Metric
 from pipelines.core.sections import Table
 
@@ -24,7 +24,7 @@ T = TypeVar("T")
 NO_BREAK = "\u00a0"
 
 COSTS: dict[str, tuple[str, Callable[[float], str]]] = {
-    "parameters": ("parameters", short),
+    "parameters": ("parameters", abbreviate),
     "seconds": ("training", duration),
     "memory": ("memory", lambda megabytes: f"{megabytes:,.0f} MB"),
     "milliseconds": ("a prediction", lambda milliseconds: f"{milliseconds:.3g} ms"),
@@ -96,7 +96,7 @@ def differences_table(ranking: Ranking, differences: Sequence[Difference]) -> Ta
         for one in differences
     ]
     caption = (
-        f"{capitalized(metric.label)} of the best minus that of the other on {ranking.reported}; "
+        f"{capitalize(metric.label)} of the best minus that of the other on {ranking.reported}; "
         "bootstrap over the same examples and over seeds, p after Holm's correction. With one seed "
         "per configuration, the interval doesn't cover what another seed would change."
     )

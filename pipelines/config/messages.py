@@ -104,14 +104,14 @@ def _valid_keys(arguments: list[str]) -> set[str]:
             config = compose("config", groups)
         except HydraException:
             config = compose("config")
-    return set(_dotted(cast(Values, OmegaConf.to_container(config)), ""))
+    return set(_list_keys(cast(Values, OmegaConf.to_container(config)), ""))
 
 
-def _dotted(values: Values, prefix: str) -> Iterator[str]:
+def _list_keys(values: Values, prefix: str) -> Iterator[str]:
     for key, value in values.items():
         yield f"{prefix}{key}"
         if isinstance(value, dict):
-            yield from _dotted(value, f"{prefix}{key}.")
+            yield from _list_keys(value, f"{prefix}{key}.")
 
 
 def _nearest_key(received: str, valid_keys: set[str]) -> str:

@@ -45,7 +45,7 @@ def resolve_config(composed: DictConfig, overrides: Sequence[str]) -> Values:
     The run's config.yaml is the truth about the run; conf/ may have changed since. UserError for an
     override that would contradict what was trained.
     """
-    values = resolved(composed)
+    values = to_plain_values(composed)
     if values["run"] is None:
         return values
     if values["mode"] == "serve":
@@ -63,10 +63,10 @@ def resolve_config(composed: DictConfig, overrides: Sequence[str]) -> Values:
         if last not in source or target.get(last) == source[last]:
             continue
         free = (*OVERRIDABLE.get(values["mode"], ()), "mode", "run", "input", "output")
-        if not _among(key, free):
+        if not _is_within(key, free):
             made = target.get(last)
             made = "another" if isinstance(made, dict) else repr(made)
-            modes = [mode for mode, names in OVERRIDABLE.items() if _among(key, names)]
+            modes = [mode for mode, names in OVERRIDABLE.items() if _is_within(key, names)]
             remedy = f"it goes with mode={modes[-1]}" if modes else "start a new run"
             raise UserError(
                 f"{key} can't be changed for {run.directory} with mode={values['mode']}: "
@@ -76,7 +76,7 @@ def resolve_config(composed: DictConfig, overrides: Sequence[str]) -> Values:
     return saved
 
 
-def _among(key: str, names: Sequence[str]) -> bool:
+def _is_within(key: str, names: Sequence[str]) -> bool:
     """Whether the key is one of them, or below one."""
     return any(key == name or key.startswith(f"{name}.") for name in names)
 
@@ -89,7 +89,7 @@ def _serve_config(values: Values, overrides: Sequence[str]) -> Values:
     return values
 
 
-def resolved(composed: DictConfig) -> Values:
+def to_plain_values(composed: DictConfig) -> Values:
     """Plain values, without Hydra's own settings."""
     keys = [str(key) for key in composed if key not in ("hydra", "experiment")]
     values = OmegaConf.to_container(OmegaConf.masked_copy(composed, keys), resolve=True)

@@ -11,7 +11,7 @@ from pipelines.core.scores import Metric
 from pipelines.core.types import Json, Value
 
 
-def capitalized(text: str) -> str:
+def capitalize(text: str) -> str:
     """Beginning with a capital, and otherwise as it is: "ROC AUC", "Accuracy"."""
     return text[:1].upper() + text[1:]
 
@@ -28,7 +28,7 @@ def number(value: float, metric: Metric | None = None) -> str:
     return text.replace("-", "−") if float(text.replace(",", "")) else text.replace("-", "")
 
 
-def short(value: float) -> str:
+def abbreviate(value: float) -> str:
     """Three digits and a unit: "1.41 M"; whole numbers below ten thousand."""
     for size, unit in ((1e9, " G"), (1e6, " M"), (1e4, " k")):
         if value >= size:
@@ -53,7 +53,7 @@ def probability(p: float) -> str:
     return f"p = {p:.{3 if p < 0.0995 else 2}f}"
 
 
-def shown(value: Value) -> Json:
+def to_readable_json(value: Value) -> Json:
     """As JSON can hold it, and people can read it; floats to six significant digits."""
     if isinstance(value, FileBytes):
         return value.name
@@ -63,9 +63,9 @@ def shown(value: Value) -> Json:
         except UnicodeDecodeError:
             return f"<{len(value)} bytes>"
     if isinstance(value, np.ndarray | np.generic):
-        return shown(value.tolist())
+        return to_readable_json(value.tolist())
     if isinstance(value, list | tuple):
-        return [shown(item) for item in value]
+        return [to_readable_json(item) for item in value]
     if isinstance(value, float):
         return float(f"{value:.6g}") if np.isfinite(value) else None
     return value if isinstance(value, str | int | bool) or value is None else str(value)

@@ -95,10 +95,10 @@ def divide(
     since groups, and rows of one time, stay whole.
     """
     split = rows.given.astype(np.int8)
-    repeated: tuple[int, int, int, dict[str, int]] = (0, 0, 0, {})
+    counts: tuple[int, int, int, dict[str, int]] = (0, 0, 0, {})
     if not keep_duplicates:
-        repeated = _drop_repeated(rows.hashes, rows.strata, split)
-    duplicates, kept_duplicates, conflicts, overlaps = repeated
+        counts = _drop_duplicates(rows.hashes, rows.strata, split)
+    duplicates, kept_duplicates, conflicts, overlaps = counts
     ranks = _mix(rows.hashes, seed)
     before = np.count_nonzero(split != DROPPED)
     if limit is not None and limit < before:
@@ -109,20 +109,22 @@ def divide(
         if not np.any(rows.given == part):
             train, share = np.flatnonzero(split == 0), shares[PARTS[part]]
             wanted = max(1, round(pool * share)) if share > 0 else 0
-            split[_held_out(rows, ranks, train, wanted)] = part
+            split[_choose_held_out(rows, ranks, train, wanted)] = part
     return Division(split, duplicates, conflicts, overlaps, kept_duplicates, limited)
 
 
-def _held_out(rows: RowKeys, ranks: np.ndarray, train: np.ndarray, wanted: int) -> np.ndarray:
+def _choose_held_out(
+    rows: RowKeys, ranks: np.ndarray, train: np.ndarray, wanted: int
+) -> np.ndarray:
     """About `wanted` of the training rows, which leave nothing related behind."""
     if rows.times is not None:
-        return _latest(rows.times, train, wanted)
+        return _choose_latest(rows.times, train, wanted)
     if rows.groups is not None:
         return draw_groups(ranks, rows.groups, rows.strata, train, wanted)
     return _draw(ranks, rows.strata, train, wanted)
 
 
-def _latest(times: np.ndarray, rows: np.ndarray, wanted: int) -> np.ndarray:
+def _choose_latest(times: np.ndarray, rows: np.ndarray, wanted: int) -> np.ndarray:
     """The last rows in time; those of one time stay together, on the later side."""
     if wanted <= 0 or not len(rows):
         return rows[:0]
@@ -142,7 +144,7 @@ def _drop_beyond(rows: RowKeys, ranks: np.ndarray, split: np.ndarray, share: flo
             split[_draw(ranks, rows.strata, here, dropped)] = DROPPED
 
 
-def _drop_repeated(
+def _drop_duplicates(
     hashes: np.ndarray, strata: np.ndarray, split: np.ndarray
 ) -> tuple[int, int, int, dict[str, int]]:
     """Marks repeated rows in `split`. Returns duplicates, kept duplicates, conflicts, overlaps."""

@@ -39,14 +39,14 @@ class KeyColumns:
     @classmethod
     def of(cls, source: Source, task: Task, settings: PrepareSettings) -> KeyColumns:
         given = settings.group_by
-        asked = (given,) if isinstance(given, str) else tuple(given or ())
+        group_columns = (given,) if isinstance(given, str) else tuple(given or ())
         time = settings.time_column
-        wanted = dict.fromkeys([*asked, *([time] if time else [])])
+        wanted = dict.fromkeys([*group_columns, *([time] if time else [])])
         extra = tuple(name for name in wanted if name not in source.columns)
-        groups = tuple(dict.fromkeys([*task.group_by, *asked]))
+        groups = tuple(dict.fromkeys([*task.group_by, *group_columns]))
         return cls(source, settings, tuple(task.dedupe_by), groups, time, extra)
 
-    def stored(self, task: Task) -> tuple[str, ...]:
+    def columns_to_store(self, task: Task) -> tuple[str, ...]:
         """Columns that are kept of each row."""
         own = [*task.columns, *self.dedupe_by, *task.group_by]
         return tuple(dict.fromkeys([*own, *filter(None, [task.stratify_by]), *self.extra]))
@@ -99,7 +99,7 @@ class KeyColumns:
             stamps,
         )
 
-    def described(self) -> str:
+    def describe_division(self) -> str:
         """How rows are divided, for the report."""
         if self.settings.division == "blocks":
             return f"blocks of {self.settings.block_rows} neighbouring rows"
@@ -107,7 +107,7 @@ class KeyColumns:
             return f"time, by {self.time}" if self.time else "time, by the order of the rows"
         return f"groups by {', '.join(self.groups)}" if self.groups else "hash of the content"
 
-    def settings_named(self) -> str:
+    def describe_settings(self) -> str:
         """Settings that a split which came out empty may depend on."""
         names = ["prepare.validation", "prepare.test", "prepare.limit"]
         if self.settings.group_by:

@@ -83,7 +83,7 @@ def prepare(
     codec.load(directory / "codec")
     opened = splits.open_splits(directory, meta["splits"], codec.spec, source.files_in())
     if _within(task, settings):
-        examples = _cut(opened["train"], task, codec, settings)
+        examples = _divide_sequences(opened["train"], task, codec, settings)
     else:
         examples = {
             name: windows.apply_windows(split, task, codec.spec) for name, split in opened.items()
@@ -103,14 +103,14 @@ def _within(task: Task, settings: PrepareSettings) -> bool:
     return task.divides_sequences and settings.division == "time"
 
 
-def _cut(
+def _divide_sequences(
     whole: splits.ArrowSplit, task: Task, codec: Codec, settings: PrepareSettings
 ) -> dict[str, Split]:
     """All splits, over the same rows: each has its part of every sequence."""
     lengths = whole.lengths()[:, 0]
     parts = windows.split_in_time(lengths, settings.validation, settings.test)
     return {
-        name: windows.apply_windows(whole.named(name), task, codec.spec, part)
+        name: windows.apply_windows(whole.with_name(name), task, codec.spec, part)
         for name, part in parts.items()
     }
 
@@ -177,7 +177,7 @@ class _Preparation:
             self.progress(f"read {self.name}", None, "rows") as bar,
         ):
             kept = self.source.files_in() is not None
-            raw = arrow.RawWriter(file, self.keys.stored(task), kept=kept)
+            raw = arrow.RawWriter(file, self.keys.columns_to_store(task), kept=kept)
             for part in self.source.parts():
                 place = 0 if part == "all" else division.PARTS.index(part)
                 for example, time in self._examples(part):
@@ -192,7 +192,7 @@ class _Preparation:
                     if len(rows.hashes) % EVERY == 0:
                         bar.advance(EVERY)
                     if len(ranks) > MOST_STRATA:
-                        raise self._no_strata(list(ranks), len(rows.hashes))
+                        raise self._strata_error(list(ranks), len(rows.hashes))
             raw.flush()
             bar.advance(len(rows.hashes) % EVERY)
         # Numbered by value, not by first occurrence: the order of rows must not matter.
@@ -215,7 +215,7 @@ class _Preparation:
             else:
                 self.rejected[reason] = self.rejected.get(reason, 0) + 1
 
-    def _no_strata(self, values: Sequence[Value], rows: int) -> UserError:
+    def _strata_error(self, values: Sequence[Value], rows: int) -> UserError:
         shown = ", ".join(repr(value) for value in values[:5])
         return UserError(
             f"column {self.task.stratify_by!r} of {self.name} has {len(values):,} different values "
@@ -242,7 +242,7 @@ class _Preparation:
                 "Mend them or raise prepare.bad_rows"
             )
         if len(rows.values) > max(FEW, count / 2):
-            raise self._no_strata(rows.values, count)
+            raise self._strata_error(rows.values, count)
         if self.task.stratify_by is not None and len(rows.values) < 2:
             raise UserError(
                 f"column {self.task.stratify_by!r} of {self.name} holds only {rows.values[0]!r}: "
@@ -274,7 +274,7 @@ class _Preparation:
                 raise UserError(
                     f"the {name} split is empty: {self.name} has {len(rows.hashes):,} rows, "
                     f"{np.count_nonzero(divided.split >= 0):,} of them used and different{kept}; "
-                    f"give more rows, or change {self.keys.settings_named()}"
+                    f"give more rows, or change {self.keys.describe_settings()}"
                 )
         return divided
 
@@ -326,7 +326,7 @@ class _Preparation:
             "overlaps": dict(divided.overlaps),
             "kept_duplicates": divided.kept_duplicates,
             "left_out_by_limit": divided.limited,
-            "division": self.keys.described(),
+            "division": self.keys.describe_division(),
             "splits": sizes,
             "strata": strata if self.task.stratify_by else {},
             "codec": {name: codec.summary() for name, codec in self.codec.fields.items()},

@@ -57,7 +57,7 @@ class ArrowSplit(Split):
         self._dtypes = {f: stored_dtype(x, spec.sizes.get(f)) for f, x in spec.fields.items()}
         self._places: dict[str, tuple[np.ndarray, np.ndarray]] = {}
 
-    def named(self, name: str) -> ArrowSplit:
+    def with_name(self, name: str) -> ArrowSplit:
         """The same rows under another name."""
         other = copy.copy(self)
         other.name = name
@@ -91,16 +91,16 @@ class ArrowSplit(Split):
                     first, last = stretches[name]
                     starts = starts + first * numbers_in(field)
                     lengths = (last - first).astype(np.int32)
-                columns[name] = self._padded(name, starts, lengths)
+                columns[name] = self._read_sequences(name, starts, lengths)
                 columns[f"{name}_length"] = lengths
             else:
-                columns[name] = self._fixed(name, rows)
+                columns[name] = self._read_fixed_size(name, rows)
         size = sum(values.nbytes for values in columns.values())
         self._file.has_read(size + len(columns) * len(rows) * APART)
         return columns
 
     def column(self, name: str) -> np.ndarray:
-        return self._fixed(name, np.arange(len(self)))
+        return self._read_fixed_size(name, np.arange(len(self)))
 
     def examples(self, rows: Sequence[int]) -> list[Example]:
         return [self._raw.at(int(self.rows[row])) for row in rows]
@@ -109,7 +109,7 @@ class ArrowSplit(Split):
         for batch in self._raw.take(self.rows, [column]):
             yield self._raw.values(batch.column(column))
 
-    def _padded(self, name: str, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    def _read_sequences(self, name: str, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         """(B, T, ...): so many steps from where each row starts in the flat view."""
         field = self._fields[name]
         longest, width = int(lengths.max(initial=0)), numbers_in(field)
@@ -122,7 +122,7 @@ class ArrowSplit(Split):
         values[np.arange(longest) >= lengths[:, None]] = 0
         return values
 
-    def _fixed(self, name: str, rows: np.ndarray) -> np.ndarray:
+    def _read_fixed_size(self, name: str, rows: np.ndarray) -> np.ndarray:
         field = self._fields[name]
         starts, _ = self._place(name)
         flat, width = self._flat(name), numbers_in(field)

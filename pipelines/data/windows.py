@@ -49,14 +49,14 @@ class WindowedSplit(Split):
 
     def examples(self, rows: Sequence[int]) -> list[Example]:
         whole = self._whole.examples(self._windows.row[rows].tolist())
-        return [self._cut(example, row) for example, row in zip(whole, rows, strict=True)]
+        return [self._cut_to_window(example, row) for example, row in zip(whole, rows, strict=True)]
 
     def raw(self, column: str) -> Iterator[list[Value]]:
         for first in range(0, len(self), CHUNK):
             rows = range(first, min(first + CHUNK, len(self)))
             yield [example[column] for example in self.examples(rows)]
 
-    def _cut(self, example: Example, row: int) -> Example:
+    def _cut_to_window(self, example: Example, row: int) -> Example:
         """With those of its lists that have a value a step cut to the window."""
         steps = int(self._whole.lengths()[self._windows.row[row]].max(initial=0))
         start, stop = int(self._windows.start[row]), int(self._windows.stop[row])

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from pipelines.core.errors import UserError
 from pipelines.core.paths import ROOT
-from pipelines.runs.native_output import suppressed_native_stderr
+from pipelines.runs.native_output import suppress_native_stderr
 
 WORKER_LOST_EXIT_CODE = 75
 """EX_TEMPFAIL of sysexits.h: the next attempt may succeed."""
@@ -177,7 +177,7 @@ def _resolve_slurm(environment: Mapping[str, str]) -> tuple[tuple[str, ...], int
     Only the parsers of TensorFlow's SlurmClusterResolver are used: the resolver itself divides by
     zero where there are no GPUs, and sorts n10 before n2, which isn't the order of ranks.
     """
-    with suppressed_native_stderr():
+    with suppress_native_stderr():
         from tensorflow.python.distribute.cluster_resolver import slurm_cluster_resolver as slurm
 
     hosts = slurm.expand_hostlist(environment["SLURM_STEP_NODELIST"])

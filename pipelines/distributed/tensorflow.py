@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from pipelines.runs.native_output import suppressed_native_stderr
+from pipelines.runs.native_output import suppress_native_stderr
 
 if TYPE_CHECKING:
     from pipelines.distributed.cluster import Cluster
@@ -16,7 +16,7 @@ def import_tensorflow(device: str = "auto", cluster: Cluster | None = None) -> N
 
     With a cluster, forming the cluster starts the runtime later.
     """
-    with suppressed_native_stderr():
+    with suppress_native_stderr():
         import tensorflow as tf
 
         from pipelines.distributed.devices import choose_device

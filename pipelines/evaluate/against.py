@@ -44,7 +44,7 @@ def check_against(directory: str | None, *, task: str, run: str | None) -> None:
         raise UserError(f"evaluate.against={directory} is not a run's directory") from None
     if name != task:
         raise UserError(f"evaluate.against={directory} is a run of task={name}; this is {task}")
-    for path in (other.predictions, other.kept_predictions):
+    for path in (other.predictions, other.prediction_arrays):
         if not path.exists():
             raise UserError(
                 f"evaluate.against={directory} holds no {path.name}: measure that run first, with "
@@ -96,7 +96,7 @@ def compare_with_run(
     The verdict is about the most important metric.
     """
     from pipelines.core.formatting import number
-    from pipelines.evaluate.bootstrap import compare_measured, measure_all
+    from pipelines.evaluate.bootstrap import compare_measurements, measure_all
     from pipelines.evaluate.verdict import relation
 
     scores = task.score(_predictions(directory, split), split)
@@ -106,7 +106,7 @@ def compare_with_run(
         if name in network and network[name].score.signature == score.signature
     }
     others = measure_all(alike, len(split), resamples=resampling.resamples, seed=resampling.seed)
-    results = {name: compare_measured(network[name], other) for name, other in others.items()}
+    results = {name: compare_measurements(network[name], other) for name, other in others.items()}
     entries = {
         name: OtherScore(
             value=others[name].value,
@@ -135,7 +135,7 @@ def _predictions(directory: str, split: Split) -> dict[str, np.ndarray]:
     from pipelines.evaluate.predictions import load_predictions
     from pipelines.runs.directory import Run
 
-    return load_predictions(Run(directory).kept_predictions, split.name)
+    return load_predictions(Run(directory).prediction_arrays, split.name)
 
 
 def _lines(path: Path, split: str) -> Iterator[JsonObject]:

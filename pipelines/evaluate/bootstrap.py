@@ -99,7 +99,7 @@ def measure_all(
     return {name: one for name, one in measured.items() if np.isfinite(one.samples).any()}
 
 
-def compare_measured(a: Measurement, b: Measurement) -> Comparison:
+def compare_measurements(a: Measurement, b: Measurement) -> Comparison:
     """Paired bootstrap (Koehn 2004) of two scores with the same n, resamples and seed: a minus b.
 
     p is two-sided: twice the smaller share of resamples on either side of 0, counting the data

@@ -108,7 +108,7 @@ def evaluate(
         scores = task.score(predictions[name], split)
         measured[name] = measure_all(scores, len(split), resamples=settings.resamples, seed=seed)
         if settings.diagnostics:
-            buckets[name] = by_length(scores, split, resamples=settings.resamples, seed=seed)
+            buckets[name] = score_by_length(scores, split, resamples=settings.resamples, seed=seed)
     evaluated = {name: splits[name] for name in predictions}
     last = reported_split(settings)
     write_predictions(predictions_file, task, codec, evaluated, predictions)
@@ -197,10 +197,10 @@ def predict_split(
 
 def latency(predict: Predict, split: Split) -> Latency:
     """Milliseconds of a prediction: the median over examples one at a time, of all lengths."""
-    by_length = plan(split.lengths(), tokens=1, seed=None, maximum_examples=1)
+    batches = plan(split.lengths(), tokens=1, seed=None, maximum_examples=1)
     seconds: list[float] = []
-    for number in np.linspace(0, len(by_length) - 1, min(MOST_TIMED, len(by_length))).astype(int):
-        rows = by_length[int(number)]
+    for number in np.linspace(0, len(batches) - 1, min(MOST_TIMED, len(batches))).astype(int):
+        rows = batches[int(number)]
         batch = predict.task.batch(split.gather(rows), predict.codec)
         if predict.raw:
             batch.inputs.update(raw_columns(split.examples(rows.tolist()), predict.raw))
@@ -233,7 +233,7 @@ def measure_baselines(
     return measured
 
 
-def by_length(
+def score_by_length(
     scores: Mapping[str, Score], split: Split, *, resamples: int, seed: int
 ) -> list[LengthBucket]:
     """Scores on buckets of the first sequence field's length, about equally many examples in each.

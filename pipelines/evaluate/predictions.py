@@ -17,7 +17,7 @@ import numpy as np
 from pipelines.core.contracts import Codec, Split
 from pipelines.core.errors import UserError
 from pipelines.core.files import atomic_write
-from pipelines.core.formatting import shown
+from pipelines.core.formatting import to_readable_json
 from pipelines.core.task import Task
 from pipelines.core.types import JsonObject, Nest
 
@@ -55,13 +55,17 @@ def prediction_lines(
         }
         for position, row in enumerate(rows):
             (raw,) = split.examples([row])  # one by one: a thousand photos would be too many
-            example = {column: shown(value) for column, value in task.example(raw).items()}
+            example = {
+                column: to_readable_json(value) for column, value in task.example(raw).items()
+            }
             given = task.input_columns
             yield {
                 "row": row,
                 "given": {name: value for name, value in example.items() if name in given},
                 "reference": {name: value for name, value in example.items() if name not in given},
-                "answer": {name: shown(values[position]) for name, values in answers.items()},
+                "answer": {
+                    name: to_readable_json(values[position]) for name, values in answers.items()
+                },
             }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from pipelines.core.formatting import number, probability
 from pipelines.core.scores import Metric
-from pipelines.evaluate.bootstrap import Measurement, compare_measured
+from pipelines.evaluate.bootstrap import Measurement, compare_measurements
 from pipelines.runs.metrics import BaselineComparison, Comparison
 
 
@@ -34,7 +34,7 @@ def judge(
             None,
         )
     best = max(known, key=lambda key: metric.sign * known[key].value)
-    result = compare_measured(own, known[best])
+    result = compare_measurements(own, known[best])
     other = f"the strongest baseline, {labels[best]} ({number(known[best].value, metric)})"
     sentence = (
         f"The network ({value}) {relation(result, metric, other)} "

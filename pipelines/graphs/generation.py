@@ -19,7 +19,7 @@ from models.token_decoder import DecoderState, TokenDecoder
 from pipelines.core.task import Signature
 from pipelines.core.types import Nest, Tensors
 from pipelines.data.codecs.text import BEGIN, END, PAD, UNKNOWN, TextCodec
-from pipelines.graphs.tracing import named, nested
+from pipelines.graphs.tracing import flatten_nest, pack_nest
 
 Start = tuple[Memory, DecoderState]
 """A decoder's memory and its first state."""
@@ -131,7 +131,7 @@ def stepwise(
         memory, state = read(raw)
         structure.update(memory=memory, state=state)
         state = tf.nest.map_structure(lambda x: x[:, tf.newaxis], state)
-        return {**named("memory", memory), **named("state", state)}
+        return {**flatten_nest("memory", memory), **flatten_nest("state", state)}
 
     outputs = (
         tf.function(encode, autograph=False).get_concrete_function(**inputs).structured_outputs
@@ -142,11 +142,11 @@ def stepwise(
         specs[name] = tf.TensorSpec([*axes, *tensor.shape[len(axes) :]], tensor.dtype)
 
     def step(ids: tf.Tensor, **given: tf.Tensor) -> dict[str, tf.Tensor]:
-        memory, state = (nested(part, structure[part], given) for part in ("memory", "state"))
+        memory, state = (pack_nest(part, structure[part], given) for part in ("memory", "state"))
         logits, state, attention = decoder.step(ids, state, memory)
         log_probabilities = tf.nn.log_softmax(logits)
         said = {"log_probabilities": log_probabilities, "attention": attention}
-        return {**said, **named("state", state)}
+        return {**said, **flatten_nest("state", state)}
 
     def text(ids: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"text": codec.text(ids)}

@@ -10,7 +10,7 @@ import tensorflow as tf
 from pipelines.core.contracts import Batch, FieldSpec, Split
 from pipelines.core.task import ExportedFunction, Trained
 from pipelines.core.types import Example, Nest, Tensors
-from pipelines.graphs.tracing import batch_signature, padded, trace
+from pipelines.graphs.tracing import batch_signature, pad_ragged, trace
 
 Graph = Callable[[Tensors], dict[str, tf.Tensor]]
 
@@ -33,7 +33,7 @@ class Predictor:
         return self._graph(batch)
 
     def _predict(self, batch: Batch) -> dict[str, tf.Tensor]:
-        inputs = given_inputs(self.trained, batch.inputs)
+        inputs = prediction_inputs(self.trained, batch.inputs)
         predicted = self.task.predict(self.trained, inputs)
         return {**predicted, **self.task.measure_targets(self.trained.model, batch)}
 
@@ -53,7 +53,7 @@ def raw_columns(examples: Sequence[Example], names: Sequence[str]) -> dict[str, 
     return {name: np.array([example[name] for example in examples]) for name in names}
 
 
-def given_inputs(trained: Trained, inputs: Mapping[str, Nest]) -> dict[str, Nest]:
+def prediction_inputs(trained: Trained, inputs: Mapping[str, Nest]) -> dict[str, Nest]:
     """Those of a batch's inputs that are there when predicting, fields and raw columns."""
     columns, fields = trained.task.input_columns, trained.codec.fields
     names = {name for name, part in fields.items() if part.column in columns}
@@ -98,7 +98,7 @@ def encode_inputs(trained: Trained, columns: Tensors) -> dict[str, tf.Tensor]:
         else columns[name]
         for name, field in trained.codec.raw_fields(trained.task.input_columns).items()
     }
-    return padded(trained.codec.encode(raw))
+    return pad_ragged(trained.codec.encode(raw))
 
 
 def predict_function(trained: Trained) -> ExportedFunction:

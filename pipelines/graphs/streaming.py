@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from pipelines.core.task import ExportedFunction, Signature
 from pipelines.core.types import Nest
-from pipelines.graphs.tracing import named, nested
+from pipelines.graphs.tracing import flatten_nest, pack_nest
 
 Step = Callable[[tf.Tensor, Nest], tuple[dict[str, tf.Tensor], Nest]]
 """Graph code: token (B,) int32 and a state -> predictions by name, and the new state."""
@@ -26,18 +26,18 @@ def streaming(unread: Nest, step: Step) -> Signature:
     """
 
     def run(token: tf.Tensor, **given: tf.Tensor) -> dict[str, tf.Tensor]:
-        outside = nested("state", unread, given)
+        outside = pack_nest("state", unread, given)
         state = tf.nest.map_structure(lambda x, like: tf.cast(x, like.dtype), outside, unread)
         said, state = step(token, state)
-        return {**said, **named("state", tf.nest.map_structure(_outside, state))}
+        return {**said, **flatten_nest("state", tf.nest.map_structure(_to_float32, state))}
 
     specs = {"token": tf.TensorSpec([None], tf.int32, name="token")}
-    for name, leaf in named("state", tf.nest.map_structure(_outside, unread)).items():
+    for name, leaf in flatten_nest("state", tf.nest.map_structure(_to_float32, unread)).items():
         specs[name] = tf.TensorSpec([None, *leaf.shape[1:]], leaf.dtype, name=name)
     return Signature(run, specs)
 
 
-def second(stream: Signature, tokens: tf.Tensor) -> dict[str, tf.Tensor]:
+def second_token_inputs(stream: Signature, tokens: tf.Tensor) -> dict[str, tf.Tensor]:
     """What `stream` may be asked about tokens (1, T): the first again, in the state it left."""
     token = tokens[:, 0]
     begin = {
@@ -48,7 +48,7 @@ def second(stream: Signature, tokens: tf.Tensor) -> dict[str, tf.Tensor]:
     return {**stream.run(token=token, **begin), "token": token}
 
 
-def _outside(leaf: tf.Tensor) -> tf.Tensor:
+def _to_float32(leaf: tf.Tensor) -> tf.Tensor:
     return tf.cast(leaf, tf.float32) if leaf.dtype.is_floating else leaf
 
 
@@ -69,4 +69,4 @@ def stream_tokens(model: keras.Model) -> ExportedFunction | None:
         return {"probabilities": tf.nn.softmax(logits)}, state
 
     stream = streaming(classifier.initial_state(model, 1), step)
-    return ExportedFunction(*stream, lambda batch: second(stream, batch["tokens"]))
+    return ExportedFunction(*stream, lambda batch: second_token_inputs(stream, batch["tokens"]))

@@ -31,7 +31,7 @@ def trace(function: Callable[..., Nest], *signature: Nest) -> Callable[..., Nest
     return call
 
 
-def padded(fields: Mapping[str, tf.Tensor | tf.RaggedTensor]) -> dict[str, tf.Tensor]:
+def pad_ragged(fields: Mapping[str, tf.Tensor | tf.RaggedTensor]) -> dict[str, tf.Tensor]:
     """Ragged fields as (B, T, ...) padded with 0 on the right, with `<name>_length` (B,) int32."""
     columns: dict[str, tf.Tensor] = {}
     for name, value in fields.items():
@@ -61,12 +61,12 @@ def batch_signature(spec: Spec, batch: Batch) -> Batch:
     return Batch(inputs, tf.nest.map_structure(open_axes, batch.targets), open_axes(batch.weights))
 
 
-def named(prefix: str, nest: Nest) -> dict[str, tf.Tensor]:
+def flatten_nest(prefix: str, nest: Nest) -> dict[str, tf.Tensor]:
     """Leaves by name, as a signature has them: prefix_0, prefix_1, ..."""
     return {f"{prefix}_{i}": leaf for i, leaf in enumerate(tf.nest.flatten(nest))}
 
 
-def nested(prefix: str, like: Nest, tensors: Tensors) -> Nest:
+def pack_nest(prefix: str, like: Nest, tensors: Tensors) -> Nest:
     """What `named` took apart, in the form of `like`."""
     leaves = [tensors[f"{prefix}_{i}"] for i in range(len(tf.nest.flatten(like)))]
     return tf.nest.pack_sequence_as(like, leaves)

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from pipelines.core.contracts import Codec, FieldSpec, RowIssues, Source
 from pipelines.core.errors import UserError
-from pipelines.core.formatting import shown
+from pipelines.core.formatting import to_readable_json
 from pipelines.core.task import Task
 from pipelines.core.types import Example, Json, JsonObject
 from pipelines.data.sources._named import digest
@@ -226,7 +226,7 @@ class _SavedModel:
         }
         return [
             {
-                **{name: shown(value) for name, value in row.items()},
+                **{name: to_readable_json(value) for name, value in row.items()},
                 **self._to_json({name: values[i] for name, values in columns.items()}),
             }
             for i, row in enumerate(rows)

@@ -156,7 +156,7 @@ def open_writer(output: str | None, fingerprint: str) -> Iterator[PredictionWrit
 # Other formats
 
 
-def _delimited(delimiter: str) -> Callable[[Path, Path], None]:
+def _make_csv_writer(delimiter: str) -> Callable[[Path, Path], None]:
     def convert(lines: Path, path: Path) -> None:
         """One column a value, lists as JSON. A cell is empty where a prediction lacks the value."""
         names: dict[str, None] = {}
@@ -194,8 +194,8 @@ def _parquet(lines: Path, path: Path) -> None:
 
 
 FORMATS: dict[str, Callable[[Path, Path], None]] = {
-    ".csv": _delimited(","),
-    ".tsv": _delimited("\t"),
+    ".csv": _make_csv_writer(","),
+    ".tsv": _make_csv_writer("\t"),
     ".parquet": _parquet,
 }
 """Formats by the ending of a file's name; any other ending means JSON lines."""

@@ -77,11 +77,11 @@ def svgs(figure: Figure, name: str) -> tuple[str, str]:
 
     The standalone one has its own palette and background. Drawing, which is slow, happens once.
     """
-    drawing = _drawn(figure, name)
+    drawing = _draw_svg(figure, name)
     return _adapt(drawing, figure, name, False), _adapt(drawing, figure, name, True)
 
 
-def _drawn(figure: Figure, name: str) -> str:
+def _draw_svg(figure: Figure, name: str) -> str:
     """What matplotlib makes of it."""
     import io
 
@@ -175,8 +175,8 @@ def _title(text: str) -> str:
     return text if first != first.lower() else text[:1].upper() + text[1:]
 
 
-def by_length(buckets: Sequence[LengthBucket], metric: Metric) -> Figure:
-    """One metric over buckets of length (see evaluate.by_length), with its 95% interval."""
+def plot_by_length(buckets: Sequence[LengthBucket], metric: Metric) -> Figure:
+    """One metric over buckets of length (see evaluation.score_by_length), with its 95% interval."""
     shown = [bucket for bucket in buckets if metric.name in bucket.scores]
     names = [
         f"{one.shortest}" if one.shortest == one.longest else f"{one.shortest}–{one.longest}"
@@ -233,7 +233,7 @@ def _draw_intervals(
     axes.grid(axis="y", visible=False)
 
 
-def placed(axes: Axes, *, left: float, top: float, right: float, bottom: float) -> None:
+def place_axes(axes: Axes, *, left: float, top: float, right: float, bottom: float) -> None:
     """Puts the axes at these distances in points from the edges of the figure, which stay there.
 
     For labels that may be in any script, which matplotlib can't measure without the reader's fonts.

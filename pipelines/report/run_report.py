@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from pipelines.core.contracts import Provenance
 from pipelines.core.files import atomic_write
-from pipelines.core.formatting import duration, number, probability, short
+from pipelines.core.formatting import abbreviate, duration, number, probability
 from pipelines.core.paths import TEMPLATES
 from pipelines.core.scores import Metric
 from pipelines.core.sections import Figure, Passages, Section, Table
@@ -24,9 +24,9 @@ from pipelines.core.types import JsonObject
 from pipelines.report.plots import (
     PALETTE,
     HistoryRow,
-    by_length,
     compare_baselines,
     learning_curves,
+    plot_by_length,
     svgs,
     text_columns,
 )
@@ -185,7 +185,7 @@ _MODELS = {
 def _cards(metrics: RunMetrics) -> list[dict[str, str]]:
     """The numbers that a reader wants first: name, value, and a line below."""
     cards = []
-    for split in metrics.evaluated()[:1]:
+    for split in metrics.evaluated_splits()[:1]:
         name, entry = next(iter(metrics.scores(split).items()))
         metric = entry.metric(name)
         span = f"95% {number(entry.low, metric)} to {number(entry.high, metric)}"
@@ -198,14 +198,14 @@ def _cards(metrics: RunMetrics) -> list[dict[str, str]]:
     if metrics.parameters is not None:
         total, trained = metrics.parameters.total, metrics.parameters.trainable
         note = "all of them trained" if trained == total else f"{trained:,} of them trained"
-        cards.append({"name": "parameters", "value": short(total), "note": note})
+        cards.append({"name": "parameters", "value": abbreviate(total), "note": note})
     if metrics.seconds:
         seconds = metrics.seconds
         spent = seconds.get("total", sum(seconds.values()))
         note = f"{duration(seconds['train'])} of it training" if "train" in seconds else ""
         cards.append({"name": "total time", "value": duration(spent), "note": note})
     if "evaluate" in metrics.throughput:
-        rate = f"{short(metrics.throughput['evaluate'])}/s"
+        rate = f"{abbreviate(metrics.throughput['evaluate'])}/s"
         cards.append({"name": "predictions", "value": rate, "note": "examples, in batches"})
     return cards
 
@@ -230,7 +230,7 @@ def _against(metrics: RunMetrics) -> JsonObject | None:
 
 
 def _comparison(metrics: RunMetrics) -> list[Figure]:
-    for split in metrics.evaluated()[:1]:
+    for split in metrics.evaluated_splits()[:1]:
         name, entry = next(iter(metrics.scores(split).items()))
         baselines = {
             one.label: one.scores[name]
@@ -242,11 +242,11 @@ def _comparison(metrics: RunMetrics) -> list[Figure]:
 
 
 def _lengths(metrics: RunMetrics) -> list[Figure]:
-    for split in metrics.evaluated()[:1]:
+    for split in metrics.evaluated_splits()[:1]:
         buckets = metrics.by_length.get(split, [])
         if len(buckets) > 1:
             name, entry = next(iter(metrics.scores(split).items()))
-            return [by_length(buckets, entry.metric(name))]
+            return [plot_by_length(buckets, entry.metric(name))]
     return []
 
 
@@ -273,11 +273,11 @@ def _costs(metrics: RunMetrics) -> list[tuple[str, object]]:
         (f"time: {name}", duration(value)) for name, value in metrics.seconds.items()
     ]
     rows += [
-        (f"memory: {_spaced(name.removesuffix('_mb'))}", f"{value:,.0f} MB")
+        (f"memory: {_with_spaces(name.removesuffix('_mb'))}", f"{value:,.0f} MB")
         for name, value in metrics.memory.items()
     ]
     rows += [
-        (f"throughput: {_spaced(name)}", f"{value:,.0f} /s")
+        (f"throughput: {_with_spaces(name)}", f"{value:,.0f} /s")
         for name, value in metrics.throughput.items()
     ]
     rows += [
@@ -289,7 +289,7 @@ def _costs(metrics: RunMetrics) -> list[tuple[str, object]]:
     return rows
 
 
-def _spaced(name: str) -> str:
+def _with_spaces(name: str) -> str:
     return name.replace("_", " ")
 
 

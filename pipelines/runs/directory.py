@@ -48,7 +48,7 @@ class Run:
         self.exports = self.directory / "exports"
         self.metrics = self.directory / "metrics.json"
         self.predictions = self.directory / "predictions.jsonl"
-        self.kept_predictions = self.directory / "predictions.npz"
+        self.prediction_arrays = self.directory / "predictions.npz"
         self.report = self.directory / "report.html"
         self.tensorboard = self.directory / "tensorboard"
 
@@ -56,7 +56,7 @@ class Run:
         """The latest checkpoint (age 0), the one before it (age 1), ..."""
         return self.last.with_name(f"last.{age}.npz") if age else self.last
 
-    def kept(self, step: int) -> Path:
+    def best_checkpoint(self, step: int) -> Path:
         """The weights of a training step that is among the best."""
         return self.directory / "checkpoints" / f"kept_{step}.npz"
 

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from pipelines.core.files import atomic_write
-from pipelines.core.formatting import capitalized
+from pipelines.core.formatting import capitalize
 from pipelines.core.paths import ROOT
 from pipelines.runs import metrics
 from pipelines.runs.metrics import RunMetrics
@@ -83,7 +83,7 @@ def _section(kind: type[BaseModel]) -> str:
 
 def _cell(text: str) -> str:
     """A sentence, for a table."""
-    return capitalized(text).replace("|", "\\|")
+    return capitalize(text).replace("|", "\\|")
 
 
 def _type(part: Mapping[str, Any]) -> str:

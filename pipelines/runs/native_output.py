@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def suppressed_native_stderr() -> Iterator[None]:
+def suppress_native_stderr() -> Iterator[None]:
     """Drops what native code writes to standard error, such as TensorFlow's greetings at import.
 
     TensorFlow reads its log level from the environment, but only when it is imported. Until then

@@ -38,8 +38,8 @@ def parse_rows(name: str, value: object, tensor: TensorInfo) -> np.ndarray:
         if size != sizes[0]:
             raise RequestError(
                 400,
-                f"{name}: row {index} must be {_expected(tensor.dtype, sizes[0])}, like row 0"
-                f"{received(_part(value, index))}",
+                f"{name}: row {index} must be {_describe_type(tensor.dtype, sizes[0])}, like row 0"
+                f"{describe_received(_part(value, index))}",
             )
     inner = sizes[0] if sizes else [size or 0 for size in (tensor.shape or ())[1:]]
     scalars = list(chain.from_iterable(rows))
@@ -60,8 +60,9 @@ def parse_sequences(
         if size[0] and size[1:] != steps:
             raise RequestError(
                 400,
-                f"{name}: row {index} must be {_expected(tensor.dtype, (None, *(steps or ())))}, "
-                f"like the rows before{received(_part(value, index))}",
+                f"{name}: row {index} must be "
+                f"{_describe_type(tensor.dtype, (None, *(steps or ())))}, "
+                f"like the rows before{describe_received(_part(value, index))}",
             )
     longest = max((size[0] for size in sizes), default=0)
     padded = len(rows) * longest * math.prod(steps or ())
@@ -84,7 +85,9 @@ def _parse_lengths(name: str, lengths: object, own: Sequence[int]) -> np.ndarray
     name = f"{name}{LENGTH_SUFFIX}"
     if not isinstance(lengths, list) or len(lengths) != len(own):
         raise RequestError(
-            400, f"{name} must be a list of {len(own)} whole numbers, one a row{received(lengths)}"
+            400,
+            f"{name} must be a list of {len(own)} whole numbers, one a row"
+            f"{describe_received(lengths)}",
         )
     found = [size if sent is None else sent for sent, size in zip(lengths, own, strict=True)]
     for index, (sent, size) in enumerate(zip(found, own, strict=True)):
@@ -92,7 +95,7 @@ def _parse_lengths(name: str, lengths: object, own: Sequence[int]) -> np.ndarray
             raise RequestError(
                 400,
                 f"{name}: row {index} must be a whole number from 0 to {size}, the length of the "
-                f"row{received(sent)}",
+                f"row{describe_received(sent)}",
             )
     return np.array(found, np.int32)
 
@@ -105,8 +108,8 @@ def _flatten_rows(
     if not isinstance(value, list):
         raise RequestError(
             400,
-            f"{name} must be a list of rows, each {_expected(tensor.dtype, shape)}"
-            f"{received(value)}",
+            f"{name} must be a list of rows, each {_describe_type(tensor.dtype, shape)}"
+            f"{describe_received(value)}",
         )
     pairs = [
         _flatten(f"{name}: row {index}", row, tensor.dtype, shape)
@@ -128,7 +131,7 @@ def _flatten(
                 raise _misfit(where, part, dtype, shape)
             size = len(part) if size is None else size
             if len(part) != size and wanted is None:
-                expected = _expected(dtype, shape)
+                expected = _describe_type(dtype, shape)
                 raise RequestError(
                     400,
                     f"{where} must be {expected}, all equally long; received lists of {size} and "
@@ -143,7 +146,9 @@ def _flatten(
 
 
 def _misfit(where: str, part: object, dtype: str, shape: Shape) -> RequestError:
-    return RequestError(400, f"{where} must be {_expected(dtype, shape)}{received(part)}")
+    return RequestError(
+        400, f"{where} must be {_describe_type(dtype, shape)}{describe_received(part)}"
+    )
 
 
 def _parse_scalars(where: str, values: list[object], dtype: str, shape: Shape) -> list[object]:
@@ -207,7 +212,7 @@ def _part(value: object, index: int) -> object:
     return value[index] if isinstance(value, list) else value
 
 
-def _expected(dtype: str, shape: Shape) -> str:
+def _describe_type(dtype: str, shape: Shape) -> str:
     """In words: "a whole number", "a list of text", "a list of lists of 3 numbers"."""
     one, many = {
         "DT_STRING": ('text or {"b64": ...}', "text"),
@@ -220,7 +225,7 @@ def _expected(dtype: str, shape: Shape) -> str:
     return f"a list{many.removeprefix('lists')}"
 
 
-def received(value: object) -> str:
+def describe_received(value: object) -> str:
     """What was received instead, in a few words: it may be as large as a request's body."""
     if isinstance(value, dict):
         what = "an object with " + ", ".join(repr(key[:30]) for key in list(value)[:5])

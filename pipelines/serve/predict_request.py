@@ -18,11 +18,11 @@ from pipelines.serve.errors import RequestError
 from pipelines.serve.image_limits import count_pixels
 from pipelines.serve.input_parsing import (
     MAX_PADDED_VALUES,
+    describe_received,
     is_base64,
     parse_rows,
     parse_sequences,
     parse_tensor,
-    received,
 )
 from pipelines.serve.signatures import Signature
 
@@ -99,7 +99,7 @@ def parse_request(
     name = content.get("signature_name") or "serving_default"
     if not isinstance(name, str) or name not in signatures:
         known = ", ".join(signatures)
-        raise RequestError(400, f"signature_name must be one of {known}{received(name)}")
+        raise RequestError(400, f"signature_name must be one of {known}{describe_received(name)}")
     if ("instances" in content) == ("inputs" in content):
         raise RequestError(400, 'the body must have either "instances" or "inputs"')
     signature = signatures[name]
@@ -124,7 +124,8 @@ def _parse_json(body: bytes) -> dict[str, object]:
         raise RequestError(400, f"the body must be JSON: {error}") from None
     if not isinstance(content, dict):
         raise RequestError(
-            400, f'the body must be an object like {{"instances": [...]}}{received(content)}'
+            400,
+            f'the body must be an object like {{"instances": [...]}}{describe_received(content)}',
         )
     return content
 
@@ -134,9 +135,11 @@ def _columns_of_rows(
 ) -> dict[str, list[object]]:
     """The rows' values by input. A length that a row doesn't have is None."""
     if not isinstance(instances, list):
-        raise RequestError(400, f"instances must be a list{received(instances)}")
+        raise RequestError(400, f"instances must be a list{describe_received(instances)}")
     if not 1 <= len(instances) <= max_rows:
-        raise RequestError(400, f"instances must have 1 to {max_rows} rows{received(instances)}")
+        raise RequestError(
+            400, f"instances must have 1 to {max_rows} rows{describe_received(instances)}"
+        )
     named = [isinstance(row, dict) and not is_base64(row) for row in instances]
     if not any(named):
         return {_only_input(signature, "instances"): instances}
@@ -144,7 +147,7 @@ def _columns_of_rows(
         if not named[index] or not _has_inputs(row, signature):
             names = ", ".join(signature.required)
             raise RequestError(
-                400, f"instances[{index}] must have just the inputs {names}{received(row)}"
+                400, f"instances[{index}] must have just the inputs {names}{describe_received(row)}"
             )
     return {name: [row.get(name) for row in instances] for name in signature.inputs}
 
@@ -154,7 +157,7 @@ def _named_columns(inputs: object, signature: Signature) -> Mapping[str, object]
         return {_only_input(signature, "inputs"): inputs}
     if not _has_inputs(inputs, signature):
         names = ", ".join(signature.required)
-        raise RequestError(400, f"inputs must have just {names}{received(inputs)}")
+        raise RequestError(400, f"inputs must have just {names}{describe_received(inputs)}")
     return inputs
 
 

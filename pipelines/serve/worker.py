@@ -66,9 +66,9 @@ def _load_and_warm_up(directory: str) -> Any:
 
     The first call takes seconds, in which no client shall wait.
     """
-    from pipelines.runs.native_output import suppressed_native_stderr
+    from pipelines.runs.native_output import suppress_native_stderr
 
-    with suppressed_native_stderr():
+    with suppress_native_stderr():
         import tensorflow  # noqa: F401 - its messages at import are the ones to suppress
     model = load(directory)
     for name, function in model.signatures.items():

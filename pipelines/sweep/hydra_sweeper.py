@@ -23,7 +23,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from pipelines.config.quoting import quote_free_text
-from pipelines.config.restore import resolved
+from pipelines.config.restore import to_plain_values
 from pipelines.config.schema import Config, check, parse, sweep_settings
 from pipelines.core.errors import UserError
 from pipelines.core.paths import MAIN
@@ -112,18 +112,20 @@ class RecurrentSweeper(Sweeper):
         store, directory = study.store, study.config.directory
         if settings.retry and (failed := study.retry_failed()):
             log.info("%d failed trials are repeated.", failed)
-        done = len(store.finished())
+        done = len(store.finished_trials())
         progress = f", of which {done} are done" if done else ""
         log.info("Sweep of %d trials%s: %s", study.total, progress, directory)
         self._run(study)
-        unfinished = [str(one.number) for one in store.started() if not one.state.is_finished()]
+        unfinished = [
+            str(one.number) for one in store.started_trials() if not one.state.is_finished()
+        ]
         if unfinished:
             log.info(
                 "Running elsewhere, or in a launcher's queue: %s. The same command resumes them if "
                 "they don't finish.",
                 ", ".join(unfinished),
             )
-        if store.finished() and self.leaderboard:
+        if store.finished_trials() and self.leaderboard:
             write_leaderboard(directory)
 
     def _create_study(self, settings: SweepSettings, space: Space, config: Config) -> Study:
@@ -172,7 +174,7 @@ class RecurrentSweeper(Sweeper):
         check_launcher(self.composed.hydra.launcher)
         space = parse_space(settings.space or {}, arguments, settings.fixed)
         composed = self._compose(list(space.fixed))
-        values = resolved(composed)
+        values = to_plain_values(composed)
         choices = {str(key): value for key, value in composed.hydra.runtime.choices.items()}
         self._lookup: SettingLookup = create_lookup(values, choices)
         check_conditions(space, [*_dotted_keys(values), *choices])
@@ -193,7 +195,7 @@ class RecurrentSweeper(Sweeper):
                 continue
             seen.add(tuple(overrides))
             try:
-                config = parse(resolved(self._compose(overrides)))
+                config = parse(to_plain_values(self._compose(overrides)))
                 if config.mode != "train" or config.run is not None:
                     raise UserError("a sweep is of new runs: leave out mode and run")
                 check(config)

@@ -45,7 +45,7 @@ class LocalSweep:
 
         Raises GracefulExit for a signal, and UserError if too many trials fail.
         """
-        done = len(self.store.finished())
+        done = len(self.store.finished_trials())
         with (
             Interruption() as interruption,
             Bar("sweep", self.study.total, "trials", done=done) as self.bar,
@@ -61,7 +61,7 @@ class LocalSweep:
                 self._stop_all()
                 write_summary(self.study)
         if interruption.requested is not None:
-            raise stopped_error(self.study, interruption.requested)
+            raise stop_error(self.study, interruption.requested)
 
     def _start_more(self) -> None:
         self.is_over = self.is_over or is_time_over(self.settings.seconds, self.started_at)
@@ -88,7 +88,7 @@ class LocalSweep:
         if attempt.stopped_for != STOPPED:
             number, with_settings = attempt.trial.number, self.bar.live
             log.info("%s", describe_outcome(self.study, number, with_settings=with_settings))
-            self.bar.advance(len(self.store.finished()) - self.bar.done)
+            self.bar.advance(len(self.store.finished_trials()) - self.bar.done)
         write_summary(self.study)
         check_failures(self.study)
 
@@ -114,9 +114,9 @@ def is_time_over(seconds: float | None, started_at: float) -> bool:
     return True
 
 
-def stopped_error(study: Study, number: int) -> GracefulExit:
+def stop_error(study: Study, number: int) -> GracefulExit:
     """The exception with which a sweep ends that signal `number` has stopped."""
-    done = len(study.store.finished())
+    done = len(study.store.finished_trials())
     return GracefulExit(
         f"Stopped; {done} of {study.total} trials are done. The same command continues.", number
     )
@@ -124,7 +124,7 @@ def stopped_error(study: Study, number: int) -> GracefulExit:
 
 def check_failures(study: Study) -> None:
     """Raises UserError if more trials have failed than sweep.failures allows."""
-    settings, failed = study.config.settings, study.store.failed()
+    settings, failed = study.config.settings, study.store.failed_trials()
     if len(failed) <= math.floor(settings.failures * study.total):
         return
     last = failed[-1]
@@ -194,7 +194,7 @@ def write_summary(study: Study) -> None:
                 if name in trial.user_attrs
             },
         }
-        for trial in study.store.started()
+        for trial in study.store.started_trials()
     ]
     summary = {
         "study": study.config.name,

@@ -2,9 +2,9 @@
 
 import importlib
 
-from pipelines.runs.native_output import suppressed_native_stderr
+from pipelines.runs.native_output import suppress_native_stderr
 
-with suppressed_native_stderr():
+with suppress_native_stderr():
     for name in (
         "hydra._internal.hydra",
         "pipelines.sweep.hydra_sweeper",

@@ -22,7 +22,7 @@ from pipelines.sweep.local_sweep import (
     check_failures,
     describe_outcome,
     is_time_over,
-    stopped_error,
+    stop_error,
     write_summary,
 )
 from pipelines.sweep.locks import try_lock
@@ -56,7 +56,7 @@ class RemoteSweep:
 
         Raises GracefulExit for a signal, and UserError if too many trials fail.
         """
-        done = len(self.store.finished())
+        done = len(self.store.finished_trials())
         with self.interruption, Bar("sweep", self.study.total, "trials", done=done) as bar:
             try:
                 while self.interruption.requested is None:
@@ -66,13 +66,13 @@ class RemoteSweep:
                     self._launch(batch)
                     for trial in batch:
                         log.info("%s", self._describe_outcome(trial.number))
-                    bar.advance(len(self.store.finished()) - bar.done)
+                    bar.advance(len(self.store.finished_trials()) - bar.done)
                     write_summary(self.study)
                     check_failures(self.study)
             finally:
                 write_summary(self.study)
         if self.interruption.requested is not None:
-            raise stopped_error(self.study, self.interruption.requested)
+            raise stop_error(self.study, self.interruption.requested)
 
     def _draw_batch(self) -> list[Trial]:
         batch: list[Trial] = []

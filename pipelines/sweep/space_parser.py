@@ -38,7 +38,7 @@ def parse_space(
     for key, value in listed.items():
         values, when = _split_condition(key, value) if isinstance(value, dict) else (value, {})
         if key not in typed_keys:
-            parameters[key] = _parse_listed(parser, key, str(values), when)
+            parameters[key] = _parse_choices(parser, key, str(values), when)
     for override in overrides:
         if override.is_sweep_override():
             parameters[_key(override)] = _create_parameter(override, {})
@@ -60,7 +60,7 @@ def _split_condition(key: str, value: Mapping[str, object]) -> tuple[object, Map
     return value["values"], when
 
 
-def _parse_listed(
+def _parse_choices(
     parser: OverridesParser, key: str, values: str, when: Mapping[str, object]
 ) -> Parameter:
     try:

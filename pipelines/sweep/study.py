@@ -28,7 +28,7 @@ from pipelines.sweep.trials import (
     Trial,
     TrialStore,
     host,
-    state_named,
+    trial_state,
 )
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Study:
     def retry_failed(self) -> int:
         """Replaces failed trials by new ones at the same points. Returns how many."""
         with self._drawing_lock():
-            failed = self.store.failed()
+            failed = self.store.failed_trials()
             for trial in failed:
                 if trial.params and not self.is_grid:  # a grid finds its missing points by itself
                     self.store.study.enqueue_trial(
@@ -110,7 +110,7 @@ class Study:
 
     def next_trial(self) -> Trial | None:
         """An interrupted trial, or else a new one; None if there is none now."""
-        for trial in self.store.started():
+        for trial in self.store.started_trials():
             if trial.state.name == "RUNNING" and (resumed := self._resume(trial)):
                 return resumed
         return self._draw_trial()
@@ -145,7 +145,7 @@ class Study:
     def _draw_trial(self) -> Trial | None:
         for attempt in range(MAX_DUPLICATE_DRAWS):
             with self._drawing_lock():
-                if not self.is_grid and len(self.store.started()) >= self.total:
+                if not self.is_grid and len(self.store.started_trials()) >= self.total:
                     return None
                 if not self._enqueue_point(attempt):
                     return None
@@ -165,16 +165,16 @@ class Study:
 
     def _enqueue_point(self, attempt: int) -> bool:
         """Enqueues the next point, unless the sampler is to choose it. False if none is left."""
-        counted = self.store.counted()
+        counted = self.store.counted_trials()
         if any(trial.state.name == "WAITING" for trial in counted):
             return True
         starts_from_defaults = self.config.settings.start_from == "defaults"
-        if not self.is_grid and starts_from_defaults and not self.store.all():
+        if not self.is_grid and starts_from_defaults and not self.store.all_trials():
             # A search that starts with the defaults never ends with anything worse.
             point = self.space.default_point(self.lookup)
             self.store.study.enqueue_trial(point, user_attrs={ENQUEUED: point})
         elif self.points is not None and (self.is_grid or attempt >= FREE_DRAWS):
-            known = {_point_key(_stored_point(trial)) for trial in counted}
+            known = {_point_key(_point_of(trial)) for trial in counted}
             missing = [point for point in self.points if _point_key(point) not in known]
             if not missing:
                 return False
@@ -184,7 +184,7 @@ class Study:
 
     def _ask(self) -> Trial | None:
         """A new trial; None if it turns out to be a duplicate or one too many."""
-        self._set_sampler(len(self.store.all()))
+        self._set_sampler(len(self.store.all_trials()))
         handle = self.store.study.ask()
         directory = self.config.trial_directory(handle.number)
         lock = try_lock(directory)
@@ -203,7 +203,7 @@ class Study:
         surplus = self._surplus_reason(handle.number, point)
         if surplus:
             handle.set_user_attr(SURPLUS, surplus)
-            self.store.study.tell(handle, state=state_named("FAIL"))
+            self.store.study.tell(handle, state=trial_state("FAIL"))
             os.close(lock)
             if directory.is_dir() and not any(directory.iterdir()):
                 directory.rmdir()
@@ -221,11 +221,11 @@ class Study:
 
         Only trials with smaller numbers matter, so all processes come to the same answer.
         """
-        earlier = [trial for trial in self.store.counted() if trial.number < number]
+        earlier = [trial for trial in self.store.counted_trials() if trial.number < number]
         if not self.is_grid and len(earlier) >= self.total:
             return "there are enough"
         for trial in earlier:
-            if (other := _stored_point(trial)) and _point_key(other) == _point_key(point):
+            if (other := _point_of(trial)) and _point_key(other) == _point_key(point):
                 return f"the same as trial {trial.number}"
         return None
 
@@ -246,7 +246,7 @@ class Study:
         return int.from_bytes(digest[:4], "little")
 
 
-def _stored_point(trial: FrozenTrial) -> dict[str, Value]:
+def _point_of(trial: FrozenTrial) -> dict[str, Value]:
     """A trial's point, or what is known of it before it is drawn."""
     attributes = trial.user_attrs
     return dict(attributes.get(POINT) or trial.params or attributes.get(ENQUEUED, {}))

@@ -117,32 +117,32 @@ class TrialStore:
             pruner=create_pruner(config.settings, config.epochs),
         )
 
-    def all(self) -> list[FrozenTrial]:
+    def all_trials(self) -> list[FrozenTrial]:
         """All trials by number, also those that don't count."""
         return self.study.get_trials(deepcopy=False)
 
-    def counted(self) -> list[FrozenTrial]:
+    def counted_trials(self) -> list[FrozenTrial]:
         """The trials that count, by number, including enqueued ones that haven't started."""
         replaced = self.study.user_attrs.get(REPLACED, [])
         return [
             trial
-            for trial in self.all()
+            for trial in self.all_trials()
             if SURPLUS not in trial.user_attrs and trial.number not in replaced
         ]
 
-    def started(self) -> list[FrozenTrial]:
+    def started_trials(self) -> list[FrozenTrial]:
         """The trials that count and have started, by number."""
-        return [trial for trial in self.counted() if trial.state.name != "WAITING"]
+        return [trial for trial in self.counted_trials() if trial.state.name != "WAITING"]
 
-    def finished(self) -> list[FrozenTrial]:
-        return [trial for trial in self.started() if trial.state.is_finished()]
+    def finished_trials(self) -> list[FrozenTrial]:
+        return [trial for trial in self.started_trials() if trial.state.is_finished()]
 
-    def failed(self) -> list[FrozenTrial]:
-        return [trial for trial in self.started() if trial.state.name == "FAIL"]
+    def failed_trials(self) -> list[FrozenTrial]:
+        return [trial for trial in self.started_trials() if trial.state.name == "FAIL"]
 
     def best(self) -> tuple[int, float] | None:
         """Number and first value of the best trial by the first objective."""
-        complete = [trial for trial in self.started() if trial.state.name == "COMPLETE"]
+        complete = [trial for trial in self.started_trials() if trial.state.name == "COMPLETE"]
         if not complete:
             return None
         sign = 1 if self.config.objectives[0].maximize else -1
@@ -150,7 +150,7 @@ class TrialStore:
         return best.number, best.values[0]
 
     def get(self, number: int) -> FrozenTrial:
-        return next(trial for trial in self.all() if trial.number == number)
+        return next(trial for trial in self.all_trials() if trial.number == number)
 
     def is_finished(self, number: int) -> bool:
         return bool(self.get(number).state.is_finished())
@@ -265,7 +265,7 @@ class TrialStore:
                 trial.handle.set_user_attr("host", host())  # no other machine has it any more
             else:
                 trial.handle.set_user_attr("reason", reason)
-                self.study.tell(trial.handle, state=state_named("FAIL"))
+                self.study.tell(trial.handle, state=trial_state("FAIL"))
         os.close(lock)
 
     def _finish(
@@ -284,11 +284,11 @@ class TrialStore:
         else:
             for name, value in attributes.items():
                 trial.handle.set_user_attr(name, value)
-            self.study.tell(trial.handle, values, state=state_named(state))
+            self.study.tell(trial.handle, values, state=trial_state(state))
         trial.release()
 
 
-def state_named(name: str) -> TrialState:
+def trial_state(name: str) -> TrialState:
     from optuna.trial import TrialState
 
     return TrialState[name]

@@ -35,7 +35,7 @@ class BestWeights:
 
         Returns the name of the score that decides.
         """
-        name, value, higher = self._monitored(scores)
+        name, value, higher = self._monitored_score(scores)
         if self._is_better(value, higher, state):
             state.best, state.best_step = value, state.step
             state.evaluations_without_improvement = 0
@@ -45,7 +45,7 @@ class BestWeights:
         self._save_for_averaging(value, higher, state)
         return name
 
-    def _monitored(self, scores: Scores) -> tuple[str, float, bool]:
+    def _monitored_score(self, scores: Scores) -> tuple[str, float, bool]:
         """The score that decides: its name, its value, and whether higher is better."""
         name = self.settings.monitor or next(iter(scores))
         # A score may be undefined on a small split.
@@ -65,10 +65,12 @@ class BestWeights:
         others = [(float(score), int(step)) for score, step in state.best_checkpoints]
         ranked = sorted([*others, (value, state.step)], key=lambda one: one[0], reverse=higher)
         if (value, state.step) in ranked[:most]:
-            checkpoint.save(self.run.kept(state.step), self._variables, {"step": state.step})
+            checkpoint.save(
+                self.run.best_checkpoint(state.step), self._variables, {"step": state.step}
+            )
         state.best_checkpoints = ranked[:most]
         for _, step in ranked[most:]:
-            self.run.kept(step).unlink(missing_ok=True)
+            self.run.best_checkpoint(step).unlink(missing_ok=True)
 
     def restore_best(self, state: TrainingState, evaluate: Callable[[], Scores]) -> None:
         """Gives the model its best weights and saves it as model.keras.
@@ -86,8 +88,8 @@ class BestWeights:
         if len(state.best_checkpoints) < 2:
             return False
         steps = [step for _, step in state.best_checkpoints]
-        checkpoint.restore_mean([self.run.kept(step) for step in steps], self._variables)
-        name, value, higher = self._monitored(evaluate())
+        checkpoint.restore_mean([self.run.best_checkpoint(step) for step in steps], self._variables)
+        name, value, higher = self._monitored_score(evaluate())
         better = self._is_better(value, higher, state)
         log.info(
             "The mean of the weights of steps %s has validation %s %.4f: %s.",

@@ -136,7 +136,7 @@ class _TrainingLoop:
         self.save()
         number = self.workers.pending_signal(interruption.requested)
         if number is not None and not state.finished:
-            raise self._stopped(number)
+            raise self._graceful_exit(number)
 
     def _run_steps(self, order: Plan, interruption: Interruption, bar: Bar) -> None:
         state, settings = self.state, self.settings
@@ -158,7 +158,7 @@ class _TrainingLoop:
                 break
             if (number := self.workers.pending_signal(interruption.requested)) is not None:
                 self.save()
-                raise self._stopped(number)
+                raise self._graceful_exit(number)
             if time.perf_counter() - self.saved_at > settings.checkpoint_seconds:
                 self.save()
 
@@ -260,7 +260,7 @@ class _TrainingLoop:
         self.clock = self.saved_at = time.perf_counter()
         self.state.checkpoint_seconds += self.clock - now
 
-    def _stopped(self, number: int) -> GracefulExit:
+    def _graceful_exit(self, number: int) -> GracefulExit:
         message = (
             f"Stopped at step {self.state.step}; everything is saved. "
             f"To go on: python main.py mode=train run={shlex.quote(str(self.run.directory))}"

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from pipelines.config.quoting import quote_free_text
-from pipelines.config.restore import load_run_config, resolved, save_config
+from pipelines.config.restore import load_run_config, save_config, to_plain_values
 from pipelines.config.schema import parse
 from pipelines.core.errors import UserError
 from pipelines.core.paths import ROOT
@@ -33,7 +33,7 @@ OPTIONS = sorted(
 
 def composed(*overrides: str) -> dict:
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return resolved(compose("config", list(overrides)))
+        return to_plain_values(compose("config", list(overrides)))
 
 
 @pytest.mark.parametrize("option", OPTIONS)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 
-from pipelines.config.restore import resolved
+from pipelines.config.restore import to_plain_values
 from pipelines.config.schema import parse
 from pipelines.core.paths import ROOT
 from pipelines.core.scores import Metric, Score, by_name
@@ -20,7 +20,7 @@ TASKS = sorted(path.stem for path in (ROOT / "conf" / "task").glob("*.yaml"))
 
 def task_named(name: str) -> Task:
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return parse(resolved(compose("config", [f"task={name}"]))).task
+        return parse(to_plain_values(compose("config", [f"task={name}"]))).task
 
 
 class Split:

@@ -16,7 +16,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from only_data import OnlyData
 
-from pipelines.config.restore import resolved
+from pipelines.config.restore import to_plain_values
 from pipelines.config.schema import Config, check, parse
 from pipelines.core.errors import UserError
 from pipelines.core.paths import ROOT
@@ -45,7 +45,7 @@ def write(path: Path, rows: Rows) -> Path:
 def config(path: Path, *overrides: str) -> Config:
     given = ["data=text_files", f"data.path={path}", *SHARES, *overrides]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return parse(resolved(compose("config", given)))
+        return parse(to_plain_values(compose("config", given)))
 
 
 def prepared(path: Path, *overrides: str) -> Prepared:
@@ -324,7 +324,7 @@ def test_what_cannot_be_divided_so_is_told_in_one_line(
 
 def test_data_without_further_columns_says_which_it_has() -> None:
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        made = parse(resolved(compose("config", ["task=probe", "prepare.group_by=user"])))
+        made = parse(to_plain_values(compose("config", ["task=probe", "prepare.group_by=user"])))
     with pytest.raises(UserError) as error:
         check(made)
     assert "prepare.group_by and prepare.time_column must name columns" in str(error.value)

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from pipelines.core.formatting import duration, number, probability, short
+from pipelines.core.formatting import abbreviate, duration, number, probability
 from pipelines.core.scores import Metric, Score
 from pipelines.evaluate import bootstrap
-from pipelines.evaluate.bootstrap import compare_measured, interval, measure_all, resample
+from pipelines.evaluate.bootstrap import compare_measurements, interval, measure_all, resample
 from pipelines.evaluate.metrics.classification import ACCURACY
 from pipelines.evaluate.metrics.generation import PERPLEXITY
 from pipelines.evaluate.metrics.translation import BLEU, CHRF
@@ -34,7 +34,7 @@ def measured(score, n, *, resamples, seed):
 
 def compared(a, b, n, *, resamples, seed):
     both = measure_all({"a": a, "b": b}, n, resamples=resamples, seed=seed)
-    return compare_measured(both["a"], both["b"])
+    return compare_measurements(both["a"], both["b"])
 
 
 def test_interval_of_a_mean_agrees_with_the_normal_approximation():
@@ -240,7 +240,7 @@ def test_numbers_as_they_are_written():
     ]
     assert number(7.43, ACCURACY) == "7.430"
     assert [metric.label for metric in (CHRF, Metric("exact_match"))] == ["chrF++", "exact match"]
-    assert [short(x) for x in (9999, 12345, 1412345, 2.5e9)] == [
+    assert [abbreviate(x) for x in (9999, 12345, 1412345, 2.5e9)] == [
         "9,999",
         "12.3 k",
         "1.41 M",

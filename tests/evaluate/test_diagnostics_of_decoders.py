@@ -10,7 +10,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from tiny_runs import go
 
-from pipelines.config.restore import resolved
+from pipelines.config.restore import to_plain_values
 from pipelines.config.schema import parse
 from pipelines.core.paths import ROOT
 from pipelines.core.task import Trained
@@ -41,7 +41,7 @@ class Writer:
 
     def __init__(self, *overrides: str):
         with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-            config = parse(resolved(compose("config", [*SMALL, *overrides])))
+            config = parse(to_plain_values(compose("config", [*SMALL, *overrides])))
         self.task = config.task
         data = prepare(config.data, self.task, config.prepare)
         settings = config.model.of_width(config.model.width)

@@ -10,7 +10,7 @@ import pytest
 from pipelines.core.contracts import Batch, Codec
 from pipelines.core.scores import Metric, Score
 from pipelines.core.settings import EvaluateSettings
-from pipelines.evaluate.evaluation import by_length, evaluate, key_of, predict_split
+from pipelines.evaluate.evaluation import evaluate, key_of, predict_split, score_by_length
 from pipelines.evaluate.verdict import judge
 from pipelines.runs.directory import Run
 from pipelines.runs.metrics import RunMetrics, ScoreEntry
@@ -127,7 +127,7 @@ def test_buckets_of_length_hold_every_example_once(n):
     split = Split(n=n)
     score = Score(Metric("mean"), lambda w: w @ split.column("label") / w.sum(1), "mean")
     with np.errstate(invalid="ignore"):
-        buckets = by_length({"mean": score}, split, resamples=100, seed=0)
+        buckets = score_by_length({"mean": score}, split, resamples=100, seed=0)
     assert sum(bucket.count for bucket in buckets) == n
     for left, right in itertools.pairwise(buckets):
         assert left.longest < right.shortest
@@ -144,7 +144,8 @@ def test_no_buckets_without_sequences():
     split = Split()
     split.lengths = lambda: np.zeros((len(split), 0), np.int32)
     assert (
-        by_length(Task().score({"said": np.ones(237)}, split), split, resamples=100, seed=0) == []
+        score_by_length(Task().score({"said": np.ones(237)}, split), split, resamples=100, seed=0)
+        == []
     )
 
 

@@ -13,7 +13,7 @@ from hydra import compose, initialize_config_dir
 
 from models.classifier import initial_state
 from models.heads import POOLINGS
-from pipelines.config.restore import resolved
+from pipelines.config.restore import to_plain_values
 from pipelines.config.schema import Config, parse
 from pipelines.core.contracts import Codec
 from pipelines.core.task import Trained
@@ -26,7 +26,9 @@ def built(*overrides: str) -> tuple[Config, keras.Model, Codec]:
     """A model with random weights and a codec that knows a few words."""
     quick = ["model.width=6", "task.embedding.width=5", "task.text.minimum_count=1"]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        config = parse(resolved(compose("config", [*quick, "task.embedding.scale=2", *overrides])))
+        config = parse(
+            to_plain_values(compose("config", [*quick, "task.embedding.scale=2", *overrides]))
+        )
     codec = Codec(config.task.codec())
     codec.fields["tokens"].fit([["the film was a superb story", "dull music and people ,"]])
     codec.fields["label"].fit([["positive", "negative", "neither"] * 2])

@@ -17,7 +17,7 @@ from pipelines.core.contracts import Codec
 from pipelines.core.paths import ROOT
 from pipelines.core.task import Trained
 from pipelines.graphs.prediction import Predictor
-from pipelines.graphs.tracing import padded
+from pipelines.graphs.tracing import pad_ragged
 
 COLOURS = {"red": (230, 20, 20), "green": (20, 180, 20), "blue": (30, 30, 230), "grey": (90,) * 3}
 
@@ -71,7 +71,7 @@ class Small:
         for field in self.codec.fields.values():
             field.fit([self.raw[column] for column in field.learns_from])
         raw = {name: tf.constant(values) for name, values in self.raw.items()}
-        self.columns = {k: v.numpy() for k, v in padded(self.codec.encode(raw)).items()}
+        self.columns = {k: v.numpy() for k, v in pad_ragged(self.codec.encode(raw)).items()}
         keras.utils.set_random_seed(1)
         self.model = self.task.build(self.config.model, self.codec, 1)
         self.batch = self.task.batch(self.columns, self.codec)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hydra import compose, initialize_config_dir
 
-from pipelines.config.restore import resolved
+from pipelines.config.restore import to_plain_values
 from pipelines.config.schema import parse
 from pipelines.config.sweep_name import sweep_name
 from pipelines.core.errors import UserError
@@ -32,13 +32,13 @@ SPACES = sorted(path.stem for path in (ROOT / "conf" / "sweep").glob("*.yaml"))
 def test_every_space_composes_at_every_value(option: str, task: str) -> None:
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         chosen = [f"task={task}", f"sweep={option}"]
-        base = resolved(compose("config", chosen))
+        base = to_plain_values(compose("config", chosen))
         settings = parse(base).sweep
         space = parse_space(settings.space or {}, [f"task={task}"], settings.fixed)
         lookup = create_lookup(base, {"model": "gru"})
         check_conditions(space, ["model", "model.layers"])
         for point in space.covering_points(lookup):
-            parse(resolved(compose("config", [*chosen, *space.overrides_at(point)])))
+            parse(to_plain_values(compose("config", [*chosen, *space.overrides_at(point)])))
     resolve_objectives(settings.objectives, parse(base).task, None)
 
 

@@ -11,7 +11,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from optuna.trial import TrialState
 
-from pipelines.config.restore import resolved
+from pipelines.config.restore import to_plain_values
 from pipelines.config.schema import parse
 from pipelines.core.paths import ROOT
 from pipelines.sweep.objectives import resolve_objectives
@@ -30,7 +30,7 @@ def study_in(
     liveness: Liveness = Liveness(),  # noqa: B008 - frozen
 ) -> Study:
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        config = parse(resolved(compose("config", ["sweep=optuna", *arguments])))
+        config = parse(to_plain_values(compose("config", ["sweep=optuna", *arguments])))
     objectives = tuple(resolve_objectives(["quality"], config.task, None))
     study_config = StudyConfig("sentiment/study", directory, objectives, config.sweep, 3, liveness)
     space = parse_space({"x": values}, [], [])
@@ -65,13 +65,13 @@ def test_a_study_counts_started_trials_and_no_more_than_its_total(tmp_path: Path
     study.store.study.enqueue_trial({"x": 7})
     study.store.study.enqueue_trial({"x": 8})
     study.store.study.enqueue_trial({"x": 9})
-    assert study.store.started() == []
+    assert study.store.started_trials() == []
     assert [one.handle.params["x"] for one in (study.next_trial(), study.next_trial()) if one] == [
         7,
         8,
     ]
     assert study.next_trial() is None
-    assert [trial.number for trial in study.store.started()] == [0, 1]
+    assert [trial.number for trial in study.store.started_trials()] == [0, 1]
 
 
 def test_each_number_of_a_range_is_drawn_once_the_default_first(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_the_late_result_of_a_trial_that_was_given_up_raises_nothing(tmp_path: P
     assert trial is not None
     other.store.study.tell(trial.number, state=TrialState.FAIL)
     study.store.complete(trial, [0.5])
-    assert [one.state for one in study.store.started()] == [TrialState.FAIL]
+    assert [one.state for one in study.store.started_trials()] == [TrialState.FAIL]
 
 
 def test_a_lost_job_does_not_fail_a_trial_that_a_process_works_on(tmp_path: Path) -> None:
@@ -99,11 +99,11 @@ def test_a_lost_job_does_not_fail_a_trial_that_a_process_works_on(tmp_path: Path
     trial = study.next_trial()
     assert trial is not None
     other.store.fail_if_unfinished(trial, "lost")
-    assert [one.state for one in study.store.started()] == [TrialState.RUNNING]
+    assert [one.state for one in study.store.started_trials()] == [TrialState.RUNNING]
     trial.release()
     other.store.fail_if_unfinished(trial, "lost")
-    assert [one.state for one in study.store.started()] == [TrialState.FAIL]
-    assert study.store.failed()[0].user_attrs["reason"] == "lost"
+    assert [one.state for one in study.store.started_trials()] == [TrialState.FAIL]
+    assert study.store.failed_trials()[0].user_attrs["reason"] == "lost"
 
 
 def test_queued_trials_have_heartbeats_even_after_the_storage_was_unavailable(
@@ -111,7 +111,7 @@ def test_queued_trials_have_heartbeats_even_after_the_storage_was_unavailable(
 ) -> None:
     study = study_in(tmp_path, "sweep.trials=2", liveness=Liveness(heartbeat=0.005))
     batch = [trial for trial in (study.next_trial(), study.next_trial()) if trial is not None]
-    first = [trial.user_attrs["beat"] for trial in study.store.started()]
+    first = [trial.user_attrs["beat"] for trial in study.store.started_trials()]
     assert len(first) == 2
     send_heartbeat, refused = study.store.send_heartbeat, []
 
@@ -125,7 +125,7 @@ def test_queued_trials_have_heartbeats_even_after_the_storage_was_unavailable(
     launched = LaunchedBatch(study.store, batch)
     for _ in range(500):
         time.sleep(0.01)
-        now = [trial.user_attrs["beat"] for trial in study.store.started()]
+        now = [trial.user_attrs["beat"] for trial in study.store.started_trials()]
         if min(now) > max(first):
             break
     assert refused == [0]

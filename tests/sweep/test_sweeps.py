@@ -20,7 +20,7 @@ from conftest import ROOT, Command
 from hydra import compose, initialize_config_dir
 from sweep_process import starts, states, summary, sweep, wait_for
 
-from pipelines.config.restore import resolved
+from pipelines.config.restore import to_plain_values
 from pipelines.config.schema import Config, parse
 from pipelines.runs.directory import Run
 from pipelines.sweep.objectives import read_values, resolve_objectives
@@ -374,7 +374,7 @@ TASKS = sorted(path.stem for path in (ROOT / "conf" / "task").glob("*.yaml"))
 
 def settings_of(*overrides: str) -> Config:
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return parse(resolved(compose("config", list(overrides))))
+        return parse(to_plain_values(compose("config", list(overrides))))
 
 
 @pytest.mark.parametrize("name", TASKS)

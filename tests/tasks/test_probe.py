@@ -10,7 +10,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from tiny_runs import go
 
-from pipelines.config.restore import resolved
+from pipelines.config.restore import to_plain_values
 from pipelines.config.schema import Config, check, parse
 from pipelines.core.contracts import RowIssues
 from pipelines.core.errors import UserError
@@ -29,7 +29,7 @@ SMALL = [
 
 def config(*overrides: str) -> Config:
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return parse(resolved(compose("config", list(overrides))))
+        return parse(to_plain_values(compose("config", list(overrides))))
 
 
 def examples(problem: str, steps: int, count: int = 20, seed: int = 3) -> list[tuple[Any, Any]]:

@@ -17,7 +17,7 @@ from models.settings import EmbeddingSettings
 from pipelines.config.schema import parse
 from pipelines.core.contracts import Codec
 from pipelines.core.paths import ROOT
-from pipelines.graphs.tracing import padded
+from pipelines.graphs.tracing import pad_ragged
 from pipelines.tasks._shared.self_critical import Rewards, SelfCritical, keys
 from pipelines.train.lazy_adam import LazyAdam, LazySettings
 from pipelines.train.learner import Learner
@@ -44,7 +44,7 @@ def translation(*overrides: str) -> tuple[Any, ...]:
     for field in codec.fields.values():
         field.fit([PAIRS[column] for column in field.learns_from])
     raw = {name: tf.constant(values) for name, values in PAIRS.items()}
-    columns = {name: value.numpy() for name, value in padded(codec.encode(raw)).items()}
+    columns = {name: value.numpy() for name, value in pad_ragged(codec.encode(raw)).items()}
     model = config.task.build(config.model, codec, 1)
     return config.task, model, codec, config.train, config.task.batch(columns, codec)
 

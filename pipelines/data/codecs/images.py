@@ -156,13 +156,13 @@ def _read_orientation(content: tf.Tensor) -> tf.Tensor:
     """
     import tensorflow as tf
 
-    def after(text: tf.Tensor, mark: bytes) -> tf.Tensor:
+    def text_after(text: tf.Tensor, mark: bytes) -> tf.Tensor:
         """The text after the mark; empty if it doesn't occur."""
         return tf.concat([tf.strings.split(text, mark, maxsplit=1), ["", ""]], axis=0)[1]
 
-    exif = after(tf.strings.substr(content, 0, EXIF_SEARCH_BYTES), b"Exif\0\0")
-    little = _byte_at(after(exif, b"\x12\x01\x03\0\x01\0\0\0") + b"\x01", 0)
-    big = _byte_at(after(exif, b"\x01\x12\0\x03\0\0\0\x01") + b"\x01\x01", 1)
+    exif = text_after(tf.strings.substr(content, 0, EXIF_SEARCH_BYTES), b"Exif\0\0")
+    little = _byte_at(text_after(exif, b"\x12\x01\x03\0\x01\0\0\0") + b"\x01", 0)
+    big = _byte_at(text_after(exif, b"\x01\x12\0\x03\0\0\0\x01") + b"\x01\x01", 1)
     either = tf.maximum(little, big)
     return tf.where(either <= 8, either, 1)
 

@@ -53,14 +53,18 @@ class Segmentation:
     def _variants(self, word: tuple[int, ...]) -> tuple[list[list[int]], np.ndarray]:
         """Segmentations of a word, and their cumulative probabilities without the last, 1."""
         if word not in self._known:
-            make = self._likely if self.model_type == "unigram" else self._dropped
+            make = (
+                self._draw_unigram_variants
+                if self.model_type == "unigram"
+                else self._draw_bpe_variants
+            )
             variants, weights = make("".join(self.pieces[number] for number in word))
             if not variants:
                 variants, weights = [list(word)], np.ones(1)
             self._known[word] = variants, np.cumsum(weights / weights.sum())[:-1]
         return self._known[word]
 
-    def _likely(self, text: str) -> tuple[list[list[int]], np.ndarray]:
+    def _draw_unigram_variants(self, text: str) -> tuple[list[list[int]], np.ndarray]:
         plain = text.replace("▁", " ").strip()
         found = self.processor.nbest_encode_as_ids(plain, nbest_size=VARIANTS) if plain else []
         # The n best paths through the lattice of all pieces that the word can be split into. The
@@ -70,14 +74,14 @@ class Segmentation:
         weights = np.exp(self.alpha * (scores - scores.max())) if variants else scores
         return variants, weights
 
-    def _dropped(self, text: str) -> tuple[list[list[int]], np.ndarray]:
+    def _draw_bpe_variants(self, text: str) -> tuple[list[list[int]], np.ndarray]:
         # Seeded by the word, so that its variants don't depend on when it first occurs.
         random = np.random.default_rng([len(text), *text.encode()])
-        variants = [self._merged(text, random) for _ in range(VARIANTS)]
+        variants = [self._merge_pairs(text, random) for _ in range(VARIANTS)]
         whole = [ids for ids in variants if ids is not None]
         return whole, np.ones(len(whole))
 
-    def _merged(self, text: str, random: np.random.Generator) -> list[int] | None:
+    def _merge_pairs(self, text: str, random: np.random.Generator) -> list[int] | None:
         """Merges the best pair of neighbours until none is left; skips some with probability alpha.
 
         None if a character is no piece.

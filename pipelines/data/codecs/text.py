@@ -87,12 +87,12 @@ class TextCodec(FieldCodec):
             self._set_state(self.like._state)
             return
         self._set_state(None)
-        learned = self._tokenizer.learn(self._checked(batches), self.column, self.vectors)
+        learned = self._tokenizer.learn(self._check_values(batches), self.column, self.vectors)
         if not learned.vocabulary:
             raise UserError(f"column {self.column!r} has no text to learn a vocabulary from")
         self._set_state(learned)
 
-    def _checked(self, batches: Iterable[Sequence[Value]]) -> Iterator[Sequence[Value]]:
+    def _check_values(self, batches: Iterable[Sequence[Value]]) -> Iterator[Sequence[Value]]:
         """The batches. Looks at the first value of each: a column holds values of one kind."""
         for batch in batches:
             if len(batch) and isinstance(batch[0], str | bytes) == self.raw.is_sequence:

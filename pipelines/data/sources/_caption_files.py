@@ -45,17 +45,17 @@ def read_captions(
     """
     check_exists(path, "data.captions")
     if extension(path) == ".json":
-        return _grouped(_coco(path, issues))
+        return _group_by_image(_coco(path, issues))
     first = next((line for line in islice(read_lines(path), 100) if line.strip()), "")
     if _TOKEN.fullmatch(first):
-        return _grouped(_tokens(path, issues))
+        return _group_by_image(_tokens(path, issues))
     if extension(path) == ".txt" and dialect.delimiter is None:
         dialect = Dialect(",", dialect.quoting)
     rows = read_rows(path, Columns(columns), issues, dialect)
-    return _grouped((row["image"], row["caption"]) for row in rows)
+    return _group_by_image((row["image"], row["caption"]) for row in rows)
 
 
-def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+def _group_by_image(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
     """Captions by name, each made one line. An empty caption adds only the name."""
     captions: dict[str, list[str]] = {}
     for name, caption in pairs:

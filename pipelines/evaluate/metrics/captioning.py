@@ -252,7 +252,7 @@ def _variety(words: AllWords, how: str) -> list[Score]:
         return np.array([1 / counts[text] for text in captions])
 
     @functools.cache
-    def used() -> np.ndarray:
+    def count_shared_words() -> np.ndarray:
         captions, references = words()
         reference_words = [[word for text in several for word in text] for several in references]
         in_references = Counter(word for text in reference_words for word in text)
@@ -281,7 +281,7 @@ def _variety(words: AllWords, how: str) -> list[Score]:
         ),
         Score(
             VOCABULARY_USED,
-            score_of_sums(used, share),
+            score_of_sums(count_shared_words, share),
             f"share of the references' vocabulary that captions use, {how}",
         ),
     ]

@@ -50,7 +50,7 @@ def probe_scores(
     scores = [
         Score(
             LONGEST_SOLVED,
-            _longest_solved(errors, lengths, guess),
+            _longest_solved_score(errors, lengths, guess),
             f"length of the longest sequences solved, where all shorter ones are, too: {kind} at "
             f"most {SOLVED_SHARE:g} of the best constant's ({guess:.4g}); 0 if none is solved",
         ),
@@ -84,7 +84,7 @@ def one_hot_lengths(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return different, (lengths[:, None] == different).astype(float)
 
 
-def _longest_solved(
+def _longest_solved_score(
     errors: np.ndarray, lengths: np.ndarray, guess: float
 ) -> Callable[[np.ndarray], np.ndarray]:
     different, member = one_hot_lengths(lengths)

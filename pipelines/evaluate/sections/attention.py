@@ -9,7 +9,7 @@ import numpy as np
 
 from pipelines.core.sections import Figure
 from pipelines.evaluate.metrics.generation import as_texts
-from pipelines.report.plots import INK, SERIES, placed, shorten, text_columns
+from pipelines.report.plots import INK, SERIES, place_axes, shorten, text_columns
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -89,7 +89,7 @@ def _figure(read: list[str], written: list[str], weights: np.ndarray, number: in
         axes.tick_params(labelsize=LETTERS, pad=4)
         axes.grid(visible=False)
         axes.spines[:].set_visible(False)
-        placed(axes, left=left, top=top, right=4, bottom=4)
+        place_axes(axes, left=left, top=top, right=4, bottom=4)
 
     caption = _caption(len(read), len(written), explained=number == 1)
     return Figure(f"Attention {number}", draw, caption, size=size)

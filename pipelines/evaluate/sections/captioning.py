@@ -16,7 +16,7 @@ from pipelines.evaluate.metrics.generation import as_texts, equals_a_reference
 from pipelines.evaluate.metrics.translation import BleuTokenizer
 from pipelines.evaluate.sections.attention import Tokens, token_label, without_padding
 from pipelines.evaluate.sections.translation import WrittenTexts, text_sections
-from pipelines.report.plots import INK, SERIES, placed, shorten, wrap
+from pipelines.report.plots import INK, SERIES, place_axes, shorten, wrap
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -248,7 +248,7 @@ def downscale(image: np.ndarray, side: int = MAX_SIDE) -> np.ndarray:
 
 def _canvas(axes: Axes, width: float, height: float) -> None:
     """Makes the axes fill the figure, with coordinates in points from its upper left corner."""
-    placed(axes, left=0, top=0, right=0, bottom=0)
+    place_axes(axes, left=0, top=0, right=0, bottom=0)
     axes.set_xlim(0, width)
     axes.set_ylim(height, 0)
     axes.set_axis_off()

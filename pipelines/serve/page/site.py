@@ -153,7 +153,7 @@ class Page:
         self.show_choices()
         after = input_fields(self.signature(self.model))
         # What was typed stays where the fields look the same: texts are all labelled "Text".
-        if _shown(after) != _shown(before):
+        if _kinds_and_labels(after) != _kinds_and_labels(before):
             self.show_form()
         self.results.clear()
         self.show_error("")
@@ -264,5 +264,5 @@ def _labels(fields: list[InputField]) -> list[str]:
     return [field.label for field in fields]
 
 
-def _shown(fields: list[InputField]) -> list[tuple[str, str]]:
+def _kinds_and_labels(fields: list[InputField]) -> list[tuple[str, str]]:
     return [(f.kind, label) for f, label in zip(fields, _labels(fields), strict=True)]

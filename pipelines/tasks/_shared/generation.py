@@ -226,10 +226,10 @@ class GenerationTask(Task, Decodes, Explains, Diagnosable):
         """What `predict` says of the rows in detail."""
         import tensorflow as tf
 
-        from pipelines.graphs.prediction import gather_batch, given_inputs
+        from pipelines.graphs.prediction import gather_batch, prediction_inputs
 
         batch = gather_batch(trained, split, rows)
-        given = given_inputs(trained, batch.inputs)
+        given = prediction_inputs(trained, batch.inputs)
         inputs = {name: tf.convert_to_tensor(value) for name, value in given.items()}
         found = self.predict(trained, inputs, detail=True)
         return {name: np.asarray(value) for name, value in found.items()}
