@@ -65,11 +65,11 @@ def mirror_images(
 
     captions  all of each image. Where one of the words `unless` is in them it stays as it is.
     """
-    chosen = random.random(len(images)) < 0.5
+    is_mirrored = random.random(len(images)) < 0.5
     if unless:
         forbidden = re.compile("|".join(map(_pattern_of, unless)), re.IGNORECASE)
-        chosen &= np.array([forbidden.search(text) is None for text in captions], bool)
-    return np.where(chosen[:, None, None, None], images[:, :, ::-1], images)
+        is_mirrored &= np.array([forbidden.search(text) is None for text in captions], bool)
+    return np.where(is_mirrored[:, None, None, None], images[:, :, ::-1], images)
 
 
 def _pattern_of(word: str) -> str:
@@ -113,9 +113,9 @@ def _relight(images: np.ndarray, light: np.ndarray, contrast: np.ndarray) -> np.
     """Contrast (B,) about each image's own mean, and light (B,) added."""
     mean = images[:, ::4, ::4].mean(axis=(1, 2, 3))
     factor = np.rint(contrast * 64)
-    added = np.rint(mean + light - mean * factor / 64)
+    offset = np.rint(mean + light - mean * factor / 64)
     values = images.astype(np.int16)
     values *= factor.astype(np.int16)[:, None, None, None]
     values >>= 6
-    values += added.astype(np.int16)[:, None, None, None]
+    values += offset.astype(np.int16)[:, None, None, None]
     return np.clip(values, 0, 255).astype(np.uint8)

@@ -127,9 +127,9 @@ def _by_length(
     strip = np.zeros(count, np.int32)
     strips = 1
     for f in range(fields - 1):
-        wanted = max(1, round(2 * (batches / strips) ** (1 / (fields - f))))
-        strip = strip * wanted + _strips(lengths[:, f], wanted, random)
-        strips *= wanted
+        strip_count = max(1, round(2 * (batches / strips) ** (1 / (fields - f))))
+        strip = strip * strip_count + _strips(lengths[:, f], strip_count, random)
+        strips *= strip_count
     last = lengths[:, -1].astype(np.float32)
     if random is not None:
         last *= 1 + JITTER * (random.random(count, np.float32) - 0.5)

@@ -17,7 +17,7 @@ def check_division(source: Source, settings: PrepareSettings) -> None:
     if settings.time_column is not None and settings.division != "time":
         raise UserError("prepare.time_column goes with prepare.division=time; leave it null")
     names = [settings.group_by] if isinstance(settings.group_by, str) else settings.group_by or []
-    wanted = [*names, *filter(None, [settings.time_column])]
-    extra = [name for name in wanted if name not in source.columns]
+    columns = [*names, *filter(None, [settings.time_column])]
+    extra = [name for name in columns if name not in source.columns]
     if extra:
         source.check_extra(extra)

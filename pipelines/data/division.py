@@ -108,27 +108,25 @@ def divide(
     for part in (2, 1):
         if not np.any(rows.given == part):
             train, share = np.flatnonzero(split == 0), shares[PARTS[part]]
-            wanted = max(1, round(pool * share)) if share > 0 else 0
-            split[_choose_held_out(rows, ranks, train, wanted)] = part
+            count = max(1, round(pool * share)) if share > 0 else 0
+            split[_choose_held_out(rows, ranks, train, count)] = part
     return Division(split, duplicates, conflicts, overlaps, kept_duplicates, limited)
 
 
-def _choose_held_out(
-    rows: RowKeys, ranks: np.ndarray, train: np.ndarray, wanted: int
-) -> np.ndarray:
-    """About `wanted` of the training rows, which leave nothing related behind."""
+def _choose_held_out(rows: RowKeys, ranks: np.ndarray, train: np.ndarray, count: int) -> np.ndarray:
+    """About `count` of the training rows, which leave nothing related behind."""
     if rows.times is not None:
-        return _choose_latest(rows.times, train, wanted)
+        return _choose_latest(rows.times, train, count)
     if rows.groups is not None:
-        return draw_groups(ranks, rows.groups, rows.strata, train, wanted)
-    return _draw(ranks, rows.strata, train, wanted)
+        return draw_groups(ranks, rows.groups, rows.strata, train, count)
+    return _draw(ranks, rows.strata, train, count)
 
 
-def _choose_latest(times: np.ndarray, rows: np.ndarray, wanted: int) -> np.ndarray:
+def _choose_latest(times: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray:
     """The last rows in time; those of one time stay together, on the later side."""
-    if wanted <= 0 or not len(rows):
+    if count <= 0 or not len(rows):
         return rows[:0]
-    border = np.sort(times[rows])[-min(wanted, len(rows))]
+    border = np.sort(times[rows])[-min(count, len(rows))]
     return rows[times[rows] >= border]
 
 
@@ -136,12 +134,12 @@ def _drop_beyond(rows: RowKeys, ranks: np.ndarray, split: np.ndarray, share: flo
     """Leaves about this share of each split, at least a row: with times the first, else drawn."""
     for part in range(len(PARTS)):
         here = np.flatnonzero(split == part)
-        dropped = len(here) - max(min(len(here), 1), round(len(here) * share))
+        surplus = len(here) - max(min(len(here), 1), round(len(here) * share))
         if rows.times is not None:
             order = here[np.argsort(rows.times[here], kind="stable")]
-            split[order[len(here) - dropped :]] = DROPPED
+            split[order[len(here) - surplus :]] = DROPPED
         else:
-            split[_draw(ranks, rows.strata, here, dropped)] = DROPPED
+            split[_draw(ranks, rows.strata, here, surplus)] = DROPPED
 
 
 def _drop_duplicates(
@@ -171,11 +169,11 @@ def _drop_duplicates(
     # A content that is left in train is nowhere else, so that all of its rows have a say.
     stays = np.zeros(len(order), bool)
     stays[_representatives(group, starts, sorted_strata, conflicting)] = True
-    repeated = training & ~over & ~stays
-    split[order[over | repeated]] = DROPPED
+    is_duplicate = training & ~over & ~stays
+    split[order[over | is_duplicate]] = DROPPED
     held_out = ~training & ~over
     kept = np.count_nonzero(held_out) - len(np.unique(group[held_out]))
-    return int(np.count_nonzero(repeated)), int(kept), int(conflicting.sum()), overlaps
+    return int(np.count_nonzero(is_duplicate)), int(kept), int(conflicting.sum()), overlaps
 
 
 def _representatives(
@@ -200,36 +198,36 @@ def _mix(hashes: np.ndarray, seed: int) -> np.ndarray:
     """(N,) uint64: a random order of contents (splitmix64, Steele et al. 2014)."""
     start = np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]
     with np.errstate(over="ignore"):
-        mixed = hashes ^ start
+        bits = hashes ^ start
         for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-            mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
-    return mixed ^ (mixed >> np.uint64(31))
+            bits = (bits ^ (bits >> np.uint64(shift))) * np.uint64(factor)
+    return bits ^ (bits >> np.uint64(31))
 
 
-def _draw(ranks: np.ndarray, strata: np.ndarray, rows: np.ndarray, wanted: int) -> np.ndarray:
-    """`wanted` of the rows, spread over their strata, each of which keeps at least one row."""
-    if wanted <= 0 or not len(rows):
+def _draw(ranks: np.ndarray, strata: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray:
+    """`count` of the rows, spread over their strata, each of which keeps at least one row."""
+    if count <= 0 or not len(rows):
         return rows[:0]
     order = rows[np.lexsort((ranks[rows], strata[rows]))]
     _, starts, counts = np.unique(strata[order], return_index=True, return_counts=True)
-    quotas = quota(counts, wanted)
+    quotas = quota(counts, count)
     place = np.arange(len(order)) - np.repeat(starts, counts)
     return order[place < np.repeat(quotas, counts)]
 
 
-def quota(counts: np.ndarray, wanted: int) -> np.ndarray:
+def quota(counts: np.ndarray, total: int) -> np.ndarray:
     """How many to take of each group, leaving at least one in each.
 
-    Proportional, largest remainders first (Hamilton's method); together `wanted`, or as many as
+    Proportional, largest remainders first (Hamilton's method); together `total`, or as many as
     there are.
     """
     room = counts - 1
-    exact = counts * (wanted / max(int(counts.sum()), 1))
-    taken = np.minimum(np.floor(exact).astype(np.int64), room)
-    missing = min(wanted, int(room.sum())) - int(taken.sum())
+    exact = counts * (total / max(int(counts.sum()), 1))
+    quotas = np.minimum(np.floor(exact).astype(np.int64), room)
+    missing = min(total, int(room.sum())) - int(quotas.sum())
     while missing > 0:
-        open_groups = np.flatnonzero(taken < room)
-        by_need = open_groups[np.argsort((taken - exact)[open_groups], kind="stable")][:missing]
-        taken[by_need] += 1
+        open_groups = np.flatnonzero(quotas < room)
+        by_need = open_groups[np.argsort((quotas - exact)[open_groups], kind="stable")][:missing]
+        quotas[by_need] += 1
         missing -= len(by_need)
-    return taken
+    return quotas

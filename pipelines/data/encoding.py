@@ -35,13 +35,13 @@ def training_values(
     split: np.ndarray,
     columns: Sequence[str],
     advance: Advance,
-    seen: Callable[[Value], Value] | None = None,
+    select: Callable[[Value], Value] | None = None,
 ) -> Iterator[list[Value]]:
-    """Training values of the raw columns, in batches; `seen` gives what may be seen of each."""
+    """Training values of the raw columns, in batches; `select` picks the part to learn from."""
     for batch in raw.take(np.flatnonzero(split == 0), columns):
         for column in columns:
             values = raw.values(batch.column(column))
-            yield values if seen is None else list(map(seen, values))
+            yield values if select is None else list(map(select, values))
         advance(batch.num_rows)
 
 
@@ -52,9 +52,11 @@ def encode(
 
     Several threads encode, one writes, in the order of the rows.
     """
-    kept = np.flatnonzero(split != DROPPED).astype(np.int32 if len(split) < 2**31 else np.int64)
+    used_rows = np.flatnonzero(split != DROPPED).astype(
+        np.int32 if len(split) < 2**31 else np.int64
+    )
     encoder = _Encoder(codec, raw, split)
-    batches = _batches(raw, kept, encoder.columns, most=max(1, LARGEST // _bytes(codec.spec)))
+    batches = _batches(raw, used_rows, encoder.columns, most=max(1, LARGEST // _bytes(codec.spec)))
     writers: dict[int, ArrowWriter] = {}
     with ExitStack() as stack:
         for rows, encoded in map_in_order(encoder, batches):
@@ -70,13 +72,13 @@ def encode(
 def _batches(
     raw: RawFile, rows: np.ndarray, columns: Sequence[str], most: int
 ) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
-    """The rows' numbers and columns, at most so many at once."""
-    begun = 0
+    """The rows' numbers and columns, in pieces of at most `most` rows."""
+    offset = 0
     for batch in raw.take(rows, columns):
         for start in range(0, batch.num_rows, most):
             piece = batch.slice(start, most)
-            yield rows[begun : begun + piece.num_rows], piece
-            begun += piece.num_rows
+            yield rows[offset : offset + piece.num_rows], piece
+            offset += piece.num_rows
 
 
 def _bytes(spec: Spec) -> int:

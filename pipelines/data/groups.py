@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 LARGE = 10
-"""A group of more rows than this and than a tenth of what is wanted is drawn after all others."""
+"""A group of more rows than this and than a tenth of the rows to draw is drawn after all others."""
 
 
 def connected_groups(values: np.ndarray) -> np.ndarray:
@@ -35,9 +35,9 @@ def connected_groups(values: np.ndarray) -> np.ndarray:
 
 
 def draw_groups(
-    ranks: np.ndarray, group: np.ndarray, strata: np.ndarray, rows: np.ndarray, wanted: int
+    ranks: np.ndarray, group: np.ndarray, strata: np.ndarray, rows: np.ndarray, count: int
 ) -> np.ndarray:
-    """At most `wanted` of the rows, as whole groups in the order of their least rank.
+    """At most `count` of the rows, as whole groups in the order of their least rank.
 
     If all groups are too large for that, it is the one nearest in size.
 
@@ -48,27 +48,27 @@ def draw_groups(
     not enough: of a data set of which one chain of everyday phrases ties half, that half is to be
     learnt from.
     """
-    if wanted <= 0 or not len(rows):
+    if count <= 0 or not len(rows):
         return rows[:0]
     rows = rows[np.argsort(group[rows], kind="stable")]
     starts = np.flatnonzero(np.diff(group[rows], prepend=-1))
     sizes = np.diff(starts, append=len(rows))
     order = np.argsort(np.minimum.reduceat(ranks[rows], starts), kind="stable")
-    order = order[np.argsort(sizes[order] > max(LARGE, wanted // 10), kind="stable")]
+    order = order[np.argsort(sizes[order] > max(LARGE, count // 10), kind="stable")]
     of_group = _most_frequent(strata[rows], starts, sizes)
     chosen = np.zeros(len(starts), bool)
     room = 0.0
     for stratum in np.unique(of_group):
         here = order[of_group[order] == stratum]
-        room += wanted * sizes[here].sum() / len(rows)
+        room += count * sizes[here].sum() / len(rows)
         for one in here[:-1]:
             if sizes[one] <= room + 1e-6:
                 chosen[one], room = True, room - sizes[one]
             if room < 1 - 1e-6:
                 break
     if not chosen.any() and len(starts) > 1:
-        # A few large groups, such as five speakers: one of them, of about the size that is wanted.
-        chosen[order[np.argmin(np.abs(sizes[order] - wanted))]] = True
+        # A few large groups, such as five speakers: one of them, of about the size to draw.
+        chosen[order[np.argmin(np.abs(sizes[order] - count))]] = True
     return rows[np.repeat(chosen, sizes)]
 
 

@@ -38,11 +38,11 @@ class KeyColumns:
 
     @classmethod
     def of(cls, source: Source, task: Task, settings: PrepareSettings) -> KeyColumns:
-        given = settings.group_by
-        group_columns = (given,) if isinstance(given, str) else tuple(given or ())
+        group_by = settings.group_by
+        group_columns = (group_by,) if isinstance(group_by, str) else tuple(group_by or ())
         time = settings.time_column
-        wanted = dict.fromkeys([*group_columns, *([time] if time else [])])
-        extra = tuple(name for name in wanted if name not in source.columns)
+        names = dict.fromkeys([*group_columns, *([time] if time else [])])
+        extra = tuple(name for name in names if name not in source.columns)
         groups = tuple(dict.fromkeys([*task.group_by, *group_columns]))
         return cls(source, settings, tuple(task.dedupe_by), groups, time, extra)
 

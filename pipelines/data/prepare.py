@@ -81,12 +81,12 @@ def prepare(
     if meta is None:
         raise UserError(f"the cache {directory} vanished while it was written; try again")
     codec.load(directory / "codec")
-    opened = splits.open_splits(directory, meta["splits"], codec.spec, source.files_in())
+    by_row = splits.open_splits(directory, meta["splits"], codec.spec, source.files_in())
     if _within(task, settings):
-        examples = _divide_sequences(opened["train"], task, codec, settings)
+        examples = _divide_sequences(by_row["train"], task, codec, settings)
     else:
         examples = {
-            name: windows.apply_windows(split, task, codec.spec) for name, split in opened.items()
+            name: windows.apply_windows(split, task, codec.spec) for name, split in by_row.items()
         }
     sizes = {name: len(split) for name, split in examples.items()}
     if empty := [name for name, size in sizes.items() if not size]:
@@ -216,10 +216,10 @@ class _Preparation:
                 self.rejected[reason] = self.rejected.get(reason, 0) + 1
 
     def _strata_error(self, values: Sequence[Value], rows: int) -> UserError:
-        shown = ", ".join(repr(value) for value in values[:5])
+        examples = ", ".join(repr(value) for value in values[:5])
         return UserError(
             f"column {self.task.stratify_by!r} of {self.name} has {len(values):,} different values "
-            f"among {rows:,} rows ({shown}, ...): is it the right label column? Numbers to be "
+            f"among {rows:,} rows ({examples}, ...): is it the right label column? Numbers to be "
             "estimated are no classes"
         )
 
@@ -261,19 +261,19 @@ class _Preparation:
             seed=self.settings.split_seed,
             keep_duplicates=not self.task.dedupe_by,
         )
-        wanted = ["train"] + [n for n in shares if n in given or shares[n] > 0]
+        needed = ["train"] + [n for n in shares if n in given or shares[n] > 0]
         if self.within:
-            wanted = ["train"]
-        kept = (
+            needed = ["train"]
+        reason = (
             f", and train keeps one of each {self.task.stratify_by}"
             if self.task.stratify_by
             else ""
         )
-        for name in wanted:
+        for name in needed:
             if not np.any(divided.split == division.PARTS.index(name)):
                 raise UserError(
                     f"the {name} split is empty: {self.name} has {len(rows.hashes):,} rows, "
-                    f"{np.count_nonzero(divided.split >= 0):,} of them used and different{kept}; "
+                    f"{np.count_nonzero(divided.split >= 0):,} of them used and different{reason}; "
                     f"give more rows, or change {self.keys.describe_settings()}"
                 )
         return divided
@@ -286,8 +286,8 @@ class _Preparation:
                 continue
             with self.progress(f"fit {name}", rows, "rows") as bar:
                 columns = codec.learns_from
-                seen = self._training_part if self.within else None
-                codec.fit(encoding.training_values(raw, split, columns, bar.advance, seen))
+                select = self._training_part if self.within else None
+                codec.fit(encoding.training_values(raw, split, columns, bar.advance, select))
 
     def _training_part(self, value: Value) -> Value:
         """What the codec may learn from, of a sequence that is divided.

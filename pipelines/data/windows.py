@@ -101,10 +101,10 @@ def split_in_time(
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """From where to where each sequence (N,) is whose: the last share is the test split's."""
     lengths = np.asarray(lengths)
-    tested = lengths - np.round(lengths * test).astype(lengths.dtype)
-    validated = tested - np.round(lengths * validation).astype(lengths.dtype)
+    test_start = lengths - np.round(lengths * test).astype(lengths.dtype)
+    validation_start = test_start - np.round(lengths * validation).astype(lengths.dtype)
     return {
-        "train": (np.zeros_like(lengths), validated),
-        "validation": (validated, tested),
-        "test": (tested, lengths),
+        "train": (np.zeros_like(lengths), validation_start),
+        "validation": (validation_start, test_start),
+        "test": (test_start, lengths),
     }

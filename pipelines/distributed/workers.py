@@ -205,8 +205,8 @@ def _is_communication_error(error: tf.errors.OpError) -> bool:
 def _describe_lost_workers(cluster: Cluster) -> str:
     """Which worker was lost, and what to do."""
     time.sleep(0.2)  # a process that is being killed closes its port last
-    lost = [cluster.worker_name(index) for index in cluster.unreachable()]
-    who = " and ".join(lost) or "another worker"
+    names = [cluster.worker_name(index) for index in cluster.unreachable()]
+    who = " and ".join(names) or "another worker"
     return (
         f"{who} has died, so training can't continue; the last checkpoint is kept: run the same "
         "command again with mode=train run=DIRECTORY, with as many workers as there are"
@@ -221,11 +221,11 @@ def _exit_unless_formed(
 
     Only os._exit can do that: the wait is in native code, which no signal handler interrupts.
     """
-    formed = threading.Event()
+    is_formed = threading.Event()
 
     def watch() -> None:
         deadline = time.monotonic() + FORMATION_TIMEOUT
-        while not formed.wait(POLL_SECONDS):
+        while not is_formed.wait(POLL_SECONDS):
             ended = [index for index, one in enumerate(processes, 1) if one.poll() is not None]
             if not ended and time.monotonic() < deadline:
                 continue
@@ -243,5 +243,5 @@ def _exit_unless_formed(
     try:
         yield
     finally:
-        formed.set()
+        is_formed.set()
         thread.join()

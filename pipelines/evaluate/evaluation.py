@@ -181,9 +181,9 @@ def predict_split(
     for number, batch in enumerate(batches):
         if predict.raw:
             batch.inputs.update(raw_columns(split.examples(order[number].tolist()), predict.raw))
-        begun = time.perf_counter()
+        start = time.perf_counter()
         parts.append({name: np.asarray(value) for name, value in predict(batch).items()})
-        seconds.append(time.perf_counter() - begun)
+        seconds.append(time.perf_counter() - start)
         if progress:
             progress(len(order[number]))
     rows = [order[number] for number in range(len(order))]
@@ -204,10 +204,10 @@ def latency(predict: Predict, split: Split) -> Latency:
         batch = predict.task.batch(split.gather(rows), predict.codec)
         if predict.raw:
             batch.inputs.update(raw_columns(split.examples(rows.tolist()), predict.raw))
-        begun = time.perf_counter()
+        start = time.perf_counter()
         for value in predict(batch).values():
             np.asarray(value)
-        seconds.append(time.perf_counter() - begun)
+        seconds.append(time.perf_counter() - start)
         if sum(seconds) > MOST_SECONDS:
             break
     milliseconds = round(1e3 * float(np.median(seconds)), 3)
@@ -222,14 +222,14 @@ def measure_baselines(
     task: Task, train: Split, split: Split, settings: EvaluateSettings, *, seed: int
 ) -> dict[str, dict[str, Measurement]]:
     """The same scores on the same resamples for each naive system, by its name."""
-    begun = time.perf_counter()
+    start = time.perf_counter()
     measured = {
         name: measure_all(
             task.score(outputs, split), len(split), resamples=settings.resamples, seed=seed
         )
         for name, outputs in task.baselines(train, split).items()
     }
-    log.info("baselines: %s in %.1f s", ", ".join(measured) or "none", time.perf_counter() - begun)
+    log.info("baselines: %s in %.1f s", ", ".join(measured) or "none", time.perf_counter() - start)
     return measured
 
 

@@ -58,11 +58,11 @@ def prediction_lines(
             example = {
                 column: to_readable_json(value) for column, value in task.example(raw).items()
             }
-            given = task.input_columns
+            inputs = task.input_columns
             yield {
                 "row": row,
-                "given": {name: value for name, value in example.items() if name in given},
-                "reference": {name: value for name, value in example.items() if name not in given},
+                "given": {name: value for name, value in example.items() if name in inputs},
+                "reference": {name: value for name, value in example.items() if name not in inputs},
                 "answer": {
                     name: to_readable_json(values[position]) for name, values in answers.items()
                 },

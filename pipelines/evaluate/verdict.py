@@ -24,18 +24,18 @@ def judge(
     if not network:
         return "No score is defined on this split.", None
     name, own = next(iter(network.items()))
-    known = {key: scores[name] for key, scores in baselines.items() if name in scores}
+    measurements = {key: scores[name] for key, scores in baselines.items() if name in scores}
     metric, entry = own.metric, own.entry()
     low, high = number(entry.low, metric), number(entry.high, metric)
     value = f"{metric.label} {number(own.value, metric)}, 95% interval {low} to {high}"
-    if not known:
+    if not measurements:
         return (
             f"The network scores {value}, on {examples:,} examples; nothing to compare it with.",
             None,
         )
-    best = max(known, key=lambda key: metric.sign * known[key].value)
-    result = compare_measurements(own, known[best])
-    other = f"the strongest baseline, {labels[best]} ({number(known[best].value, metric)})"
+    best = max(measurements, key=lambda key: metric.sign * measurements[key].value)
+    result = compare_measurements(own, measurements[best])
+    other = f"the strongest baseline, {labels[best]} ({number(measurements[best].value, metric)})"
     sentence = (
         f"The network ({value}) {relation(result, metric, other)} "
         f"(paired bootstrap, {examples:,} examples)."

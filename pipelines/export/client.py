@@ -116,10 +116,10 @@ def pad(
     Shorter ones are filled up on the right with 0, or with empty text. The longest T is at least 1:
     cuDNN's kernels fail on sequences without a step. A size of None is that of the sequences.
     """
-    filled = [sequence for sequence in sequences if len(sequence)]
+    nonempty = [sequence for sequence in sequences if len(sequence)]
     if None in step_shape:
-        step_shape = filled[0].shape[1:] if filled else [size or 1 for size in step_shape]
-    longest = max([1, *map(len, filled)])
+        step_shape = nonempty[0].shape[1:] if nonempty else [size or 1 for size in step_shape]
+    longest = max([1, *map(len, nonempty)])
     padding = b"" if dtype.kind == "O" else 0
     padded = np.full((len(sequences), longest, *step_shape), padding, dtype)
     for row, sequence in zip(padded, sequences, strict=True):
@@ -138,8 +138,8 @@ def to_plain(value: object) -> object:
     """As JSON holds it: bytes as text, arrays as lists."""
     if isinstance(value, bytes):
         return value.decode("utf-8")
-    listed = value.tolist() if hasattr(value, "tolist") else value
-    return [to_plain(item) for item in listed] if isinstance(listed, list) else listed
+    plain = value.tolist() if hasattr(value, "tolist") else value
+    return [to_plain(item) for item in plain] if isinstance(plain, list) else plain
 
 
 if __name__ == "__main__":

@@ -81,12 +81,12 @@ class _FunctionModel(keras.Model):
         self.built = True
 
     def call(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        given = dict(inputs)
+        tensors = dict(inputs)
         for name in self.function.inputs.keys() - inputs.keys():
             axes = self.function.inputs[name].shape[:-1]
             like = next(one for one, spec in self.specs.items() if spec.shape[:-1] == axes)
-            given[name] = tf.cast(inputs[like][..., :0], self.function.inputs[name].dtype)
-        outputs = self.function.run(**given)
+            tensors[name] = tf.cast(inputs[like][..., :0], self.function.inputs[name].dtype)
+        outputs = self.function.run(**tensors)
         return {
             f"{NEXT}{name}" if name in self.function.inputs else name: value
             for name, value in outputs.items()
@@ -121,8 +121,8 @@ def export_formats(
             for kind in settings.formats:
                 for precision in FORMATS[kind].precisions:
                     row = {"format": kind, "function": name, "precision": precision}
-                    exported = _FunctionModel(model, function)
-                    row |= _export_file(new / kind, exported, row, comparison)
+                    wrapper = _FunctionModel(model, function)
+                    row |= _export_file(new / kind, wrapper, row, comparison)
                     rows.append(row)
         new.mkdir(exist_ok=True)
         atomic_replace(new, run.exports)

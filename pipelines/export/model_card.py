@@ -80,13 +80,13 @@ def read_signatures(saved_model: Path) -> Signatures:
 
 
 def _tensors(tensors: JsonObject) -> dict[str, str]:
-    described = {}
+    types = {}
     for name, tensor in tensors.items():
         shape = tensor["tensor_shape"]
         axes = ["?" if int(dim["size"]) < 0 else dim["size"] for dim in shape["dim"]]
         shape_text = "any shape" if shape["unknown_rank"] else f"({', '.join(axes)})"
-        described[name] = f"{tf.dtypes.as_dtype(DataType.Value(tensor['dtype'])).name} {shape_text}"
-    return described
+        types[name] = f"{tf.dtypes.as_dtype(DataType.Value(tensor['dtype'])).name} {shape_text}"
+    return types
 
 
 def _signature_table(signatures: Signatures) -> Table:

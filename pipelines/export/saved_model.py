@@ -65,21 +65,21 @@ class Served(tf.Module):
 def signatures_of(trained: Trained) -> dict[str, Signature]:
     """The task's own ones, and those of its capabilities."""
     task = trained.task
-    found = task.signatures(trained)
+    signatures = task.signatures(trained)
     if isinstance(task, Explains):
-        found["explain"] = task.explain(trained)
+        signatures["explain"] = task.explain(trained)
     step = task.stream(trained) if isinstance(task, Streams) else None
     if step is not None:
-        found["stream"] = _with_answers(trained, step)
-    return found
+        signatures["stream"] = _with_answers(trained, step)
+    return signatures
 
 
 def _with_answers(trained: Trained, step: ExportedFunction) -> Signature:
     """A step whose predictions come with what a person reads of them."""
 
     def stream(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        said = dict(step.run(**inputs))
-        return {**trained.task.decode_predictions(said, trained.codec), **said}
+        predictions = dict(step.run(**inputs))
+        return {**trained.task.decode_predictions(predictions, trained.codec), **predictions}
 
     return Signature(stream, step.inputs)
 
@@ -144,8 +144,8 @@ def verify(directory: Path, task: Task, examples: list[Example], answers: Tensor
     answers  the model's, by name, each (N, ...), to the same examples as they were prepared: so
              tokens made in the graph are compared with those that were trained on.
     """
-    shown = map(task.example, examples)
-    rows = [{name: example[name] for name in task.input_columns} for example in shown]
+    raw_examples = map(task.example, examples)
+    rows = [{name: example[name] for name in task.input_columns} for example in raw_examples]
     here = {name: np.asarray(value) for name, value in answers.items()}
     for index, there in enumerate(_ask(directory, rows)):
         for name, values in here.items():
@@ -196,6 +196,6 @@ def _agree(here: Json, there: Json) -> bool:
 
 def _pad_to(values: np.ndarray, shape: np.ndarray) -> np.ndarray:
     """Padded on the right with 0, or with empty text."""
-    filled = np.full(shape, "" if values.dtype.kind in "SOU" else 0, values.dtype)
-    filled[tuple(slice(n) for n in values.shape)] = values
-    return filled
+    padded = np.full(shape, "" if values.dtype.kind in "SOU" else 0, values.dtype)
+    padded[tuple(slice(n) for n in values.shape)] = values
+    return padded

@@ -65,19 +65,19 @@ def write(
     """
     decoder, codec = writer
     replaces = facts.replacements is not None
-    found = search_ids(decoder, start, decode, facts, attention=detail or replaces)
-    tokens = codec.tokens(found.ids)
+    hypotheses = search_ids(decoder, start, decode, facts, attention=detail or replaces)
+    tokens = codec.tokens(hypotheses.ids)
     if facts.replacements is not None:
-        tokens = _replace_unknown(found, tokens, facts.replacements)
+        tokens = _replace_unknown(hypotheses, tokens, facts.replacements)
     shape = tf.shape(tokens)
     texts = codec.join(tf.reshape(tokens, [shape[0] * shape[1], shape[2]]))
     texts = tf.reshape(texts, shape[:2])
-    written = {"text": texts[:, 0], "score": found.score[:, 0]}
-    if found.ids.shape[1] != 1:
-        written |= {"texts": texts, "scores": found.score}
+    outputs = {"text": texts[:, 0], "score": hypotheses.score[:, 0]}
+    if hypotheses.ids.shape[1] != 1:
+        outputs |= {"texts": texts, "scores": hypotheses.score}
     if detail:
-        written |= {"tokens": tokens[:, 0], "attention": found.attention[:, 0]}
-    return written
+        outputs |= {"tokens": tokens[:, 0], "attention": hypotheses.attention[:, 0]}
+    return outputs
 
 
 def search_ids(
@@ -107,10 +107,10 @@ def sample_ids(ids: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.reduce_sum(tf.cast(ids, tf.int64) * factors, 1) % (2**31 - 1), tf.int32)
 
 
-def _replace_unknown(found: Hypotheses, tokens: tf.Tensor, read: tf.Tensor) -> tf.Tensor:
-    """Tokens (B, A, T), where unknown what was read (B, S) with the most attention."""
-    place = tf.argmax(found.attention, -1, output_type=tf.int32)
-    return tf.where(found.ids == UNKNOWN, tf.gather(read, place, batch_dims=1), tokens)
+def _replace_unknown(hypotheses: Hypotheses, tokens: tf.Tensor, source: tf.Tensor) -> tf.Tensor:
+    """Replaces unknown tokens (B, A, T) by the source tokens (B, S) with the most attention."""
+    place = tf.argmax(hypotheses.attention, -1, output_type=tf.int32)
+    return tf.where(hypotheses.ids == UNKNOWN, tf.gather(source, place, batch_dims=1), tokens)
 
 
 def stepwise(
@@ -141,12 +141,12 @@ def stepwise(
         axes = [None, None] if name.startswith("state") else [None]
         specs[name] = tf.TensorSpec([*axes, *tensor.shape[len(axes) :]], tensor.dtype)
 
-    def step(ids: tf.Tensor, **given: tf.Tensor) -> dict[str, tf.Tensor]:
-        memory, state = (pack_nest(part, structure[part], given) for part in ("memory", "state"))
+    def step(ids: tf.Tensor, **tensors: tf.Tensor) -> dict[str, tf.Tensor]:
+        memory, state = (pack_nest(part, structure[part], tensors) for part in ("memory", "state"))
         logits, state, attention = decoder.step(ids, state, memory)
         log_probabilities = tf.nn.log_softmax(logits)
-        said = {"log_probabilities": log_probabilities, "attention": attention}
-        return {**said, **flatten_nest("state", state)}
+        outputs = {"log_probabilities": log_probabilities, "attention": attention}
+        return {**outputs, **flatten_nest("state", state)}
 
     def text(ids: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"text": codec.text(ids)}

@@ -25,11 +25,11 @@ def streaming(unread: Nest, step: Step) -> Signature:
     Whatever the compute type, states are float32 outside, which every client knows.
     """
 
-    def run(token: tf.Tensor, **given: tf.Tensor) -> dict[str, tf.Tensor]:
-        outside = pack_nest("state", unread, given)
-        state = tf.nest.map_structure(lambda x, like: tf.cast(x, like.dtype), outside, unread)
-        said, state = step(token, state)
-        return {**said, **flatten_nest("state", tf.nest.map_structure(_to_float32, state))}
+    def run(token: tf.Tensor, **tensors: tf.Tensor) -> dict[str, tf.Tensor]:
+        float_state = pack_nest("state", unread, tensors)
+        state = tf.nest.map_structure(lambda x, like: tf.cast(x, like.dtype), float_state, unread)
+        predictions, state = step(token, state)
+        return {**predictions, **flatten_nest("state", tf.nest.map_structure(_to_float32, state))}
 
     specs = {"token": tf.TensorSpec([None], tf.int32, name="token")}
     for name, leaf in flatten_nest("state", tf.nest.map_structure(_to_float32, unread)).items():

@@ -66,13 +66,13 @@ def predict_in_order(
         return predict([batch.window[place] for place in batch.places]), batch
 
     # A window's batches come with the shortest rows first: results wait until it is complete.
-    found: dict[int, Result] = {}
+    by_place: dict[int, Result] = {}
     batches = _batches(read_windows(rows, window_rows))
     for results, batch in map_in_order(predict_batch, batches):
-        found.update(zip(batch.places, results, strict=True))
+        by_place.update(zip(batch.places, results, strict=True))
         if batch.is_last:
-            yield [found[place] for place in range(len(found))]
-            found.clear()
+            yield [by_place[place] for place in range(len(by_place))]
+            by_place.clear()
 
 
 def read_windows(rows: Iterable[Row], window_rows: int = WINDOW_ROWS) -> Iterator[list[Row]]:

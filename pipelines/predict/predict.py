@@ -41,7 +41,9 @@ FILE_ENDINGS = (*EXTENSIONS, *COMPRESSIONS)
 Prediction = JsonObject
 
 
-def predict(run: Run, task: Task, source: Source, given: str | None, output: str | None) -> None:
+def predict(
+    run: Run, task: Task, source: Source, text_or_path: str | None, output: str | None
+) -> None:
     """Writes, for each row of the input, its columns and the prediction as a JSON object.
 
     source  of the run's data: it knows the files' format.
@@ -50,7 +52,7 @@ def predict(run: Run, task: Task, source: Source, given: str | None, output: str
     """
     if output is not None:
         check_output(output)
-    inputs = _resolve_inputs(given, source)
+    inputs = _resolve_inputs(text_or_path, source)
     if not run.saved_model.exists():
         raise UserError(
             f"{run.directory} holds no saved_model: make one with mode=export run={run.directory}"
@@ -93,19 +95,19 @@ class _Inputs(NamedTuple):
         return not self.files and self.text is None
 
 
-def _resolve_inputs(given: str | None, source: Source) -> _Inputs:
-    if given is None:
+def _resolve_inputs(text_or_path: str | None, source: Source) -> _Inputs:
+    if text_or_path is None:
         return _Inputs([])
-    path = Path(given)
+    path = Path(text_or_path)
     if not _exists(path):
-        if " " not in given and path.suffix in FILE_ENDINGS:
-            raise UserError(f"input={given}: there is no such file")
-        return _Inputs([], given)
+        if " " not in text_or_path and path.suffix in FILE_ENDINGS:
+            raise UserError(f"input={text_or_path}: there is no such file")
+        return _Inputs([], text_or_path)
     if path.is_file() or source.reads_folders:
         return _Inputs([path])
     files = sorted(file for file in path.iterdir() if extension(file) in EXTENSIONS)
     if not files:
-        raise UserError(f"input={given}: the folder must hold {', '.join(EXTENSIONS)} files")
+        raise UserError(f"input={text_or_path}: the folder must hold {', '.join(EXTENSIONS)} files")
     return _Inputs(files, with_file_names=True)
 
 
@@ -139,8 +141,8 @@ class _PendingErrors(RowIssues):
         self.pending.append(RowError(f"{where}: {reason}"))
 
     def take(self) -> list[RowError]:
-        taken, self.pending = self.pending, []
-        return taken
+        errors, self.pending = self.pending, []
+        return errors
 
 
 def _read_rows(inputs: _Inputs, fields: Mapping[str, FieldSpec], source: Source) -> Iterator[Row]:
@@ -172,15 +174,15 @@ def _fingerprint(run: Run, source: Source, inputs: _Inputs) -> str:
     """Changes with all that the predictions depend on. Standard input always has a new one."""
     if inputs.is_stream:
         return secrets.token_hex()
-    found = hashlib.sha256(repr((source, inputs)).encode("utf-8", "surrogatepass"))
+    fingerprint = hashlib.sha256(repr((source, inputs)).encode("utf-8", "surrogatepass"))
     for path in inputs.files:
         for file in sorted(path.iterdir()) if path.is_dir() else [path]:
             state = file.stat()
-            found.update(repr((file.resolve(), state.st_size, state.st_mtime_ns)).encode())
+            fingerprint.update(repr((file.resolve(), state.st_size, state.st_mtime_ns)).encode())
     for file in sorted(run.saved_model.rglob("*")):
         if file.is_file() and file != run.card:
-            found.update(digest(file).encode())
-    return found.hexdigest()
+            fingerprint.update(digest(file).encode())
+    return fingerprint.hexdigest()
 
 
 # Predictions

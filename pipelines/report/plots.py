@@ -113,9 +113,9 @@ def learning_curves(history: Sequence[HistoryRow], metric: Callable[[str], Metri
     for row in history:
         for key, value in row.items():
             split, dot, quantity = key.partition(".")
-            shown = split in _SPLITS if dot else key in _UNSPLIT
-            names = quantities.setdefault(quantity if dot else key, []) if shown else []
-            if shown and isinstance(value, int | float) and key not in names:
+            is_plotted = split in _SPLITS if dot else key in _UNSPLIT
+            names = quantities.setdefault(quantity if dot else key, []) if is_plotted else []
+            if is_plotted and isinstance(value, int | float) and key not in names:
                 names.append(key)
     order = sorted((name for name in quantities if quantities[name]), key=_rank)
     labels = {name: _UNSPLIT.get(name) or metric(name).label for name in order}
@@ -177,19 +177,19 @@ def _title(text: str) -> str:
 
 def plot_by_length(buckets: Sequence[LengthBucket], metric: Metric) -> Figure:
     """One metric over buckets of length (see evaluation.score_by_length), with its 95% interval."""
-    shown = [bucket for bucket in buckets if metric.name in bucket.scores]
+    scored = [bucket for bucket in buckets if metric.name in bucket.scores]
     names = [
         f"{one.shortest}" if one.shortest == one.longest else f"{one.shortest}–{one.longest}"
-        for one in shown
+        for one in scored
     ]
-    spans = [(one.scores[metric.name], one.low, one.high, SERIES[0], "o") for one in shown]
+    spans = [(one.scores[metric.name], one.low, one.high, SERIES[0], "o") for one in scored]
 
     def draw(axes: Axes) -> None:
         _draw_intervals(axes, metric, names, spans)
         axes.set_xlabel(metric.label)
         axes.set_ylabel("length")
 
-    return Figure(f"{_title(metric.label)} by length", draw, size=(4.8, 0.75 + 0.36 * len(shown)))
+    return Figure(f"{_title(metric.label)} by length", draw, size=(4.8, 0.75 + 0.36 * len(scored)))
 
 
 def compare_baselines(
@@ -296,15 +296,15 @@ def wrap(text: str, columns: int, lines: int) -> list[str]:
 
     Lines break at spaces, and anywhere within words that are wider than a line.
     """
-    found: list[str] = []
+    wrapped: list[str] = []
     rest = " ".join(text.split())
-    while text_columns(rest) > columns and len(found) < lines - 1:
+    while text_columns(rest) > columns and len(wrapped) < lines - 1:
         fits = len(shorten(rest, columns + 1)) - 1
         space = rest.rfind(" ", 0, fits + 1)
-        cut = space if space > 0 else fits
-        found.append(rest[:cut].rstrip())
-        rest = rest[cut:].lstrip()
-    return [*found, shorten(rest, columns)]
+        end = space if space > 0 else fits
+        wrapped.append(rest[:end].rstrip())
+        rest = rest[end:].lstrip()
+    return [*wrapped, shorten(rest, columns)]
 
 
 def _adapt(text: str, figure: Figure, name: str, standalone: bool) -> str:
@@ -314,7 +314,7 @@ def _adapt(text: str, figure: Figure, name: str, standalone: bool) -> str:
     text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", text, flags=re.S)
     text = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', text)
     text = re.sub(r'(xlink:href="|href="|url\()#', rf"\1#{name}-", text)
-    text = re.sub("|".join(_VARIABLES), lambda found: _VARIABLES[found[0]], text)
+    text = re.sub("|".join(_VARIABLES), lambda match: _VARIABLES[match[0]], text)
     text = re.sub(r"font-family: [^;\"]+", _FONTS.replace('"', "'"), text)
     text = re.sub(r"(?<=style=\")font: ([\d.]+px)[^;\"]*", rf"font-size: \1; {_FONTS}", text)
     size = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text)

@@ -201,9 +201,9 @@ def _cards(metrics: RunMetrics) -> list[dict[str, str]]:
         cards.append({"name": "parameters", "value": abbreviate(total), "note": note})
     if metrics.seconds:
         seconds = metrics.seconds
-        spent = seconds.get("total", sum(seconds.values()))
+        total_seconds = seconds.get("total", sum(seconds.values()))
         note = f"{duration(seconds['train'])} of it training" if "train" in seconds else ""
-        cards.append({"name": "total time", "value": duration(spent), "note": note})
+        cards.append({"name": "total time", "value": duration(total_seconds), "note": note})
     if "evaluate" in metrics.throughput:
         rate = f"{abbreviate(metrics.throughput['evaluate'])}/s"
         cards.append({"name": "predictions", "value": rate, "note": "examples, in batches"})

@@ -115,9 +115,9 @@ def backpropagation(steps: int = 6, width: int = 3, inputs: int = 2, seed: int =
     with tf.GradientTape() as tape:
         y, _ = layer(x[np.newaxis], training=True)
         loss = tf.reduce_sum((y[0, -1] - target) ** 2) / 2
-    found = tape.gradient(loss, variables)
+    gradients = tape.gradient(loss, variables)
     names = ("kernel", "recurrent", "bias")
-    automatic = {name: one.numpy() for name, one in zip(names, found, strict=True)}
+    automatic = {name: one.numpy() for name, one in zip(names, gradients, strict=True)}
     difference = max(float(np.abs(by_hand[name] - automatic[name]).max()) for name in names)
     return Agreement(by_hand, automatic, difference)
 
@@ -160,8 +160,8 @@ def counting(seed: int, *, steps: int = 1000, rate: float = 0.01) -> Counting:
     loss = tf.constant(0.0)
     for _ in range(steps):
         loss = update(_sequence((1, 2, 3, 4)))
-    asked = [(1, 2, 3, 4), (2, 3, 4), (3, 4, 5), (2, 3, 4, 5), (10, 20, 30, 40)]
-    return Counting({one: float(answer(_sequence(one))[0]) for one in asked}, float(loss))
+    sequences = [(1, 2, 3, 4), (2, 3, 4), (3, 4, 5), (2, 3, 4, 5), (10, 20, 30, 40)]
+    return Counting({one: float(answer(_sequence(one))[0]) for one in sequences}, float(loss))
 
 
 def _sequence(numbers: tuple[int, ...]) -> tf.Tensor:
@@ -233,12 +233,12 @@ def slope_chapter() -> Chapter:
 
 
 def backpropagation_chapter() -> Chapter:
-    found = backpropagation()
+    agreement = backpropagation()
     rows = [
         (
             name,
-            " ".join(f"{v:+.6f}" for v in found.by_hand[name].ravel()),
-            " ".join(f"{v:+.6f}" for v in found.automatic[name].ravel()),
+            " ".join(f"{v:+.6f}" for v in agreement.by_hand[name].ravel()),
+            " ".join(f"{v:+.6f}" for v in agreement.automatic[name].ravel()),
         )
         for name in ("bias", "recurrent", "kernel")
     ]
@@ -257,20 +257,20 @@ for t in reversed(range(T)):
             Code(code),
             "Three units, two inputs, six steps, random weights; in 64 bits:",
             Table("Gradients", ("of", "by hand", "automatic differentiation"), rows),
-            f"The largest difference of any two numbers is {found.difference:.1e}.",
+            f"The largest difference of any two numbers is {agreement.difference:.1e}.",
         ],
     )
 
 
 def counting_chapter(seeds: tuple[int, ...] = (1, 2, 3, 4, 5)) -> Chapter:
-    found = {seed: counting(seed) for seed in seeds}
-    asked = list(next(iter(found.values())).answers)
-    header = ("asked", "one would like", *(f"seed {seed}" for seed in seeds))
+    results = {seed: counting(seed) for seed in seeds}
+    sequences = list(next(iter(results.values())).answers)
+    header = ("sequence", "expected", *(f"seed {seed}" for seed in seeds))
     rows: list[tuple[str, ...]] = []
-    for one in asked:
-        wanted = f"{one[-1] + one[-1] - one[-2]}"
-        answers = [f"{found[seed].answers[one]:.2f}" for seed in seeds]
-        rows.append((", ".join(map(str, one)), wanted, *answers))
+    for one in sequences:
+        expected = f"{one[-1] + one[-1] - one[-2]}"
+        answers = [f"{results[seed].answers[one]:.2f}" for seed in seeds]
+        rows.append((", ".join(map(str, one)), expected, *answers))
     sections: list[str | Code | Section] = [
         "One tanh unit with a linear output is trained by Adam (0.01) for 1,000 steps on a single "
         "sequence: 1, 2, 3, 4, and then 5. It learns that.",

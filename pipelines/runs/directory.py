@@ -98,8 +98,8 @@ class Run:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise UserError(f"another process is using {self.directory}") from None
-            for left in [*self.directory.glob(".[0-9]*"), *self.last.parent.glob(".[0-9]*")]:
-                shutil.rmtree(left) if left.is_dir() else left.unlink()
+            for leftover in [*self.directory.glob(".[0-9]*"), *self.last.parent.glob(".[0-9]*")]:
+                shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
             for aside in self.directory.glob(f"{ASIDE}*"):
                 place = aside.with_name(aside.name.removeprefix(ASIDE))
                 shutil.rmtree(aside) if place.exists() else os.replace(aside, place)

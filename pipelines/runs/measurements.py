@@ -54,9 +54,9 @@ def peak_memory() -> float:
     """The largest resident memory of this process so far, in MB of 10^6 bytes."""
     # Linux passes the other figure, ru_maxrss, on to a child: it may be the parent's peak.
     with contextlib.suppress(OSError), open("/proc/self/status", encoding="utf-8") as file:
-        found = [line.split()[1] for line in file if line.startswith("VmHWM")]
-        if found:
-            return round(int(found[0]) * 1024 / 1e6, 1)
+        values = [line.split()[1] for line in file if line.startswith("VmHWM")]
+        if values:
+            return round(int(values[0]) * 1024 / 1e6, 1)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     unit = 1 if sys.platform == "darwin" else 1024
     return round(peak * unit / 1e6, 1)

@@ -46,16 +46,16 @@ def page() -> str:
 
 def meanings(kind: type[BaseModel]) -> dict[str, str]:
     """What the docstrings of a class and of those that it extends say of each key."""
-    found: dict[str, str] = {}
+    meaning_by_key: dict[str, str] = {}
     for one in reversed(kind.__mro__):
         keys: list[str] = []
         for line in inspect.cleandoc(one.__dict__.get("__doc__") or "").splitlines()[1:]:
             if entry := _ENTRY.fullmatch(line):
                 keys = entry["keys"].split(", ")
-                found |= dict.fromkeys(keys, entry["meaning"])
+                meaning_by_key |= dict.fromkeys(keys, entry["meaning"])
             elif keys and line.startswith("  "):
-                found |= {key: f"{found[key]} {line.strip()}" for key in keys}
-    return found
+                meaning_by_key |= {key: f"{meaning_by_key[key]} {line.strip()}" for key in keys}
+    return meaning_by_key
 
 
 def _classes(kind: type[BaseModel]) -> Iterator[type[BaseModel]]:

@@ -62,12 +62,12 @@ class Bar:
                 self.shown,
             )
 
-    def advance(self, count: int = 1, **shown: float) -> None:
+    def advance(self, count: int = 1, **values: float) -> None:
         """Adds to the units done. Values are shown as "loss 0.412"."""
         self.done += count
-        if shown:
-            values = (f" · {name.replace('_', ' ')} {value:.4g}" for name, value in shown.items())
-            self.shown = "".join(values)
+        if values:
+            parts = (f" · {name.replace('_', ' ')} {value:.4g}" for name, value in values.items())
+            self.shown = "".join(parts)
         if self.live:
             self.bar.update(
                 self.task, completed=self.done, shown=self.shown, pace=format_rate(self._rate())
@@ -78,8 +78,8 @@ class Bar:
 
     def _line_is_due(self) -> bool:
         """Whether to log progress. Completion has a line of its own."""
-        waited = time.perf_counter() - self.last_line
-        return waited > SECONDS_BETWEEN_LINES and self.done != self.total
+        seconds = time.perf_counter() - self.last_line
+        return seconds > SECONDS_BETWEEN_LINES and self.done != self.total
 
     def _rate(self) -> float:
         return (self.done - self.first) / max(time.perf_counter() - self.start, 1e-9)
@@ -88,10 +88,10 @@ class Bar:
         rate = self._rate()
         if self.total is None:
             return f"{self.title}: {self.done:,} {self.unit} · {format_rate(rate)}{self.shown}"
-        left = f" · {duration((self.total - self.done) / rate)} left" if rate else ""
+        time_left = f" · {duration((self.total - self.done) / rate)} left" if rate else ""
         return (
             f"{self.title}: {self.done:,}/{self.total:,} {self.unit} · {format_rate(rate)}"
-            f"{left}{self.shown}"
+            f"{time_left}{self.shown}"
         )
 
     def _open_bar(self) -> None:

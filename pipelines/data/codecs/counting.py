@@ -36,10 +36,10 @@ class Counts:
         frequent ones are sorted.
         """
         frequent = ((-n, key) for key, n in self.tokens.items() if n >= minimum)
-        kept = heapq.nsmallest(most, frequent)
-        known = -sum(n for n, _ in kept)
-        names = [chr(key) if isinstance(key, int) else key.decode() for _, key in kept]
-        return names, 1 - known / max(self.lengths.tokens, 1)
+        top = heapq.nsmallest(most, frequent)
+        top_total = -sum(n for n, _ in top)
+        names = [chr(key) if isinstance(key, int) else key.decode() for _, key in top]
+        return names, 1 - top_total / max(self.lengths.tokens, 1)
 
 
 class Lengths:
@@ -58,9 +58,9 @@ class Lengths:
     def summary(self) -> dict[str, float]:
         total = max(int(self.histogram.sum()), 1)
         up_to = np.cumsum(self.histogram) / total
-        cut = min(self.max_tokens, len(up_to) - 1)
+        limit = min(self.max_tokens, len(up_to) - 1)
         return {
-            "truncated_share": float(1 - up_to[cut]),
+            "truncated_share": float(1 - up_to[limit]),
             "mean_length": self.tokens / total,
             "median_length": int(np.searchsorted(up_to, 0.5)),
             "length_95": int(np.searchsorted(up_to, 0.95)),

@@ -211,8 +211,8 @@ def blend_on_white(pixels: tf.Tensor) -> tf.Tensor:
     def opaque() -> tf.Tensor:
         return tf.broadcast_to(pixels, tf.concat([tf.shape(pixels)[:2], [3]], axis=0))
 
-    made = tf.cond(tf.shape(pixels)[2] == 4, blend, opaque)
-    return tf.ensure_shape(made, [None, None, 3])
+    blended = tf.cond(tf.shape(pixels)[2] == 4, blend, opaque)
+    return tf.ensure_shape(blended, [None, None, 3])
 
 
 def fit_to_square(pixels: tf.Tensor, size: int, fit: str) -> tf.Tensor:
@@ -220,17 +220,17 @@ def fit_to_square(pixels: tf.Tensor, size: int, fit: str) -> tf.Tensor:
     import tensorflow as tf
 
     shape = tf.shape(pixels)[:2]
-    wanted = tf.constant([size, size])
+    target = tf.constant([size, size])
     if fit == "crop":
         side = tf.reduce_min(shape)
-        top, left = tf.unstack((shape - side) // 2)
-        pixels = pixels[top : top + side, left : left + side]
+        top, left_edge = tf.unstack((shape - side) // 2)
+        pixels = pixels[top : top + side, left_edge : left_edge + side]
     elif fit == "pad":
         exact = tf.cast(shape, tf.float64) * size / tf.cast(tf.reduce_max(shape), tf.float64)
-        wanted = tf.maximum(tf.cast(tf.round(exact), tf.int32), 1)
-    small = tf.image.resize(pixels, wanted, antialias=True)
+        target = tf.maximum(tf.cast(tf.round(exact), tf.int32), 1)
+    small = tf.image.resize(pixels, target, antialias=True)
     values = tf.cast(tf.round(tf.clip_by_value(small, 0.0, 255.0)), tf.uint8)
-    before = (size - wanted) // 2
-    margins = tf.stack([before, size - wanted - before], axis=1)
+    before = (size - target) // 2
+    margins = tf.stack([before, size - target - before], axis=1)
     padded = tf.pad(values, tf.pad(margins, [[0, 1], [0, 0]]), constant_values=WHITE)
     return tf.ensure_shape(padded, [size, size, 3])

@@ -44,16 +44,16 @@ class LabelCodec(FieldCodec):
         self.counts = tuple(counts[name] for name in self.names)
 
     def _check_counts(self, counts: Counter[str]) -> None:
-        shown = ", ".join(repr(name) for name in list(counts)[:5])
+        examples = ", ".join(repr(name) for name in list(counts)[:5])
         if len(counts) < 2:
             raise UserError(
                 f"a classifier needs at least two classes; column {self.column!r} has only "
-                f"{shown or 'none'}: is it the right label column?"
+                f"{examples or 'none'}: is it the right label column?"
             )
         if len(counts) > MAX_CLASSES or (len(counts) > 2 and len(counts) == counts.total()):
             raise UserError(
                 f"column {self.column!r} has {len(counts):,} different labels among the first "
-                f"{counts.total():,} rows ({shown}, ...): is it the right label column? Numbers "
+                f"{counts.total():,} rows ({examples}, ...): is it the right label column? Numbers "
                 "to be estimated are no classes"
             )
 
@@ -71,10 +71,10 @@ class LabelCodec(FieldCodec):
     def check(self, raw: Sequence[Value], encoded: np.ndarray) -> None:
         unknown = np.flatnonzero(np.asarray(encoded) < 0)
         if len(unknown):
-            shown = ", ".join(repr(name) for name in self.names[:10])
+            examples = ", ".join(repr(name) for name in self.names[:10])
             raise UserError(
                 f"label {str(raw[unknown[0]])!r} of column {self.column!r} does not occur in "
-                f"training; the classes are {shown}{', ...' if len(self.names) > 10 else ''}"
+                f"training; the classes are {examples}{', ...' if len(self.names) > 10 else ''}"
             )
 
     def decode(self, numbers: np.ndarray) -> str:

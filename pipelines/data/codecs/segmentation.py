@@ -37,18 +37,18 @@ class Segmentation:
 
     def draw(self, ids: np.ndarray, first_word: int, random: np.random.Generator) -> list[int]:
         """A new segmentation of a text's ids (T,). Ids below `first_word`, markers, stay."""
-        drawn: list[int] = []
+        new_ids: list[int] = []
         starts = np.flatnonzero(self.begins[ids] | (ids < first_word))
         # Ids before the first beginning of a word are a word, too.
         bounds = sorted({0, *starts.tolist(), len(ids)})
         for start, stop in pairwise(bounds):
             word = tuple(ids[start:stop].tolist())
             if min(word) < first_word:
-                drawn.extend(word)
+                new_ids.extend(word)
                 continue
             variants, cumulative = self._variants(word)
-            drawn.extend(variants[int(np.searchsorted(cumulative, random.random()))])
-        return drawn
+            new_ids.extend(variants[int(np.searchsorted(cumulative, random.random()))])
+        return new_ids
 
     def _variants(self, word: tuple[int, ...]) -> tuple[list[list[int]], np.ndarray]:
         """Segmentations of a word, and their cumulative probabilities without the last, 1."""
@@ -116,7 +116,7 @@ def resegment(
         for row, length in zip(padded, lengths, strict=True)
     ]
     new = np.asarray([len(row) for row in rows], lengths.dtype)
-    made = np.zeros((len(rows), new.max()), padded.dtype)
+    result = np.zeros((len(rows), new.max()), padded.dtype)
     for row, ids in enumerate(rows):
-        made[row, : len(ids)] = ids
-    return made, new
+        result[row, : len(ids)] = ids
+    return result, new

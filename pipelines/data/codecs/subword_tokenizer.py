@@ -38,10 +38,10 @@ class SentencePieceTokenizer(Tokenizer):
                 sample.extend(lines[: max(0, subwords.MEASURED_TEXTS - len(sample))])
                 yield from lines
 
-        chosen = self.settings
-        size, kind = chosen.vocabulary_size, chosen.model_type
+        settings = self.settings
+        size, kind = settings.vocabulary_size, settings.model_type
         model = subwords.train(texts(), size, kind, self.first_id > 2, column)
-        lengths = Lengths(chosen.max_tokens)
+        lengths = Lengths(settings.max_tokens)
         ids = subwords.encode(model, sample)
         lengths.add(np.asarray([len(row) for row in ids], np.int64))
         unknown = sum(row.count(UNKNOWN) for row in ids) / max(lengths.tokens, 1)

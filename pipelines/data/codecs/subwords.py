@@ -69,11 +69,11 @@ def train(
 
 def _vocabulary_error(column: str, size: int, reason: str) -> UserError:
     received = f"{column}: a vocabulary_size of {size} sentencepiece tokens"
-    needed = re.search(r"required_chars\. \d+ vs (\d+)", reason)
-    if needed:
+    match = re.search(r"required_chars\. \d+ vs (\d+)", reason)
+    if match:
         return UserError(
-            f"{received} is too small: the texts hold {needed[1]} different characters and markers,"
-            f" and each needs a piece of its own; give more than {needed[1]}"
+            f"{received} is too small: the texts hold {match[1]} different characters and markers,"
+            f" and each needs a piece of its own; give more than {match[1]}"
         )
     return UserError(f"{received} can't be learnt: {' '.join(reason.split())}")
 

@@ -96,10 +96,10 @@ class TextCodec(FieldCodec):
         """The batches. Looks at the first value of each: a column holds values of one kind."""
         for batch in batches:
             if len(batch) and isinstance(batch[0], str | bytes) == self.raw.is_sequence:
-                wanted = "lists of words" if self.raw.is_sequence else "text"
+                expected = "lists of words" if self.raw.is_sequence else "text"
                 raise UserError(
-                    f"column {self.column!r} must hold {wanted} with tokens={self.settings.tokens};"
-                    f" received {str(batch[0])[:60]!r}: use "
+                    f"column {self.column!r} must hold {expected} with "
+                    f"tokens={self.settings.tokens}; received {str(batch[0])[:60]!r}: use "
                     f"tokens={'word' if self.raw.is_sequence else 'list'}"
                 )
             yield batch
@@ -119,14 +119,14 @@ class TextCodec(FieldCodec):
 
     def encode(self, values: RawColumn) -> tf.RaggedTensor:
         """(B,) text, or ragged (B, T) words where tokens=list, to (B, T) int32."""
-        cut = self._truncate(self._tokenizer.split(values))
-        ids = cut.with_flat_values(self._tokenizer.to_ids(cut.flat_values))
+        tokens = self._truncate(self._tokenizer.split(values))
+        ids = tokens.with_flat_values(self._tokenizer.to_ids(tokens.flat_values))
         return self._enclose(ids, UNKNOWN, BEGIN, END)
 
     def tokenize(self, values: tf.Tensor | tf.RaggedTensor) -> tf.RaggedTensor:
         """As `encode`, to (B, T) tokens as text, one for each id."""
-        cut = self._truncate(self._tokenizer.split(values))
-        texts = cut.with_flat_values(self._tokenizer.to_text(cut.flat_values))
+        tokens = self._truncate(self._tokenizer.split(values))
+        texts = tokens.with_flat_values(self._tokenizer.to_text(tokens.flat_values))
         _, unknown, begin, end = SPECIAL
         return self._enclose(texts, unknown, begin, end)
 
@@ -138,8 +138,8 @@ class TextCodec(FieldCodec):
             ids = ids.to_tensor(PAD)
         keep = ids != PAD
         if self.markers:
-            ended = tf.cumsum(tf.cast(ids == END, tf.int32), axis=1) > 0
-            keep = keep & (ids != BEGIN) & ~ended
+            is_after_end = tf.cumsum(tf.cast(ids == END, tf.int32), axis=1) > 0
+            keep = keep & (ids != BEGIN) & ~is_after_end
         return self.join(tf.where(keep, tf.gather(tf.constant(self.vocabulary), ids), ""))
 
     def tokens(self, ids: tf.Tensor) -> tf.Tensor:

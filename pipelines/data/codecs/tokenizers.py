@@ -156,11 +156,11 @@ class _CountingTokenizer(Tokenizer):
     def to_ids(self, flat: tf.Tensor) -> tf.Tensor:
         import tensorflow as tf
 
-        wanted = self._keys(flat)
+        token_keys = self._keys(flat)
         keys, ids = self._sorted_keys
-        place = tf.minimum(tf.searchsorted(tf.constant(keys), wanted), len(keys) - 1)
-        found = tf.gather(tf.constant(keys), place) == wanted
-        return tf.where(found, tf.gather(tf.constant(ids), place), UNKNOWN)
+        place = tf.minimum(tf.searchsorted(tf.constant(keys), token_keys), len(keys) - 1)
+        is_known = tf.gather(tf.constant(keys), place) == token_keys
+        return tf.where(is_known, tf.gather(tf.constant(ids), place), UNKNOWN)
 
     @cached_property
     def _sorted_keys(self) -> tuple[np.ndarray, np.ndarray]:

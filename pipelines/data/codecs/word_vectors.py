@@ -50,17 +50,17 @@ def vectors_for(vocabulary: Sequence[str], name: str | None) -> Vectors | None:
         return None
     check_vectors(name)
     if name == "glove":
-        found = _vectors_from_package(vocabulary)
+        vectors = _vectors_from_package(vocabulary)
     elif Path(name).is_dir():
-        found = _vectors_from_run(vocabulary, Run(name))
+        vectors = _vectors_from_run(vocabulary, Run(name))
     else:
-        found = _vectors_from_file(vocabulary, Path(name))
-    if not found.known.any():
+        vectors = _vectors_from_file(vocabulary, Path(name))
+    if not vectors.known.any():
         raise UserError(
             f"task.embedding.vectors={name}: not one of the vocabulary's tokens is in it"
         )
-    log.info("%s: vectors for %d of %d tokens", name, found.known.sum(), len(vocabulary))
-    return found
+    log.info("%s: vectors for %d of %d tokens", name, vectors.known.sum(), len(vocabulary))
+    return vectors
 
 
 def words_with_vectors(name: str) -> Iterator[str]:
@@ -75,12 +75,12 @@ def words_with_vectors(name: str) -> Iterator[str]:
 
 
 def _rows_by_token(vocabulary: Sequence[str]) -> dict[str, list[int]]:
-    wanted: dict[str, list[int]] = {}
+    rows: dict[str, list[int]] = {}
     for index, token in enumerate(vocabulary):
-        wanted.setdefault(token, []).append(index)
+        rows.setdefault(token, []).append(index)
         if token.lower() != token:
-            wanted.setdefault(token.lower(), []).append(index)
-    return wanted
+            rows.setdefault(token.lower(), []).append(index)
+    return rows
 
 
 def _glove_files() -> Path:
@@ -131,12 +131,12 @@ def _look_up(vocabulary: Sequence[str], rows: Mapping[str, int], table: np.ndarr
 
 
 def _vectors_from_file(vocabulary: Sequence[str], path: Path) -> Vectors:
-    wanted = _rows_by_token(vocabulary)
-    found: dict[int, np.ndarray] = {}
+    rows_by_token = _rows_by_token(vocabulary)
+    rows: dict[int, np.ndarray] = {}
     width = 1
     for number, word, numbers in _word_lines(path):
         width = len(numbers)
-        indices = wanted.get(word)
+        indices = rows_by_token.get(word)
         if not indices:
             continue
         try:
@@ -148,13 +148,13 @@ def _vectors_from_file(vocabulary: Sequence[str], path: Path) -> Vectors:
             ) from None
         for index in indices:
             # The vector of the unchanged token takes precedence over that of its lower-case form.
-            if index not in found or vocabulary[index] == word:
-                found[index] = values
+            if index not in rows or vocabulary[index] == word:
+                rows[index] = values
     matrix = np.zeros((len(vocabulary), width), np.float32)
-    for index, values in found.items():
+    for index, values in rows.items():
         matrix[index] = values
     known = np.zeros(len(vocabulary), bool)
-    known[list(found)] = True
+    known[list(rows)] = True
     return Vectors(matrix, known)
 
 

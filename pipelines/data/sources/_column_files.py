@@ -129,12 +129,12 @@ class ColumnFiles(RowSource):
             raise UserError("data.path must be given: data.path=FILE, or a folder with train.csv")
         path = expand_home(self.path)
         files = _in_folder(path) if os.path.isdir(path) else {"train": path}
-        given = {"validation": self.validation_path, "test": self.test_path}
-        for part, other in given.items():
+        paths = {"validation": self.validation_path, "test": self.test_path}
+        for part, other in paths.items():
             if other is not None:
                 files[part] = expand_home(other)
         for part, file in files.items():
-            check_file(file, "data.path" if given.get(part) is None else f"data.{part}_path")
+            check_file(file, "data.path" if paths.get(part) is None else f"data.{part}_path")
         return files if len(files) > 1 else {"all": files["train"]}
 
 
@@ -145,14 +145,14 @@ def _in_folder(folder: Path) -> dict[str, Path]:
         raise unreadable_error(folder, error) from None
     files = {}
     for part, stems in _STEMS.items():
-        found = [file for file in names if file.name.lower().partition(".")[0] in stems]
-        if len(found) > 1:
-            which = " and ".join(file.name for file in found)
+        matches = [file for file in names if file.name.lower().partition(".")[0] in stems]
+        if len(matches) > 1:
+            which = " and ".join(file.name for file in matches)
             raise UserError(
                 f"data.path: {folder} must hold one {part} file; it holds {which}: rename one"
             )
-        if found:
-            files[part] = found[0]
+        if matches:
+            files[part] = matches[0]
     if "train" not in files:
         holds = ", ".join(file.name for file in names[:5]) or "no file of a known format"
         raise UserError(

@@ -47,14 +47,14 @@ class CaptionedImages(RowSource):
     ) -> Iterator[Example]:
         """An image, a folder of images, or a text file with one a line in `parse_input`'s form."""
         if path.is_dir():
-            found = sorted(
+            paths = sorted(
                 file for file in path.iterdir() if file.suffix.lower() in IMAGE_EXTENSIONS
             )
-            if not found:
+            if not paths:
                 raise UserError(
                     f"{path} must hold images ({', '.join(IMAGE_EXTENSIONS)}); it has none"
                 )
-            files: Iterable[NamedFile] = ((file.name, bytes_reader(file)) for file in found)
+            files: Iterable[NamedFile] = ((file.name, bytes_reader(file)) for file in paths)
         elif extension(path) in LIST_EXTENSIONS:
             files = _read_list(path)
         else:

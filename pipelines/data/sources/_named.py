@@ -10,9 +10,9 @@ from pathlib import Path
 from pipelines.core.errors import UserError
 
 
-def expand_home(given: str) -> Path:
+def expand_home(path: str) -> Path:
     """The path, with ~ expanded to the home folder."""
-    return Path(os.path.expanduser(given))  # Path.expanduser raises RuntimeError for "~nobody"
+    return Path(os.path.expanduser(path))  # Path.expanduser raises RuntimeError for "~nobody"
 
 
 def digest(path: Path) -> str:

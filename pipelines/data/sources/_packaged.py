@@ -46,13 +46,13 @@ def find_packaged_folder(name: str, package: str, version: str, folder: str, sha
 
 def folder_sha256(folder: Path) -> str:
     """SHA-256 over name, size and bytes of each file, sorted by name, without subfolders."""
-    found = hashlib.sha256()
+    sha256 = hashlib.sha256()
     for path in sorted(folder.iterdir()):
         if path.is_file():
             content = path.read_bytes()
-            found.update(f"{path.name} {len(content)}\n".encode())
-            found.update(content)
-    return found.hexdigest()
+            sha256.update(f"{path.name} {len(content)}\n".encode())
+            sha256.update(content)
+    return sha256.hexdigest()
 
 
 def _locate(name: str, package: str, version: str, file: str) -> Path:

@@ -79,12 +79,12 @@ class TfdsSet(RowSource):
         return usable_rows(rows, Columns(names, labels=(*self.labels, *extra)), issues, where)
 
     def check_extra(self, names: Sequence[str]) -> None:
-        known = flatten_features(self._builder().info.features)
+        features = flatten_features(self._builder().info.features)
         for name in names:
-            if name not in known:
+            if name not in features:
                 raise UserError(
                     f"prepare.group_by or prepare.time_column: {self.name} has no feature "
-                    f"{name!r}; {suggest(name, known)}"
+                    f"{name!r}; {suggest(name, features)}"
                 )
 
     def fingerprint(self) -> str:
@@ -120,8 +120,8 @@ class TfdsSet(RowSource):
 
     def _splits(self) -> dict[str, str]:
         """TFDS's name of each part; just {"all": ...} where there is one to be divided."""
-        given = {"validation": self.validation_split, "test": self.test_split}
-        others = {part: split for part, split in given.items() if split is not None}
+        names = {"validation": self.validation_split, "test": self.test_split}
+        others = {part: split for part, split in names.items() if split is not None}
         return {"train": self.train_split, **others} if others else {"all": self.train_split}
 
     def _builder(self) -> tfds.core.DatasetBuilder:
@@ -140,8 +140,8 @@ class TfdsSet(RowSource):
             logger.setLevel(level)
 
     def _check_features(self, features: Mapping[str, tfds.features.FeatureConnector]) -> None:
-        described = [f"{name} ({feature_kind(feature)})" for name, feature in features.items()]
-        has = ", ".join(described[:8]) + (", ..." if len(described) > 8 else "")
+        available = [f"{name} ({feature_kind(feature)})" for name, feature in features.items()]
+        has = ", ".join(available[:8]) + (", ..." if len(available) > 8 else "")
         for column, name in self._names().items():
             kinds = _LABELS if column in self.labels else ("text",)
             if name not in features:
@@ -158,10 +158,10 @@ class TfdsSet(RowSource):
     def _check_splits(self, builder: tfds.core.DatasetBuilder) -> None:
         for part, split in self._splits().items():
             try:
-                found = builder.info.splits[split].num_examples
+                count = builder.info.splits[split].num_examples
             except (KeyError, ValueError, AssertionError):  # TFDS checks its grammar with asserts
-                found = 0
-            if not found:
+                count = 0
+            if not count:
                 name = "train" if part == "all" else part
                 names = ", ".join(builder.info.splits)
                 raise UserError(

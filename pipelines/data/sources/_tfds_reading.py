@@ -20,14 +20,14 @@ def flatten_features(
     """Features by path: one inside another is "outer/inner", unless it is in a list."""
     import tensorflow_datasets as tfds
 
-    found = {}
+    flat = {}
     for name, feature in features.items():
         # A sequence of features has their `items`, too.
         if isinstance(feature, tfds.features.FeaturesDict):
-            found.update(flatten_features(feature, f"{prefix}{name}/"))
+            flat.update(flatten_features(feature, f"{prefix}{name}/"))
         else:
-            found[f"{prefix}{name}"] = feature
-    return found
+            flat[f"{prefix}{name}"] = feature
+    return flat
 
 
 def feature_kind(feature: tfds.features.FeatureConnector) -> str:

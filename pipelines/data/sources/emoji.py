@@ -139,8 +139,8 @@ def _read_names(names: Path, folder: Path) -> tuple[dict[str, str], dict[str, st
 
 def file_name(emoji: str) -> str:
     """As Twemoji names its images: without U+FE0F, but in sequences joined by U+200D."""
-    shown = emoji if "\u200d" in emoji else emoji.replace("\ufe0f", "")
-    return "-".join(f"{ord(character):x}" for character in shown) + ".png"
+    sequence = emoji if "\u200d" in emoji else emoji.replace("\ufe0f", "")
+    return "-".join(f"{ord(character):x}" for character in sequence) + ".png"
 
 
 def base_emoji(emoji: str) -> str:
@@ -158,18 +158,18 @@ def split_by_composition(sequences: dict[str, str], captions: dict[str, str]) ->
     Of each held-out emoji the training part keeps another image of the same base, and each word.
     """
     bases = {file: base_emoji(emoji) for file, emoji in sequences.items()}
-    needed = {file: {bases[file], *split_words(captions[file])} for file in captions}
-    left = Counter(need for needs in needed.values() for need in needs)
+    elements = {file: {bases[file], *split_words(captions[file])} for file in captions}
+    remaining = Counter(element for group in elements.values() for element in group)
     family = Counter(bases.values())
     candidates = iter(_shuffle(file for file in captions if family[bases[file]] > 1))
     parts = dict.fromkeys(captions, "train")
     for part, share in HELD_OUT_SHARES.items():
-        wanted = round(share * len(captions))
-        while wanted and (file := next(candidates, None)):
-            if all(left[need] > 1 for need in needed[file]):
-                left.subtract(needed[file])
+        count = round(share * len(captions))
+        while count and (file := next(candidates, None)):
+            if all(remaining[element] > 1 for element in elements[file]):
+                remaining.subtract(elements[file])
                 parts[file] = part
-                wanted -= 1
+                count -= 1
     return parts
 
 

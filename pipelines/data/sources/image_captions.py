@@ -94,21 +94,21 @@ class ImageCaptions(CaptionedImages):
             for it in images[part]
             if it.captions
         )
-        for (name, _, captions), found in check_images(files):
-            if isinstance(found, str):
-                issues.add(name, found)
+        for (name, _, captions), result in check_images(files):
+            if isinstance(result, str):
+                issues.add(name, result)
             else:
-                yield {"image": found, "captions": "\n".join(captions)}
+                yield {"image": result, "captions": "\n".join(captions)}
 
     def fingerprint(self) -> str:
         """Of images: name, size and time of the last change."""
-        found = hashlib.sha256()
+        sha256 = hashlib.sha256()
         for part, images in self._split(RowIssues()).items():
             for name, path, captions in images:
                 state = path.stat() if path.is_file() else None
                 facts = state and [state.st_size, state.st_mtime_ns]
-                found.update(json.dumps([part, name, captions, facts]).encode())
-        return found.hexdigest()
+                sha256.update(json.dumps([part, name, captions, facts]).encode())
+        return sha256.hexdigest()
 
     def files_in(self) -> Path:
         return Path(os.path.commonpath([self._folder(part).absolute() for part in self.parts()]))
@@ -154,18 +154,20 @@ class ImageCaptions(CaptionedImages):
             raise UserError(f"data.{setting} must be a folder of images; {folder} {state}")
         return folder
 
-    def _read_part(self, part: str, given: str | None, issues: RowIssues) -> list[_CaptionedImage]:
+    def _read_part(
+        self, part: str, captions: str | None, issues: RowIssues
+    ) -> list[_CaptionedImage]:
         """All images that a captions file names, in the order of their names."""
         folder = self._folder(part)
-        if given is None:
+        if captions is None:
             raise UserError("data.captions must be given: data.captions=captions.txt")
-        captions = read_captions(
-            expand_home(given),
+        by_name = read_captions(
+            expand_home(captions),
             self._columns(),
             issues,
             Dialect(resolve_delimiter(self.delimiter), self.quoting),
         )
-        return [_CaptionedImage(name, folder / name, captions[name]) for name in sorted(captions)]
+        return [_CaptionedImage(name, folder / name, by_name[name]) for name in sorted(by_name)]
 
     def _split(self, issues: RowIssues) -> dict[str, list[_CaptionedImage]]:
         """Images of each of `parts`."""
@@ -199,14 +201,14 @@ class ImageCaptions(CaptionedImages):
         for image in images:
             if not image.captions:
                 issues.add(image.name, "image without a caption")
-        named = {image.path for image in images}
+        captioned = {image.path for image in images}
         for path in sorted(self._folder("train").iterdir()):
-            if path.suffix.lower() in IMAGE_EXTENSIONS and path not in named:
+            if path.suffix.lower() in IMAGE_EXTENSIONS and path not in captioned:
                 # A folder may hold more images than the captions are about.
                 issues.add(path.name, "image without a caption", tolerated=True)
 
 
-def _read_names(given: str, setting: str) -> set[str]:
-    path = expand_home(given)
+def _read_names(name: str, setting: str) -> set[str]:
+    path = expand_home(name)
     check_exists(path, setting)
     return {line.strip() for line in read_lines(path) if line.strip()}

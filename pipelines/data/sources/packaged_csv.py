@@ -55,11 +55,11 @@ class PackagedCsv(RowSource):
         check_extra_columns(self._path(), names)
 
     def read_with(self, part: str, issues: RowIssues, extra: Sequence[str]) -> Iterator[Example]:
-        wanted = [(f"rows.{column}", value) for column, value in self.rows.items()]
+        conditions = [(f"rows.{column}", value) for column, value in self.rows.items()]
         names = self._columns() | {name: name for name in extra}
         columns = Columns(names, labels=("label", *extra))
         for row in read_rows(self._path(), columns, issues):
-            if all(row[key] == value for key, value in wanted):
+            if all(row[key] == value for key, value in conditions):
                 label = row["label"]
                 if label not in self.label_names:
                     raise UserError(

@@ -96,13 +96,13 @@ class ParallelText(SentencePairs):
 
     def _files(self) -> dict[str, tuple[Path, Path]]:
         """Source and target of each part; just {"all": …} where there is one to be divided."""
-        given = {
+        paths = {
             "train": (self.source, self.target),
             "validation": (self.validation_source, self.validation_target),
             "test": (self.test_source, self.test_target),
         }
         files = {}
-        for part, (source, target) in given.items():
+        for part, (source, target) in paths.items():
             prefix = "" if part == "train" else f"{part}_"
             first, second = (f"data.{prefix}{side}" for side in PAIR)
             if source is not None and target is not None:
@@ -121,9 +121,9 @@ class ParallelText(SentencePairs):
         return files if len(files) > 1 else {"all": files["train"]}
 
 
-def _find_text_file(given: str, setting: str) -> Path:
+def _find_text_file(name: str, setting: str) -> Path:
     """The file, if it is text with something in it; else UserError."""
-    path = expand_home(given)
+    path = expand_home(name)
     check_exists(path, setting)
     if extension(path) in EXTENSIONS and extension(path) != ".txt":
         raise UserError(

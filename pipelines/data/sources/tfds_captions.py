@@ -32,23 +32,23 @@ class TfdsCaptions(CaptionedImages, TfdsSet):
 
     def read(self, part: str, issues: RowIssues) -> Iterator[Example]:
         split = self._splits()[part]
-        for (name, _, captions), found in check_images(self._rows(split)):
+        for (name, _, captions), result in check_images(self._rows(split)):
             lines = [" ".join(line.split()) for line in captions]
-            if isinstance(found, str) or not any(lines):
-                issues.add(name, found if isinstance(found, str) else "image without a caption")
+            if isinstance(result, str) or not any(lines):
+                issues.add(name, result if isinstance(result, str) else "image without a caption")
             else:
-                yield {"image": found, "captions": "\n".join(filter(None, lines))}
+                yield {"image": result, "captions": "\n".join(filter(None, lines))}
 
     def _rows(self, split: str) -> Iterator[tuple[str, Callable[[], bytes], list[str]]]:
         """Name, how to get the bytes, and captions, always in the same order."""
         import tensorflow_datasets as tfds
 
         builder = self._downloaded_builder()
-        wanted = [self.image_column, self.captions_column, *filter(None, [self.name_column])]
+        columns = [self.image_column, self.captions_column, *filter(None, [self.name_column])]
         dataset = builder.as_dataset(
             split=split,
             decoders=tfds.decode.PartialDecoding(
-                _tree(builder.info.features, wanted),
+                _tree(builder.info.features, columns),
                 decoders={self.image_column: tfds.decode.SkipDecoding()},
             ),
             read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),
@@ -64,13 +64,13 @@ class TfdsCaptions(CaptionedImages, TfdsSet):
     def _check_features(self, features: Mapping[str, tfds.features.FeatureConnector]) -> None:
         kinds = {name: feature_kind(feature) for name, feature in features.items()}
         has = ", ".join(f"{name} ({what})" for name, what in list(kinds.items())[:8])
-        wanted = {
+        expected = {
             "image": (self.image_column, ("image",)),
             "captions": (self.captions_column.partition("/")[0], ("text", "sequence")),
         }
         if self.name_column is not None:
-            wanted["name"] = (self.name_column, ("text",))
-        for setting, (name, fitting) in wanted.items():
+            expected["name"] = (self.name_column, ("text",))
+        for setting, (name, fitting) in expected.items():
             if kinds.get(name) not in fitting:
                 raise UserError(
                     f"data.{setting}_column must be a feature that holds a {' or '.join(fitting)}; "

@@ -177,8 +177,8 @@ def _logistic_regression(
     return _to_all_classes(model.predict_proba(weigh.transform(test)), model.classes_, classes)
 
 
-def _to_all_classes(probabilities: np.ndarray, seen: np.ndarray, classes: int) -> np.ndarray:
+def _to_all_classes(probabilities: np.ndarray, known: np.ndarray, classes: int) -> np.ndarray:
     """Adds classes that the training texts lack, with probability 0."""
-    spread = np.zeros((len(probabilities), classes))
-    spread[:, seen] = probabilities
-    return spread
+    full = np.zeros((len(probabilities), classes))
+    full[:, known] = probabilities
+    return full

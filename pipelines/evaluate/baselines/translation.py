@@ -43,18 +43,18 @@ def translation_baselines(
     }
 
 
-def nearest_texts(known: Sequence[str], queries: Sequence[str]) -> np.ndarray:
-    """For each query (N,) the number of the most similar known text, the first among equals.
+def nearest_texts(texts: Sequence[str], queries: Sequence[str]) -> np.ndarray:
+    """For each query (N,) the number of the most similar text, the first among equals.
 
     The similarity is the cosine of tf-idf weighted character n-grams.
     """
     from sklearn.feature_extraction.text import TfidfTransformer
 
-    counts = _character_ngrams(known)
+    counts = _character_ngrams(texts)
     weigh = TfidfTransformer(sublinear_tf=True).fit(counts)
     by_feature = weigh.transform(counts).T.tocsr()
     answers = np.zeros(len(queries), int)
-    size = max(1, MAX_SIMILARITIES // len(known))
+    size = max(1, MAX_SIMILARITIES // len(texts))
     for start in range(0, len(queries), size):
         part = weigh.transform(_character_ngrams(queries[start : start + size]))
         answers[start : start + size] = np.asarray((part @ by_feature).argmax(axis=1)).ravel()
@@ -71,14 +71,14 @@ def _character_ngrams(texts: Sequence[str], *, chunk: int = 20_000) -> sparse.cs
         characters = np.frombuffer("".join(padded).encode("utf-32-le", "replace"), np.uint32)
         documents = np.repeat(np.arange(len(padded)), [len(text) for text in padded])
         slots, places = [], []
-        hashed = np.zeros(len(characters), np.uint64)
+        hashes = np.zeros(len(characters), np.uint64)
         for n in range(1, max(NGRAMS) + 1):
-            hashed = hashed[: len(characters) - n + 1] + characters[n - 1 :]
-            hashed *= np.uint64(0x9E3779B97F4A7C15)
+            hashes = hashes[: len(characters) - n + 1] + characters[n - 1 :]
+            hashes *= np.uint64(0x9E3779B97F4A7C15)
             if n in NGRAMS:
-                whole = documents[: len(hashed)] == documents[n - 1 :]
-                slots.append((hashed[whole] >> np.uint64(20)) % np.uint64(SLOTS))
-                places.append(documents[: len(hashed)][whole])
+                whole = documents[: len(hashes)] == documents[n - 1 :]
+                slots.append((hashes[whole] >> np.uint64(20)) % np.uint64(SLOTS))
+                places.append(documents[: len(hashes)][whole])
         columns = np.concatenate(slots).astype(np.int32)
         ones = np.ones(len(columns), np.float32)
         parts.append(

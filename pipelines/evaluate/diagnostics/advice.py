@@ -73,13 +73,13 @@ def give_advice(
 ) -> list[str]:
     """Warnings as text, by layer; none if all is well."""
     last = moments[-1].inspection
-    found: list[str] = []
+    warnings: list[str] = []
     for reader, layers in last.layers.items():
         for number, layer in enumerate(layers):
             start = moments[0].inspection.layers[reader][number]
-            found += _flow_warnings(reader, layer, start, horizons.get(reader, {}), model)
-            found += _activation_warnings(reader, layer, model)
-    return found + _clipping_warnings(history, clip_norm)
+            warnings += _flow_warnings(reader, layer, start, horizons.get(reader, {}), model)
+            warnings += _activation_warnings(reader, layer, model)
+    return warnings + _clipping_warnings(history, clip_norm)
 
 
 def place_name(reader: str, layer: Layer) -> str:

@@ -87,32 +87,37 @@ def diagnose(
     ]
     examples = len(sample.batch.weights)
     horizons = {
-        name: _horizons(found, examples, resampling) for name, found in final.influence.items()
+        name: _horizons(influence, examples, resampling)
+        for name, influence in final.influence.items()
     }
     history = training.run.read_history()
     warnings = give_advice(moments, horizons, history, training.settings, training.clip_norm)
     for warning in warnings:
         log.warning("%s", warning)
-    made = Diagnosis(_metrics(moments, horizons), _flow_sections(moments), warnings)
+    diagnosis = Diagnosis(_metrics(moments, horizons), _flow_sections(moments), warnings)
     for name, reader in task.recurrent_stacks(model).items():
         if horizons[name]:
-            occluded = occlude_steps(trained, sample, reader)
-            made.sections.append(figures.horizon_figure(name, horizons[name]))
-            made.sections.append(
-                figures.influence_figure(name, final.influence[name].answer, occluded)
+            occlusion = occlude_steps(trained, sample, reader)
+            diagnosis.sections.append(figures.horizon_figure(name, horizons[name]))
+            diagnosis.sections.append(
+                figures.influence_figure(name, final.influence[name].answer, occlusion)
             )
-            made.metrics["occlusion"] = made.metrics.get("occlusion", {}) | {
+            diagnosis.metrics["occlusion"] = diagnosis.metrics.get("occlusion", {}) | {
                 name: dict(
-                    zip(occluded.distances.tolist(), _means(occluded.change).tolist(), strict=False)
+                    zip(
+                        occlusion.distances.tolist(),
+                        _means(occlusion.change).tolist(),
+                        strict=False,
+                    )
                 )
             }
     if task.attends(model):
         both = compare_paths(trained, sample)
-        made.sections.extend(figures.paths_sections(both))
-        made.metrics["through_attention"] = float(np.nanmean(both.attention))
-        made.metrics["nats_lost_without"] = dict(both.nats)
-    made.curves.update(_curves(moments, horizons))
-    return made
+        diagnosis.sections.extend(figures.paths_sections(both))
+        diagnosis.metrics["through_attention"] = float(np.nanmean(both.attention))
+        diagnosis.metrics["nats_lost_without"] = dict(both.nats)
+    diagnosis.curves.update(_curves(moments, horizons))
+    return diagnosis
 
 
 def _earlier_moments(task: Diagnosable, sample: Sample, training: TrainingFacts) -> list[Moment]:
@@ -150,16 +155,16 @@ def _restore_checkpoints(run: Run, model: keras.Model, last: int) -> Iterator[in
         yield order[place]
 
 
-def _horizons(found: Influence, examples: int, resampling: Resampling) -> dict[str, Horizon]:
+def _horizons(influence: Influence, examples: int, resampling: Resampling) -> dict[str, Horizon]:
     """Horizons of the answer and of each direction's last state, where there is influence."""
-    every = {"answer": found.answer, **found.state}
-    made = {
+    every = {"answer": influence.answer, **influence.state}
+    horizons = {
         name: horizon(
             values, examples=examples, resamples=resampling.resamples, seed=resampling.seed
         )
         for name, values in every.items()
     }
-    return {name: one for name, one in made.items() if one is not None}
+    return {name: one for name, one in horizons.items() if one is not None}
 
 
 def _flow_sections(moments: Sequence[Moment]) -> list[Section]:
@@ -223,7 +228,7 @@ def _curves(
     return curves
 
 
-def draw_curves(directory: Path, made: Diagnosis, step: int) -> None:
+def draw_curves(directory: Path, diagnosis: Diagnosis, step: int) -> None:
     """Writes TensorBoard scalars: numbers at the trained weights' step, curves by steps back."""
     import tensorflow as tf
 
@@ -231,14 +236,14 @@ def draw_curves(directory: Path, made: Diagnosis, step: int) -> None:
         events.unlink()
     writer = tf.summary.create_file_writer(str(directory))
     with writer.as_default():
-        for reader, ways in made.metrics.get("horizon", {}).items():
+        for reader, ways in diagnosis.metrics.get("horizon", {}).items():
             for way, one in ways.items():
                 tf.summary.scalar(f"horizon/{reader}/{way}", one["value"], step=step)
-        for layer, by_moment in made.metrics.get("layers", {}).items():
+        for layer, by_moment in diagnosis.metrics.get("layers", {}).items():
             last = list(by_moment.values())[-1]
             for name in ("step_gain", "saturated", "dead"):
                 tf.summary.scalar(f"layers/{layer}/{name}", last[name], step=step)
-        for name, curve in made.curves.items():
+        for name, curve in diagnosis.curves.items():
             for distance in _spread_evenly(len(curve)):
                 tf.summary.scalar(f"by_steps_back/{name}", curve[distance], step=int(distance))
     writer.close()

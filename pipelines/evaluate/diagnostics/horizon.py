@@ -91,15 +91,15 @@ def steps_to_share(within: np.ndarray, share: float) -> float:
     return float(place + (share - before) / max(after - before, 1e-12))
 
 
-def to_metrics(found: Horizon) -> JsonObject:
+def to_metrics(horizon: Horizon) -> JsonObject:
     """The horizon as metrics.json has it."""
     return {
-        "value": found.value,
-        "low": found.low,
-        "high": found.high,
-        "half": found.half,
-        "if_all_steps_counted_alike": found.even,
-        "examples": found.examples,
+        "value": horizon.value,
+        "low": horizon.low,
+        "high": horizon.high,
+        "half": horizon.half,
+        "if_all_steps_counted_alike": horizon.even,
+        "examples": horizon.examples,
         "signature": (
             f"last steps that hold {HORIZON_SHARE:.0%} of the influence, by the mean over examples "
             "of its shares"

@@ -127,19 +127,19 @@ def gain_figure(moments: Sequence[Moment]) -> Figure:
 def horizon_figure(reader: str, horizons: Mapping[str, Horizon]) -> Figure:
     """The share of the influence that the last k steps hold."""
     answer = horizons["answer"]
-    drawn = {"on the answer": answer}
-    for name, found in horizons.items():
+    curves = {"on the answer": answer}
+    for name, horizon in horizons.items():
         if name != "answer":
             way = "backward " if name.startswith("backward") else ""
-            drawn[f"through the last {way}state alone"] = found
+            curves[f"through the last {way}state alone"] = horizon
 
     def draw(axes: Axes) -> None:
-        for place, (name, found) in enumerate(drawn.items()):
-            x = np.arange(len(found.within)) + 1
+        for place, (name, horizon) in enumerate(curves.items()):
+            x = np.arange(len(horizon.within)) + 1
             colour = SERIES[place % len(SERIES)]
-            axes.plot(x, found.within, color=colour, label=name, ls=("-", "--", "-.")[place % 3])
-            axes.axvspan(found.low, found.high, color=colour, alpha=0.13, lw=0)
-            axes.plot([found.value], [HORIZON_SHARE], "o", color=colour)
+            axes.plot(x, horizon.within, color=colour, label=name, ls=("-", "--", "-.")[place % 3])
+            axes.axvspan(horizon.low, horizon.high, color=colour, alpha=0.13, lw=0)
+            axes.plot([horizon.value], [HORIZON_SHARE], "o", color=colour)
         axes.axhline(HORIZON_SHARE, color=INK, linestyle=":", lw=1)
         axes.set_xscale("log")
         ticks = [k for k in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if k <= len(answer.within)]
@@ -157,28 +157,28 @@ def horizon_figure(reader: str, horizons: Mapping[str, Horizon]) -> Figure:
     return Figure(f"Memory horizon: {reader}", draw, caption, size=SIZE)
 
 
-def _horizon_words(found: Horizon) -> str:
-    low, high = f"{found.low:.1f}", f"{found.high:.1f}"
+def _horizon_words(horizon: Horizon) -> str:
+    low, high = f"{horizon.low:.1f}", f"{horizon.high:.1f}"
     return (
-        f"90% of an answer's dependence on the input lies within the last {found.value:.1f} steps "
-        f"({low} to {high}), and half of it within {found.half:.1f}, by gradients on "
-        f"{found.examples} examples."
+        f"90% of an answer's dependence on the input lies within the last {horizon.value:.1f} "
+        f"steps ({low} to {high}), and half of it within {horizon.half:.1f}, by gradients on "
+        f"{horizon.examples} examples."
     )
 
 
-def influence_figure(reader: str, influence: np.ndarray, occluded: Occlusion) -> Figure:
+def influence_figure(reader: str, influence: np.ndarray, occlusion: Occlusion) -> Figure:
     """Influence by steps back, by gradient and by occlusion, each relative to its maximum."""
     there = np.nansum(influence, axis=1) > 0
     shares = np.where(np.isfinite(influence), 1.0, np.nan)[there] * relative(influence[there])
     by_gradient = mean_curve(shares)
-    change = mean_curve(occluded.change)
+    change = mean_curve(occlusion.change)
 
     def draw(axes: Axes) -> None:
         if len(by_gradient):
             x = np.arange(len(by_gradient)) + 1
             axes.plot(x, by_gradient / max(by_gradient.max(), 1e-30), label="gradient ‖∂y/∂x‖")
         if len(change):
-            x = occluded.distances[: len(change)] + 1
+            x = occlusion.distances[: len(change)] + 1
             axes.plot(x, change / max(change.max(), 1e-30), "s--", label="occlusion")
         axes.set_xscale("log")
         last = max(len(by_gradient), 2)
@@ -205,9 +205,9 @@ def mean_curve(values: np.ndarray) -> np.ndarray:
     return np.nanmean(values[:, :reach], axis=0) if reach else np.zeros(0)
 
 
-def paths_sections(found: Paths) -> list[Figure | Table]:
+def paths_sections(paths: Paths) -> list[Figure | Table]:
     """Shares of attention and the state in the influence of the input, and losses without them."""
-    middle = np.nanmean(found.attention, axis=0)
+    middle = np.nanmean(paths.attention, axis=0)
 
     def draw(axes: Axes) -> None:
         x = np.arange(len(middle))
@@ -216,7 +216,7 @@ def paths_sections(found: Paths) -> list[Figure | Table]:
                  label="through the first state")  # fmt: skip
         for place, share in enumerate(middle):
             axes.text(place, 1.02, f"{share:.0%} attention", ha="center", fontsize=8)
-        axes.set_xticks(x, [f"after {steps:.0f}" for steps in found.written])
+        axes.set_xticks(x, [f"after {steps:.0f}" for steps in paths.written])
         axes.set_ylim(0, 1.35)
         axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
         axes.set_xlabel("tokens generated before the answer (mean)")
@@ -232,7 +232,7 @@ def paths_sections(found: Paths) -> list[Figure | Table]:
         size=SIZE,
     )
     names = {"attention": "attention", "state": "the first state", "both": "both"}
-    rows = [(names[name], number(value)) for name, value in found.nats.items()]
+    rows = [(names[name], number(value)) for name, value in paths.nats.items()]
     header = ("without", "rise of the loss, nats a token")
     caption = "The attended memory, or the first state, is set to 0 in a network trained with both."
     return [figure, Table("Decoder without attention or state", header, rows, caption)]

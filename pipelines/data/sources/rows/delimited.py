@@ -67,13 +67,13 @@ def guess_columns(
     lengths = [sum(map(len, column)) for column in columns]
     by_length = sorted(range(width), key=lambda position: -lengths[position])
     texts = [key for key in keys if key != "label"]
-    found = dict(zip(texts, sorted(by_length[: len(texts)]), strict=True))
+    guess = dict(zip(texts, sorted(by_length[: len(texts)]), strict=True))
     if "label" in keys:
         different = [len(set(column)) for column in columns]
         # A column with one value only is no label; of the others the one with the fewest is.
         rest = sorted(by_length[len(texts) :], key=lambda position: different[position])
-        found["label"] = next((position for position in rest if different[position] > 1), rest[0])
-    return found
+        guess["label"] = next((position for position in rest if different[position] > 1), rest[0])
+    return guess
 
 
 def _is_no_name(field: str) -> bool:

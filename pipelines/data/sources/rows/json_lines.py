@@ -17,10 +17,10 @@ _decode = json.JSONDecoder().raw_decode  # twice as fast as json.loads
 
 def json_columns(path: Path) -> list[str]:
     """Names that occur in the first hundred lines."""
-    found = [_object(line) for line in islice(raw_lines(path, "\n"), 100)]
-    if not any(found):
+    objects = [_object(line) for line in islice(raw_lines(path, "\n"), 100)]
+    if not any(objects):
         raise UserError(f"{path} must hold a JSON object a line; it is empty")
-    names = [name for record in found if isinstance(record, dict) for name in record]
+    names = [name for record in objects if isinstance(record, dict) for name in record]
     if not names:
         raise UserError(f"{path} must hold a JSON object a line; its first lines are none")
     return list(dict.fromkeys(names))

@@ -57,11 +57,11 @@ def _blocks(path: Path) -> Iterator[str]:
     with _open(path) as file:
         while block := _read(file, path):
             block = block if lines or held else _strip_mark(block, path)
-            cut = block.rfind(b"\n") + 1
-            if cut:
-                yield (held + block[:cut]).decode("utf-8", "surrogateescape")
+            end = block.rfind(b"\n") + 1
+            if end:
+                yield (held + block[:end]).decode("utf-8", "surrogateescape")
                 lines += block.count(b"\n")
-                held = block[cut:]
+                held = block[end:]
             else:
                 held += block
             if len(held) > MAX_LINE_BYTES:

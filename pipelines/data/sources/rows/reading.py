@@ -32,10 +32,10 @@ _QUICKLY_READ = 4 << 30
 EXTENSIONS = (*_DELIMITERS, *_JSON_LINES, *_PARQUET, *_PLAIN)
 
 
-def resolve_delimiter(given: str | None) -> str | None:
+def resolve_delimiter(delimiter: str | None) -> str | None:
     """The character that data.delimiter names; UserError if it names none."""
     marks = {name: mark for mark, name in DELIMITERS.items()} | {"\\t": "\t"}
-    mark = None if given is None else marks.get(given, given)
+    mark = None if delimiter is None else marks.get(delimiter, delimiter)
     if mark is not None and (len(mark) != 1 or mark in '"\r\n'):
         raise UserError(
             f"data.delimiter must be one character, not a quote; received {mark!r}: "
@@ -77,12 +77,12 @@ def read_rows(
     """
     check_file(path)
     check_columns(path, columns.names, dialect, by_setting=by_setting)
-    wanted = list(columns.names.values())
+    keys = list(columns.names.values())
     separator = _separator(path, dialect)
-    names = list(map(str, wanted))
+    names = list(map(str, keys))
     records: Iterator[tuple[int, Sequence[Value]]]
     if separator is not None:
-        records = delimited_records(path, wanted, issues, separator, dialect.quoting)
+        records = delimited_records(path, keys, issues, separator, dialect.quoting)
     elif extension(path) in _JSON_LINES:
         records = json_records(path, names, issues)
     elif extension(path) in _PARQUET:
@@ -205,10 +205,10 @@ def _check_name(
 def _check_header(
     path: Path, columns: Mapping[str, str | int], separator: str, quoting: bool
 ) -> None:
-    found = guess_columns(path, list(columns), separator, quoting)
-    if found is not None:
+    guess = guess_columns(path, list(columns), separator, quoting)
+    if guess is not None:
         key, column = next(iter(columns.items()))
-        remedy = " ".join(f"data.{key}_column={position}" for key, position in found.items())
+        remedy = " ".join(f"data.{key}_column={position}" for key, position in guess.items())
         raise UserError(
             f"data.{key}_column: {path.name} has no column {column!r}, and its first line looks "
             f"like data, not like a header: set {remedy} (positions, counted from 0)"
