@@ -94,16 +94,16 @@ def _command_line(arguments: list[str]) -> list[str]:
     from pipelines.runs.directory import Run
     from pipelines.runs.overrides import recorded_overrides
 
-    given = dict(argument.partition("=")[::2] for argument in arguments)
-    known = given.get("run") and given.get("mode") != "serve"
-    recorded = recorded_overrides(Run(given["run"])) if known else []
+    values = dict(argument.partition("=")[::2] for argument in arguments)
+    is_run = values.get("run") and values.get("mode") != "serve"
+    recorded = recorded_overrides(Run(values["run"])) if is_run else []
     groups = {path.name for path in CONF.iterdir() if path.is_dir()}
-    chosen = [o for o in recorded if (key := o.partition("=")[0]) in groups and key not in given]
+    options = [o for o in recorded if (key := o.partition("=")[0]) in groups and key not in values]
     sweep = not {"-m", "--multirun"}.isdisjoint(arguments)
-    quoted = [argument if sweep else quote_free_text(argument) for argument in arguments]
+    command = [argument if sweep else quote_free_text(argument) for argument in arguments]
     # All overrides must stand together, after options such as --config-dir, for argparse.
-    first = next((i for i, a in enumerate(quoted) if "=" in a and a[0] != "-"), len(quoted))
-    return [*quoted[:first], *chosen, *quoted[first:]]
+    first = next((i for i, a in enumerate(command) if "=" in a and a[0] != "-"), len(command))
+    return [*command[:first], *options, *command[first:]]
 
 
 if __name__ == "__main__":

@@ -51,13 +51,13 @@ def append_step(
     weights = table.attention
     if not isinstance(weights, tuple):
         weights = weights.write(t, attention)
-    appended = Backpointers(
+    new = Backpointers(
         size=table.size + tf.size(token),
         tokens=table.tokens.write(t + 1, tf.reshape(token, [-1])),
         parents=table.parents.write(t + 1, tf.reshape(parent, [-1])),
         attention=weights,
     )
-    return appended, entries
+    return new, entries
 
 
 def trace_back(

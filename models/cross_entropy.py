@@ -17,8 +17,8 @@ def token_losses(
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
     if smoothing:
         # Cross-entropy with the uniform distribution: log Z - mean of logits.
-        chosen = tf.gather(logits, labels, batch_dims=1)
-        losses += smoothing * (chosen - tf.reduce_mean(logits, -1))
+        target_logits = tf.gather(logits, labels, batch_dims=1)
+        losses += smoothing * (target_logits - tf.reduce_mean(logits, -1))
     return tf.scatter_nd(positions, losses, tf.shape(targets, tf.int64))
 
 
@@ -59,12 +59,12 @@ def _logits_at_targets(
     return positions, tf.gather_nd(targets, positions), logits
 
 
-def log_odds(logits: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
+def log_odds(logits: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
     """Log p / (1 - p) of the chosen classes: logits (..., C), chosen (...) int32.
 
     Unlike p and log p it still changes where the model is sure.
     """
-    one = tf.one_hot(chosen, tf.shape(logits)[-1], on_value=True, off_value=False)
+    one = tf.one_hot(ids, tf.shape(logits)[-1], on_value=True, off_value=False)
     others = tf.where(one, logits.dtype.min, logits)
-    own = tf.gather(logits, chosen, batch_dims=chosen.shape.rank)
+    own = tf.gather(logits, ids, batch_dims=ids.shape.rank)
     return own - tf.reduce_logsumexp(others, -1)

@@ -127,7 +127,7 @@ def record_steps(
         name: [[StepRecorder(layer, tape) for layer in layers] for layers in stack.layers]
         for name, stack in stacks.items()
     }
-    every = [one for layers in recorders.values() for directions in layers for one in directions]
+    every = [part for layers in recorders.values() for directions in layers for part in directions]
     with step_hooks.attach((recorder.layer, recorder) for recorder in every):
         yield recorders
 

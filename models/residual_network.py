@@ -133,13 +133,13 @@ class _Block(keras.layers.Layer):
         self.built = True
 
     def call(self, x: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        rectified = tf.nn.relu(x)
-        y = tf.nn.relu(self.first(rectified, training=training))
+        activated = tf.nn.relu(x)
+        y = tf.nn.relu(self.first(activated, training=training))
         y = self.second(y, training=training)
         if self.shortcut is not None:
             if self.stride > 1:
-                rectified = tf.nn.avg_pool2d(rectified, self.stride, self.stride, "SAME")
-            x = self.shortcut(rectified, training=training)
+                activated = tf.nn.avg_pool2d(activated, self.stride, self.stride, "SAME")
+            x = self.shortcut(activated, training=training)
         return x + y
 
 

@@ -119,11 +119,11 @@ def choose_sampled(
     shape = tf.shape(at.log_probability)
     ids = np.arange(static_size(at.logits))
     excluded = np.isin(ids, [tokens.end, *tokens.forbidden])
-    others = tf.where(excluded, IMPOSSIBLE, at.allowed)
-    end_allowed = at.end_allowed | (tf.reduce_max(others, -1) == IMPOSSIBLE)
+    scores = tf.where(excluded, IMPOSSIBLE, at.allowed)
+    end_allowed = at.end_allowed | (tf.reduce_max(scores, -1) == IMPOSSIBLE)
     token = sample_tokens(
         merge_beams(
-            tf.where((ids == tokens.end) & end_allowed[..., tf.newaxis], at.logits, others)
+            tf.where((ids == tokens.end) & end_allowed[..., tf.newaxis], at.logits, scores)
         ),
         tf.reshape(uniform, [-1]),
         settings,
@@ -154,8 +154,8 @@ def sample_uniform(
         sample_id, length = row[0], row[1] + 1
         # Exactly as many as this input may need: the values can depend on how many are drawn.
         shape, seed = tf.stack([settings.answers, length]), tf.stack([settings.seed, sample_id])
-        drawn = tf.random.stateless_uniform(shape, seed)
-        return tf.pad(drawn, tf.stack([[0, 0], [0, longest - length]]))
+        uniform = tf.random.stateless_uniform(shape, seed)
+        return tf.pad(uniform, tf.stack([[0, 0], [0, longest - length]]))
 
     signature = tf.TensorSpec([settings.answers, None], tf.float32)
     rows = (sample_ids, max_length)

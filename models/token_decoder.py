@@ -161,8 +161,8 @@ class TokenDecoder(FromConfig, keras.layers.Layer):
             state = self.rnn.start(initial)
         else:
             flat = [part for layer in initial for part in layer]
-            bridged = iter([dense(part) for dense, part in zip(self.bridge, flat, strict=True)])
-            state = self.rnn.start(tuple(tuple(next(bridged) for _ in layer) for layer in initial))
+            states = iter([dense(part) for dense, part in zip(self.bridge, flat, strict=True)])
+            state = self.rnn.start(tuple(tuple(next(states) for _ in layer) for layer in initial))
         batch = tf.shape(state[0][0])[0]
         return DecoderState(state, tf.zeros([batch, self.feed_width], self.compute_dtype))
 

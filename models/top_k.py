@@ -23,8 +23,8 @@ def token_log_probability(logits: tf.Tensor, token: tf.Tensor) -> tf.Tensor:
     reduce_logsumexp. A likely token's logit minus this is the row's log sum exp.
     """
     first = tf.range(tf.size(token)) * static_size(logits)
-    chosen = tf.gather(tf.reshape(tf.nn.softmax(logits), [-1]), first + token)
-    return tf.math.log(tf.maximum(chosen, 1e-37))
+    probability = tf.gather(tf.reshape(tf.nn.softmax(logits), [-1]), first + token)
+    return tf.math.log(tf.maximum(probability, 1e-37))
 
 
 def blockwise_top_k(scores: tf.Tensor, k: int, bias: np.ndarray) -> tuple[tf.Tensor, tf.Tensor]:
@@ -40,14 +40,14 @@ def blockwise_top_k(scores: tf.Tensor, k: int, bias: np.ndarray) -> tuple[tf.Ten
     size = len(bias)
     width = _block_width(size, 1.5 * (size / (k + 1)) ** 0.5)
     blocks = -(-size // width)
-    touched = len(set(np.flatnonzero(bias) // width))
-    if 4 * (k + touched) > blocks:
+    biased_blocks = len(set(np.flatnonzero(bias) // width))
+    if 4 * (k + biased_blocks) > blocks:
         return tf.math.top_k(scores + bias, min(k, size))
     rows = _split_blocks(scores, width, -np.inf)
     bias = np.pad(bias, [0, blocks * width - size]).reshape(blocks, width)
-    block = tf.math.top_k(tf.reduce_max(rows, -1), k + touched).indices
+    block = tf.math.top_k(tf.reduce_max(rows, -1), k + biased_blocks).indices
     candidates = _gather_blocks(rows, block) + tf.gather(tf.constant(bias), block)
-    values, place = tf.math.top_k(tf.reshape(candidates, [-1, (k + touched) * width]), k)
+    values, place = tf.math.top_k(tf.reshape(candidates, [-1, (k + biased_blocks) * width]), k)
     # From a place among the candidates back to one in the row.
     return values, tf.gather(block, place // width, batch_dims=1) * width + place % width
 

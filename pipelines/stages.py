@@ -102,7 +102,7 @@ def train_model(
         result = train(job)
     finally:
         if workers.is_chief and config.train.tensorboard and run.tensorboard.is_dir():
-            write_hyperparameters(run, given=identity(config))
+            write_hyperparameters(run, settings=identity(config))
     if record is not None:
         metrics = record.metrics
         result.record(metrics)

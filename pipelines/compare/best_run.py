@@ -50,7 +50,7 @@ def read_experiment(record: Record) -> tuple[dict[str, object], dict[str, str]]:
         for key, value in record.config.items()
         if key in defaults and key not in UNRELATED_KEYS
     }
-    changed = changed_values(saved, defaults)
+    changed = differing_values(saved, defaults)
     prepare = changed.get("prepare")
     if isinstance(prepare, dict):
         prepare.pop("cache_dir", None)
@@ -73,17 +73,17 @@ def _compose(overrides: list[str]) -> dict[str, object]:
             GlobalHydra.instance().initialize(outer)
 
 
-def changed_values(
+def differing_values(
     values: Mapping[str, object], defaults: Mapping[str, object]
 ) -> dict[str, object]:
     """The values that differ from the defaults, with the same nesting."""
-    changed: dict[str, object] = {}
+    differing: dict[str, object] = {}
     for key, value in values.items():
         default = defaults.get(key)
         if key in defaults and default == value:
             continue
         if isinstance(value, Mapping) and isinstance(default, Mapping):
-            changed[key] = changed_values(value, default)
+            differing[key] = differing_values(value, default)
         else:
-            changed[key] = value
-    return changed
+            differing[key] = value
+    return differing

@@ -178,14 +178,14 @@ def summarize(
     ranked = winner.score(ranking.ranked_on, name)
     if ranked is None:
         return "No run has a score.", None
-    shown = f"{ranking.ranked_on} {ranking.metric.label} {_format_interval(ranked, ranking.metric)}"
+    score = f"{ranking.ranked_on} {ranking.metric.label} {_format_interval(ranked, ranking.metric)}"
     test = winner.score(ranking.reported, name) if ranking.reported != ranking.ranked_on else None
     on_test = ""
     if test:
         interval = _format_interval(test, ranking.metric)
         on_test = f"; on {ranking.reported}, which decided nothing, {interval}"
-    called = f"{winner.name}, " if winner.name != winner.description else ""
-    sentence = f"The best is {called}{winner.description}: {shown}{on_test}."
+    prefix = f"{winner.name}, " if winner.name != winner.description else ""
+    sentence = f"The best is {prefix}{winner.description}: {score}{on_test}."
     missing = sum(record.state == ELSEWHERE for record in ranking.records)
     if missing:
         trials = f"{missing} trials" if missing > 1 else "one trial"
@@ -206,25 +206,25 @@ def summarize(
     )
 
 
-def _format_interval(found: Interval, metric: Metric) -> str:
-    over = f"over {found.count} seeds" if found.count > 1 else "over examples, one seed"
-    low, high = number(found.low, metric), number(found.high, metric)
-    return f"{number(found.mean, metric)} ({low} to {high}, 95% {over})"
+def _format_interval(interval: Interval, metric: Metric) -> str:
+    over = f"over {interval.count} seeds" if interval.count > 1 else "over examples, one seed"
+    low, high = number(interval.low, metric), number(interval.high, metric)
+    return f"{number(interval.mean, metric)} ({low} to {high}, 95% {over})"
 
 
 def _cards(ranking: Ranking) -> list[dict[str, str]]:
     metric, winner = ranking.metric, ranking.winner
     cards = []
     for split in dict.fromkeys([ranking.ranked_on, ranking.reported]):
-        found = winner.score(split, metric.name)
-        if found:
-            note = f"95% {number(found.low, metric)} to {number(found.high, metric)}"
-            value = number(found.mean, metric)
+        interval = winner.score(split, metric.name)
+        if interval:
+            note = f"95% {number(interval.low, metric)} to {number(interval.high, metric)}"
+            value = number(interval.mean, metric)
             cards.append({"name": f"best {split} {metric.label}", "value": value, "note": note})
-    for cost, (title, shown) in COSTS.items():
+    for cost, (title, format_value) in COSTS.items():
         value_of = winner.cost(cost)
         if value_of is not None:
-            cards.append({"name": title, "value": shown(value_of), "note": "of the best"})
+            cards.append({"name": title, "value": format_value(value_of), "note": "of the best"})
     states = [record.state for record in ranking.records]
     others = [f"{states.count(one)} {one}" for one in (PRUNED, FAILED, ELSEWHERE) if one in states]
     note = ", ".join(others) or f"{len(ranking.configurations)} configurations"

@@ -32,32 +32,34 @@ _DASHES = ("-", "--", ":", "-.", (0, (5, 1)), (0, (1, 1)))
 
 def ranking_figure(ranking: Ranking) -> Figure:
     """Scores of the best configurations with their intervals; the winner in colour."""
-    shown = ranking.scored[:MAX_RANKED]
+    best = ranking.scored[:MAX_RANKED]
 
     def draw(axes: Axes) -> None:
-        for place, one in enumerate(shown):
-            found = one.score(ranking.ranked_on, ranking.score)
+        for place, one in enumerate(best):
+            interval = one.score(ranking.ranked_on, ranking.score)
             colour = SERIES[0] if place == 0 else INK
-            if found is None:
+            if interval is None:
                 continue
-            axes.plot([found.low, found.high], [place, place], color=colour, linewidth=3, alpha=0.4)
-            axes.plot([found.mean], [place], "o" if place == 0 else "D", color=colour, markersize=6)
+            span = [interval.low, interval.high]
+            marker = "o" if place == 0 else "D"
+            axes.plot(span, [place, place], color=colour, linewidth=3, alpha=0.4)
+            axes.plot([interval.mean], [place], marker, color=colour, markersize=6)
             axes.annotate(
-                number(found.mean, ranking.metric),
-                (found.mean, place),
+                number(interval.mean, ranking.metric),
+                (interval.mean, place),
                 (0, 6),
                 textcoords="offset points",
                 ha="center",
                 fontsize=8,
             )
-        axes.set_yticks(range(len(shown)), [_legend_label(*one) for one in enumerate(shown)])
-        axes.set_ylim(len(shown) - 0.5, -0.75)
+        axes.set_yticks(range(len(best)), [_legend_label(*one) for one in enumerate(best)])
+        axes.set_ylim(len(best) - 0.5, -0.75)
         axes.margins(x=0.08)
         axes.grid(axis="y", visible=False)
         axes.set_xlabel(f"{ranking.ranked_on} {ranking.metric.label}")
 
     title = "The best configurations" if len(ranking.scored) > MAX_RANKED else "Scores"
-    return Figure(title, draw, size=(6.0, 0.75 + 0.42 * len(shown)))
+    return Figure(title, draw, size=(6.0, 0.75 + 0.42 * len(best)))
 
 
 def learning_curves_figure(ranking: Ranking) -> Figure | None:
@@ -72,15 +74,15 @@ def learning_curves_figure(ranking: Ranking) -> Figure | None:
     def draw(axes: Axes) -> None:
         from matplotlib.ticker import MaxNLocator
 
-        coloured = {id(record): place for place, one in enumerate(best) for record in one.records}
-        named: set[int] = set()
-        for record, points in sorted(lines, key=lambda line: id(line[0]) in coloured):
-            place = coloured.get(id(record))
+        places = {id(record): place for place, one in enumerate(best) for record in one.records}
+        labelled: set[int] = set()
+        for record, points in sorted(lines, key=lambda line: id(line[0]) in places):
+            place = places.get(id(record))
             style: dict[str, Any] = {"color": INK, "alpha": 0.2, "linewidth": 0.9}
             if place is not None:
                 style = {"color": SERIES[place], "linestyle": _DASHES[place]}
-                if place not in named:
-                    named.add(place)
+                if place not in labelled:
+                    labelled.add(place)
                     style["label"] = _legend_label(place, best[place])
             axes.plot(*zip(*points, strict=True), **style)
             if len(points) == 1 or record.state != FINISHED:
@@ -122,16 +124,16 @@ def cost_figures(ranking: Ranking) -> list[Figure]:
     figures = []
     for cost, title in COST_LABELS.items():
         pairs = [(one, one.cost(cost)) for one in ranking.scored]
-        known = [(one, value) for one, value in pairs if value is not None]
-        if len({value for _, value in known}) > 1:
-            figures.append(_cost_figure(ranking, cost, title, known))
+        costs = [(one, value) for one, value in pairs if value is not None]
+        if len({value for _, value in costs}) > 1:
+            figures.append(_cost_figure(ranking, cost, title, costs))
     return figures
 
 
 def _cost_figure(
-    ranking: Ranking, cost: str, title: str, known: Sequence[tuple[Configuration, float]]
+    ranking: Ranking, cost: str, title: str, costs: Sequence[tuple[Configuration, float]]
 ) -> Figure:
-    points = [(value, ranking.ranked_value(one)) for one, value in known]
+    points = [(value, ranking.ranked_value(one)) for one, value in costs]
     front = pareto_front(points, maximize=ranking.maximize)
 
     def draw(axes: Axes) -> None:
@@ -159,7 +161,7 @@ def _cost_figure(
         axes.set_ylabel(f"{ranking.ranked_on} {ranking.metric.label}")
 
     names = [
-        f"{letter}: {known[place][0].name}"
+        f"{letter}: {costs[place][0].name}"
         for letter, place in zip(_letters(len(front)), front, strict=True)
     ]
     caption = (

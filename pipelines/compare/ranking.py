@@ -56,11 +56,11 @@ class Configuration:
         """All settings: choices by their values alone, then numbers and switches with names."""
         items = sorted(self.settings.items(), key=lambda item: _needs_key(item[1]))
         labels = label_settings(list(self.settings))
-        shown = [
+        parts = [
             f"{labels[key]} {short_value(text)}" if _needs_key(text) else text
             for key, text in items
         ]
-        return ", ".join(shown) or "the only configuration"
+        return ", ".join(parts) or "the only configuration"
 
     @property
     def by_seed(self) -> list[list[Record]]:
@@ -71,14 +71,14 @@ class Configuration:
     def score(self, split: str, name: str) -> Interval | None:
         """The mean over seeds; None if no run has the score."""
         entries = [[one.entry(split, name) for one in runs] for runs in self.by_seed]
-        measured = [[entry for entry in group if entry] for group in entries]
-        return compute_interval([_mean(group) for group in measured if group])
+        groups = [[entry for entry in group if entry] for group in entries]
+        return compute_interval([_mean(group) for group in groups if group])
 
     def cost(self, name: str) -> float | None:
         """The mean over the runs that measured it."""
         values = [cost_objective(name).read_metrics(record.metrics) for record in self.records]
-        known = [value for value in values if value is not None]
-        return sum(known) / len(known) if known else None
+        costs = [value for value in values if value is not None]
+        return sum(costs) / len(costs) if costs else None
 
 
 @dataclass(frozen=True)
@@ -196,14 +196,14 @@ def _choose_metric(finished: Sequence[Record], objective: str | None) -> tuple[M
     if not splits:
         raise UserError(f"{finished[0].run.directory} has no scores: measure it by mode=evaluate")
     split = splits[0]
-    measured = [record for record in finished if record.metrics.scores(split)]
-    wanted = objective.partition(".")[2] if objective and "." in objective else None
-    wanted = wanted or (measured[0].config.get("train") or {}).get("monitor")
-    for record in measured:
-        entry = record.entry(split, str(wanted))
+    with_scores = [record for record in finished if record.metrics.scores(split)]
+    monitor = objective.partition(".")[2] if objective and "." in objective else None
+    monitor = monitor or (with_scores[0].config.get("train") or {}).get("monitor")
+    for record in with_scores:
+        entry = record.entry(split, str(monitor))
         if entry is not None:
-            return entry.metric(str(wanted)), split
-    name, entry = next(iter(measured[0].metrics.scores(split).items()))
+            return entry.metric(str(monitor)), split
+    name, entry = next(iter(with_scores[0].metrics.scores(split).items()))
     return entry.metric(name), split
 
 
@@ -248,8 +248,8 @@ def pareto_front(points: Sequence[tuple[float, float]], *, maximize: bool) -> li
 def label_settings(keys: Sequence[str]) -> dict[str, str]:
     """The last part of each setting's name, "learning rate"; the whole name if two share it."""
     last = {key: key.rpartition(".")[2].replace("_", " ") for key in keys}
-    shared = [label for label in last.values() if list(last.values()).count(label) > 1]
-    return {key: key if label in shared else label for key, label in last.items()}
+    duplicates = [label for label in last.values() if list(last.values()).count(label) > 1]
+    return {key: key if label in duplicates else label for key, label in last.items()}
 
 
 def _needs_key(text: str) -> bool:

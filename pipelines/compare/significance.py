@@ -60,8 +60,8 @@ def compute_differences(
     """
     if len(ranking.scored) < 2:
         return [], "There is only one configuration."
-    tested = [one for one in ranking.scored[1:] if _scored_runs(ranking, one)]
-    others = tested[:MAX_TESTED]
+    with_scores = [one for one in ranking.scored[1:] if _scored_runs(ranking, one)]
+    others = with_scores[:MAX_TESTED]
     if not _scored_runs(ranking, ranking.winner) or not others:
         return [], f"It could not be tested: too few were measured on {ranking.reported}."
     try:
@@ -113,8 +113,8 @@ def compute_difference(name: str, winner: Resampled, other: Resampled) -> Differ
 def _resample_seeds(samples: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """(R,) means over seeds, which are drawn with replacement for each resample."""
     seeds, resamples = samples.shape
-    drawn = random.integers(seeds, size=(seeds, resamples))
-    return np.take_along_axis(samples, drawn, axis=0).mean(axis=0)
+    indices = random.integers(seeds, size=(seeds, resamples))
+    return np.take_along_axis(samples, indices, axis=0).mean(axis=0)
 
 
 def correct_by_holm(differences: Sequence[Difference]) -> list[Difference]:

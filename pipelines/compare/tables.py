@@ -75,9 +75,9 @@ def _order_columns(
     return [runs, *scores, *settings]
 
 
-def _with_interval(found: Interval, metric: Metric) -> str:
-    low, high = number(found.low, metric), number(found.high, metric)
-    return f"{number(found.mean, metric)} ({low}{NO_BREAK}to{NO_BREAK}{high})"
+def _with_interval(interval: Interval, metric: Metric) -> str:
+    low, high = number(interval.low, metric), number(interval.high, metric)
+    return f"{number(interval.mean, metric)} ({low}{NO_BREAK}to{NO_BREAK}{high})"
 
 
 def differences_table(ranking: Ranking, differences: Sequence[Difference]) -> Table | None:

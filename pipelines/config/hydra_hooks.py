@@ -79,8 +79,8 @@ def _check_new_directory(directory: Path) -> None:
             "or choose another hydra.run.dir"
         )
     # Alone, these two are of a run that ended before it began.
-    begun = (".hydra", "run.log")
-    if directory.is_dir() and any(path.name not in begun for path in directory.iterdir()):
+    leftovers = (".hydra", "run.log")
+    if directory.is_dir() and any(path.name not in leftovers for path in directory.iterdir()):
         raise UserError(f"{directory} holds other things: choose another hydra.run.dir")
     existing = next(parent for parent in [directory, *directory.parents] if parent.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):

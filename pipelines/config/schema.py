@@ -219,14 +219,14 @@ def _implementation(package: str, values: object, where: str, key: str, base: ty
     if name not in choices:
         raise UserError(f"{where}.{key}: no such {where}: {name!r}; {suggest(str(name), choices)}")
     module = importlib.import_module(f"pipelines.{package}.{name}")
-    found = [
+    classes = [
         cls
         for _, cls in inspect.getmembers(module, inspect.isclass)
         if issubclass(cls, base) and cls.__module__ == module.__name__
     ]
-    if len(found) != 1:
-        raise TypeError(f"{module.__file__} must define one {base.__name__}; it has {len(found)}")
-    return found[0]
+    if len(classes) != 1:
+        raise TypeError(f"{module.__file__} must define one {base.__name__}; it has {len(classes)}")
+    return classes[0]
 
 
 def _check_scalars(config: Config) -> Config:

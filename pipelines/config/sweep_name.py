@@ -6,17 +6,17 @@ import hashlib
 import json
 from collections.abc import Sequence
 
-HOW = (
+EXECUTION_SETTINGS = (
     "trials", "prune_after", "prune_from", "prune_share", "parallel", "seconds", "run_seconds",
     "run_gigabytes", "failures", "retry", "storage",
 )  # fmt: skip
-"""Settings of a sweep that say how it is done, not what is asked."""
+"""Settings of a sweep that say how it is executed, not what it searches."""
 
 
 def sweep_name(name: str | None, option: str, overrides: Sequence[str]) -> str:
-    """Of a sweep's study and directory: the same for commands that ask the same."""
+    """The name of a sweep's study and directory: equal for commands with the same search."""
     if name is not None:
         return name
-    how = tuple(f"sweep.{key}=" for key in HOW)
-    asked = sorted(text for text in overrides if not text.lstrip("+").startswith(how))
-    return f"{option}-{hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:8]}"
+    execution = tuple(f"sweep.{key}=" for key in EXECUTION_SETTINGS)
+    search = sorted(text for text in overrides if not text.lstrip("+").startswith(execution))
+    return f"{option}-{hashlib.sha256(json.dumps(search).encode()).hexdigest()[:8]}"

@@ -38,7 +38,7 @@ def run_as_chief(config: Config, run: Run, values: Values) -> None:
     with run.lock():
         save_config(run, values)
         log.info("Run directory: %s", run.directory)
-        with track_run(run, config.train.mlflow, given=identity(config)):
+        with track_run(run, config.train.mlflow, settings=identity(config)):
             record = Record(run)
             data, model = prepare_and_train(config, record, values)
             run_after_training(config, data, model, record)

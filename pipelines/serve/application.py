@@ -114,9 +114,9 @@ async def status(request: Request, name: str, version: str | None = None) -> Res
 @router.get("/v1/models/{name}/versions/{version}/metadata", responses=UNKNOWN_MODEL)
 async def metadata(request: Request, name: str, version: str | None = None) -> Response:
     """The signatures: inputs and outputs by name, with types and shapes."""
-    chosen = request.app.state.models[name].version(version)
-    spec = {"name": name, "signature_name": "", "version": str(chosen.number)}
-    signatures = {"signature_def": {"signature_def": chosen.worker.signatures}}
+    served = request.app.state.models[name].version(version)
+    spec = {"name": name, "signature_name": "", "version": str(served.number)}
+    signatures = {"signature_def": {"signature_def": served.worker.signatures}}
     return _json_response({"model_spec": spec, "metadata": signatures})
 
 
@@ -149,8 +149,8 @@ async def predict(request: Request, name: str, version: str | None = None) -> Re
     """The predictions for {"instances": [row, ...]} or for {"inputs": columns}."""
     models: ServedModels = request.app.state.models
 
-    def render(parsed: PredictRequest, outputs: Columns) -> bytes:
-        return response_body(outputs, by_row=parsed.by_row)
+    def render(predict_request: PredictRequest, outputs: Columns) -> bytes:
+        return response_body(outputs, by_row=predict_request.by_row)
 
     async def read_body() -> bytes:
         return await _read_body(request, models.settings.max_body)

@@ -89,15 +89,15 @@ def _parse_lengths(name: str, lengths: object, own: Sequence[int]) -> np.ndarray
             f"{name} must be a list of {len(own)} whole numbers, one a row"
             f"{describe_received(lengths)}",
         )
-    found = [size if sent is None else sent for sent, size in zip(lengths, own, strict=True)]
-    for index, (sent, size) in enumerate(zip(found, own, strict=True)):
-        if type(sent) is not int or not 0 <= sent <= size:
+    sizes = [size if length is None else length for length, size in zip(lengths, own, strict=True)]
+    for index, (length, size) in enumerate(zip(sizes, own, strict=True)):
+        if type(length) is not int or not 0 <= length <= size:
             raise RequestError(
                 400,
                 f"{name}: row {index} must be a whole number from 0 to {size}, the length of the "
-                f"row{describe_received(sent)}",
+                f"row{describe_received(length)}",
             )
-    return np.array(found, np.int32)
+    return np.array(sizes, np.int32)
 
 
 def _flatten_rows(
@@ -124,13 +124,13 @@ def _flatten(
     """The scalars in nested lists, and the lists' sizes. Goes down one axis after the other."""
     sizes: list[int] = []
     level: list[object] = [value]
-    for wanted in shape:
-        size, inner = wanted, []
+    for fixed_size in shape:
+        size, inner = fixed_size, []
         for part in level:
             if not isinstance(part, list):
                 raise _misfit(where, part, dtype, shape)
             size = len(part) if size is None else size
-            if len(part) != size and wanted is None:
+            if len(part) != size and fixed_size is None:
                 expected = _describe_type(dtype, shape)
                 raise RequestError(
                     400,
@@ -228,10 +228,10 @@ def _describe_type(dtype: str, shape: Shape) -> str:
 def describe_received(value: object) -> str:
     """What was received instead, in a few words: it may be as large as a request's body."""
     if isinstance(value, dict):
-        what = "an object with " + ", ".join(repr(key[:30]) for key in list(value)[:5])
+        description = "an object with " + ", ".join(repr(key[:30]) for key in list(value)[:5])
     elif isinstance(value, list):
-        what = f"a list of {len(value)}"
+        description = f"a list of {len(value)}"
     else:
         text = json.dumps(value)
-        what = text if len(text) <= 60 else f"{text[:57]}..."
-    return f"; received {what}"
+        description = text if len(text) <= 60 else f"{text[:57]}..."
+    return f"; received {description}"

@@ -68,15 +68,15 @@ def merge_columns(requests: Sequence[PredictRequest]) -> Columns:
     """The rows of several requests with equal keys, one after the other, padded where needed."""
     if len(requests) == 1:
         return requests[0].columns
-    merged = {}
+    columns = {}
     for name, values in requests[0].columns.items():
         parts = [request.columns[name] for request in requests]
         if name in requests[0].signature.sequences:
             rows = [row for part in parts for row in part]
-            merged[name] = pad(rows, values.dtype, values.shape[2:])
+            columns[name] = pad(rows, values.dtype, values.shape[2:])
         else:
-            merged[name] = np.concatenate(parts)
-    return merged
+            columns[name] = np.concatenate(parts)
+    return columns
 
 
 def fits_in_batch(requests: Sequence[PredictRequest]) -> bool:
@@ -98,8 +98,8 @@ def parse_request(
     content = _parse_json(body)
     name = content.get("signature_name") or "serving_default"
     if not isinstance(name, str) or name not in signatures:
-        known = ", ".join(signatures)
-        raise RequestError(400, f"signature_name must be one of {known}{describe_received(name)}")
+        names = ", ".join(signatures)
+        raise RequestError(400, f"signature_name must be one of {names}{describe_received(name)}")
     if ("instances" in content) == ("inputs" in content):
         raise RequestError(400, 'the body must have either "instances" or "inputs"')
     signature = signatures[name]
@@ -140,11 +140,11 @@ def _columns_of_rows(
         raise RequestError(
             400, f"instances must have 1 to {max_rows} rows{describe_received(instances)}"
         )
-    named = [isinstance(row, dict) and not is_base64(row) for row in instances]
-    if not any(named):
+    is_object = [isinstance(row, dict) and not is_base64(row) for row in instances]
+    if not any(is_object):
         return {_only_input(signature, "instances"): instances}
     for index, row in enumerate(instances):
-        if not named[index] or not _has_inputs(row, signature):
+        if not is_object[index] or not _has_inputs(row, signature):
             names = ", ".join(signature.required)
             raise RequestError(
                 400, f"instances[{index}] must have just the inputs {names}{describe_received(row)}"

@@ -34,12 +34,12 @@ async def handle_predict(
 
     version  as in the URL; None for the current one.
     """
-    chosen = models[name].version(version)
+    served = models[name].version(version)
     metrics, start, status = models.metrics, time.perf_counter(), 500
     metrics.open.labels(name).inc()
     try:
-        with chosen.in_use():
-            response = await _predict(models, chosen, read_body, render)
+        with served.in_use():
+            response = await _predict(models, served, read_body, render)
             status = 200
             return response
     except RequestError as error:

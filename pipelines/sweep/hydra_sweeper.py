@@ -186,14 +186,14 @@ class RecurrentSweeper(Sweeper):
         """Composes and checks points of the space. Returns the first one's configuration."""
         is_grid = settings.sampler == "grid"
         points = space.grid_points(self._lookup) if is_grid else space.covering_points(self._lookup)
-        first, seen = None, set()
+        first, checked = None, set()
         for number, point in enumerate(points):
             if number >= MAX_CHECKED:
                 break
             overrides = space.overrides_at(point)
-            if tuple(overrides) in seen:
+            if tuple(overrides) in checked:
                 continue
-            seen.add(tuple(overrides))
+            checked.add(tuple(overrides))
             try:
                 config = parse(to_plain_values(self._compose(overrides)))
                 if config.mode != "train" or config.run is not None:

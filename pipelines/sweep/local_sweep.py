@@ -160,12 +160,12 @@ def describe_outcome(study: Study, number_of_trial: int, *, with_settings: bool)
     best = study.store.best()
     after = ""
     if best is not None and len(study.config.objectives) == 1:
-        what = (
+        outcome = (
             "the best so far"
             if best[0] == trial.number
             else f"best {_format_value(study, 0, best[1])}"
         )
-        after = f"; {what}"
+        after = f"; {outcome}"
     if state == "PRUNED":
         value = _format_value(study, 0, trial.value) if trial.value is not None else "nothing"
         return f"{start} pruned at {value} after {duration(seconds)}{after}"

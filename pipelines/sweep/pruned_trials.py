@@ -26,14 +26,14 @@ class ImputePruned(BaseSampler):
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
-        copied, trial = _copy_with_imputed_values(study, trial)
-        return super().infer_relative_search_space(copied, trial)  # type: ignore[safe-super]
+        imputed, trial = _copy_with_imputed_values(study, trial)
+        return super().infer_relative_search_space(imputed, trial)  # type: ignore[safe-super]
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        copied, trial = _copy_with_imputed_values(study, trial)
-        return super().sample_relative(copied, trial, search_space)  # type: ignore[safe-super]
+        imputed, trial = _copy_with_imputed_values(study, trial)
+        return super().sample_relative(imputed, trial, search_space)  # type: ignore[safe-super]
 
 
 class ImputingGPSampler(ImputePruned, GPSampler):
@@ -50,10 +50,10 @@ def _copy_with_imputed_values(
     """
     trials = study._get_trials(deepcopy=False)
     maximize = study.directions[0] == optuna.study.StudyDirection.MAXIMIZE
-    copied = optuna.create_study(directions=study.directions)
-    copied.add_trials(impute_pruned(trials, maximize=maximize))
+    imputed = optuna.create_study(directions=study.directions)
+    imputed.add_trials(impute_pruned(trials, maximize=maximize))
     index = [each.number for each in trials].index(trial.number)
-    return copied, copied.get_trials(deepcopy=False)[index]
+    return imputed, imputed.get_trials(deepcopy=False)[index]
 
 
 def impute_pruned(trials: Sequence[FrozenTrial], *, maximize: bool) -> list[FrozenTrial]:
@@ -78,10 +78,10 @@ def impute_pruned(trials: Sequence[FrozenTrial], *, maximize: bool) -> list[Froz
             return trial
         finals = [(other.values[0], best_until(other, last)) for other in finished]
         gains = [final - reached for final, reached in finals if reached is not None]
-        completed = copy.copy(trial)
-        completed.state = TrialState.COMPLETE
+        imputed = copy.copy(trial)
+        imputed.state = TrialState.COMPLETE
         value = best + (median(gains) if gains else 0.0)
-        completed.values = [worse(value, better(final for final, _ in finals))]
-        return completed
+        imputed.values = [worse(value, better(final for final, _ in finals))]
+        return imputed
 
     return [impute(trial) for trial in trials] if finished else list(trials)

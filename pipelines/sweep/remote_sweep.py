@@ -199,16 +199,16 @@ class LaunchedBatch:
                 os.close(lock)
 
 
-def _failure_reason(returned: JobReturn | None) -> str | None:
+def _failure_reason(job: JobReturn | None) -> str | None:
     """Why a job has failed, by what it returned; None if it hasn't."""
-    if returned is None:
+    if job is None:
         return "the launcher returned nothing for its job"
-    if returned.status == JobStatus.COMPLETED:
+    if job.status == JobStatus.COMPLETED:
         return None
     # The property raises the job's error, and prints all overrides to standard error before.
     with contextlib.redirect_stderr(io.StringIO()):
         try:
-            return _one_line(returned.return_value)
+            return _one_line(job.return_value)
         except Exception as error:
             return _one_line(error)
 

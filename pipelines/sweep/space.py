@@ -150,7 +150,7 @@ class Space:
                     yield self._point_at(0, lookup, required)
 
     def _point_at(
-        self, index: int, lookup: SettingLookup, required: Mapping[str, str] | None = None
+        self, index: int, lookup: SettingLookup, conditions: Mapping[str, str] | None = None
     ) -> dict[str, Value]:
         """Each active parameter's value at the index, but the required ones where there are."""
         point: dict[str, Value] = {}
@@ -158,7 +158,7 @@ class Space:
             if self.is_active(parameter, point, lookup):
                 values = parameter.representative_values()
                 by_text = {str(value): value for value in values}
-                text = (required or {}).get(parameter.key, "")
+                text = (conditions or {}).get(parameter.key, "")
                 point[parameter.key] = by_text.get(text, values[index % len(values)])
         return point
 
@@ -172,14 +172,14 @@ class Space:
         return {parameter.key: parameter.describe() for parameter in self.parameters}
 
 
-def check_conditions(space: Space, known: Sequence[str]) -> None:
+def check_conditions(space: Space, keys: Sequence[str]) -> None:
     """Raises UserError where a condition names a setting or a value that doesn't exist."""
     by_key = {parameter.key: parameter for parameter in space.parameters}
     for parameter in space.parameters:
         for key, texts in parameter.when.items():
             where = f"sweep.space.{parameter.key}.when.{key}"
-            if key not in by_key and key not in known:
-                raise UserError(f"{where}: there is no such setting; {suggest(key, known)}")
+            if key not in by_key and key not in keys:
+                raise UserError(f"{where}: there is no such setting; {suggest(key, keys)}")
             choices = by_key[key].choices if key in by_key else ()
             for text in texts:
                 if choices and text not in choices:

@@ -50,9 +50,9 @@ def parse_space(
 def _split_condition(key: str, value: Mapping[str, object]) -> tuple[object, Mapping[str, object]]:
     """The values of a parameter, and its condition."""
     when = value.get("when")
-    required = list(when.values()) if isinstance(when, dict) else [{}]
+    conditions = list(when.values()) if isinstance(when, dict) else [{}]
     has_both = set(value) == {"values", "when"}
-    if not isinstance(when, dict) or not has_both or any(isinstance(x, dict) for x in required):
+    if not isinstance(when, dict) or not has_both or any(isinstance(x, dict) for x in conditions):
         raise UserError(
             f"sweep.space.{key}: values with a condition are {{values: ..., when: {{SETTING: "
             f"VALUE}}}}; received {{{', '.join(f'{name}: {one}' for name, one in value.items())}}}"

@@ -165,8 +165,8 @@ class Study:
 
     def _enqueue_point(self, attempt: int) -> bool:
         """Enqueues the next point, unless the sampler is to choose it. False if none is left."""
-        counted = self.store.counted_trials()
-        if any(trial.state.name == "WAITING" for trial in counted):
+        trials = self.store.counted_trials()
+        if any(trial.state.name == "WAITING" for trial in trials):
             return True
         starts_from_defaults = self.config.settings.start_from == "defaults"
         if not self.is_grid and starts_from_defaults and not self.store.all_trials():
@@ -174,11 +174,11 @@ class Study:
             point = self.space.default_point(self.lookup)
             self.store.study.enqueue_trial(point, user_attrs={ENQUEUED: point})
         elif self.points is not None and (self.is_grid or attempt >= FREE_DRAWS):
-            known = {_point_key(_point_of(trial)) for trial in counted}
-            missing = [point for point in self.points if _point_key(point) not in known]
+            existing = {_point_key(_point_of(trial)) for trial in trials}
+            missing = [point for point in self.points if _point_key(point) not in existing]
             if not missing:
                 return False
-            index = 0 if self.is_grid else self._sampling_seed(len(counted)) % len(missing)
+            index = 0 if self.is_grid else self._sampling_seed(len(trials)) % len(missing)
             self.store.study.enqueue_trial(missing[index], user_attrs={POINT: missing[index]})
         return True
 

@@ -197,9 +197,9 @@ class _TrainingLoop:
         state.clipped_steps = state.steps_since_evaluation = 0
         self.learner.reset()
         self.clock = time.perf_counter()
-        waited = state.evaluations_without_improvement
-        if settings.patience is not None and waited >= settings.patience:
-            log.info("No better %s for %d evaluations: stopping.", monitored, waited)
+        evaluations = state.evaluations_without_improvement
+        if settings.patience is not None and evaluations >= settings.patience:
+            log.info("No better %s for %d evaluations: stopping.", monitored, evaluations)
 
     def _synchronize(self) -> None:
         """After an evaluation, which only the chief makes: gives all workers its consequences."""
@@ -238,12 +238,12 @@ class _TrainingLoop:
             temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
         if self.curves is not None:
             self.curves.add(row)
-        shown = ", ".join(
+        scores = ", ".join(
             f"{key.partition('.')[2] or key} {value:.4f}"
             for key, value in row.items()
             if key.startswith("validation.")
         )
-        log.info("step %d: train loss %.4f; validation %s", row["step"], row["train.loss"], shown)
+        log.info("step %d: train loss %.4f; validation %s", row["step"], row["train.loss"], scores)
 
     def save(self) -> None:
         """Writes a checkpoint; older ones move up by one. Its time isn't counted as training."""

@@ -22,8 +22,8 @@ SHADE = 0.72
 
 def render_heat_map(tokens: np.ndarray, source_tokens: np.ndarray, attention: np.ndarray) -> str:
     """A table: source tokens across, written tokens down, attention (T, S) as colour."""
-    written, source = strip_padding(tokens), strip_padding(source_tokens)
-    if not (written and source and attention.shape[-1]):
+    targets, source = strip_padding(tokens), strip_padding(source_tokens)
+    if not (targets and source and attention.shape[-1]):
         return ""
     head = "".join(
         f'<th scope="col"{_upright_class(token)}><span dir="auto">{show_token(token)}</span></th>'
@@ -31,11 +31,11 @@ def render_heat_map(tokens: np.ndarray, source_tokens: np.ndarray, attention: np
     )
     rows = [
         _render_heat_map_row(token, source[:MAX_TOKENS], shares)
-        for token, shares in zip(written[:MAX_TOKENS], attention.tolist(), strict=False)
+        for token, shares in zip(targets[:MAX_TOKENS], attention.tolist(), strict=False)
     ]
     cut = (
         f" Only the first {MAX_TOKENS} words of each are shown."
-        if max(len(written), len(source)) > MAX_TOKENS
+        if max(len(targets), len(source)) > MAX_TOKENS
         else ""
     )
     return (
@@ -66,13 +66,13 @@ def render_attended_image(
     attention (T, rows x columns) over the grid (rows, columns) of regions; seen_bytes: the image as
     PNG, as the model sees it.
     """
-    written = strip_padding(tokens)[:MAX_TOKENS]
+    tokens_shown = strip_padding(tokens)[:MAX_TOKENS]
     rows, columns = (int(side) for side in grid)
     image = _data_url(seen_bytes.item())
     if attention.shape[-1] != rows * columns:  # a model without attention
         return f'<img class="seen" src="{image}" alt="The image as the model sees it">'
     figures = []
-    for token, weights in zip(written, attention, strict=False):
+    for token, weights in zip(tokens_shown, attention, strict=False):
         shares = np.asarray(weights, np.float64).reshape(rows, columns)
         description = f"For “{token}” the most attention is on the {_region(shares)}."
         figures.append(

@@ -116,13 +116,13 @@ def request_body(signature: Signature, entries: Sequence[Entry]) -> bytes:
 
 
 def _read_file(field: InputField, entry: Entry) -> dict[str, str]:
-    what = "an image" if field.is_image else "a file"
+    kind = "an image" if field.is_image else "a file"
     if not isinstance(entry, bytes):
-        raise RequestError(400, f"There is no input yet: choose {what} first.")
+        raise RequestError(400, f"There is no input yet: choose {kind} first.")
     if field.is_image and not count_pixels(entry):
-        known = ", ".join(IMAGE_FORMATS[:-1])
+        formats = ", ".join(IMAGE_FORMATS[:-1])
         raise RequestError(
-            400, f"This file is no image that can be read: it must be {known} or "
+            400, f"This file is no image that can be read: it must be {formats} or "
             f"{IMAGE_FORMATS[-1]}, whatever its name is.",
         )  # fmt: skip
     return {"b64": base64.b64encode(entry).decode()}

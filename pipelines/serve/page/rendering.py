@@ -49,13 +49,13 @@ def render_outputs(columns: Mapping[str, np.ndarray]) -> str:
     columns  by name; with the rows on the first axis, where there is one.
     """
     outputs = {name: _first_row(values) for name, values in columns.items()}
-    drawn: set[str] = {"tokens", "source_tokens"} if "attention" in outputs else set()
+    rendered: set[str] = {"tokens", "source_tokens"} if "attention" in outputs else set()
     parts: list[str] = []
     for view in VIEWS:
         if view.matches(outputs):
             parts.append(view.render(**{name: outputs[name] for name in view.axes}))
-            drawn |= view.axes.keys()
-    texts, rest = _render_texts({n: value for n, value in outputs.items() if n not in drawn})
+            rendered |= view.axes.keys()
+    texts, rest = _render_texts({n: value for n, value in outputs.items() if n not in rendered})
     if texts:
         rest.pop("attention", None)  # of a model without attention, it is empty
     sequences, rest = render_sequences(rest)

@@ -179,8 +179,8 @@ class Page:
                     add_text_area(label, enter, self.submit)
             with ui.element("div").classes("line").style("margin-block-start: .75rem"):
                 self.button = ui.button("Predict").props("type=submit no-caps unelevated")
-                typed = any(field.kind not in ("file", "number") for field in fields)
-                shortcut = "Ctrl + Enter sends it, too. " if typed else ""
+                has_text = any(field.kind not in ("file", "number") for field in fields)
+                shortcut = "Ctrl + Enter sends it, too. " if has_text else ""
                 ui.label(f"{shortcut}Nothing that you enter is stored.").classes("hint")
 
     def add_upload(self, field: InputField, enter: Callable[[Entry], None]) -> None:

@@ -43,7 +43,7 @@ def add_upload(
     show_error: Callable[[str], None],
 ) -> None:
     """A button and an area to drop a file on, which is sent at once; `largest` in bytes."""
-    what = "image" if field.is_image else "file"
+    kind = "image" if field.is_image else "file"
 
     async def receive_file(event: events.UploadEventArguments) -> None:
         await enter(await event.file.read())
@@ -52,7 +52,7 @@ def add_upload(
         auto_upload=True,
         max_file_size=largest,
         on_upload=receive_file,
-        on_rejected=lambda: show_error(f"The {what} must have no more than {largest:,} bytes."),
+        on_rejected=lambda: show_error(f"The {kind} must have no more than {largest:,} bytes."),
     )
     upload.classes("drop").props("flat bordered")
     if field.is_image:
@@ -62,4 +62,4 @@ def add_upload(
         "formats": ": PNG, JPEG, GIF, BMP or WebP" if field.is_image else "",
     }
     upload.add_slot("header", UPLOAD_HEADER % header)
-    upload.on("failed", lambda: show_error(f"The {what} could not be sent: try again."), args=[])
+    upload.on("failed", lambda: show_error(f"The {kind} could not be sent: try again."), args=[])
