@@ -24,7 +24,7 @@ PoolingState = tuple[tf.Tensor, ...]
 
 
 class HeadSettings(NamedTuple):
-    """What stands on the encoder: a pooling of POOLINGS, dropout, and logits of so many classes."""
+    """The layers on the encoder: a pooling of POOLINGS, dropout, and the logits of the classes."""
 
     pooling: str
     classes: int

@@ -197,7 +197,7 @@ class Gain(NamedTuple):
 
 
 class PowerIteration(NamedTuple):
-    """At most so many iterations, fewer once no value changes by a larger share than the tolerance.
+    """Most iterations; fewer once no value changes by a larger share than the tolerance.
 
     seed  of the vector that iteration starts with.
     """
@@ -215,7 +215,7 @@ def step_gain(layer: Recurrent, x: tf.Tensor, state: State, how: PowerIteration 
 
     s is the whole state: (h, c) for lstm. By power iteration on JᵀJ, with a product with J (forward
     mode) and one with Jᵀ (reverse mode) through one step; J itself is never computed. A step of row
-    n depends on row n alone, so all N iterate at once. The value converges from below.
+    n depends on row n alone, so all N iterate together. The value converges from below.
     """
     random = np.random.default_rng(how.seed)
     start = [random.standard_normal(part.shape).astype(np.float32) for part in state]

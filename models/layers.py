@@ -1,4 +1,4 @@
-"""Recurrent layers: one cell, one direction, over whole sequences or one position at a time.
+"""Recurrent layers: one cell, one direction, over whole sequences or position by position.
 
 The weights are those of Keras' own layers, in their layout. Where there is a GPU, Keras' fused
 cuDNN layer runs; elsewhere the loops of models/recurrence.py do, which also go into exported
@@ -209,7 +209,7 @@ class Recurrent(keras.layers.Layer):
 
 
 def _project(x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, gates: int) -> list[tf.Tensor]:
-    """X K + b for all positions at once: x (T, B, D) -> (T, B, W) for each gate.
+    """X K + b for all positions together: x (T, B, D) -> (T, B, W) for each gate.
 
     Each gate has its own product: to split one result, and to join its gradient, costs more.
     """

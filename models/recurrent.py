@@ -167,7 +167,7 @@ class Encoder(_Stack):
 
 @_register
 class Decoder(_Stack):
-    """Goes forward only, over a whole sequence (`call`) or one position at a time (`step`)."""
+    """Goes forward only, over a whole sequence (`call`) or position by position (`step`)."""
 
     def __init__(self, settings: RecurrentSettings, **kwargs: Any) -> None:
         if settings.bidirectional:

@@ -41,7 +41,7 @@ def mix_in_predictions(
 ) -> dict[str, tf.Tensor]:
     """The inputs with some of the target's tokens, (B, T), replaced by the model's predictions.
 
-    All are replaced at once, by what the model predicts after the reference (Duckworth et al. 2019,
+    One pass replaces all, by what the model predicts after the reference (Duckworth et al. 2019,
     "Parallel Scheduled Sampling", with one pass): so the whole target still goes through the fused
     layer. The begin marker and padding stay. Which tokens are replaced depends on `step` alone.
     """

@@ -107,7 +107,7 @@ def serve(config: Config) -> None:
 
 
 def compare(config: Config, values: Values) -> None:
-    """Sets runs beside one another: a page, Markdown, CSV."""
+    """Compares runs: a page, Markdown, CSV."""
     from pipelines.compare.leaderboard import write_leaderboards
 
     def split_of(run: Run, name: str) -> tuple[Task, Split]:

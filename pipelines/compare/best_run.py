@@ -50,7 +50,7 @@ def read_experiment(record: Record) -> tuple[dict[str, object], dict[str, str]]:
         for key, value in record.config.items()
         if key in defaults and key not in UNRELATED_KEYS
     }
-    changed = differing_values(saved, defaults)
+    changed = changed_values(saved, defaults)
     prepare = changed.get("prepare")
     if isinstance(prepare, dict):
         prepare.pop("cache_dir", None)
@@ -73,7 +73,7 @@ def _compose(overrides: list[str]) -> dict[str, object]:
             GlobalHydra.instance().initialize(outer)
 
 
-def differing_values(
+def changed_values(
     values: Mapping[str, object], defaults: Mapping[str, object]
 ) -> dict[str, object]:
     """The values that differ from the defaults, with the same nesting."""
@@ -83,7 +83,7 @@ def differing_values(
         if key in defaults and default == value:
             continue
         if isinstance(value, Mapping) and isinstance(default, Mapping):
-            differing[key] = differing_values(value, default)
+            differing[key] = changed_values(value, default)
         else:
             differing[key] = value
     return differing

@@ -1,6 +1,6 @@
 """A configuration as typed settings, checked whole before anything slow is imported.
 
-Types, ranges and rules across settings are here and beside the code they configure; values are in
+Types, ranges and rules across settings are here and next to the code they configure; values are in
 conf/. Nothing here imports TensorFlow: a mistake is answered in under a second.
 """
 
@@ -164,7 +164,7 @@ def _check_training(config: Config) -> None:
 
 
 NEEDED = {"litert": ("ai_edge_litert",), "onnx": ("tf2onnx", "onnxruntime")}
-"""Modules that a format takes, beside Keras."""
+"""Modules that a format needs besides Keras."""
 
 
 def _check_export(config: Config) -> None:

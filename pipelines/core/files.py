@@ -28,10 +28,10 @@ ASIDE = ".old."
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place when the block ends well.
+    """A temporary path next to `path` that takes its place when the block ends well.
 
     It is on the disk by then, so that a power loss leaves the old file or the new one, not an empty
-    one. What is there and isn't a file, such as a pipe, is given as it is.
+    one. An existing path that is no file, such as a pipe, is yielded itself.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_dir():

@@ -12,7 +12,7 @@ from pipelines.core.types import Json, Value
 
 
 def capitalize(text: str) -> str:
-    """Beginning with a capital, and otherwise as it is: "ROC AUC", "Accuracy"."""
+    """The text with a capital first letter, the rest unchanged: "ROC AUC", "Accuracy"."""
     return text[:1].upper() + text[1:]
 
 
@@ -54,7 +54,7 @@ def probability(p: float) -> str:
 
 
 def to_readable_json(value: Value) -> Json:
-    """As JSON can hold it, and people can read it; floats to six significant digits."""
+    """The value as JSON that people can read; floats to six significant digits."""
     if isinstance(value, FileBytes):
         return value.name
     if isinstance(value, bytes):

@@ -13,7 +13,7 @@ from pipelines.core.types import Nest
 class Predict(Protocol):
     """From a batch to predictions by name, of a task and its codec.
 
-    raw  columns that are wanted among the batch's inputs, beside the task's fields.
+    raw  columns that the batch's inputs need besides the task's fields.
     """
 
     task: Task

@@ -44,7 +44,7 @@ class Metric:
         return max(values, key=lambda value: self.sign * value)
 
     def facts(self) -> JsonObject:
-        """What a file says of the metric beside its value."""
+        """The metric's facts that a file holds besides its value."""
         return {
             "label": self.label,
             "scale": self.scale,

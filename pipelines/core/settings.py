@@ -27,7 +27,7 @@ class PrepareSettings:
     block_rows        neighbouring rows that stay together with division=blocks.
     time_column       numbers or ISO 8601 dates, for division=time; null: rows stand in that order.
     bad_rows          share of rows that may be unreadable before that is an error.
-    limit             use only so many examples.
+    limit             use only this many examples.
     split_seed        of what is random in the division.
     """
 
@@ -44,7 +44,7 @@ class PrepareSettings:
 
 
 MOST_KEPT = 10
-"""Checkpoints at a time."""
+"""Most checkpoints that a run keeps."""
 
 
 @settings

@@ -65,7 +65,7 @@ class ExportedFunction(NamedTuple):
 
 
 class RecurrentStack(NamedTuple):
-    """A recurrent stack of a model, for diagnostics: what it reads, a step at a time.
+    """A recurrent stack of a model, for diagnostics: its inputs, step by step.
 
     stack    its layers, as in models/recurrent.py.
     field    of a Batch's inputs, whose second axis is time.
@@ -182,7 +182,7 @@ class Task(ABC):
         return None
 
     def example(self, raw: Example) -> Example:
-        """A raw example as it is shown, and as the SavedModel is asked about it.
+        """A raw example in the form in which it is shown, and given to the SavedModel.
 
         Of a window it holds apart what is read, in the input columns, and what is to be predicted.
         """
@@ -207,7 +207,7 @@ class Task(ABC):
         return model(inputs, training=True)
 
     def raw_inputs(self, decode: SearchSettings) -> tuple[str, ...]:
-        """Input columns whose raw values `predict` needs beside the fields made of them."""
+        """Input columns whose raw values `predict` needs besides the fields made of them."""
         return ()
 
     def measure_targets(self, model: keras.Model, batch: Batch) -> dict[str, tf.Tensor]:
@@ -238,7 +238,7 @@ class Task(ABC):
         return {}
 
     def signatures(self, trained: Trained) -> dict[str, Signature]:
-        """What the SavedModel offers beside "serving_default" (raw columns to answers), by name."""
+        """The SavedModel's signatures besides serving_default (raw columns to answers), by name."""
         return {}
 
     def limitations(self, codec: Codec) -> list[str]:

@@ -101,7 +101,7 @@ def _size(value: Value) -> int:
 
 
 class RawWriter:
-    """Examples to an Arrow file, a few thousand rows or a few megabytes at a time.
+    """Writes examples to an Arrow file, in batches of a few thousand rows or a few megabytes.
 
     Of files, only the names are written if they are `kept` elsewhere.
     """

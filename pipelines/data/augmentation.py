@@ -63,7 +63,7 @@ def mirror_images(
 ) -> np.ndarray:
     """Half of the images (B, H, W, 3), chosen at random, from right to left.
 
-    captions  all of each image. Where one of the words `unless` is in them it stays as it is.
+    captions  all of each image. One with a word of `unless` keeps its image unchanged.
     """
     is_mirrored = random.random(len(images)) < 0.5
     if unless:
@@ -91,7 +91,7 @@ def _resample(images: np.ndarray, axis: int, zoom: np.ndarray, shift: np.ndarray
     places = np.rint(np.clip(places, 0, side - 1) * 128).astype(np.int64)
     first, share = places >> 7, (places & 127).astype(np.int16)
     second = np.minimum(first + 1, side - 1)
-    # Pixels of a row stand side by side, so that long rows are multiplied at once.
+    # Pixels of a row stand side by side, so that long rows are multiplied together.
     share = share[:, :, None] if axis == 1 else np.repeat(share, 3, axis=1)[:, None]
     near, far = (_take(images, axis, at).reshape(*images.shape[:2], -1) for at in (first, second))
     step = far.astype(np.int16)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 LARGEST = 64_000_000
-"""Bytes of fields without time, such as images, that are encoded at once."""
+"""Bytes of fields without time, such as images, that are encoded together."""
 
 STEPS = 1_000
 """Steps that a sequence with several numbers a step, such as a series, is taken to have."""
@@ -111,7 +111,7 @@ class _Encoder:
                 else tf.TensorSpec([None], one.dtype)
             )
         graph = tf.function(codec.encode, input_signature=[signature], autograph=False)
-        # Traced here: threads that trace at once would each do it.
+        # Traced here: concurrent threads would each trace it.
         self.graph = graph.get_concrete_function()
 
     def __call__(

@@ -28,7 +28,7 @@ class PairCleaning(Filter):
                         Lengths are in bytes of UTF-8, which differ less between scripts than
                         characters do (1.2 times between Japanese and English, not 2.6), and 10 are
                         added to both. Scripts of three bytes a letter, such as Thai and Hindi,
-                        need more beside a Latin one.
+                        need more than a Latin one.
     maximum_characters  of either side; null for any number.
     """
 

@@ -110,12 +110,12 @@ class ArrowSplit(Split):
             yield self._raw.values(batch.column(column))
 
     def _read_sequences(self, name: str, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        """(B, T, ...): so many steps from where each row starts in the flat view."""
+        """(B, T, ...): `lengths` steps of each row, from `starts` in the flat view, padded by 0."""
         field = self._fields[name]
         longest, width = int(lengths.max(initial=0)), numbers_in(field)
         flat = self._flat(name)
         index = starts[:, None] + np.arange(longest * width)
-        # What lies behind a short row is another's, and is zeroed; behind the last is the end.
+        # Values behind a short row belong to the next, and are zeroed; the last row ends the file.
         np.minimum(index, len(flat) - 1, out=index)
         values = flat[index].astype(field.dtype, copy=False)
         values = values.reshape(len(starts), longest, *field.shape[1:])
@@ -159,7 +159,7 @@ class ArrowSplit(Split):
 def open_splits(
     directory: Path, names: Sequence[str], spec: Spec, folder: Path | None = None
 ) -> Mapping[str, ArrowSplit]:
-    """The splits that `prepare` wrote in a directory: <name>.arrow beside raw.arrow.
+    """The splits that `prepare` wrote in a directory: <name>.arrow next to raw.arrow.
 
     folder  as of RawFile.
     """

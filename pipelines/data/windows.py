@@ -16,7 +16,7 @@ from pipelines.core.types import Example, Value
 from pipelines.data.splits import ArrowSplit
 
 CHUNK = 1000
-"""Windows whose raw values are held at once."""
+"""Windows whose raw values are in memory together."""
 
 
 class WindowedSplit(Split):
@@ -57,7 +57,7 @@ class WindowedSplit(Split):
             yield [example[column] for example in self.examples(rows)]
 
     def _cut_to_window(self, example: Example, row: int) -> Example:
-        """With those of its lists that have a value a step cut to the window."""
+        """The example, with its lists that have a value for each step cut to the window."""
         steps = int(self._whole.lengths()[self._windows.row[row]].max(initial=0))
         start, stop = int(self._windows.start[row]), int(self._windows.stop[row])
         return {

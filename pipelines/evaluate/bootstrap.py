@@ -18,7 +18,7 @@ from pipelines.core.scores import Metric, Score
 from pipelines.runs.metrics import Comparison, Outcome, ScoreEntry
 
 CHUNK = 8_000_000
-"""Weights held at once: 32 MB of float32."""
+"""Weights in memory: 32 MB of float32."""
 
 
 class Resampling(NamedTuple):

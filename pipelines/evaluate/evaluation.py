@@ -1,4 +1,4 @@
-"""Evaluate: predictions of whole splits, scores with intervals, and baselines beside them."""
+"""Evaluate: predictions of whole splits, scores with intervals, and baselines to compare with."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ SMALLEST_BUCKET = 50
 
 
 MOST_TIMED, MOST_SECONDS = 50, 3.0
-"""Examples that are timed one at a time, and how long that may take."""
+"""Examples that are timed in batches of one, and the seconds that this may take."""
 
 
 class Evaluation(NamedTuple):
@@ -90,7 +90,7 @@ def evaluate(
 ) -> Evaluation:
     """Measures the splits that the settings name; writes the predictions, a JSON object a line.
 
-    And, beside them as .npz, those of the split that is reported as arrays.
+    And, as .npz, the arrays of the split that is reported.
 
     splits    all of the run, by name; the baselines learn from "train".
     """
@@ -170,7 +170,7 @@ def predict_split(
 ) -> Prediction:
     """Every example's prediction.
 
-    Batches go longest first, so that memory runs out at once or never. Outputs that are longer in
+    Batches go longest first, so that the first runs out of memory, or none. Outputs that are longer in
     some batches than in others (sequences) are padded with 0 on the right of their second axis.
     `progress` is called with the number of further examples.
     """
@@ -196,7 +196,7 @@ def predict_split(
 
 
 def latency(predict: Predict, split: Split) -> Latency:
-    """Milliseconds of a prediction: the median over examples one at a time, of all lengths."""
+    """Milliseconds of a prediction: the median over batches of one example, of all lengths."""
     batches = plan(split.lengths(), tokens=1, seed=None, maximum_examples=1)
     seconds: list[float] = []
     for number in np.linspace(0, len(batches) - 1, min(MOST_TIMED, len(batches))).astype(int):

@@ -72,7 +72,7 @@ def prediction_lines(
 def save_predictions(path: Path, split: str, predictions: Mapping[str, np.ndarray]) -> None:
     """Writes one split's predictions for `load_predictions`; nothing if they are too many.
 
-    Text is kept as UTF-8 end to end, beside where each text ends: without pickles, so that reading
+    Text is kept as UTF-8 end to end, and the offsets of texts: without pickles, so that reading
     somebody's file runs none of their code.
     """
     arrays: Arrays = {}

@@ -34,7 +34,7 @@ Signatures = dict[str, tuple[dict[str, str], dict[str, str]]]
 def write_card(run: Run, metrics: RunMetrics, task: Task, codec: Codec, title: str) -> None:
     """Writes run.card, from the metrics, the SavedModel's signatures and the task's own words."""
     imports = (run.saved_model / "assets.extra" / "imports.txt").read_text(encoding="utf-8")
-    # Markdown, not HTML: a card is read as it is, and `_cell` keeps tables whole.
+    # Markdown, not HTML: a card is read without rendering, and `_cell` keeps tables whole.
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=False,

@@ -1,4 +1,4 @@
-"""Export: the SavedModel takes raw values and gives answers; a fresh process is asked to agree."""
+"""Export: a SavedModel from raw values to answers, which a fresh process verifies."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Served(tf.Module):
 
 
 def signatures_of(trained: Trained) -> dict[str, Signature]:
-    """The task's own ones, and those of its capabilities."""
+    """The task's signatures, and those of its capabilities, by name."""
     task = trained.task
     signatures = task.signatures(trained)
     if isinstance(task, Explains):
@@ -75,7 +75,7 @@ def signatures_of(trained: Trained) -> dict[str, Signature]:
 
 
 def _with_answers(trained: Trained, step: ExportedFunction) -> Signature:
-    """A step whose predictions come with what a person reads of them."""
+    """The signature of a step that returns readable answers next to its predictions."""
 
     def stream(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         predictions = dict(step.run(**inputs))
@@ -87,7 +87,7 @@ def _with_answers(trained: Trained, step: ExportedFunction) -> Signature:
 def export(trained: Trained, split: Split, settings: ExportSettings, run: Run) -> None:
     """Writes run.saved_model, whole or not at all, and only if a fresh process gives its answers.
 
-    split  whose examples a fresh process is asked about. Raises ExportError if answers differ.
+    split  whose examples a fresh process predicts. Raises ExportError if the answers differ.
     """
     make_portable(trained.model)
     served = Served(trained)
@@ -114,10 +114,10 @@ def export(trained: Trained, split: Split, settings: ExportSettings, run: Run) -
 
 
 def _answers(trained: Trained, inputs: Mapping[str, Nest]) -> Tensors:
-    """The model's answers to examples as they were prepared."""
+    """The model's answers to prepared examples."""
     given = prediction_inputs(trained, inputs)
     tensors = {name: tf.convert_to_tensor(value) for name, value in given.items()}
-    # Of any number of rows, as it is served: else the graph is optimized, and rounds, otherwise.
+    # For any number of rows, as in serving: a graph of a fixed size rounds differently.
     signature = {
         name: tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype)
         for name, tensor in tensors.items()
@@ -131,7 +131,7 @@ def _answers(trained: Trained, inputs: Mapping[str, Nest]) -> Tensors:
 
 
 def write_imports(directory: Path, codec: Codec) -> None:
-    """Notes beside the graph what must be imported before it is loaded; see client.py."""
+    """Lists the modules that must be imported before the graph is loaded; see client.py."""
     modules = sorted({name for part in codec.fields.values() for name in part.operators})
     extra = directory / "assets.extra"
     extra.mkdir()
@@ -139,7 +139,7 @@ def write_imports(directory: Path, codec: Codec) -> None:
 
 
 def verify(directory: Path, task: Task, examples: list[Example], answers: Tensors) -> None:
-    """Asks the SavedModel for the raw examples in a fresh process.
+    """Compares the SavedModel's answers to raw examples in a fresh process with the model's.
 
     answers  the model's, by name, each (N, ...), to the same examples as they were prepared: so
              tokens made in the graph are compared with those that were trained on.
@@ -195,7 +195,7 @@ def _agree(here: Json, there: Json) -> bool:
 
 
 def _pad_to(values: np.ndarray, shape: np.ndarray) -> np.ndarray:
-    """Padded on the right with 0, or with empty text."""
+    """The values padded on the right to a shape, with 0 or empty text."""
     padded = np.full(shape, "" if values.dtype.kind in "SOU" else 0, values.dtype)
     padded[tuple(slice(n) for n in values.shape)] = values
     return padded

@@ -1,4 +1,4 @@
-"""Tracing graphs, and the form of what goes into them."""
+"""Tracing graphs, and the signatures of their inputs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipelines.core.types import Nest, Tensors
 
 
 def trace(function: Callable[..., Nest], *signature: Nest) -> Callable[..., Nest]:
-    """The function as a graph, traced at once; it is called with arrays in the signature's form.
+    """The function as a graph that is traced immediately and called with arrays of the signature.
 
     What tf.function does at each call to find the graph that fits takes a millisecond.
     """
@@ -44,7 +44,7 @@ def pad_ragged(fields: Mapping[str, tf.Tensor | tf.RaggedTensor]) -> dict[str, t
 
 
 def batch_signature(spec: Spec, batch: Batch) -> Batch:
-    """Shapes of all batches: as the fields declare theirs, and all axes open for the rest."""
+    """TensorSpecs of any batch: fields have their declared shapes, other axes are open."""
 
     def open_axes(value: Nest) -> tf.TensorSpec:
         array = np.asarray(value)
@@ -62,11 +62,11 @@ def batch_signature(spec: Spec, batch: Batch) -> Batch:
 
 
 def flatten_nest(prefix: str, nest: Nest) -> dict[str, tf.Tensor]:
-    """Leaves by name, as a signature has them: prefix_0, prefix_1, ..."""
+    """The leaves of a nest by name, for a signature: prefix_0, prefix_1, ..."""
     return {f"{prefix}_{i}": leaf for i, leaf in enumerate(tf.nest.flatten(nest))}
 
 
 def pack_nest(prefix: str, like: Nest, tensors: Tensors) -> Nest:
-    """What `named` took apart, in the form of `like`."""
+    """The inverse of `flatten_nest`: a nest with the structure of `like`."""
     leaves = [tensors[f"{prefix}_{i}"] for i in range(len(tf.nest.flatten(like)))]
     return tf.nest.pack_sequence_as(like, leaves)

@@ -56,7 +56,7 @@ def predict_in_order(
     *,
     window_rows: int = WINDOW_ROWS,
 ) -> Iterator[list[Result]]:
-    """The predictions in the order of the rows, a window at a time.
+    """The predictions in the order of the rows, window by window.
 
     predict  one result for each row of a batch, in their order; called by several threads. The
              errors of a window are batches of their own.
@@ -76,7 +76,7 @@ def predict_in_order(
 
 
 def read_windows(rows: Iterable[Row], window_rows: int = WINDOW_ROWS) -> Iterator[list[Row]]:
-    """The rows in their order, as many at a time as memory may hold."""
+    """The rows in their order, in lists that fit into memory."""
     window: list[Row] = []
     size = 0
     for row in rows:

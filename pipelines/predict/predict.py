@@ -221,7 +221,7 @@ class _SavedModel:
             middle = len(rows) // 2
             return self._predict(rows[:middle]) + self._predict(rows[middle:])
         arrays = {name: value.numpy() for name, value in outputs.items()}
-        # A column at a time: a call for each value would take longer than the model. Outputs with
+        # Column by column: a call for each value would take longer than the model. Outputs with
         # more axes, such as attention, are large, and tasks hardly ever show them.
         columns: dict[str, Json] = {
             name: a if a.ndim > 2 else to_plain(a) for name, a in arrays.items()

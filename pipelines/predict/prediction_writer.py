@@ -23,7 +23,7 @@ from pipelines.core.files import atomic_write, sync
 from pipelines.runs.signals import GracefulExit, signal_number
 
 CHUNK_ROWS = 10_000
-"""Predictions in memory at a time, while they are converted to another format."""
+"""Predictions in memory while they are converted to another format."""
 
 
 class PredictionWriter(Protocol):
@@ -37,7 +37,7 @@ class PredictionWriter(Protocol):
 
 
 class StreamWriter:
-    """Writes to a stream at once. It can't resume what another process wrote."""
+    """Writes to a stream immediately. It can't resume what another process wrote."""
 
     def __init__(self, file: IO[str]):
         self.done = 0

@@ -15,7 +15,7 @@ from pipelines.report.run_report import Drawing, environment
 
 @dataclass(frozen=True)
 class Code:
-    """Lines as they are typed."""
+    """Lines of code, shown verbatim."""
 
     text: str
 
@@ -31,7 +31,7 @@ class Chapter:
 def write_page(
     path: Path, *, title: str, about: str, chapters: Sequence[Chapter], command: str
 ) -> Path:
-    """One HTML file without any outside resource; its plots also lie beside it, in plots/."""
+    """One HTML file without any outside resource; its plots are also files in plots/."""
     drawing = Drawing(path.parent / "plots")
     page = (
         environment()

@@ -82,7 +82,7 @@ def svgs(figure: Figure, name: str) -> tuple[str, str]:
 
 
 def _draw_svg(figure: Figure, name: str) -> str:
-    """What matplotlib makes of it."""
+    """The figure as matplotlib's SVG."""
     import io
 
     import matplotlib
@@ -105,7 +105,7 @@ def _draw_svg(figure: Figure, name: str) -> str:
 
 
 def learning_curves(history: Sequence[HistoryRow], metric: Callable[[str], Metric]) -> list[Figure]:
-    """A figure a quantity, over epochs: loss and scores of each split, learning rate, gradients.
+    """A figure for each quantity over epochs: loss and scores by split, learning rate, gradients.
 
     metric  gives the metric of a score's name.
     """
@@ -214,7 +214,7 @@ Span = tuple[float, float | None, float | None, str, str]
 def _draw_intervals(
     axes: Axes, metric: Metric, names: Sequence[str], spans: Sequence[Span]
 ) -> None:
-    """A row a name, with the value written above its mark."""
+    """Draws a row for each name, with the value above its marker."""
     for place, (value, low, high, colour, marker) in enumerate(spans):
         if low is not None and high is not None:
             axes.plot([low, high], [place, place], color=colour, linewidth=3, alpha=0.45)
@@ -253,9 +253,9 @@ def place_axes(axes: Axes, *, left: float, top: float, right: float, bottom: flo
 
 
 def logarithmic(axes: Axes, name: Literal["x", "y"] = "y") -> None:
-    """An axis whose numbers are plain text: one a power of ten, or as they come within one.
+    """Makes an axis logarithmic with labels in plain text: powers of ten, or more within a decade.
 
-    What matplotlib writes itself is mathematics, which isn't parsed: a text may have dollar signs.
+    Matplotlib's own labels are mathtext, which isn't parsed here: a text may have dollar signs.
     """
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
@@ -270,7 +270,7 @@ def logarithmic(axes: Axes, name: Literal["x", "y"] = "y") -> None:
 
 
 def _power(value: float) -> str:
-    """0.01 to 1000 as they are, else as a power of ten."""
+    """Plain digits from 0.01 to 1000, else a power of ten."""
     if 0.009 < value < 1001:
         return f"{value:g}"
     exponent = f"{round(math.log10(value))}"
@@ -283,7 +283,7 @@ def text_columns(text: str) -> int:
 
 
 def shorten(text: str, columns: int) -> str:
-    """At most so many columns of the text; the last is an ellipsis if something is left out."""
+    """The text in at most `columns` columns; an ellipsis ends it if something is left out."""
     if text_columns(text) <= columns:
         return text
     while text and text_columns(text) >= columns:
@@ -292,7 +292,7 @@ def shorten(text: str, columns: int) -> str:
 
 
 def wrap(text: str, columns: int, lines: int) -> list[str]:
-    """At most so many lines of at most so many columns; what doesn't fit becomes an ellipsis.
+    """The text in at most `lines` lines of at most `columns` columns; an ellipsis ends it if cut.
 
     Lines break at spaces, and anywhere within words that are wider than a line.
     """

@@ -51,7 +51,7 @@ def exports_table(metrics: RunMetrics) -> Table | None:
     header = ("file", "weights", "size", "a prediction", "difference", name, "loss")
     both = f" and {name}" if metric else ""
     caption = (
-        "A prediction is the median for one test example at a time. The difference is the largest "
+        "A prediction is the median for batches of one test example. The difference is the largest "
         "from the original's numbers, and what is allowed; a loss is negative where the file is "
         f"better. Difference{both} are of {exports[0].examples:,} test examples. The SavedModel "
         "holds all functions, and the text. In int8 what is small stays float32."

@@ -152,7 +152,7 @@ def _misfit(where: str, part: object, dtype: str, shape: Shape) -> RequestError:
 
 
 def _parse_scalars(where: str, values: list[object], dtype: str, shape: Shape) -> list[object]:
-    """Text as bytes, numbers as they are. Raises RequestError (400) for another type or range."""
+    """Text as bytes, numbers unchanged. Raises RequestError (400) for another type or range."""
     if dtype not in NUMPY_TYPES:
         raise RequestError(400, f"{where}: values of type {dtype} can't be given in JSON")
     if dtype == "DT_STRING":

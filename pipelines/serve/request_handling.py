@@ -81,5 +81,5 @@ def too_large(limit: int) -> RequestError:
 
 
 async def in_thread_if_large(size: int, work: Callable[[], T]) -> T:
-    """The result of the work, done in a thread if so many bytes take long."""
+    """The result of the work, done in a thread if the bytes are too many to be quick."""
     return work() if size < LARGE_BYTES else await asyncio.to_thread(work)

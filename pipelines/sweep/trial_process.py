@@ -59,7 +59,7 @@ MAIN_SCRIPT = RunScript()
 
 @contextlib.contextmanager
 def _import_from_here() -> Iterator[None]:
-    """The server, too, imports what lies beside this code, before any installed copy of it.
+    """The server, too, imports this code's own packages before any installed copy of it.
 
     Before 3.12 Python doesn't tell the server where modules are (sys.path).
     """

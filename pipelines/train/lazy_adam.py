@@ -52,7 +52,7 @@ class LazySettings:
     smallest_matrix  numbers in a matrix from which on updating its rows is faster than one pass
                      over all of it.
     window           training steps after which all rows are flushed, so that `pending` stays small.
-    chunk            rows that are flushed at once: a bound on memory, whatever the vocabulary size.
+    chunk            rows flushed together: a bound on memory, whatever the vocabulary size.
     """
 
     smallest_matrix: int = 100_000
@@ -163,7 +163,7 @@ class LazyAdam:
         sums += tf.stack([step, step * (growth - 1)])  # S, E
         ema_sums = decay * ema_sums + (1 - decay) * sums  # Q, R
         extended = tf.concat([sums, ema_sums, decay * kept], 0)
-        # Columns of steps that are still to come stay as they are.
+        # Columns of steps that are still to come stay unchanged.
         self.pending.assign(tf.where(lag > 0, extended, self.pending))
 
     def ema_values(self) -> list[tf.Tensor]:

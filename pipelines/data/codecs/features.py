@@ -71,7 +71,7 @@ class FeatureCodec(ImageCodec):
             features = network(image[tf.newaxis])[0]
             return tf.cast(tf.clip_by_value(features, -FLOAT16_MAX, FLOAT16_MAX), tf.float16)
 
-        # One at a time: prepare passes thousands, whose activations would fill the memory.
+        # One by one: prepare passes thousands, whose activations would fill the memory.
         signature = tf.TensorSpec(self._state["grid"], tf.float16)
         return tf.map_fn(compute_features, super().encode(values), fn_output_signature=signature)
 

@@ -1,4 +1,4 @@
-"""Features of TFDS's sets, and their values read a batch at a time."""
+"""Features of TFDS's sets, and their values, read in batches."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def read_batches(
 def parse_in_batches(
     builder: tfds.core.DatasetBuilder, split: str, columns: list[str]
 ) -> Iterator[list[list[Value]]]:
-    """As `parse_with_tfds`, which parses an example at a time and takes twenty times as long."""
+    """As `parse_with_tfds`, which parses single examples and takes twenty times as long."""
     import tensorflow as tf
 
     features = flatten_features(builder.info.features)

@@ -21,7 +21,7 @@ GRID = 16
 """Images are compared by the mean colours of this many by this many cells."""
 
 BLOCK = 250
-"""Images that are read or searched for at once; their distances to all others take 50 MB."""
+"""Images that are read or searched for together; their distances to all others take 50 MB."""
 
 ReadImages = Callable[[np.ndarray], np.ndarray]
 """From rows (n,) to images (n, H, W, 3) uint8, or to features of any shape, channels last."""

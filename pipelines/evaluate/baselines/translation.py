@@ -23,7 +23,7 @@ NGRAMS = (2, 3, 4)
 
 
 MAX_SIMILARITIES = 10_000_000
-"""Most similarities in memory at once: about 80 MB."""
+"""Most similarities in memory: about 80 MB."""
 
 
 def translation_baselines(

@@ -2,7 +2,7 @@
 
 BLEU (Papineni et al. 2002), chrF++ (Popović 2017) and TER (Snover et al. 2006) agree with sacreBLEU
 (Post 2018), which counts the statistics of each text. Sums of statistics over a resample are a
-matrix product, and the functions here turn such sums into scores, for all resamples at once.
+matrix product, and the functions here turn such sums into scores, for all resamples together.
 Statistics are computed when a score is first needed.
 """
 

@@ -1,4 +1,4 @@
-"""Parquet files, a batch of rows at a time."""
+"""Parquet files, read in batches of rows."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def read_rows(
     columns     in a .txt file, each line is the value of the one column.
     by_setting  whether settings data.<key>_column name the columns; for messages.
 
-    Raises UserError at once for what `check_file` and `check_columns` see, and later for a file
+    Raises UserError immediately for what `check_file` and `check_columns` see, and later for a file
     that is damaged further down.
     """
     check_file(path)
