@@ -90,7 +90,7 @@ def _raising_module(error: Exception) -> str:
 
 
 def _command_line(arguments: list[str]) -> list[str]:
-    """As Hydra wants it: free text quoted and, with run=DIRECTORY, the run's own options chosen."""
+    """The arguments for Hydra: free text quoted and, with run=DIRECTORY, the run's own options."""
     from pipelines.runs.directory import Run
     from pipelines.runs.overrides import recorded_overrides
 

@@ -74,7 +74,7 @@ class Attention(FromConfig, keras.layers.Layer):
         return {"values": values, "keys": keys, "mask": mask}
 
     def call(self, queries: tf.Tensor, memory: Memory) -> tuple[tf.Tensor, tf.Tensor]:
-        """From queries (B, T, W): contexts (B, T, N) and weights (B, T, S), which sum to 1."""
+        """Queries (B, T, W) -> contexts (B, T, N) and weights (B, T, S), which sum to 1."""
         keys = memory["keys"]
         if self.kind == "additive":
             queries = tf.einsum("btw,wa->bta", queries, self._cast("query"))

@@ -25,7 +25,7 @@ def token_losses(
 def token_measures(
     readouts: tf.Tensor, weights: OutputWeights, targets: tf.Tensor
 ) -> dict[str, tf.Tensor]:
-    """How well each row's targets (B, T) are predicted, each given all before it; (B,) float32.
+    """Measures of each row's targets (B, T), each given all before it; (B,) float32.
 
     log_likelihood of a row in nats; its number of tokens; tokens_right, those of them that had the
     highest probability.
@@ -48,7 +48,7 @@ def token_measures(
 def _logits_at_targets(
     readouts: tf.Tensor, weights: OutputWeights, targets: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """For the N real positions only: positions (N, 2), labels (N,) and logits (N, V).
+    """The N real positions: positions (N, 2), labels (N,) and logits (N, V).
 
     The output layer is most of a decoder's work, and padding would take its share of it.
     """

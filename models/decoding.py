@@ -291,7 +291,7 @@ def _loosen(x: Maybe, axes: int) -> tf.TensorShape | tuple[()]:
 
 
 def _keep_shape(new: tf.Tensor, old: tf.Tensor) -> None:
-    """What is known of a state's shape stays known, as a loop demands."""
+    """Restores the static shapes of a state, as a loop demands."""
     new.set_shape(tf.TensorShape([None, None]).concatenate(old.shape[2:]))
 
 

@@ -97,7 +97,7 @@ class EncoderDecoder(FromConfig, keras.Model):
     def encode(
         self, tokens: tf.Tensor, length: tf.Tensor, training: bool | None = None
     ) -> tuple[Memory, DecoderState]:
-        """From tokens (B, S) int32, length (B,): the decoder's memory and its initial state."""
+        """Tokens (B, S) int32, length (B,) -> the decoder's memory and its initial state."""
         mask = tf.sequence_mask(length, tf.shape(tokens)[1])
         x = self.source_embedding(tokens, mask, training=training)
         values, states = self.encoder(x, mask=mask, training=training)

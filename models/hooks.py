@@ -27,7 +27,7 @@ class Hooks(Generic[Hook]):
 
     @contextmanager
     def attach(self, hooks: Iterable[tuple[object, Hook]]) -> Iterator[None]:
-        """Gives layers these hooks while it is entered."""
+        """Gives layers these hooks within its `with` block."""
         added = {id(layer): hook for layer, hook in hooks}
         token = self._active.set({**self._active.get(), **added})
         try:

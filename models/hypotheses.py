@@ -15,7 +15,7 @@ Maybe: TypeAlias = Any
 
 
 class SearchInputs(NamedTuple):
-    """What is decoded: nests with the batch as their first axis, B.
+    """The inputs of decoding: nests with the batch as their first axis, B.
 
     state, memory  the state before the first token, and what stays the same in all steps.
     source_length  (B,) int32, on which the maximum length depends.

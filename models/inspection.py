@@ -1,4 +1,4 @@
-"""What happens inside recurrent layers: states and gradients at each step, gates, step Jacobians.
+"""A view into recurrent layers: states and gradients at each step, gates, step Jacobians.
 
 While a layer is recorded its own `step` runs in a loop, eagerly, and every state is kept, so that a
 tape can say what depends on it. That is slow, and meant for a sample; a layer that isn't recorded
@@ -283,7 +283,7 @@ def gate_values(layer: Recurrent, x: tf.Tensor, h: tf.Tensor) -> dict[str, tf.Te
 
 
 def is_saturated(layer: Recurrent, h: np.ndarray) -> np.ndarray:
-    """Which activations h (..., W) hardly learn: their slope is below FLAT times its peak.
+    """Whether activations h (..., W) hardly learn: their slope is below FLAT times its peak.
 
     For lstm and gru, h is close to the tanh's value where the gates let it through.
     """

@@ -46,7 +46,7 @@ def transpose_time(x: tf.Tensor) -> tf.Tensor:
 
 
 class Scan(NamedTuple):
-    """What a layer's loop over a sequence needs.
+    """The inputs of a layer's loop over a sequence.
 
     x (T, B, D) in the order of steps; initial_state's parts (B, W); recurrent_dropout (B, W), by
     which the state is multiplied where it meets the recurrent matrix, or None.
@@ -125,7 +125,7 @@ class Recurrent(keras.layers.Layer):
         initial_state: State | None = None,
         training: bool | None = None,
     ) -> tuple[tf.Tensor, State]:
-        """From x (B, T, D), mask (B, T) bool or None: y (B, T, W), 0 on padding; final state."""
+        """X (B, T, D), mask (B, T) bool or None -> y (B, T, W), 0 on padding; final state."""
         x = transpose_time(tf.convert_to_tensor(x))
         padding = make_padding(x, None if mask is None else tf.transpose(mask))
         y, state = self.scan(x, padding, initial_state, training=training)
@@ -188,7 +188,7 @@ class Recurrent(keras.layers.Layer):
         return y, tuple(state)
 
     def _scan_loop(self, scan: Scan) -> tuple[tf.Tensor, State]:
-        """By models/recurrence.py: outputs (T, B, W), state at the last real position."""
+        """The loop of models/recurrence.py: outputs (T, B, W), state at the last real position."""
         raise NotImplementedError
 
     def _cell_weights(self) -> list[tf.Tensor]:

@@ -32,7 +32,7 @@ def _make_layer(settings: RecurrentSettings, **kwargs: Any) -> Recurrent:
 
 
 class _Stack(FromConfig, keras.layers.Layer):
-    """What encoders and decoders share: layers, dropout between them, residuals."""
+    """The base of encoders and decoders: layers, dropout between them, residuals."""
 
     config_types: ClassVar[Mapping[str, type]] = {"settings": RecurrentSettings}
 
@@ -138,7 +138,7 @@ class Encoder(_Stack):
         *,
         time_major: bool = False,
     ) -> tuple[tf.Tensor, States]:
-        """From x (B, T, D), mask (B, T) bool or None for no padding: y (B, T, N), state.
+        """X (B, T, D), mask (B, T) bool or None for no padding -> y (B, T, N), state.
 
         N is output_width: W, or 2W in both directions. y is 0 on padding. state is, for each
         layer, (h,) or for lstm (h, c), each (B, N): the forward direction's after the last real
@@ -195,7 +195,7 @@ class Decoder(_Stack):
     def call(
         self, x: tf.Tensor, state: States, training: bool | None = None
     ) -> tuple[tf.Tensor, States]:
-        """From x (B, T, D), state: y (B, T, W), state after the last position (no padding)."""
+        """X (B, T, D), state -> y (B, T, W), state after the last position (no padding)."""
         x = transpose_time(x)
         padding, states = make_padding(x, None), []
         for index, before in enumerate(state):

@@ -18,7 +18,7 @@ class Seq2Seq(Protocol):
     decoder: TokenDecoder
 
     def readouts(self, inputs: Mapping[str, tf.Tensor], training: bool | None = None) -> tf.Tensor:
-        """What the output layer reads after each token of the target: (B, T, R)."""
+        """The inputs of the output layer after each token of the target: (B, T, R)."""
         ...
 
 

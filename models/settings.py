@@ -222,7 +222,7 @@ class DecoderSettings:
 
 @settings
 class ScheduledSampling:
-    """How often the decoder reads the reference in training, and not its own prediction.
+    """The share of training in which the decoder reads the reference, not its own prediction.
 
     The share of reference tokens at training step i (Bengio et al. 2015, section 2.4) is at least
     `floor`, and otherwise:

@@ -1,4 +1,4 @@
-"""What is known of a tensor before its graph runs."""
+"""Static facts of tensors, known before their graph runs."""
 
 import tensorflow as tf
 

@@ -191,7 +191,7 @@ class TokenDecoder(FromConfig, keras.layers.Layer):
         memory: Memory,
         training: bool | None = None,
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """As `call`, and attention weights (B, T, S), or (B, T, 0) without attention."""
+        """Like `call`, with attention weights (B, T, S), or (B, T, 0) without attention."""
         x = self.embedding(ids, mask, training=training)
         if self.settings.input_feeding:
             return self._feed_inputs(x, state, memory, training)
@@ -201,7 +201,7 @@ class TokenDecoder(FromConfig, keras.layers.Layer):
     def _readout(
         self, y: tf.Tensor, memory: Memory, training: bool | None
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """From outputs y (B, T, W): readouts (B, T, R), attention (B, T, S) or (B, T, 0)."""
+        """Outputs y (B, T, W) -> readouts (B, T, R), attention (B, T, S) or (B, T, 0)."""
         if self.attention is None:
             return self.drop(self.combine(y), training=training), y[..., :0]
         context, weights = self.attention(y, memory)
@@ -268,12 +268,12 @@ class TokenDecoder(FromConfig, keras.layers.Layer):
     # The output layer
 
     def output_weights(self) -> OutputWeights:
-        """In float32, whatever the compute type: softmax and losses need the range."""
+        """The output layer's weights in float32: softmax and losses need the range."""
         kernel = self.embedding.matrix if self.settings.tied else self.kernel
         return OutputWeights(tf.convert_to_tensor(kernel), tf.convert_to_tensor(self.bias))
 
     def logits(self, readout: tf.Tensor) -> tf.Tensor:
-        """From readouts (..., R): (..., V) float32."""
+        """Readouts (..., R) -> logits (..., V) float32."""
         kernel, bias = self.output_weights()
         rows = tf.cast(tf.reshape(readout, [-1, self.readout_width]), tf.float32)
         values = tf.nn.bias_add(tf.matmul(rows, kernel, transpose_b=True), bias)

@@ -139,7 +139,7 @@ class ImageEncoder(FromConfig, keras.layers.Layer):
         self.built = True
 
     def load_pretrained(self, weights: str | None) -> None:
-        """As Backbone.load_pretrained, if the network is one of keras.applications."""
+        """Calls Backbone.load_pretrained, if the network is one of keras.applications."""
         if isinstance(self.network, Backbone):
             self.network.load_pretrained(weights)
 

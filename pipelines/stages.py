@@ -117,7 +117,7 @@ def train_model(
 
 
 def training_metadata(config: Config, workers: Workers) -> Training:
-    """By how many, on what, and whether the same command gives the same bits."""
+    """Number of workers, device, and whether the same command gives the same bits."""
     from pipelines.distributed.devices import device_name
 
     device = device_name()
@@ -204,7 +204,7 @@ def evaluate_model(config: Config, data: Prepared, model: keras.Model, record: R
 
 
 def diagnose_model(config: Config, data: Prepared, trained: Trained, record: Record) -> Diagnosis:
-    """What the model remembers, and how its gradients went."""
+    """Diagnoses the model's memory and its gradients."""
     from pipelines.evaluate.bootstrap import Resampling
     from pipelines.evaluate.diagnostics.diagnose import TrainingFacts, diagnose, draw_curves
     from pipelines.evaluate.evaluation import reported_split
@@ -242,7 +242,7 @@ def write_model_card(config: Config, data: Prepared, record: Record) -> None:
 
 
 def identity(config: Config) -> dict[str, str | int]:
-    """What a run is called by: task, model and seed."""
+    """The identity of a run: task, model and seed."""
     direction = "bi_" if config.model.bidirectional else ""
     return {
         "task": config.task.name,
@@ -252,7 +252,7 @@ def identity(config: Config) -> dict[str, str | int]:
 
 
 def record_facts(config: Config, metrics: RunMetrics) -> None:
-    """What identifies a run, and where it was made."""
+    """Records the identity of a run, and its machine."""
     for name, value in identity(config).items():
         setattr(metrics, name, value)
     metrics.command = " ".join(["python", *sys.argv])

@@ -1,4 +1,4 @@
-"""What Hydra calls: resolvers, and the check before a run's directory is made."""
+"""Hydra's hooks: resolvers, and the check before a run's directory is made."""
 
 from __future__ import annotations
 

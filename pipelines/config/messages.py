@@ -62,7 +62,7 @@ def from_validation(error: ValidationError, where: str, cls: type) -> UserError:
 
 
 def explain_hydra(error: Exception, arguments: list[str]) -> str:
-    """What Hydra or OmegaConf says of the command line, in one line, with suggestions they lack."""
+    """An error of Hydra or OmegaConf about the command line, in one line, with suggestions."""
     text = " ".join(str(part) for part in _chain(error))
     options = getattr(error, "options", None)
     missing = getattr(error, "missing_cfg_file", None)
@@ -85,7 +85,7 @@ def explain_hydra(error: Exception, arguments: list[str]) -> str:
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and what caused it, the outermost first."""
+    """The error and its causes, the outermost first."""
     while error is not None:
         yield error
         error = error.__cause__
@@ -115,7 +115,7 @@ def _list_keys(values: Values, prefix: str) -> Iterator[str]:
 
 
 def _nearest_key(received: str, valid_keys: set[str]) -> str:
-    """By the whole dotted name, or by its last part anywhere; else what its parent holds."""
+    """Similar keys by the whole name or by its last part; else the keys of its parent."""
     last = received.rpartition(".")[2]
     near = difflib.get_close_matches(received, valid_keys, n=3, cutoff=0.75)
     near = near or sorted(key for key in valid_keys if key.rpartition(".")[2] == last)

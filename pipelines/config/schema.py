@@ -95,7 +95,7 @@ def parse(plain: Values) -> Config:
 
 
 def sweep_settings(values: object) -> SweepSettings:
-    """Those of a sweep alone, where what it varies isn't chosen yet. Raises UserError."""
+    """The settings of a sweep, before those that it varies are chosen. Raises UserError."""
     settings: SweepSettings = _build(SweepSettings, values, "sweep")
     return settings
 

@@ -1,1 +1,1 @@
-"""What all rooms agree on: contracts, tasks, settings, errors, files. Free of TensorFlow."""
+"""Foundations of all packages: contracts, tasks, settings, errors, files. Free of TensorFlow."""

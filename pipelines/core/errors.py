@@ -1,4 +1,4 @@
-"""Mistakes that a user can mend, and what to suggest."""
+"""Errors that a user can mend, and suggestions for them."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def sync(path: Path) -> None:
-    """Before this returns, a power loss may undo what was done to the file or directory."""
+    """Makes changes of the file or directory survive a power loss."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -23,7 +23,7 @@ def sync(path: Path) -> None:
 
 
 ASIDE = ".old."
-"""Before the name of a directory that another one is about to replace."""
+"""Prefix of a directory that another one is about to replace."""
 
 
 @contextmanager
@@ -50,7 +50,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def atomic_replace(new: Path, place: Path) -> None:
-    """Puts the directory `new` where an older one may be.
+    """Moves the directory `new` to a place where an older one may be.
 
     The older one is set aside until then: whoever is killed in between leaves it to `Run.lock`,
     which puts it back.

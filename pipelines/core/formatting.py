@@ -29,7 +29,7 @@ def number(value: float, metric: Metric | None = None) -> str:
 
 
 def abbreviate(value: float) -> str:
-    """Three digits and a unit: "1.41 M"; whole numbers below ten thousand."""
+    """A number in three digits and a unit, "1.41 M"; a whole number below ten thousand."""
     for size, unit in ((1e9, " G"), (1e6, " M"), (1e4, " k")):
         if value >= size:
             scaled = value / (1e3 if unit == " k" else size)
@@ -38,7 +38,7 @@ def abbreviate(value: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """One decimal below a minute, else two units: "12.3 s", "2 min 31 s", "1 h 05 min"."""
+    """Seconds as text: "12.3 s" below a minute, else two units: "2 min 31 s", "1 h 05 min"."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -47,7 +47,7 @@ def duration(seconds: float) -> str:
 
 
 def probability(p: float) -> str:
-    """Two decimals, or three below 0.1: "p = 0.31", "p = 0.004", "p < 0.001"."""
+    """A p-value as text, to two decimals, or three below 0.1: "p = 0.31", "p < 0.001"."""
     if p < 0.001:
         return "p < 0.001"
     return f"p = {p:.{3 if p < 0.0995 else 2}f}"

@@ -1,4 +1,4 @@
-"""Where the project's own files lie; no other module counts folders."""
+"""Paths of the project's own files; no other module counts folders."""
 
 from __future__ import annotations
 

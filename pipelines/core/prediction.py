@@ -11,7 +11,7 @@ from pipelines.core.types import Nest
 
 
 class Predict(Protocol):
-    """From a batch to predictions by name, of a task and its codec.
+    """Predicts a batch: predictions by name, of a task and its codec.
 
     raw  columns that the batch's inputs need besides the task's fields.
     """

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Metric:
-    """What is measured, however it is shown, sorted or optimized.
+    """A quantity that is measured, and how it is shown, sorted and optimized.
 
     name    its key in metrics.json and on the command line.
     label   its name in words; by default the name with spaces.
@@ -34,7 +34,7 @@ class Metric:
 
     @property
     def sign(self) -> int:
-        """A number times this is higher where it is better."""
+        """1 or -1: a value times the sign is higher where it is better."""
         return 1 if self.higher_is_better else -1
 
     def better(self, a: float, b: float) -> bool:

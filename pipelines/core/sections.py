@@ -1,4 +1,4 @@
-"""What a report is made of, and a task adds to: figures, tables and coloured text."""
+"""The parts of a report, to which tasks add: figures, tables and coloured text."""
 
 from __future__ import annotations
 
@@ -46,4 +46,4 @@ class Passages:
 
 
 Section = Figure | Table | Passages
-"""What a task adds to the report."""
+"""A part that a task adds to the report."""

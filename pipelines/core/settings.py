@@ -110,7 +110,7 @@ class TrainSettings:
 
 @settings
 class EvaluateSettings:
-    """What is measured after training; see pipelines/evaluate/evaluation.py.
+    """The measurements after training; see pipelines/evaluate/evaluation.py.
 
     against  directory of another run on the same data, to compare with example by example.
     """
@@ -124,7 +124,7 @@ class EvaluateSettings:
 
 @settings
 class ExportSettings:
-    """What is made of a trained model for others; see pipelines/export/.
+    """The exports of a trained model; see pipelines/export/.
 
     saved_model  write it.
     verify       test examples that are asked again in a fresh process; 0 for none.

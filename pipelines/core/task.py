@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Trained:
-    """What always goes together once a model is there: what it was made for and from.
+    """A model with its task, codec and search settings, which always go together.
 
     decode  how answers are searched for, where the task decodes.
     """
@@ -44,7 +44,7 @@ class Trained:
 
 
 class Signature(NamedTuple):
-    """One of a SavedModel's: graph code from tensors by name to tensors by name."""
+    """A SavedModel's signature: graph code from tensors by name to tensors by name."""
 
     run: Callable[..., Tensors]
     inputs: Mapping[str, tf.TensorSpec]
@@ -80,7 +80,7 @@ class RecurrentStack(NamedTuple):
 
 
 class TeacherForced(NamedTuple):
-    """What a model makes of a batch whose targets are known, without dropout, for diagnostics.
+    """A model's outputs for a batch whose targets are known, without dropout, for diagnostics.
 
     losses   as of Task.losses.
     answers  one number a prediction, (B,) or (B, P), that moves when the prediction does: the
@@ -113,11 +113,11 @@ class Task(ABC):
     """
 
     name: str
-    """That of its module and of its YAML."""
+    """The name of its module and of its YAML."""
     columns: ClassVar[tuple[str, ...]]
     """Columns of an example that the task reads."""
     input_columns: ClassVar[tuple[str, ...]]
-    """Those of them that are there when predicting; they are the SavedModel's inputs."""
+    """The columns that are given when predicting: the SavedModel's inputs."""
     metrics: ClassVar[tuple[Metric, ...]]
     """Metrics that `score` may give, the most important first."""
     dedupe_by: ClassVar[tuple[str, ...]] = ()
@@ -133,7 +133,7 @@ class Task(ABC):
     example_input: ClassVar[Example] = {}
     """Values of `input_columns` that the model card may show."""
     cleaning: Filter | None = None
-    """What keeps examples out that are not to be learnt from."""
+    """A filter of examples that are not to be learnt from."""
 
     # The core
 
@@ -146,7 +146,7 @@ class Task(ABC):
 
     @abstractmethod
     def batch(self, columns: Arrays, codec: Codec) -> Batch:
-        """From a Split's padded columns to inputs, targets and weights."""
+        """Makes a Batch of a Split's padded columns: inputs, targets and weights."""
 
     @abstractmethod
     def losses(self, outputs: Nest, targets: tf.Tensor) -> tf.Tensor:
@@ -189,7 +189,7 @@ class Task(ABC):
         return {name: raw[name] for name in self.columns}
 
     def costs(self, spec: Spec) -> Mapping[str, float]:
-        """What a position of a sequence field costs in the budget of a batch, where it isn't 1."""
+        """By sequence field, the cost of a position in a batch's budget, where it isn't 1."""
         return {}
 
     def objective(self, train: Split, codec: Codec) -> Objective:
@@ -262,7 +262,7 @@ class Streams(ABC):
 
     @abstractmethod
     def stream(self, trained: Trained) -> ExportedFunction | None:
-        """One step more; None for a model that must have read all, such as a bidirectional one."""
+        """Reads one more step; None for a model that must read all first (bidirectional)."""
 
 
 class Explains(ABC):
@@ -270,14 +270,14 @@ class Explains(ABC):
 
     @abstractmethod
     def explain(self, trained: Trained) -> Signature:
-        """From raw columns to answers with what explains them."""
+        """The signature from raw columns to answers with their explanation."""
 
 
 class Diagnosable(ABC):
     """A task whose recurrent layers can be looked into."""
 
     image_field: ClassVar[str | None] = None
-    """Of a Batch's inputs, what a decoder reads as a whole, such as an image."""
+    """Inputs of a Batch that a decoder reads as a whole, such as an image."""
 
     @abstractmethod
     def recurrent_stacks(self, model: keras.Model) -> dict[str, RecurrentStack]:

@@ -15,7 +15,7 @@ from pipelines.core.errors import UserError
 from pipelines.core.types import Example, Value
 
 FILE = ("bytes", "name")
-"""What is written of FileBytes."""
+"""The Arrow type in which FileBytes are written."""
 
 
 class ArrowWriter:
@@ -179,12 +179,12 @@ def _sequences(name: str, values: Sequence[Value]) -> pa.Array:
 
 
 def _wide(numbers: np.ndarray) -> np.ndarray:
-    """As int64 or float64, so that all rows of a column have one type."""
+    """The type widened to int64 or float64, so that all rows of a column have one type."""
     return numbers.astype(np.int64 if numbers.dtype.kind in "iub" else np.float64)
 
 
 class RawFile(ArrowFile):
-    """What RawWriter wrote. folder: where the files are of which only the names were written."""
+    """The rows that RawWriter wrote. folder: of the files of which only names were written."""
 
     def __init__(self, path: Path, folder: Path | None):
         super().__init__(path)
@@ -197,7 +197,7 @@ class RawFile(ArrowFile):
         return {name: self.values(one.column(name))[0] for name in one.schema.names}
 
     def values(self, column: pa.Array) -> list[Value]:
-        """What RawWriter was given. UserError if a file isn't there any more."""
+        """The values that RawWriter wrote. UserError if a file isn't there any more."""
         if not pa.types.is_struct(column.type):
             return column.to_pylist()
         contents, names = (column.field(part).to_pylist() for part in FILE)

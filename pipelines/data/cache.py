@@ -82,7 +82,7 @@ def write_meta(directory: Path, meta: JsonObject) -> None:
 
 
 def read_meta(directory: Path) -> JsonObject | None:
-    """What `write_meta` wrote; None if there is nothing, or a file is missing or cut off."""
+    """The JSON that `write_meta` wrote; None if a file is missing or cut off."""
     if not directory.exists():
         return None
     try:

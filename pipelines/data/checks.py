@@ -1,4 +1,4 @@
-"""What is checked of the settings of a division, before anything slow is imported."""
+"""Checks of the settings of a division, before anything slow is imported."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def content_hash(values: Iterable[Value]) -> int:
 
 @dataclass(frozen=True, eq=False)
 class RowKeys:
-    """What decides where a row goes, (N,) each.
+    """The keys that decide where a row goes, (N,) each.
 
     hashes  uint64, of the contents that tell rows apart.
     strata  int32, the rank of the row's stratum among all.
@@ -216,7 +216,7 @@ def _draw(ranks: np.ndarray, strata: np.ndarray, rows: np.ndarray, count: int) -
 
 
 def quota(counts: np.ndarray, total: int) -> np.ndarray:
-    """How many to take of each group, leaving at least one in each.
+    """Numbers to take of each group, leaving at least one in each.
 
     Proportional, largest remainders first (Hamilton's method); together `total`, or as many as
     there are.

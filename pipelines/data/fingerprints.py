@@ -1,4 +1,4 @@
-"""What decides the content of prepared data, as one short name."""
+"""A short name for all that decides the content of prepared data."""
 
 from __future__ import annotations
 

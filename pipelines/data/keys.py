@@ -1,4 +1,4 @@
-"""What decides which split a row goes to: the columns, and their values as numbers."""
+"""The columns that decide which split a row goes to, and their values as numbers."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class KeyColumns:
         return cls(source, settings, tuple(task.dedupe_by), groups, time, extra)
 
     def columns_to_store(self, task: Task) -> tuple[str, ...]:
-        """Columns that are kept of each row."""
+        """The columns of each row that are written to the raw file."""
         own = [*task.columns, *self.dedupe_by, *task.group_by]
         return tuple(dict.fromkeys([*own, *filter(None, [task.stratify_by]), *self.extra]))
 
@@ -81,7 +81,7 @@ class KeyColumns:
         ties: Sequence[array[int]],
         times: array[float],
     ) -> RowKeys:
-        """The keys of all rows, from what was found row by row."""
+        """The keys of all rows, from the values that were read row by row."""
         count = len(hashes)
         groups = None
         if self.settings.division == "blocks":
@@ -100,7 +100,7 @@ class KeyColumns:
         )
 
     def describe_division(self) -> str:
-        """How rows are divided, for the report."""
+        """Describes for the report how rows are divided."""
         if self.settings.division == "blocks":
             return f"blocks of {self.settings.block_rows} neighbouring rows"
         if self.settings.division == "time":
@@ -108,7 +108,7 @@ class KeyColumns:
         return f"groups by {', '.join(self.groups)}" if self.groups else "hash of the content"
 
     def describe_settings(self) -> str:
-        """Settings that a split which came out empty may depend on."""
+        """The names of the settings that can make a split empty, in words."""
         names = ["prepare.validation", "prepare.test", "prepare.limit"]
         if self.settings.group_by:
             names.insert(0, "prepare.group_by")

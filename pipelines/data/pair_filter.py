@@ -1,4 +1,4 @@
-"""What keeps examples out of training that teach nothing or something wrong."""
+"""A filter of training examples that teach nothing or something wrong."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ class Prepared:
 def prepare(
     source: Source, task: Task, settings: PrepareSettings, progress: Progress = Bar
 ) -> Prepared:
-    """Takes what an earlier call with the same data, settings and code made, or makes it.
+    """The prepared data, from the cache if the data, settings and code are unchanged.
 
     UserError if rows can't be read, a split is empty, a codec can't be fitted, or the cache can't
     be written.
@@ -106,7 +106,7 @@ def _within(task: Task, settings: PrepareSettings) -> bool:
 def _divide_sequences(
     whole: splits.ArrowSplit, task: Task, codec: Codec, settings: PrepareSettings
 ) -> dict[str, Split]:
-    """All splits, over the same rows: each has its part of every sequence."""
+    """All splits over the same rows: each has its part of every sequence."""
     lengths = whole.lengths()[:, 0]
     parts = windows.split_in_time(lengths, settings.validation, settings.test)
     return {
@@ -126,7 +126,7 @@ def _fingerprint(source: Source, task: Task, codec: Codec, settings: PrepareSett
 
 @dataclass(frozen=True)
 class _Job:
-    """What is prepared, for what, and how; the codec isn't fitted yet."""
+    """The source, task and settings of a preparation; the codec isn't fitted yet."""
 
     source: Source
     task: Task
@@ -136,7 +136,7 @@ class _Job:
 
 @dataclass
 class _Rows:
-    """What reading found, row by row: see division.RowKeys. `values` are the strata by rank."""
+    """Keys of the rows that were read: see division.RowKeys. `values` are the strata by rank."""
 
     hashes: array[int] = field(default_factory=lambda: array("Q"))
     strata: array[int] = field(default_factory=lambda: array("i"))
@@ -202,7 +202,7 @@ class _Preparation:
         return rows
 
     def _examples(self, part: str) -> Iterator[tuple[Example, float]]:
-        """Those that can be used, with their times; given validation and test parts stay whole."""
+        """Usable examples with their times; given validation and test parts stay whole."""
         examples = self.keys.read(part, self.issues)
         cleaning = self.task.cleaning
         if cleaning is None or part not in ("all", "train"):
@@ -290,9 +290,9 @@ class _Preparation:
                 codec.fit(encoding.training_values(raw, split, columns, bar.advance, select))
 
     def _training_part(self, value: Value) -> Value:
-        """What the codec may learn from, of a sequence that is divided.
+        """The part of a divided sequence that the codec may learn from.
 
-        So that no scaler and no vocabulary knows the future.
+        Otherwise a scaler or a vocabulary would know the future.
         """
         if not isinstance(value, list):
             return value

@@ -82,7 +82,7 @@ class ArrowSplit(Split):
     def gather_stretches(
         self, rows: np.ndarray, stretches: Mapping[str, tuple[np.ndarray, np.ndarray]]
     ) -> dict[str, np.ndarray]:
-        """As `gather`; of the fields in `stretches` only from (B,) to (B,), counted from 0."""
+        """Like `gather`; fields in `stretches` only from step (B,) to step (B,), counted from 0."""
         columns: dict[str, np.ndarray] = {}
         for name, field in self._fields.items():
             if field.is_sequence:

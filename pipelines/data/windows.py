@@ -99,7 +99,7 @@ def apply_windows(
 def split_in_time(
     lengths: np.ndarray, validation: float, test: float
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """From where to where each sequence (N,) is whose: the last share is the test split's."""
+    """By split, start and stop (N,) in each sequence: the last share is the test split's."""
     lengths = np.asarray(lengths)
     test_start = lengths - np.round(lengths * test).astype(lengths.dtype)
     validation_start = test_start - np.round(lengths * validation).astype(lengths.dtype)

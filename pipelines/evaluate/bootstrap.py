@@ -22,7 +22,7 @@ CHUNK = 8_000_000
 
 
 class Resampling(NamedTuple):
-    """How many resamples are drawn, and by which random numbers."""
+    """The number of resamples, and their random numbers."""
 
     resamples: int
     seed: int

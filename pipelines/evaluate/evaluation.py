@@ -47,7 +47,7 @@ MOST_TIMED, MOST_SECONDS = 50, 3.0
 
 
 class Evaluation(NamedTuple):
-    """What was measured, and the predictions by split, in the split's order.
+    """The measurements, and the predictions by split, in the split's order.
 
     scores, baselines, by_length, verdict, comparison, against, latency  as in RunMetrics.
     throughput  predictions per second.
@@ -170,7 +170,7 @@ def predict_split(
 ) -> Prediction:
     """Every example's prediction.
 
-    Batches go longest first, so that the first runs out of memory, or none. Outputs that are longer in
+    Batches go longest first: the first runs out of memory, or none. Outputs that are longer in
     some batches than in others (sequences) are padded with 0 on the right of their second axis.
     `progress` is called with the number of further examples.
     """

@@ -94,7 +94,7 @@ def save_predictions(path: Path, split: str, predictions: Mapping[str, np.ndarra
 
 
 def load_predictions(path: Path, split: str) -> Arrays:
-    """What `keep` was given, text as bytes. UserError if it isn't there."""
+    """The predictions of `save_predictions`, text as bytes. UserError if there are none."""
     try:
         with np.load(path, allow_pickle=False) as file:
             mine = {name: file[name] for name in file.files if name.startswith(f"{split}/")}

@@ -1,1 +1,1 @@
-"""What a trained run gives to other programs: SavedModel, LiteRT, ONNX, model card."""
+"""Exports of a trained run for other programs: SavedModel, LiteRT, ONNX, model card."""

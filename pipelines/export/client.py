@@ -135,7 +135,7 @@ def as_tensors(columns: Mapping[str, np.ndarray]) -> dict[str, Any]:
 
 
 def to_plain(value: object) -> object:
-    """As JSON holds it: bytes as text, arrays as lists."""
+    """The value as JSON can hold it: bytes as text, arrays as lists."""
     if isinstance(value, bytes):
         return value.decode("utf-8")
     plain = value.tolist() if hasattr(value, "tolist") else value

@@ -1,6 +1,6 @@
-"""The model card: what a model was made of, how well it does, what it can't, how it is called.
+"""The model card: a model's data, scores, limits, and how it is called.
 
-It lies in the SavedModel's assets.extra, where TensorFlow lets other files lie, so that it goes
+It is in the SavedModel's assets.extra, where TensorFlow allows other files, so that it goes
 wherever the model goes. Mitchell et al. 2019, "Model Cards for Model Reporting".
 """
 
@@ -122,7 +122,7 @@ def _scores(metrics: RunMetrics) -> Table | None:
 
 
 def _lengths(metrics: RunMetrics) -> list[str]:
-    """What it was trained on, field by field, as far as the codecs say."""
+    """Sentences on the lengths of the training data, field by field."""
     sentences = []
     for name, facts in metrics.data.codec.items() if metrics.data else ():
         if "median_length" not in facts:

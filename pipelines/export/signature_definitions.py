@@ -1,4 +1,4 @@
-"""What a SavedModel says of itself, read without loading its graph."""
+"""A SavedModel's signatures, read without loading its graph."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ Read = Callable[[Tensors], Start]
 
 
 class InputFacts(NamedTuple):
-    """What a search goes by, of the inputs.
+    """Facts of the inputs that a search needs.
 
     length        (B,) int32, which the longest answer goes by.
     sample_ids    (B,) int32: a sample is drawn by it, so that it doesn't depend on the batch.
@@ -43,7 +43,7 @@ class InputFacts(NamedTuple):
 
 
 class Writer(NamedTuple):
-    """What writes token ids, and the codec that makes text of them."""
+    """The decoder that generates token ids, and the codec that makes text of them."""
 
     decoder: TokenDecoder
     codec: TextCodec

@@ -16,7 +16,7 @@ Graph = Callable[[Tensors], dict[str, tf.Tensor]]
 
 
 class Predictor:
-    """From a Batch to predictions by name, and to what the task measures by the targets.
+    """Predicts a Batch: predictions by name, and the task's measures of the targets.
 
     Traced once for all lengths, at the first batch.
     """
@@ -49,12 +49,12 @@ def gather_batch(trained: Trained, split: Split, rows: np.ndarray) -> Batch:
 
 
 def raw_columns(examples: Sequence[Example], names: Sequence[str]) -> dict[str, np.ndarray]:
-    """The raw columns that are named, each (B,)."""
+    """The raw columns `names`, each (B,)."""
     return {name: np.array([example[name] for example in examples]) for name in names}
 
 
 def prediction_inputs(trained: Trained, inputs: Mapping[str, Nest]) -> dict[str, Nest]:
-    """Those of a batch's inputs that are there when predicting, fields and raw columns."""
+    """The inputs of a batch that are available when predicting: fields and raw columns."""
     columns, fields = trained.task.input_columns, trained.codec.fields
     names = {name for name, part in fields.items() if part.column in columns}
     names |= {f"{name}_length" for name in names} | set(columns)
@@ -62,7 +62,7 @@ def prediction_inputs(trained: Trained, inputs: Mapping[str, Nest]) -> dict[str,
 
 
 def field_specs(trained: Trained) -> dict[str, tf.TensorSpec]:
-    """Of the fields that are made of the input columns, as a Batch has them."""
+    """TensorSpecs of the fields of the input columns, as in a Batch."""
     columns = trained.task.input_columns
     fields = {
         name: part.field for name, part in trained.codec.fields.items() if part.column in columns
@@ -71,7 +71,7 @@ def field_specs(trained: Trained) -> dict[str, tf.TensorSpec]:
 
 
 def input_specs(trained: Trained) -> dict[str, tf.TensorSpec]:
-    """Of the raw input columns, as a SavedModel takes them.
+    """TensorSpecs of the raw input columns, as a SavedModel takes them.
 
     Text, bytes and numbers are (B,). What has time, such as a list of words or a series, is
     (B, T, ...), right-padded, with its length (B,) under "<column>_length".
@@ -80,7 +80,7 @@ def input_specs(trained: Trained) -> dict[str, tf.TensorSpec]:
 
 
 def dense_specs(fields: Mapping[str, FieldSpec]) -> dict[str, tf.TensorSpec]:
-    """As dense tensors: (B, ...), with "<name>_length" for those with time."""
+    """TensorSpecs of dense tensors (B, ...), with "<name>_length" for those with time."""
     specs: dict[str, tf.TensorSpec] = {}
     for name, field in fields.items():
         specs[name] = tf.TensorSpec([None, *field.shape], field.dtype, name=name)
@@ -91,7 +91,7 @@ def dense_specs(fields: Mapping[str, FieldSpec]) -> dict[str, tf.TensorSpec]:
 
 
 def encode_inputs(trained: Trained, columns: Tensors) -> dict[str, tf.Tensor]:
-    """Graph code: from raw input columns, in the form of `input_specs`, to padded fields."""
+    """Graph code: encodes raw input columns, as in `input_specs`, as padded fields."""
     raw = {
         name: tf.RaggedTensor.from_tensor(columns[name], columns[f"{name}_length"])
         if field.is_sequence
@@ -102,7 +102,7 @@ def encode_inputs(trained: Trained, columns: Tensors) -> dict[str, tf.Tensor]:
 
 
 def predict_function(trained: Trained) -> ExportedFunction:
-    """From the fields that are made of the input columns to predictions."""
+    """The function from the fields of the input columns to predictions."""
 
     def predict(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         return trained.task.predict(trained, inputs)
@@ -111,7 +111,7 @@ def predict_function(trained: Trained) -> ExportedFunction:
 
 
 def answer_graph(trained: Trained) -> Graph:
-    """From raw input columns, in the form of `input_specs`, to what a person reads."""
+    """The graph from raw input columns, as in `input_specs`, to answers for people."""
     task = trained.task
 
     def answer(columns: Tensors) -> dict[str, tf.Tensor]:

@@ -16,7 +16,7 @@ Step = Callable[[tf.Tensor, Nest], tuple[dict[str, tf.Tensor], Nest]]
 
 
 def streaming(unread: Nest, step: Step) -> Signature:
-    """One token and a state in, what is predicted from all tokens so far and the new state out.
+    """The signature of a step: a token and a state -> predictions so far, and the new state.
 
     unread  the state before the first token, of a batch of 1. It is all zeros, so that a client
             begins with zeros of the shapes that the signature shows, and needs no call for it.
@@ -38,7 +38,7 @@ def streaming(unread: Nest, step: Step) -> Signature:
 
 
 def second_token_inputs(stream: Signature, tokens: tf.Tensor) -> dict[str, tf.Tensor]:
-    """What `stream` may be asked about tokens (1, T): the first again, in the state it left."""
+    """Inputs of `stream` to test it: the first of tokens (1, T) again, in the state after it."""
     token = tokens[:, 0]
     begin = {
         name: tf.zeros([1, *spec.shape[1:]], spec.dtype)

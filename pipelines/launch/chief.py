@@ -47,7 +47,7 @@ def run_as_chief(config: Config, run: Run, values: Values) -> None:
 def prepare_and_train(
     config: Config, record: Record, values: Values
 ) -> tuple[Prepared, keras.Model]:
-    """With the workers that there are."""
+    """Prepares the data and trains the model, with the available workers."""
     cluster = resolve_cluster(config.train.workers)
     with spawn_workers(cluster, config.train.device) as processes:
         import_tensorflow(config.train.device, cluster)

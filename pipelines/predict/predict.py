@@ -204,7 +204,7 @@ class _SavedModel:
         self._task = task
 
     def predict(self, rows: list[Row]) -> list[Prediction | RowError]:
-        """One result for each of the rows, which are all examples or all errors."""
+        """Predicts rows that are all examples or all errors: a result for each."""
         errors: list[Prediction | RowError] = [row for row in rows if isinstance(row, RowError)]
         return errors or self._predict([row for row in rows if not isinstance(row, RowError)])
 

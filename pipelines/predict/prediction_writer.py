@@ -158,7 +158,7 @@ def open_writer(output: str | None, fingerprint: str) -> Iterator[PredictionWrit
 
 def _make_csv_writer(delimiter: str) -> Callable[[Path, Path], None]:
     def convert(lines: Path, path: Path) -> None:
-        """One column a value, lists as JSON. A cell is empty where a prediction lacks the value."""
+        """Writes one column a value, lists as JSON; an empty cell where a prediction lacks it."""
         names: dict[str, None] = {}
         for prediction in _read(lines):
             names.update(dict.fromkeys(prediction))
@@ -178,7 +178,7 @@ def _cell(value: object) -> object:
 
 
 def _parquet(lines: Path, path: Path) -> None:
-    """One column a value; null where a prediction lacks the value."""
+    """Writes one column a value; null where a prediction lacks the value."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

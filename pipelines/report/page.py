@@ -31,7 +31,7 @@ class Chapter:
 def write_page(
     path: Path, *, title: str, about: str, chapters: Sequence[Chapter], command: str
 ) -> Path:
-    """One HTML file without any outside resource; its plots are also files in plots/."""
+    """Writes an HTML file without any outside resource; its plots are also files in plots/."""
     drawing = Drawing(path.parent / "plots")
     page = (
         environment()

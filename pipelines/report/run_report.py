@@ -115,7 +115,7 @@ class Drawing:
         return [self.section(figure) for figure in figures]
 
     def section(self, section: Section) -> JsonObject:
-        """What the template needs to show it."""
+        """The values that the template needs for the section."""
         kind = {Figure: "figure", Table: "table", Passages: "passages"}[type(section)]
         shown: JsonObject = {"kind": kind, "it": section, "name": self._name(section.title)}
         if isinstance(section, Figure):
@@ -137,7 +137,7 @@ class Drawing:
 
 
 def environment() -> jinja2.Environment:
-    """Templates of pages, with filters for what they show."""
+    """The environment of the pages' templates, with their filters."""
     import jinja2
 
     templates = jinja2.Environment(

@@ -1,4 +1,4 @@
-"""What tutorials on recurrent networks work out by hand, exact to the printed digits, as a page.
+"""A page of examples from tutorials on recurrent networks, worked out by hand and checked.
 
     python -m pipelines.report.worked_examples [DIRECTORY]
 

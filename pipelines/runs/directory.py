@@ -1,4 +1,4 @@
-"""A run's directory: what is where, and how it is written.
+"""A run's directory: its files, and how they are written.
 
 .hydra/ config.yaml   the configuration
 codec/                what was fitted on data
@@ -57,11 +57,11 @@ class Run:
         return self.last.with_name(f"last.{age}.npz") if age else self.last
 
     def best_checkpoint(self, step: int) -> Path:
-        """The weights of a training step that is among the best."""
+        """The weights of a training step, one of the best that are averaged."""
         return self.directory / "checkpoints" / f"kept_{step}.npz"
 
     def load_metrics(self) -> RunMetrics:
-        """What earlier stages measured; empty before the first. UserError if it is damaged."""
+        """The metrics of earlier stages; empty before the first. UserError if they are damaged."""
         if not self.metrics.exists():
             return RunMetrics()
         try:

@@ -21,14 +21,14 @@ class StderrHandler(logging.Handler):
 
 
 def log_only_to_stderr() -> None:
-    """For a server: each line with its time, and no file in a run's directory."""
+    """Logs to standard error only, each line with its time, as a server does."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logging.getLogger().handlers[:] = [handler]
 
 
 def stop_logging_to_files() -> None:
-    """For a process that must not write run.log: the directory is the user's, or the chief's."""
+    """Removes log files: a directory that is the user's or the chief's gets no run.log."""
     root = logging.getLogger()
     for handler in list(root.handlers):
         if isinstance(handler, logging.FileHandler):

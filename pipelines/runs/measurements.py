@@ -63,7 +63,7 @@ def peak_memory() -> float:
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of the packages that decide what a run computes."""
+    """Versions of Python and of the packages that decide what a run computes."""
     return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
 
 

@@ -1,4 +1,4 @@
-"""docs/metrics.md: what metrics.json holds, made from the classes that it is read into.
+"""docs/metrics.md: the keys of metrics.json, from the classes that it is parsed into.
 
 python -m pipelines.runs.metrics_page    writes the page anew
 """
@@ -45,7 +45,7 @@ def page() -> str:
 
 
 def meanings(kind: type[BaseModel]) -> dict[str, str]:
-    """What the docstrings of a class and of those that it extends say of each key."""
+    """The meaning of each key in the docstrings of a class and of its base classes."""
     meaning_by_key: dict[str, str] = {}
     for one in reversed(kind.__mro__):
         keys: list[str] = []
@@ -87,7 +87,7 @@ def _cell(text: str) -> str:
 
 
 def _type(part: Mapping[str, Any]) -> str:
-    """Of a key's value, from its JSON schema."""
+    """The type of a key's value, from its JSON schema."""
     if "$ref" in part:
         name = part["$ref"].rpartition("/")[2]
         return f"[{name}](#{name.lower()})"

@@ -20,7 +20,7 @@ from pipelines.serve.predict_request import Columns, PredictRequest, fits_in_bat
 log = logging.getLogger(__name__)
 
 PredictFunction = Callable[[str, Columns], Awaitable[Columns]]
-"""From a signature's name and its inputs to its outputs. Raises RequestError."""
+"""Runs a signature by name: its inputs -> its outputs. Raises RequestError."""
 
 
 @dataclass(eq=False)

@@ -1,4 +1,4 @@
-"""What must hold before a server starts. Each mistake is one line."""
+"""Checks before a server starts. Each mistake is one line."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ IMAGE_FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP")
 """The formats that TensorFlow decodes."""
 
 FIRST_BYTES = (b"\x89PNG", b"\xff\xd8", b"GIF8", b"BM", b"RIFF")
-"""What files of these formats begin with: most values are text, and need no closer look."""
+"""First bytes of files of these formats: most values are text, and need no closer look."""
 
 
 def count_pixels(content: bytes) -> int:

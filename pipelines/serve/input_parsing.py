@@ -201,7 +201,7 @@ def _to_array(scalars: list[object], dtype: str) -> np.ndarray:
 
 
 def _depth(value: object) -> int:
-    """How deep lists are nested, where the signature leaves that open; at most NumPy's limit."""
+    """The depth of nested lists, where the signature leaves it open; at most NumPy's limit."""
     depth = 0
     while isinstance(value, list) and value and depth < 32:
         value, depth = value[0], depth + 1
@@ -213,7 +213,7 @@ def _part(value: object, index: int) -> object:
 
 
 def _describe_type(dtype: str, shape: Shape) -> str:
-    """In words: "a whole number", "a list of text", "a list of lists of 3 numbers"."""
+    """The expected type in words: "a whole number", "a list of lists of 3 numbers"."""
     one, many = {
         "DT_STRING": ('text or {"b64": ...}', "text"),
         "DT_BOOL": ("true or false", "true or false"),
@@ -226,7 +226,7 @@ def _describe_type(dtype: str, shape: Shape) -> str:
 
 
 def describe_received(value: object) -> str:
-    """What was received instead, in a few words: it may be as large as a request's body."""
+    """A few words on the value that was received, which may be as large as a request's body."""
     if isinstance(value, dict):
         description = "an object with " + ", ".join(repr(key[:30]) for key in list(value)[:5])
     elif isinstance(value, list):

@@ -1,4 +1,4 @@
-"""From a request to a response: the path that the API and the page share, with all its limits."""
+"""Handling of requests, which the API and the page share, with all its limits."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def handle_predict(
     read_body: Callable[[], Awaitable[bytes]],
     render: Callable[[PredictRequest, Columns], T],
 ) -> T:
-    """What `render` makes of the outputs for a body in the API's form. Raises RequestError.
+    """The response that `render` makes of the outputs for a body. Raises RequestError.
 
     version  as in the URL; None for the current one.
     """

@@ -96,7 +96,7 @@ class ServedVersion:
 
 
 class ServedModel:
-    """What is served under one name, from one path on the disk."""
+    """A model served under one name, from one path on the disk."""
 
     def __init__(self, name: str, path: Path, settings: ServeSettings, metrics: Metrics):
         self.name = name

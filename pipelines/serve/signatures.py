@@ -1,4 +1,4 @@
-"""What a SavedModel's signatures say of their inputs and outputs."""
+"""The inputs and outputs of a SavedModel's signatures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where SavedModels are on the disk, and which version is the latest."""
+"""Versions of SavedModels on the disk, and the latest of them."""
 
 from __future__ import annotations
 

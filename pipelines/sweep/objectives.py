@@ -45,7 +45,7 @@ class Objective:
 
 
 def cost_objective(name: str) -> Objective:
-    """One of COSTS, of which less is better."""
+    """The objective of one of COSTS, of which less is better."""
     return Objective(name, COSTS[name], Metric(name, higher_is_better=False))
 
 

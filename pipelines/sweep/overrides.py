@@ -11,7 +11,7 @@ Value = str | int | float
 """A value of a swept parameter: text for a choice, a number within a range."""
 
 SettingLookup = Callable[[str], str]
-"""From a setting's name to its value as command-line text; "" for unknown settings."""
+"""Looks up a setting's value as command-line text; "" for unknown settings."""
 
 
 def format_value(value: object) -> str:

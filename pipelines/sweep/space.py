@@ -124,7 +124,7 @@ class Space:
         return point
 
     def enumerate_if_small(self, lookup: SettingLookup) -> list[dict[str, Value]] | None:
-        """As `grid_points`; None for a continuous or a large space."""
+        """The points of `grid_points`; None for a continuous or a large space."""
         count = 1
         for parameter in self.parameters:
             if not parameter.choices and parameter.step is None:
@@ -168,7 +168,7 @@ class Space:
         return [*self.fixed, *(f"{typed[key]}={value}" for key, value in point.items())]
 
     def describe(self) -> dict[str, str]:
-        """By parameter, its values in words."""
+        """The values of each parameter, in words."""
         return {parameter.key: parameter.describe() for parameter in self.parameters}
 
 

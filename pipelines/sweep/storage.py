@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 JOURNAL = "study.journal"
 
 TABLE_CREATION_SECONDS = 3.0
-"""How long another process may take to create the database's tables."""
+"""Seconds that another process may take to create the database's tables."""
 
 
 class JournalLock:

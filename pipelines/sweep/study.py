@@ -217,7 +217,7 @@ class Study:
         return trial
 
     def _surplus_reason(self, number: int, point: Mapping[str, Value]) -> str | None:
-        """Why the trial doesn't count; None if it does.
+        """The reason why the trial doesn't count; None if it does.
 
         Only trials with smaller numbers matter, so all processes come to the same answer.
         """
@@ -247,7 +247,7 @@ class Study:
 
 
 def _point_of(trial: FrozenTrial) -> dict[str, Value]:
-    """A trial's point, or what is known of it before it is drawn."""
+    """A trial's point, or its known part before it is drawn."""
     attributes = trial.user_attrs
     return dict(attributes.get(POINT) or trial.params or attributes.get(ENQUEUED, {}))
 

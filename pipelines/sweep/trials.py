@@ -51,7 +51,7 @@ LOCK_TIMEOUT = 2.0
 
 @dataclass(frozen=True)
 class Liveness:
-    """How processes on other machines know that a trial is still worked on.
+    """Times by which processes on other machines know that a trial is still running.
 
     heartbeat   seconds between two heartbeats of a trial.
     dead_after  seconds without a heartbeat after which other machines take over the trial.
@@ -76,7 +76,7 @@ class StudyConfig:
         return self.directory / f"{number:04d}"
 
     def job_directory(self, number: int) -> Path:
-        """Where a launcher keeps its own files of a trial."""
+        """The directory of a launcher's own files of a trial."""
         return self.directory / JOBS / f"{number:04d}"
 
 
@@ -219,7 +219,7 @@ class TrialStore:
         return self.get(number).user_attrs.get(STOP_REASON)
 
     def count_jobs(self, number: int) -> int:
-        """How many jobs of a launcher have acquired the trial so far."""
+        """The number of a launcher's jobs that have acquired the trial so far."""
         return int(self.get(number).user_attrs.get("jobs", 0))
 
     def send_heartbeat(self, trial: Trial) -> None:

@@ -43,7 +43,7 @@ class TrainBatches:
         return math.ceil(len(self.plan(epoch)) / self.settings.accumulation_steps)
 
     def plan(self, epoch: int) -> Plan:
-        """Which examples each batch of the epoch holds; during a curriculum, of the admitted."""
+        """The examples of each batch of the epoch; during a curriculum, of the admitted."""
         if epoch >= self.settings.curriculum:
             return self._plan(self.costs, epoch)
         rows = curriculum_mask(self.lengths, epoch, self.settings.curriculum)

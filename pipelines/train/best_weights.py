@@ -1,4 +1,4 @@
-"""Which weights a run keeps: the best by a validation score, or the mean of the best few."""
+"""The weights that a run keeps: the best by a validation score, or the mean of the best few."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipelines.train.state import TrainingState
 log = logging.getLogger(__name__)
 
 Scores = Mapping[str, tuple[float, bool]]
-"""By name, a score's value and whether higher values are better."""
+"""Scores by name: the value, and whether higher values are better."""
 
 
 class BestWeights:

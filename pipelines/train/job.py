@@ -1,4 +1,4 @@
-"""What a training needs."""
+"""The inputs of a training."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipelines.runs.directory import Run
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrainingJob:
-    """What is trained, on what, and how.
+    """The model, data and settings of a training.
 
     predict            gives predictions for a batch, as in `evaluate`.
     evaluation_tokens  positions in a batch of validation examples, padding included.

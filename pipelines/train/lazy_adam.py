@@ -140,7 +140,7 @@ class LazyAdam:
     def update(
         self, gradients: Iterable[Gradient], learning_rate: tf.Tensor, decay: tf.Tensor
     ) -> None:
-        """One training step by gradients from `coalesce`.
+        """Applies gradients from `coalesce`: one training step.
 
         learning_rate includes Adam's bias correction; decay is that of the moving average.
         """

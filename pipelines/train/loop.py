@@ -1,7 +1,7 @@
 """Training: steps over planned batches, evaluations, the best weights, checkpoints and resuming.
 
-What comes next is a pure function of (seed, epoch, batch), and all else is in the checkpoint: a run
-that was killed and resumed ends with the weights of one that wasn't.
+The next batch is a pure function of (seed, epoch, batch), and all else is in the checkpoint: a
+resumed run ends with the weights of an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 
 class TrainingResult(NamedTuple):
-    """Where training ended, and what it cost.
+    """The final state of training, and its cost.
 
     padding     share of an epoch's positions that are padding.
     checkpoint_share  time spent on checkpoints, as a share of the time of training.
@@ -122,7 +122,7 @@ class _TrainingLoop:
         return None
 
     def run_epoch(self, interruption: Interruption) -> None:
-        """From the state's batch to the end of the epoch, with the evaluations that are due."""
+        """Trains from the state's batch to the end of the epoch, with its evaluations."""
         state = self.state
         order = self.batches.plan(state.epoch)
         title = f"epoch {state.epoch + 1}/{self.settings.epochs}"
@@ -202,7 +202,7 @@ class _TrainingLoop:
             log.info("No better %s for %d evaluations: stopping.", monitored, evaluations)
 
     def _synchronize(self) -> None:
-        """After an evaluation, which only the chief makes: gives all workers its consequences."""
+        """Broadcasts the outcome of an evaluation, which only the chief makes."""
         self.state.evaluations_without_improvement = self.workers.broadcast(
             self.state.evaluations_without_improvement
         )

@@ -1,4 +1,4 @@
-"""How weights are updated: the optimizers, lazy embeddings, and the moving average."""
+"""Updates of the weights: the optimizers, lazy embeddings, and the moving average."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class FusedAdam(keras.optimizers.Optimizer):
     def apply(
         self, grads: Sequence[tf.Tensor], trainable_variables: Sequence[Variable] | None = None
     ) -> None:
-        """One training step. The bias is corrected once, for all variables."""
+        """Applies one training step. The bias is corrected once, for all variables."""
         self._corrected = self.bias_corrected(self.learning_rate)
         super().apply(grads, trainable_variables)
         self._corrected = None
@@ -162,7 +162,7 @@ class Weights:
     def apply_gradients(
         self, gradients: Sequence[Gradient], learning_rate: tf.Tensor, decay: tf.Tensor
     ) -> None:
-        """One training step by gradients from `coalesce`; decay is that of the moving average."""
+        """Applies gradients from `coalesce`; decay is that of the moving average."""
         self.optimizer.learning_rate.assign(learning_rate)
         if self.lazy_adam:
             corrected = self.optimizer.bias_corrected(learning_rate)

@@ -15,12 +15,12 @@ FORMER_NAMES = {
     "counted": "steps_since_evaluation",
     "kept": "best_checkpoints",
 }
-"""Of fields, in checkpoints that earlier versions wrote."""
+"""Former names of fields, in checkpoints of earlier versions."""
 
 
 @dataclass
 class TrainingState:
-    """Where training stands.
+    """The progress of training.
 
     batch             the next batch of `epoch`, both from 0.
     step              training steps so far.

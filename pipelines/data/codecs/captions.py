@@ -87,7 +87,7 @@ class CaptionsCodec(FieldCodec):
         self.text.restore(state)
 
     def summary(self) -> JsonObject:
-        """As TextCodec.summary, of single captions."""
+        """TextCodec's summary, of single captions."""
         return self.text.summary()
 
 

@@ -13,7 +13,7 @@ MAX_COUNTED = 2_000_000
 
 
 class Counts:
-    """How often each token (bytes or code point) occurred, and the lengths of the texts."""
+    """Counts of the tokens (bytes or code points), and the lengths of the texts."""
 
     def __init__(self, lengths: Lengths):
         self.lengths = lengths

@@ -24,7 +24,7 @@ MAX_SYMBOLS = 1000
 
 
 class _NumberTextCodec(FieldCodec):
-    """What sequences and answers share. symbols: their number, or None for numbers."""
+    """The base of both codecs. symbols: how many there are, or None for numbers."""
 
     def __init__(self, column: str):
         self.column = column

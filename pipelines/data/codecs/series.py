@@ -53,7 +53,7 @@ class Moments:
 
 
 class _StandardisingCodec(FieldCodec):
-    """What numbers and series have in common: moments (D,) of the training values."""
+    """The base of both codecs: moments (D,) of the training values."""
 
     def __init__(self, column: str):
         self.column = column

@@ -93,5 +93,5 @@ class SentencePieceTokenizer(Tokenizer):
 
     @cached_property
     def _segmentations(self) -> dict[float, Segmentation]:
-        """By alpha; kept, because they remember the segmentations of words."""
+        """By alpha. Cached, because they remember the segmentations of words."""
         return {}

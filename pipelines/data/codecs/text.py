@@ -124,7 +124,7 @@ class TextCodec(FieldCodec):
         return self._enclose(ids, UNKNOWN, BEGIN, END)
 
     def tokenize(self, values: tf.Tensor | tf.RaggedTensor) -> tf.RaggedTensor:
-        """As `encode`, to (B, T) tokens as text, one for each id."""
+        """The tokens that `encode` makes ids of, as text (B, T)."""
         tokens = self._truncate(self._tokenizer.split(values))
         texts = tokens.with_flat_values(self._tokenizer.to_text(tokens.flat_values))
         _, unknown, begin, end = SPECIAL

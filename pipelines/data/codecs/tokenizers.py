@@ -31,7 +31,7 @@ Batches = Iterable[Sequence[Value]]
 
 
 class TokenizerState(NamedTuple):
-    """What a tokenizer learns.
+    """The result of a tokenizer's learning.
 
     vocabulary  tokens by id, without the special ones.
     facts       for the report: shares of unknown and truncated tokens, lengths.
@@ -64,7 +64,7 @@ class Tokenizer(ABC):
 
     @property
     def state(self) -> TokenizerState:
-        """What was learnt; ValueError before that."""
+        """The state after learning; ValueError before that."""
         if self._state is None:
             raise ValueError("the vocabulary must be learnt or restored first: call fit or load")
         return self._state
@@ -83,7 +83,7 @@ class Tokenizer(ABC):
         """
 
     def as_tensor(self, values: Sequence[Value]) -> tf.Tensor | tf.RaggedTensor:
-        """Raw values as `split` takes them."""
+        """Raw values in the form that `split` takes."""
         import tensorflow as tf
 
         return tf.constant(values, tf.string, shape=[len(values)])

@@ -1,4 +1,4 @@
-"""What all sources share whose files have one example a row, and values in columns."""
+"""The base of sources whose files have one example a row, and values in columns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all sources of images with captions share: reading, and checking that images decode."""
+"""The base of sources of images with captions: reading, and checking that images decode."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def find_packaged_file(name: str, package: str, version: str, file: str, sha256:
 
 
 def find_packaged_folder(name: str, package: str, version: str, folder: str, sha256: str) -> Path:
-    """As `find_packaged_file`, for a folder with this `folder_sha256`."""
+    """Like `find_packaged_file`, for a folder with this `folder_sha256`."""
     path = _locate(name, package, version, folder)
     if not path.is_dir() or _cached_folder_sha256(path) != sha256:
         state = "holds other files" if path.is_dir() else "is missing"

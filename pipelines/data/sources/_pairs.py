@@ -1,4 +1,4 @@
-"""What all sources of sentence pairs share."""
+"""The base of sources of sentence pairs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all sources share whose inputs to predict for come as files of rows."""
+"""The base of sources whose inputs for prediction are files of rows."""
 
 from __future__ import annotations
 

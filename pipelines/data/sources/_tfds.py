@@ -1,4 +1,4 @@
-"""What all sources share that read data sets of TensorFlow Datasets (TFDS)."""
+"""The base of sources that read data sets of TensorFlow Datasets (TFDS)."""
 
 from __future__ import annotations
 

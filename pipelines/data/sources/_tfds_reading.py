@@ -31,7 +31,7 @@ def flatten_features(
 
 
 def feature_kind(feature: tfds.features.FeatureConnector) -> str:
-    """What a feature holds, in words: label, text, whole number, truth value, or something else."""
+    """The kind of a feature in words: label, text, whole number, truth value, or another."""
     import numpy as np
 
     if hasattr(feature, "num_classes") and feature.shape == ():
@@ -86,7 +86,7 @@ def read_batches(
 def parse_in_batches(
     builder: tfds.core.DatasetBuilder, split: str, columns: list[str]
 ) -> Iterator[list[list[Value]]]:
-    """As `parse_with_tfds`, which parses single examples and takes twenty times as long."""
+    """Like `parse_with_tfds`, which parses single examples and takes twenty times as long."""
     import tensorflow as tf
 
     features = flatten_features(builder.info.features)
@@ -110,7 +110,7 @@ def parse_in_batches(
 def parse_with_tfds(
     builder: tfds.core.DatasetBuilder, split: str, columns: list[str]
 ) -> Iterator[list[list[Value]]]:
-    """For any of TFDS's file formats."""
+    """Examples of any of TFDS's file formats."""
     import tensorflow_datasets as tfds
 
     dataset = builder.as_dataset(

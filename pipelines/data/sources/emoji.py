@@ -138,7 +138,7 @@ def _read_names(names: Path, folder: Path) -> tuple[dict[str, str], dict[str, st
 
 
 def file_name(emoji: str) -> str:
-    """As Twemoji names its images: without U+FE0F, but in sequences joined by U+200D."""
+    """The name of Twemoji's image: without U+FE0F, but in sequences joined by U+200D."""
     sequence = emoji if "\u200d" in emoji else emoji.replace("\ufe0f", "")
     return "-".join(f"{ord(character):x}" for character in sequence) + ".png"
 

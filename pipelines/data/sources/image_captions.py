@@ -101,7 +101,7 @@ class ImageCaptions(CaptionedImages):
                 yield {"image": result, "captions": "\n".join(captions)}
 
     def fingerprint(self) -> str:
-        """Of images: name, size and time of the last change."""
+        """Covers name, size and time of the last change of each image."""
         sha256 = hashlib.sha256()
         for part, images in self._split(RowIssues()).items():
             for name, path, captions in images:

@@ -1,1 +1,1 @@
-"""What simple systems score on the same examples; one module for a kind of task."""
+"""Scores of simple systems on the same examples; one module for a kind of task."""

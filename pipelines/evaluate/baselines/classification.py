@@ -115,7 +115,7 @@ class _BagOfWords:
         self.train = self._matrix(slots, documents, len(kept))
 
     def counts(self, batches: Iterable[Sequence[Value]]) -> sparse.csr_matrix:
-        """How often each feature occurs in each text of the batches (N, size)."""
+        """Counts of each feature in each text of the batches (N, size)."""
         from scipy import sparse
 
         texts = (list(read_texts([batch])) for batch in batches)

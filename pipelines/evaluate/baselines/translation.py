@@ -62,7 +62,7 @@ def nearest_texts(texts: Sequence[str], queries: Sequence[str]) -> np.ndarray:
 
 
 def _character_ngrams(texts: Sequence[str], *, chunk: int = 20_000) -> sparse.csr_matrix:
-    """How often each n-gram occurs in each text (N, SLOTS), hashed as in `_BagOfWords`."""
+    """Counts of each n-gram in each text (N, SLOTS), hashed as in `_BagOfWords`."""
     from scipy import sparse
 
     parts = []

@@ -1,1 +1,1 @@
-"""What a recurrent network remembers: gradient flow, memory horizon, and advice from both."""
+"""Diagnostics of recurrent networks: gradient flow, memory horizon, and advice from both."""

@@ -83,7 +83,7 @@ def give_advice(
 
 
 def place_name(reader: str, layer: Layer) -> str:
-    """As in "encoder, layer 1", with the direction where there are two."""
+    """The layer's name, "encoder, layer 1", with the direction where there are two."""
     direction, _, index = layer.name.rpartition("_")
     way = ", reading backwards" if direction == "backward" else ""
     return f"{reader}, layer {int(index) + 1}{way}"

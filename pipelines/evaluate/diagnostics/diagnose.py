@@ -53,7 +53,7 @@ class Diagnosis:
 
 @dataclass(frozen=True)
 class TrainingFacts:
-    """How a model was trained, as far as diagnostics need it.
+    """Facts of a training that diagnostics need.
 
     run        its directory, with history and checkpoints.
     build      builds the model with the weights that training began with.
@@ -121,7 +121,7 @@ def diagnose(
 
 
 def _earlier_moments(task: Diagnosable, sample: Sample, training: TrainingFacts) -> list[Moment]:
-    """Before training, and at a few checkpoints."""
+    """The moments before training and at a few checkpoints."""
     model = training.build()
     start = Moment("before training", 0, inspect_model(task, model, sample, influence=False))
     return [

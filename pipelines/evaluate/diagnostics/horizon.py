@@ -81,7 +81,7 @@ def relative(influence: np.ndarray) -> np.ndarray:
 
 
 def steps_to_share(within: np.ndarray, share: float) -> float:
-    """How many steps it takes until a rising curve (K,) reaches `share`; at least 1."""
+    """The number of steps until a rising curve (K,) reaches `share`; at least 1."""
     place = int(np.searchsorted(within, share - 1e-9))
     if place == 0:
         return 1.0
@@ -92,7 +92,7 @@ def steps_to_share(within: np.ndarray, share: float) -> float:
 
 
 def to_metrics(horizon: Horizon) -> JsonObject:
-    """The horizon as metrics.json has it."""
+    """The horizon in the form of metrics.json."""
     return {
         "value": horizon.value,
         "low": horizon.low,

@@ -24,7 +24,7 @@ DISTANCES = (0, 1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233, 377, 610, 987)
 
 
 class Occlusion(NamedTuple):
-    """How much answers change when a single step of the input is blank.
+    """The change of answers when a single step of the input is blank.
 
     distances  (D,) steps back from the answer.
     change     (B, D) absolute change of an answer's log-odds, or of the estimated number; NaN where

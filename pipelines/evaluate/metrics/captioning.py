@@ -93,7 +93,7 @@ def caption_scores(
     *,
     measured: Arrays | None = None,
 ) -> dict[str, Score]:
-    """By name, in the order of CAPTIONING.
+    """Scores by name, in the order of CAPTIONING.
 
     references  one or several for each of the N captions.
     measured    arrays for `likelihoods`; without them there is no perplexity or token accuracy.
@@ -240,7 +240,7 @@ def _bleus(words: AllWords, how: str) -> list[Score]:
 
 
 def _variety(words: AllWords, how: str) -> list[Score]:
-    """How varied the captions are.
+    """Scores of how varied the captions are.
 
     Each of the c occurrences of a caption, or of a word, counts 1 / c. Sums over the examples then
     count every caption or word once, and the scores are sums that bootstrapping can reweigh.

@@ -21,7 +21,7 @@ Words = Sequence[str]
 
 
 class _NgramCounts(NamedTuple):
-    """How often each n-gram, of one n, occurs in each of T texts.
+    """Counts of each n-gram, of one n, in each of T texts.
 
     Entry k says that text texts[k] has the n-gram of key keys[k] counts[k] times. texts (K,) int,
     keys (K,) uint64, counts (K,) float.
@@ -135,7 +135,7 @@ class _NgramTable:
 
 
 def _count_ngrams(texts: np.ndarray, keys: np.ndarray) -> _NgramCounts:
-    """One text and key for each occurrence to one count for each text and key."""
+    """Counts occurrences, a text and a key each, by text and key."""
     order = np.lexsort((keys, texts))
     texts, keys = texts[order], keys[order]
     new = np.ones(len(keys), bool)

@@ -33,7 +33,7 @@ CLASSIFICATION = (ACCURACY, F1, LOSS, ROC_AUC, ECE, BRIER)
 
 
 def classification_scores(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, Score]:
-    """By name, in the order of CLASSIFICATION."""
+    """Scores by name, in the order of CLASSIFICATION."""
     probabilities, labels = np.asarray(probabilities, float), np.asarray(labels, int)
     rows, classes = np.arange(len(labels)), probabilities.shape[1]
     predicted = probabilities.argmax(1)

@@ -1,4 +1,4 @@
-"""What the scores of generated texts have in common, of translations and captions alike."""
+"""Scores that translations and captions have in common."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def guessing_error(answers: np.ndarray) -> float:
 def probe_scores(
     predictions: Mapping[str, np.ndarray], answers: np.ndarray, lengths: np.ndarray
 ) -> dict[str, Score]:
-    """By name, in the order of PROBE."""
+    """Scores by name, in the order of PROBE."""
     errors, guess = example_errors(predictions, answers), guessing_error(answers)
     kind = "wrong answers" if "probabilities" in predictions else "squared error"
     scores = [

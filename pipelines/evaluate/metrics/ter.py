@@ -2,7 +2,7 @@
 
 An edit inserts, deletes or replaces a word, or shifts a phrase to another place. The search for
 shifts is Tercom's greedy one, with the numbers of sacreBLEU's `translation_edit_rate`. It is faster
-because it aligns all shifts of a round together: 1,000 translations with references of 24 words take
+because it aligns all shifts of a round together: 1,000 texts with references of 24 words take
 4 to 8 seconds, depending on their quality, where sacreBLEU takes 9 to 22; of 47 words 13 instead of
 60. The other scores of a translation take 2 seconds together.
 """

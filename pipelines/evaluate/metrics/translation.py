@@ -73,7 +73,7 @@ def translation_scores(
     lowercase: bool = False,
     measured: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, Score]:
-    """By name, in the order of TRANSLATION.
+    """Scores by name, in the order of TRANSLATION.
 
     references  one or several for each of the N texts.
     measured    arrays for `likelihoods`; without them there is no perplexity or token accuracy.
@@ -134,7 +134,7 @@ def _metrics(tokenize: BleuTokenizer, lowercase: bool) -> tuple[Any, Any, Any]:
 
 
 def _signature(metric: Any, references: Sequence[Sequence[str]]) -> str:
-    """Such as "nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:2.6.0", by sacreBLEU."""
+    """SacreBLEU's signature: "nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:2.6.0"."""
     counts = {len(several) for several in references}
     metric.num_refs = counts.pop() if len(counts) == 1 else -1
     return str(metric.get_signature())

@@ -102,7 +102,7 @@ def _text_direction(tokens: Sequence[str]) -> str:
 
 
 def _region(shares: np.ndarray) -> str:
-    """Where the largest share is, in words: "top left"."""
+    """The place of the largest share in words: "top left"."""
     row, column = np.unravel_index(int(shares.argmax()), shares.shape)
     thirds = [int(3 * (i + 0.5) / n) for i, n in zip((row, column), shares.shape, strict=True)]
     down = ("top", "middle", "bottom")[thirds[0]]

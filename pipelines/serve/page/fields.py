@@ -36,7 +36,7 @@ SEPARATOR = re.compile(r"\s*[,;\t]\s*|\s+")
 
 Kind = Literal["text", "file", "number", "words", "numbers", "series", "json"]
 Entry = str | bytes | None
-"""What a person has entered into a field: text, a file's bytes, or nothing yet."""
+"""The value that a person entered into a field: text, a file's bytes, or nothing yet."""
 
 
 @dataclass(frozen=True)

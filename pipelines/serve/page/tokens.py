@@ -1,4 +1,4 @@
-"""Tokens as a person reads them."""
+"""Tokens in a form for people."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from html import escape
 import numpy as np
 
 WORD_START = "▁"
-"""With this SentencePiece begins a token that begins a word."""
+"""SentencePiece's first character of a token that begins a word."""
 
 
 def decode(value: object) -> str:
