@@ -159,7 +159,7 @@ class Captioner(FromConfig, keras.Model):
     def get_config(self) -> dict[str, object]:
         return {
             **super().get_config(),
-            **{name: asdict(one) for name, one in self.settings.items()},
+            **{name: asdict(settings) for name, settings in self.settings.items()},
             "image_shape": self.image_shape,
             "vocabulary_size": self.vocabulary_size,
             "pooling": self.pooling,

@@ -64,7 +64,7 @@ def log_odds(logits: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
 
     Unlike p and log p it still changes where the model is sure.
     """
-    one = tf.one_hot(ids, tf.shape(logits)[-1], on_value=True, off_value=False)
-    others = tf.where(one, logits.dtype.min, logits)
+    is_chosen = tf.one_hot(ids, tf.shape(logits)[-1], on_value=True, off_value=False)
+    others = tf.where(is_chosen, logits.dtype.min, logits)
     own = tf.gather(logits, ids, batch_dims=ids.shape.rank)
     return own - tf.reduce_logsumexp(others, -1)

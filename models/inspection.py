@@ -82,7 +82,7 @@ class StepRecorder:
             self.tape.watch([x, *state])
         _, new = self.layer.cell_step(x, state)
         if keep is not None:
-            new = tuple(tf.where(keep, one, old) for one, old in zip(new, state, strict=True))
+            new = tuple(tf.where(keep, value, old) for value, old in zip(new, state, strict=True))
         # Each part becomes a tensor of its own: lstm's h is computed from its c, so a gradient
         # that arrives at h would count for c as well.
         state = tuple(tf.identity(part) for part in new)
@@ -219,7 +219,7 @@ def step_gain(layer: Recurrent, x: tf.Tensor, state: State, how: PowerIteration 
     """
     random = np.random.default_rng(how.seed)
     start = [random.standard_normal(part.shape).astype(np.float32) for part in state]
-    vector = _unit([tf.cast(part, one.dtype) for part, one in zip(start, state, strict=True)])[1]
+    vector = _unit([tf.cast(part, x.dtype) for part, x in zip(start, state, strict=True)])[1]
     value = np.zeros(static_size(state[0], 0))
     change = np.ones_like(value)
     apply = tf.function(
@@ -248,7 +248,7 @@ def _jacobian_products(
             _, new = layer.cell_step(x, tuple(parts))
         product = [_or_zeros(forward.jvp(part), part) for part in new]
     back = tape.gradient(list(new), parts, output_gradients=product)
-    return product, [_or_zeros(one, part) for one, part in zip(back, parts, strict=True)]
+    return product, [_or_zeros(gradient, part) for gradient, part in zip(back, parts, strict=True)]
 
 
 def _or_zeros(value: tf.Tensor | tf.IndexedSlices | None, like: tf.Tensor) -> tf.Tensor:
@@ -274,7 +274,9 @@ def gate_values(layer: Recurrent, x: tf.Tensor, h: tf.Tensor) -> dict[str, tf.Te
     if not names:
         return {}
     cell = layer.rnn.cell
-    weights = [tf.cast(one, x.dtype) for one in (cell.kernel, cell.recurrent_kernel, cell.bias)]
+    weights = [
+        tf.cast(weight, x.dtype) for weight in (cell.kernel, cell.recurrent_kernel, cell.bias)
+    ]
     kernel, recurrent, bias = weights
     bias = bias if isinstance(layer, LSTM) else bias[0] + bias[1]
     activations = tf.matmul(x, kernel) + tf.matmul(h, recurrent) + bias

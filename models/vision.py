@@ -25,7 +25,9 @@ def find_preprocessing(network: str) -> Callable[[tf.Tensor], tf.Tensor]:
     # Keras has it in the network's own module, but this one, where the networks are missing.
     if network.startswith("MobileNetV3"):
         return keras.applications.mobilenet_v3.preprocess_input
-    modules = [one for one in vars(keras.applications).values() if isinstance(one, ModuleType)]
+    modules = [
+        member for member in vars(keras.applications).values() if isinstance(member, ModuleType)
+    ]
     return next(module for module in modules if hasattr(module, network)).preprocess_input
 
 

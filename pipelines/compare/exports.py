@@ -82,22 +82,22 @@ def render_json(
     splits = dict.fromkeys([ranking.ranked_on, ranking.reported])
     configurations = [
         {
-            "settings": dict(one.settings),
-            "runs": [str(record.run.directory) for record in one.records],
+            "settings": dict(entry.settings),
+            "runs": [str(record.run.directory) for record in entry.records],
             "scores": {
                 split: {"value": i.mean, "low": i.low, "high": i.high, "seeds": i.count}
                 for split in splits
-                if (i := one.score(split, ranking.score))
+                if (i := entry.score(split, ranking.score))
             },
-            "costs": {name: one.cost(name) for name in COSTS},
+            "costs": {name: entry.cost(name) for name in COSTS},
         }
-        for one in ranking.scored
+        for entry in ranking.scored
     ]
     document = {
         "score": ranking.score,
         "ranked_on": ranking.ranked_on,
         "configurations": configurations,
-        "differences": [{**vars(one), "significant": one.significant} for one in differences],
+        "differences": [{**vars(gap), "significant": gap.significant} for gap in differences],
         "importances": dict(importances),
         "again": commands.reproduce,
         "train": commands.train,

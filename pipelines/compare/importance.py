@@ -29,7 +29,10 @@ def compute_importances(ranking: Ranking) -> dict[str, float]:
     Pruned runs count with the best value that they had reached: that they were pruned is
     information about their settings.
     """
-    pairs = [*(pair for one in ranking.scored for pair in ranking.values(one)), *ranking.pruned]
+    pairs = [
+        *(pair for configuration in ranking.scored for pair in ranking.values(configuration)),
+        *ranking.pruned,
+    ]
     runs, values = [record for record, _ in pairs], [value for _, value in pairs]
     keys = [*ranking.searched]
     if len({record.seed for record in runs}) > 1:

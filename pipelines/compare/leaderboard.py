@@ -90,7 +90,7 @@ def _group_by_problem(records: Sequence[Record]) -> dict[str, list[Record]]:
     for record in records:
         if record.config:
             problems.setdefault(record.problem, []).append(record)
-    by_sweep = {one.run.directory.parent: one.problem for one in records if one.config}
+    by_sweep = {record.run.directory.parent: record.problem for record in records if record.config}
     for record in records:
         if not record.config:
             problem = by_sweep.get(record.run.directory.parent, next(iter(problems), ""))
@@ -128,7 +128,9 @@ def _write_leaderboard(
             palette=PALETTE,
         )
     )
-    tables = [one for one in (configurations, differences_section, unfinished) if one is not None]
+    tables = [
+        table for table in (configurations, differences_section, unfinished) if table is not None
+    ]
     note = note if differences_section else None
     markdown = render_markdown(title(ranking), verdict, tables, note, commands)
     for suffix, content in (
@@ -192,7 +194,7 @@ def summarize(
         sentence += f" Not in it: {trials} of the study without a directory here."
     if not differences:
         return f"{sentence} {note or ''}".strip(), None
-    level = [one.name for one in differences if not one.significant]
+    level = [difference.name for difference in differences if not difference.significant]
     if not level:
         return (
             f"{sentence} It differs significantly from all the others that were tested.",
@@ -226,7 +228,9 @@ def _cards(ranking: Ranking) -> list[dict[str, str]]:
         if value_of is not None:
             cards.append({"name": title, "value": format_value(value_of), "note": "of the best"})
     states = [record.state for record in ranking.records]
-    others = [f"{states.count(one)} {one}" for one in (PRUNED, FAILED, ELSEWHERE) if one in states]
+    others = [
+        f"{states.count(state)} {state}" for state in (PRUNED, FAILED, ELSEWHERE) if state in states
+    ]
     note = ", ".join(others) or f"{len(ranking.configurations)} configurations"
     finished = str(states.count(FINISHED))
     return [*cards, {"name": "finished runs", "value": finished, "note": note}]

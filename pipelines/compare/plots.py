@@ -35,8 +35,8 @@ def ranking_figure(ranking: Ranking) -> Figure:
     best = ranking.scored[:MAX_RANKED]
 
     def draw(axes: Axes) -> None:
-        for place, one in enumerate(best):
-            interval = one.score(ranking.ranked_on, ranking.score)
+        for place, configuration in enumerate(best):
+            interval = configuration.score(ranking.ranked_on, ranking.score)
             colour = SERIES[0] if place == 0 else INK
             if interval is None:
                 continue
@@ -52,7 +52,7 @@ def ranking_figure(ranking: Ranking) -> Figure:
                 ha="center",
                 fontsize=8,
             )
-        axes.set_yticks(range(len(best)), [_legend_label(*one) for one in enumerate(best)])
+        axes.set_yticks(range(len(best)), [_legend_label(*entry) for entry in enumerate(best)])
         axes.set_ylim(len(best) - 0.5, -0.75)
         axes.margins(x=0.08)
         axes.grid(axis="y", visible=False)
@@ -74,7 +74,11 @@ def learning_curves_figure(ranking: Ranking) -> Figure | None:
     def draw(axes: Axes) -> None:
         from matplotlib.ticker import MaxNLocator
 
-        places = {id(record): place for place, one in enumerate(best) for record in one.records}
+        places = {
+            id(record): place
+            for place, configuration in enumerate(best)
+            for record in configuration.records
+        }
         labelled: set[int] = set()
         for record, points in sorted(lines, key=lambda line: id(line[0]) in places):
             place = places.get(id(record))
@@ -93,7 +97,7 @@ def learning_curves_figure(ranking: Ranking) -> Figure | None:
         axes.set_ylabel(ranking.metric.label)
         axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
         handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
-        names = [_legend_label(place, one) for place, one in enumerate(best)]
+        names = [_legend_label(place, configuration) for place, configuration in enumerate(best)]
         names = [name for name in names if name in handles]
         axes.legend(
             [handles[name] for name in names], names, loc="upper left", bbox_to_anchor=(0, -0.16)
@@ -106,8 +110,8 @@ def learning_curves_figure(ranking: Ranking) -> Figure | None:
     return Figure(f"Learning curves: {ranking.metric.label}", draw, caption, size=(6.0, 4.6))
 
 
-def _legend_label(place: int, one: Configuration) -> str:
-    return shorten(f"{place + 1}. {one.name}", 44)
+def _legend_label(place: int, configuration: Configuration) -> str:
+    return shorten(f"{place + 1}. {configuration.name}", 44)
 
 
 def _marker_style(style: Mapping[str, Any]) -> dict[str, Any]:
@@ -123,8 +127,8 @@ def cost_figures(ranking: Ranking) -> list[Figure]:
     """Scores by cost, one figure per cost; the line is the Pareto front."""
     figures = []
     for cost, title in COST_LABELS.items():
-        pairs = [(one, one.cost(cost)) for one in ranking.scored]
-        costs = [(one, value) for one, value in pairs if value is not None]
+        pairs = [(configuration, configuration.cost(cost)) for configuration in ranking.scored]
+        costs = [(configuration, value) for configuration, value in pairs if value is not None]
         if len({value for _, value in costs}) > 1:
             figures.append(_cost_figure(ranking, cost, title, costs))
     return figures
@@ -133,7 +137,7 @@ def cost_figures(ranking: Ranking) -> list[Figure]:
 def _cost_figure(
     ranking: Ranking, cost: str, title: str, costs: Sequence[tuple[Configuration, float]]
 ) -> Figure:
-    points = [(value, ranking.ranked_value(one)) for one, value in costs]
+    points = [(value, ranking.ranked_value(configuration)) for configuration, value in costs]
     front = pareto_front(points, maximize=ranking.maximize)
 
     def draw(axes: Axes) -> None:
@@ -210,9 +214,9 @@ def slice_figures(ranking: Ranking, keys: Sequence[str]) -> list[Figure]:
 
 def _slice(ranking: Ranking, key: str) -> Figure:
     count = len(ranking.scored)
-    texts = [one.records[0].setting(key) for one in ranking.scored]
+    texts = [configuration.records[0].setting(key) for configuration in ranking.scored]
     texts += [record.setting(key) for record, _ in ranking.pruned]
-    scores = [ranking.ranked_value(one) for one in ranking.scored]
+    scores = [ranking.ranked_value(configuration) for configuration in ranking.scored]
     scores += [value for _, value in ranking.pruned]
     numbers = parse_quantity(texts)
     choices = sorted(set(texts), key=_sort_key)

@@ -66,11 +66,11 @@ class Configuration:
     def by_seed(self) -> list[list[Record]]:
         """The runs grouped by seed: runs with one seed are repetitions of one another."""
         seeds = dict.fromkeys(record.seed for record in self.records)
-        return [[one for one in self.records if one.seed == seed] for seed in seeds]
+        return [[record for record in self.records if record.seed == seed] for seed in seeds]
 
     def score(self, split: str, name: str) -> Interval | None:
         """The mean over seeds; None if no run has the score."""
-        entries = [[one.entry(split, name) for one in runs] for runs in self.by_seed]
+        entries = [[record.entry(split, name) for record in runs] for runs in self.by_seed]
         groups = [[entry for entry in group if entry] for group in entries]
         return compute_interval([_mean(group) for group in groups if group])
 
@@ -124,8 +124,10 @@ class Ranking:
 
     def values(self, configuration: Configuration) -> list[tuple[Record, float]]:
         """The runs that have the score, and its values."""
-        entries = [(one, one.entry(self.ranked_on, self.score)) for one in configuration.records]
-        return [(one, entry.value) for one, entry in entries if entry]
+        entries = [
+            (record, record.entry(self.ranked_on, self.score)) for record in configuration.records
+        ]
+        return [(record, entry.value) for record, entry in entries if entry]
 
     @cached_property
     def pruned(self) -> list[tuple[Record, float]]:
@@ -160,7 +162,7 @@ def rank(records: Sequence[Record], objective: str | None) -> Ranking:
     metric, split = _choose_metric(finished, objective)
     keys = dict.fromkeys(key for record in records for key in record.settings)
     varied = _differing_keys(keys, finished)
-    searched = _differing_keys(keys, [one for one in records if one.config])
+    searched = _differing_keys(keys, [record for record in records if record.config])
     groups: dict[tuple[str, ...], list[Record]] = {}
     for record in finished:
         groups.setdefault(tuple(record.setting(key) for key in varied), []).append(record)
@@ -180,7 +182,9 @@ def rank(records: Sequence[Record], objective: str | None) -> Ranking:
 
 def _differing_keys(keys: Iterable[str], records: Sequence[Record]) -> list[str]:
     """The settings, except the seed, in which the runs differ."""
-    return [key for key in keys if key != SEED and len({one.setting(key) for one in records}) > 1]
+    return [
+        key for key in keys if key != SEED and len({record.setting(key) for record in records}) > 1
+    ]
 
 
 def _choose_metric(finished: Sequence[Record], objective: str | None) -> tuple[Metric, str]:

@@ -118,7 +118,9 @@ def find_records(pattern: str) -> tuple[list[Record], Path]:
     # Of a sweep that is compared as a whole, also the trials without a directory; of single runs,
     # only these.
     sweeps = {root: _read_summary(root) for root in roots}
-    sweeps |= {path: one for path, one in summaries.items() if set(roots) & set(path.parents)}
+    sweeps |= {
+        path: summary for path, summary in summaries.items() if set(roots) & set(path.parents)
+    }
     records += _records_without_directory(sweeps, directories)
     if not records:
         raise UserError(f"runs={pattern}: there is no run in it")

@@ -60,7 +60,11 @@ def compute_differences(
     """
     if len(ranking.scored) < 2:
         return [], "There is only one configuration."
-    with_scores = [one for one in ranking.scored[1:] if _scored_runs(ranking, one)]
+    with_scores = [
+        configuration
+        for configuration in ranking.scored[1:]
+        if _scored_runs(ranking, configuration)
+    ]
     others = with_scores[:MAX_TESTED]
     if not _scored_runs(ranking, ranking.winner) or not others:
         return [], f"It could not be tested: too few were measured on {ranking.reported}."

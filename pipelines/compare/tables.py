@@ -33,7 +33,11 @@ COSTS: dict[str, tuple[str, Callable[[float], str]]] = {
 
 def configurations_table(ranking: Ranking) -> Table:
     splits = list(dict.fromkeys([ranking.ranked_on, ranking.reported]))
-    costs = [name for name in COSTS if any(one.cost(name) is not None for one in ranking.scored)]
+    costs = [
+        name
+        for name in COSTS
+        if any(configuration.cost(name) is not None for configuration in ranking.scored)
+    ]
     header = [
         "rank",
         *_order_columns(
@@ -44,7 +48,10 @@ def configurations_table(ranking: Ranking) -> Table:
         ),
         *(COSTS[name][0] for name in costs),
     ]
-    rows = [_row(ranking, place, one, splits, costs) for place, one in enumerate(ranking.scored, 1)]
+    rows = [
+        _row(ranking, place, configuration, splits, costs)
+        for place, configuration in enumerate(ranking.scored, 1)
+    ]
     caption = (
         f"Ranked on {ranking.ranked_on}. In brackets the 95% interval: Student's t over the runs "
         "with different seeds or, with a single seed, a bootstrap over its examples."
@@ -53,15 +60,19 @@ def configurations_table(ranking: Ranking) -> Table:
 
 
 def _row(
-    ranking: Ranking, place: int, one: Configuration, splits: Sequence[str], costs: Sequence[str]
+    ranking: Ranking,
+    place: int,
+    configuration: Configuration,
+    splits: Sequence[str],
+    costs: Sequence[str],
 ) -> list[object]:
-    settings = [short_value(one.settings[key]) for key in ranking.varied]
-    intervals = [one.score(split, ranking.score) for split in splits]
+    settings = [short_value(configuration.settings[key]) for key in ranking.varied]
+    intervals = [configuration.score(split, ranking.score) for split in splits]
     scores = [_with_interval(each, ranking.metric) if each else "–" for each in intervals]
-    runs = len(one.records) if len(ranking.varied) <= MAX_NAMED else one.runs
+    runs = len(configuration.records) if len(ranking.varied) <= MAX_NAMED else configuration.runs
     cells: list[object] = [place, *_order_columns(ranking, settings, scores, runs)]
     for name in costs:
-        value = one.cost(name)
+        value = configuration.cost(name)
         cells.append(COSTS[name][1](value) if value is not None else "–")
     return cells
 
@@ -87,13 +98,13 @@ def differences_table(ranking: Ranking, differences: Sequence[Difference]) -> Ta
     metric = ranking.metric
     rows = [
         (
-            one.name,
-            number(one.value, metric),
-            f"{number(one.low, metric)} to {number(one.high, metric)}",
-            probability(one.p).removeprefix("p = "),
-            "yes" if one.significant else "no",
+            difference.name,
+            number(difference.value, metric),
+            f"{number(difference.low, metric)} to {number(difference.high, metric)}",
+            probability(difference.p).removeprefix("p = "),
+            "yes" if difference.significant else "no",
         )
-        for one in differences
+        for difference in differences
     ]
     caption = (
         f"{capitalize(metric.label)} of the best minus that of the other on {ranking.reported}; "

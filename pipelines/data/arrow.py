@@ -192,9 +192,9 @@ class RawFile(ArrowFile):
 
     def at(self, row: int) -> Example:
         k = bisect_right(self.starts, row) - 1
-        one = self.batches[k].slice(row - int(self.starts[k]), 1)
-        self.has_read(one.num_columns * APART)
-        return {name: self.values(one.column(name))[0] for name in one.schema.names}
+        row_batch = self.batches[k].slice(row - int(self.starts[k]), 1)
+        self.has_read(row_batch.num_columns * APART)
+        return {name: self.values(row_batch.column(name))[0] for name in row_batch.schema.names}
 
     def values(self, column: pa.Array) -> list[Value]:
         """The values that RawWriter wrote. UserError if a file isn't there any more."""

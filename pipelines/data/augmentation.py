@@ -106,7 +106,7 @@ def _take(images: np.ndarray, axis: int, places: np.ndarray) -> np.ndarray:
     """Other rows or columns (B, side) of each image."""
     if axis == 1:
         return images[np.arange(len(images))[:, None], places]
-    return np.stack([one.take(at, axis=1) for one, at in zip(images, places, strict=True)])
+    return np.stack([image.take(at, axis=1) for image, at in zip(images, places, strict=True)])
 
 
 def _relight(images: np.ndarray, light: np.ndarray, contrast: np.ndarray) -> np.ndarray:

@@ -61,9 +61,9 @@ def draw_groups(
     for stratum in np.unique(of_group):
         here = order[of_group[order] == stratum]
         room += count * sizes[here].sum() / len(rows)
-        for one in here[:-1]:
-            if sizes[one] <= room + 1e-6:
-                chosen[one], room = True, room - sizes[one]
+        for index in here[:-1]:
+            if sizes[index] <= room + 1e-6:
+                chosen[index], room = True, room - sizes[index]
             if room < 1 - 1e-6:
                 break
     if not chosen.any() and len(starts) > 1:

@@ -42,8 +42,8 @@ class PairCleaning(Filter):
             return "too long"
         ratio = self.length_ratio
         if ratio is not None:
-            one, other = _bytes(source) + _ALLOWANCE, _bytes(target) + _ALLOWANCE
-            if one > ratio * other or other > ratio * one:
+            source_size, target_size = _bytes(source) + _ALLOWANCE, _bytes(target) + _ALLOWANCE
+            if source_size > ratio * target_size or target_size > ratio * source_size:
                 return "length ratio"
         return None
 

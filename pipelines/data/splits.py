@@ -59,9 +59,9 @@ class ArrowSplit(Split):
 
     def with_name(self, name: str) -> ArrowSplit:
         """The same rows under another name."""
-        other = copy.copy(self)
-        other.name = name
-        return other
+        split = copy.copy(self)
+        split.name = name
+        return split
 
     def __len__(self) -> int:
         return len(self._file)

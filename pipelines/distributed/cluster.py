@@ -159,7 +159,7 @@ def _parse_tf_config(text: str) -> tuple[tuple[str, ...], int]:
         chiefs, others = list(jobs.get("chief", [])), list(jobs.get("worker", []))
         index = int(task["index"]) + (len(chiefs) if task["type"] == "worker" else 0)
         addresses = tuple(str(address) for address in [*chiefs, *others])
-        if not 0 <= index < len(addresses) or not all(":" in one for one in addresses):
+        if not 0 <= index < len(addresses) or not all(":" in address for address in addresses):
             raise ValueError("no such task, or an address that isn't host:port")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, UserError):

@@ -226,7 +226,9 @@ def _exit_unless_formed(
     def watch() -> None:
         deadline = time.monotonic() + FORMATION_TIMEOUT
         while not is_formed.wait(POLL_SECONDS):
-            ended = [index for index, one in enumerate(processes, 1) if one.poll() is not None]
+            ended = [
+                index for index, process in enumerate(processes, 1) if process.poll() is not None
+            ]
             if not ended and time.monotonic() < deadline:
                 continue
             missing = ended or cluster.unreachable()

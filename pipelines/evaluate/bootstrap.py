@@ -96,7 +96,11 @@ def measure_all(
         name: Measurement(score, values[name], np.concatenate(chunks[name]))
         for name, score in defined.items()
     }
-    return {name: one for name, one in measured.items() if np.isfinite(one.samples).any()}
+    return {
+        name: measurement
+        for name, measurement in measured.items()
+        if np.isfinite(measurement.samples).any()
+    }
 
 
 def compare_measurements(a: Measurement, b: Measurement) -> Comparison:

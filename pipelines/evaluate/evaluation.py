@@ -215,7 +215,7 @@ def latency(predict: Predict, split: Split) -> Latency:
 
 
 def entries(measured: Mapping[str, Measurement]) -> Scores:
-    return {name: one.entry() for name, one in measured.items()}
+    return {name: measurement.entry() for name, measurement in measured.items()}
 
 
 def measure_baselines(

@@ -84,7 +84,7 @@ class _FunctionModel(keras.Model):
         tensors = dict(inputs)
         for name in self.function.inputs.keys() - inputs.keys():
             axes = self.function.inputs[name].shape[:-1]
-            like = next(one for one, spec in self.specs.items() if spec.shape[:-1] == axes)
+            like = next(other for other, spec in self.specs.items() if spec.shape[:-1] == axes)
             tensors[name] = tf.cast(inputs[like][..., :0], self.function.inputs[name].dtype)
         outputs = self.function.run(**tensors)
         return {

@@ -93,7 +93,7 @@ def _signature_table(signatures: Signatures) -> Table:
     rows = [
         (
             f"`{name}`",
-            *(", ".join(f"`{one}` {kind}" for one, kind in part.items()) for part in both),
+            *(", ".join(f"`{tensor}` {kind}" for tensor, kind in part.items()) for part in both),
         )
         for name, both in signatures.items()
     ]

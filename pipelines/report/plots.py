@@ -179,10 +179,14 @@ def plot_by_length(buckets: Sequence[LengthBucket], metric: Metric) -> Figure:
     """One metric over buckets of length (see evaluation.score_by_length), with its 95% interval."""
     scored = [bucket for bucket in buckets if metric.name in bucket.scores]
     names = [
-        f"{one.shortest}" if one.shortest == one.longest else f"{one.shortest}–{one.longest}"
-        for one in scored
+        f"{bucket.shortest}"
+        if bucket.shortest == bucket.longest
+        else f"{bucket.shortest}–{bucket.longest}"
+        for bucket in scored
     ]
-    spans = [(one.scores[metric.name], one.low, one.high, SERIES[0], "o") for one in scored]
+    spans = [
+        (bucket.scores[metric.name], bucket.low, bucket.high, SERIES[0], "o") for bucket in scored
+    ]
 
     def draw(axes: Axes) -> None:
         _draw_intervals(axes, metric, names, spans)

@@ -233,9 +233,9 @@ def _comparison(metrics: RunMetrics) -> list[Figure]:
     for split in metrics.evaluated_splits()[:1]:
         name, entry = next(iter(metrics.scores(split).items()))
         baselines = {
-            one.label: one.scores[name]
-            for one in metrics.baselines.get(split, {}).values()
-            if name in one.scores
+            baseline.label: baseline.scores[name]
+            for baseline in metrics.baselines.get(split, {}).values()
+            if name in baseline.scores
         }
         return [compare_baselines(entry.metric(name), entry, baselines)] if baselines else []
     return []

@@ -21,7 +21,9 @@ class ScoreRow(NamedTuple):
 def score_columns(metrics: RunMetrics) -> list[str]:
     """The evaluated splits, and the baselines."""
     splits = metrics.evaluated_splits()
-    baselines = [one.label for split in splits for one in metrics.baselines.get(split, {}).values()]
+    baselines = [
+        baseline.label for split in splits for baseline in metrics.baselines.get(split, {}).values()
+    ]
     return [*splits, *dict.fromkeys(baselines)]
 
 
@@ -29,7 +31,7 @@ def score_rows(metrics: RunMetrics) -> list[ScoreRow]:
     splits = metrics.evaluated_splits()
     columns = [metrics.scores(split) for split in splits]
     for split in splits:
-        columns += [one.scores for one in metrics.baselines.get(split, {}).values()]
+        columns += [baseline.scores for baseline in metrics.baselines.get(split, {}).values()]
     rows = []
     for name in dict.fromkeys(name for column in columns for name in column):
         entries = [column.get(name) for column in columns]

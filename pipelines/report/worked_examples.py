@@ -117,7 +117,7 @@ def backpropagation(steps: int = 6, width: int = 3, inputs: int = 2, seed: int =
         loss = tf.reduce_sum((y[0, -1] - target) ** 2) / 2
     gradients = tape.gradient(loss, variables)
     names = ("kernel", "recurrent", "bias")
-    automatic = {name: one.numpy() for name, one in zip(names, gradients, strict=True)}
+    automatic = {name: gradient.numpy() for name, gradient in zip(names, gradients, strict=True)}
     difference = max(float(np.abs(by_hand[name] - automatic[name]).max()) for name in names)
     return Agreement(by_hand, automatic, difference)
 
@@ -161,7 +161,9 @@ def counting(seed: int, *, steps: int = 1000, rate: float = 0.01) -> Counting:
     for _ in range(steps):
         loss = update(_sequence((1, 2, 3, 4)))
     sequences = [(1, 2, 3, 4), (2, 3, 4), (3, 4, 5), (2, 3, 4, 5), (10, 20, 30, 40)]
-    return Counting({one: float(answer(_sequence(one))[0]) for one in sequences}, float(loss))
+    return Counting(
+        {sequence: float(answer(_sequence(sequence))[0]) for sequence in sequences}, float(loss)
+    )
 
 
 def _sequence(numbers: tuple[int, ...]) -> tf.Tensor:
@@ -267,10 +269,10 @@ def counting_chapter(seeds: tuple[int, ...] = (1, 2, 3, 4, 5)) -> Chapter:
     sequences = list(next(iter(results.values())).answers)
     header = ("sequence", "expected", *(f"seed {seed}" for seed in seeds))
     rows: list[tuple[str, ...]] = []
-    for one in sequences:
-        expected = f"{one[-1] + one[-1] - one[-2]}"
-        answers = [f"{results[seed].answers[one]:.2f}" for seed in seeds]
-        rows.append((", ".join(map(str, one)), expected, *answers))
+    for sequence in sequences:
+        expected = f"{sequence[-1] + sequence[-1] - sequence[-2]}"
+        answers = [f"{results[seed].answers[sequence]:.2f}" for seed in seeds]
+        rows.append((", ".join(map(str, sequence)), expected, *answers))
     sections: list[str | Code | Section] = [
         "One tanh unit with a linear output is trained by Adam (0.01) for 1,000 steps on a single "
         "sequence: 1, 2, 3, 4, and then 5. It learns that.",

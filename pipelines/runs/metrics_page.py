@@ -41,15 +41,15 @@ _KINDS = {
 
 def page() -> str:
     """The page as Markdown: a table a class, in the order in which they are first mentioned."""
-    return "\n".join([_INTRODUCTION, *(_section(one) for one in _classes(RunMetrics))])
+    return "\n".join([_INTRODUCTION, *(_section(cls) for cls in _classes(RunMetrics))])
 
 
 def meanings(kind: type[BaseModel]) -> dict[str, str]:
     """The meaning of each key in the docstrings of a class and of its base classes."""
     meaning_by_key: dict[str, str] = {}
-    for one in reversed(kind.__mro__):
+    for base in reversed(kind.__mro__):
         keys: list[str] = []
-        for line in inspect.cleandoc(one.__dict__.get("__doc__") or "").splitlines()[1:]:
+        for line in inspect.cleandoc(base.__dict__.get("__doc__") or "").splitlines()[1:]:
             if entry := _ENTRY.fullmatch(line):
                 keys = entry["keys"].split(", ")
                 meaning_by_key |= dict.fromkeys(keys, entry["meaning"])
@@ -62,9 +62,9 @@ def _classes(kind: type[BaseModel]) -> Iterator[type[BaseModel]]:
     """The class, and all that its keys hold."""
     waiting, seen = [kind], {kind}
     while waiting:
-        one = waiting.pop(0)
-        yield one
-        names = re.findall(r"#/\$defs/(\w+)", str(one.model_json_schema()["properties"]))
+        cls = waiting.pop(0)
+        yield cls
+        names = re.findall(r"#/\$defs/(\w+)", str(cls.model_json_schema()["properties"]))
         mentioned = [getattr(metrics, name) for name in dict.fromkeys(names)]
         waiting += [other for other in mentioned if other not in seen]
         seen.update(mentioned)
@@ -92,9 +92,9 @@ def _type(part: Mapping[str, Any]) -> str:
         name = part["$ref"].rpartition("/")[2]
         return f"[{name}](#{name.lower()})"
     if "anyOf" in part:
-        return " or ".join(_type(one) for one in part["anyOf"] if one != {"type": "null"})
+        return " or ".join(_type(option) for option in part["anyOf"] if option != {"type": "null"})
     if "enum" in part:
-        return " or ".join(f"`{one}`" for one in part["enum"])
+        return " or ".join(f"`{option}`" for option in part["enum"])
     if part.get("type") == "array":
         return f"list of {_type(part['items'])}"
     if part.get("type") == "object":

@@ -74,9 +74,11 @@ class Signature:
 def read_signatures(definitions: JsonObject) -> dict[str, Signature]:
     """Signatures from SignatureDefs as JSON, without those that only TensorFlow itself calls."""
     return {
-        name: Signature(name, _read_tensors(one["inputs"]), _read_tensors(one["outputs"]))
-        for name, one in definitions.items()
-        if one["method_name"] == "tensorflow/serving/predict"
+        name: Signature(
+            name, _read_tensors(definition["inputs"]), _read_tensors(definition["outputs"])
+        )
+        for name, definition in definitions.items()
+        if definition["method_name"] == "tensorflow/serving/predict"
     }
 
 

@@ -117,7 +117,7 @@ class RecurrentSweeper(Sweeper):
         log.info("Sweep of %d trials%s: %s", study.total, progress, directory)
         self._run(study)
         unfinished = [
-            str(one.number) for one in store.started_trials() if not one.state.is_finished()
+            str(trial.number) for trial in store.started_trials() if not trial.state.is_finished()
         ]
         if unfinished:
             log.info(

@@ -98,7 +98,7 @@ class LocalSweep:
             for attempt in self.attempts:
                 attempt.stop(STOPPED)
             while self.attempts:
-                self.attempts = [one for one in self.attempts if not one.poll()]
+                self.attempts = [attempt for attempt in self.attempts if not attempt.poll()]
                 time.sleep(POLL_SECONDS)
         except KeyboardInterrupt:  # the second signal
             for attempt in self.attempts:

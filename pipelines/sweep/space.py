@@ -136,7 +136,9 @@ class Space:
 
     def covering_points(self, lookup: SettingLookup) -> Iterator[dict[str, Value]]:
         """Points that together contain every choice, and both ends of every range."""
-        longest = max((len(one.representative_values()) for one in self.parameters), default=1)
+        longest = max(
+            (len(parameter.representative_values()) for parameter in self.parameters), default=1
+        )
         for index in range(max(1, longest)):
             yield self._point_at(index, lookup)
         keys = {parameter.key for parameter in self.parameters}

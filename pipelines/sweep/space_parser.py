@@ -42,8 +42,14 @@ def parse_space(
     for override in overrides:
         if override.is_sweep_override():
             parameters[_key(override)] = _create_parameter(override, {})
-    shared = [one for one in map(parser.parse_override, fixed) if _key(one) not in typed_keys]
-    texts = [_format(one) for one in (*shared, *overrides) if not one.is_sweep_override()]
+    shared = [
+        override
+        for override in map(parser.parse_override, fixed)
+        if _key(override) not in typed_keys
+    ]
+    texts = [
+        _format(override) for override in (*shared, *overrides) if not override.is_sweep_override()
+    ]
     return Space(_order_by_conditions(parameters), tuple(texts))
 
 
@@ -53,9 +59,10 @@ def _split_condition(key: str, value: Mapping[str, object]) -> tuple[object, Map
     conditions = list(when.values()) if isinstance(when, dict) else [{}]
     has_both = set(value) == {"values", "when"}
     if not isinstance(when, dict) or not has_both or any(isinstance(x, dict) for x in conditions):
+        received = ", ".join(f"{name}: {part}" for name, part in value.items())
         raise UserError(
             f"sweep.space.{key}: values with a condition are {{values: ..., when: {{SETTING: "
-            f"VALUE}}}}; received {{{', '.join(f'{name}: {one}' for name, one in value.items())}}}"
+            f"VALUE}}}}; received {{{received}}}"
         )
     return value["values"], when
 
@@ -132,7 +139,9 @@ def _order_by_conditions(parameters: Mapping[str, Parameter]) -> tuple[Parameter
     waiting = dict(parameters)
     while waiting:
         ready = [
-            key for key, one in waiting.items() if not any(name in waiting for name in one.when)
+            key
+            for key, parameter in waiting.items()
+            if not any(name in waiting for name in parameter.when)
         ]
         if not ready:
             names = ", ".join(waiting)

@@ -112,7 +112,9 @@ class TrialStore:
         self.study = optuna.create_study(
             storage=self.storage,
             study_name=config.name,
-            directions=["maximize" if one.maximize else "minimize" for one in config.objectives],
+            directions=[
+                "maximize" if objective.maximize else "minimize" for objective in config.objectives
+            ],
             load_if_exists=True,
             pruner=create_pruner(config.settings, config.epochs),
         )

@@ -63,7 +63,7 @@ class BestWeights:
             return
         # A restored state has lists where tuples were.
         others = [(float(score), int(step)) for score, step in state.best_checkpoints]
-        ranked = sorted([*others, (value, state.step)], key=lambda one: one[0], reverse=higher)
+        ranked = sorted([*others, (value, state.step)], key=lambda pair: pair[0], reverse=higher)
         if (value, state.step) in ranked[:most]:
             checkpoint.save(
                 self.run.best_checkpoint(state.step), self._variables, {"step": state.step}

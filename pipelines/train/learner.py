@@ -126,7 +126,7 @@ class Learner:
     def _sums(self) -> tf.Tensor:
         """Sum of losses, sum of weights, norm, steps since the last flush: (4,) float64."""
         sums = [self.loss_sum, self.weight_sum, self.norm, self.weights.steps_since_flush()]
-        return tf.stack([tf.cast(one, tf.float64) for one in sums])
+        return tf.stack([tf.cast(value, tf.float64) for value in sums])
 
     def _function(
         self, name: str, method: Callable[..., tf.Tensor | None], batch: Batch
@@ -174,7 +174,7 @@ class Learner:
             rows * (tf_variable(now) - before)
             for now, before in zip(self._statistics, self._statistics_before, strict=True)
         ]
-        local = [tf.convert_to_tensor(one) for one in self._local]
+        local = [tf.convert_to_tensor(value) for value in self._local]
         count = len(dense)
         reduced = self.workers.all_reduce_sum([*dense, *changes, *local])
         total, weight, rows = reduced[-3:]
@@ -184,8 +184,8 @@ class Learner:
         for variable, before, change in changed:
             before.assign_add(change / tf.maximum(rows, 1.0))
             tf_variable(variable).assign(before)
-        for one in self._local:
-            one.assign(0.0)
+        for value in self._local:
+            value.assign(0.0)
         return list(reduced[:count]), weight
 
     def _train(self, batch: Batch, step: tf.Tensor, rate: tf.Tensor, decay: tf.Tensor) -> tf.Tensor:

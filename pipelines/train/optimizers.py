@@ -168,7 +168,9 @@ class Weights:
             corrected = self.optimizer.bias_corrected(learning_rate)
             self.lazy_adam.update(self._of_embeddings(gradients), corrected, decay)
         is_other = (not is_embedding for is_embedding in self._is_embedding)
-        dense = [tf.convert_to_tensor(one) for one in itertools.compress(gradients, is_other)]
+        dense = [
+            tf.convert_to_tensor(gradient) for gradient in itertools.compress(gradients, is_other)
+        ]
         self.optimizer.apply(dense, self._others)
         for average, variable in self._averages:
             update_ema(average, variable, decay)
@@ -196,4 +198,6 @@ class Weights:
         """The moving average of each variable. flush() must come first."""
         dense = (tf.convert_to_tensor(average) for average, _ in self._averages)
         of_embeddings = iter(self.lazy_adam.ema_values() if self.lazy_adam else [])
-        return [next(of_embeddings if one else dense) for one in self._is_embedding]
+        return [
+            next(of_embeddings if is_embedding else dense) for is_embedding in self._is_embedding
+        ]

@@ -195,8 +195,8 @@ def _decode_webp(content: tf.Tensor) -> tf.Tensor:
 def _byte_at(content: tf.Tensor, place: int) -> tf.Tensor:
     import tensorflow as tf
 
-    one = tf.io.decode_raw(tf.strings.substr(content, place, 1), tf.uint8)
-    return tf.cast(one[0], tf.int32)
+    byte = tf.io.decode_raw(tf.strings.substr(content, place, 1), tf.uint8)
+    return tf.cast(byte[0], tf.int32)
 
 
 def blend_on_white(pixels: tf.Tensor) -> tf.Tensor:

@@ -130,9 +130,9 @@ class ColumnFiles(RowSource):
         path = expand_home(self.path)
         files = _in_folder(path) if os.path.isdir(path) else {"train": path}
         paths = {"validation": self.validation_path, "test": self.test_path}
-        for part, other in paths.items():
-            if other is not None:
-                files[part] = expand_home(other)
+        for part, part_path in paths.items():
+            if part_path is not None:
+                files[part] = expand_home(part_path)
         for part, file in files.items():
             check_file(file, "data.path" if paths.get(part) is None else f"data.{part}_path")
         return files if len(files) > 1 else {"all": files["train"]}

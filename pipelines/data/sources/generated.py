@@ -30,7 +30,7 @@ def copy(random: np.random.Generator, steps: int, symbols: int) -> StepsAndAnswe
     blanks = steps - 2 * symbols
     # The mark takes the place of the first step that answers.
     read = [*digits, *[0] * blanks, 9, *[0] * (symbols - 1)]
-    return [str(one) for one in read], [str(one) for one in digits]
+    return [str(step) for step in read], [str(step) for step in digits]
 
 
 def adding(random: np.random.Generator, steps: int, symbols: int) -> StepsAndAnswers:
@@ -52,13 +52,13 @@ def recall(random: np.random.Generator, steps: int, symbols: int) -> StepsAndAns
     As the latching problem (Bengio et al. 1994, section II), with 8 classes.
     """
     digits = random.integers(0, 8, steps).tolist()
-    return [str(one) for one in digits], [str(digits[0])]
+    return [str(digit) for digit in digits], [str(digits[0])]
 
 
 def parity(random: np.random.Generator, steps: int, symbols: int) -> StepsAndAnswers:
     """Whether the number of ones is odd: the answer depends on every step."""
     bits = random.integers(0, 2, steps)
-    return [str(one) for one in bits.tolist()], [str(int(bits.sum() % 2))]
+    return [str(bit) for bit in bits.tolist()], [str(int(bits.sum() % 2))]
 
 
 def next_number(random: np.random.Generator, steps: int, symbols: int) -> StepsAndAnswers:

@@ -69,11 +69,11 @@ class ParallelText(SentencePairs):
 
     def read(self, part: str, issues: RowIssues) -> Iterator[Example]:
         source, target = self._files()[part]
-        for number, (one, other) in enumerate(_read_pairs(source, target), 1):
+        for number, (source_text, target_text) in enumerate(_read_pairs(source, target), 1):
             try:
-                row = {"source": usable_text(one), "target": usable_text(other)}
+                row = {"source": usable_text(source_text), "target": usable_text(target_text)}
             except FaultError:
-                side, reason = _find_fault(one, other)
+                side, reason = _find_fault(source_text, target_text)
                 issues.add(f"{(source, target)[side].name}:{number}", reason)
             else:
                 yield row

@@ -164,7 +164,7 @@ def _horizons(influence: Influence, examples: int, resampling: Resampling) -> di
         )
         for name, values in every.items()
     }
-    return {name: one for name, one in horizons.items() if one is not None}
+    return {name: found for name, found in horizons.items() if found is not None}
 
 
 def _flow_sections(moments: Sequence[Moment]) -> list[Section]:

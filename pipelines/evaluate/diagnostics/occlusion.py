@@ -137,10 +137,12 @@ def _origin_norms(
 ) -> np.ndarray:
     """(B, P): the sum over the input of ‖∂ answer / ∂ x‖, through the path that `change` leaves."""
     batch = to_tensors(sample.batch)
-    readers = {name: one for name, one in task.recurrent_stacks(model).items() if not one.in_step}
+    readers = {
+        name: reader for name, reader in task.recurrent_stacks(model).items() if not reader.in_step
+    }
     with (
         tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape,
-        record_steps({name: one.stack for name, one in readers.items()}, tape) as watches,
+        record_steps({name: reader.stack for name, reader in readers.items()}, tape) as watches,
     ):
         origin = None
         if task.image_field is not None:

@@ -66,10 +66,10 @@ def draw_sample(trained: Trained, split: Split, *, most: int = MAX_EXAMPLES) -> 
     lengths = split.lengths()
     longest = int(lengths.max(initial=1))
     widths = sum(
-        layer.units for one in readers.values() for ways in one.stack.layers for layer in ways
+        layer.units for reader in readers.values() for ways in reader.stack.layers for layer in ways
     )
     most = min(most, MAX_STATE_NUMBERS // max(1, longest * widths))
-    in_step = [one for one in readers.values() if one.in_step]
+    in_step = [reader for reader in readers.values() if reader.in_step]
     if in_step:
         most = min(most, MAX_LOGITS // (longest * max(codec.spec.sizes.values(), default=1)))
     count = max(MIN_EXAMPLES, most)
@@ -139,7 +139,7 @@ def inspect_model(
     """Inspects the model on the sample. Changes no weight and draws no random number."""
     readers = task.recurrent_stacks(model)
     batch = to_tensors(sample.batch)
-    stacks = {name: one.stack for name, one in readers.items()}
+    stacks = {name: reader.stack for name, reader in readers.items()}
     with (
         tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape,
         record_steps(stacks, tape) as watches,
@@ -148,18 +148,18 @@ def inspect_model(
         loss = tf.reduce_sum(inside.losses * tf.cast(batch.weights, inside.losses.dtype))
         answers = _select_answers(inside.answers, sample.places)
         together = tf.add_n(answers)
-    for name, one in readers.items():
-        for watch in [watch for ways in watches[name] for watch in ways if one.in_step]:
+    for name, reader in readers.items():
+        for watch in [watch for ways in watches[name] for watch in ways if reader.in_step]:
             watch.known_lengths = sample.places[:, -1] + 1
     layers = {
         name: [_layer(loss, watch) for ways in watches[name] for watch in ways] for name in readers
     }
     found = {}
     if influence:
-        for name, one in readers.items():
+        for name, reader in readers.items():
             # A stack that has read all before the first answer has one end for all answers.
             ends = (watches[name][0][0].lengths() - 1)[:, None]
-            which, places = (answers, sample.places) if one.in_step else ([together], ends)
+            which, places = (answers, sample.places) if reader.in_step else ([together], ends)
             found[name] = _influence(which, watches[name], places)
     return Inspection(layers, found)
 
@@ -253,8 +253,11 @@ def _sources(watches: Sequence[StepRecorder]) -> list[tf.Tensor]:
 
 def _source_norms(gradients: Sequence[tf.Tensor | None]) -> np.ndarray:
     """Norms (T, B) of gradients with respect to `_sources`; None counts as 0."""
-    shape = next(one.shape for one in gradients if one is not None)
-    whole = [np.zeros(shape, np.float32) if one is None else one.numpy() for one in gradients]
+    shape = next(gradient.shape for gradient in gradients if gradient is not None)
+    whole = [
+        np.zeros(shape, np.float32) if gradient is None else gradient.numpy()
+        for gradient in gradients
+    ]
     values = whole[0] if len(shape) == 3 else np.stack(whole)
     return _norms(values)
 

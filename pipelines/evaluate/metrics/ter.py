@@ -101,12 +101,16 @@ def _align(
     Returns for each reference word the last hypothesis word aligned up to it (-1: none), and for
     each word of the hypothesis and of the reference 1 where it is in error, else 0.
     """
-    words, others, cells = hypothesis.tolist(), reference.tolist(), table.tolist()
-    i, j = len(words), len(others)
+    hypothesis_words, reference_words, cells = (
+        hypothesis.tolist(),
+        reference.tolist(),
+        table.tolist(),
+    )
+    i, j = len(hypothesis_words), len(reference_words)
     position, reference_in_error, in_error = [0] * j, [1] * j, [1] * i
     while i > 0 or j > 0:
         here = cells[i][j]
-        differs = int(i > 0 and j > 0 and words[i - 1] != others[j - 1])
+        differs = int(i > 0 and j > 0 and hypothesis_words[i - 1] != reference_words[j - 1])
         if i > 0 and j > 0 and cells[i - 1][j - 1] + differs == here:
             i, j = i - 1, j - 1
             position[j], reference_in_error[j], in_error[i] = i, differs, differs
@@ -152,11 +156,11 @@ def _common_phrases(
     """Phrases that occur in both texts: start in each of them, and number of words."""
     starts, targets = np.nonzero(hypothesis[:, None] == reference)
     near = np.abs(targets - starts) <= MAX_SHIFT_DISTANCE
-    words, others = hypothesis.tolist(), reference.tolist()
+    hypothesis_words, reference_words = hypothesis.tolist(), reference.tolist()
     for start, target in zip(starts[near].tolist(), targets[near].tolist(), strict=True):
-        limit = min(MAX_SHIFT_WORDS, len(words) - start, len(others) - target)
+        limit = min(MAX_SHIFT_WORDS, len(hypothesis_words) - start, len(reference_words) - target)
         for length in range(1, limit + 1):
-            if words[start + length - 1] != others[target + length - 1]:
+            if hypothesis_words[start + length - 1] != reference_words[target + length - 1]:
                 break
             yield start, target, length
 

@@ -52,8 +52,8 @@ def render_heat_map(tokens: np.ndarray, source_tokens: np.ndarray, attention: np
 def _render_heat_map_row(token: str, source: Sequence[str], shares: Sequence[float]) -> str:
     cells = "".join(
         f'<td style="--share:{share:.3f}" title="{format_percent(share)}: {show_token(token)} ← '
-        f'{show_token(other)}"><span class="hidden">{format_percent(share)}</span></td>'
-        for other, share in zip(source, shares, strict=False)
+        f'{show_token(source_token)}"><span class="hidden">{format_percent(share)}</span></td>'
+        for source_token, share in zip(source, shares, strict=False)
     )
     return f'<tr><th scope="row" dir="auto">{show_token(token)}</th>{cells}</tr>'
 

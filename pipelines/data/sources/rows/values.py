@@ -88,7 +88,7 @@ def make_converter(field: FieldSpec) -> Callable[[Value], Value]:
             value = _json(value)
         if not isinstance(value, list | tuple) or not value:
             raise FaultError("is not a list with at least one value")
-        steps = [_step(one, single, field.shape[1:]) for one in value]
+        steps = [_step(step, single, field.shape[1:]) for step in value]
         if rank == 2 and len({len(step) for step in steps}) > 1:
             raise FaultError("has steps of different widths")
         return steps
