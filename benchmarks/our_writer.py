@@ -60,7 +60,7 @@ class OurWriter:
         from pipelines.graphs.generation import InputFacts, search_ids
         from pipelines.graphs.prediction import field_specs
 
-        settings = self.config.decode.quick() if beams == 1 else self.config.decode
+        settings = self.config.decode.to_greedy() if beams == 1 else self.config.decode
 
         @tf.function(input_signature=[field_specs(self._trained)])
         def answers(given: Mapping[str, tf.Tensor]) -> tf.Tensor:

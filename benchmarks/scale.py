@@ -30,7 +30,7 @@ from texts import Texts
 from pipelines.core.sections import Figure, Table
 from pipelines.distributed.tensorflow import import_tensorflow
 from pipelines.report.page import Chapter, Code, write_page
-from pipelines.report.plots import SERIES, logarithmic
+from pipelines.report.plots import SERIES, set_log_scale
 from pipelines.train.lazy_adam import LazySettings
 
 CELLS = {cell: [f"model={cell}"] for cell in ("simple_rnn", "lstm", "gru")}
@@ -179,7 +179,7 @@ def curve(
         axes.minorticks_off()
         axes.set_yscale("log")
         axes.set_ylim(bottom=min(map(min, curves.values())) / 1.5)
-        logarithmic(axes)
+        set_log_scale(axes)
         axes.set_xlabel(across)
         axes.set_ylabel(up)
         axes.legend(fontsize=8)

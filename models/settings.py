@@ -100,12 +100,12 @@ class SearchSettings:
 
     strategy: str
 
-    def quick(self) -> "SearchSettings":
-        """The search used while training: the same limits, but no more than one hypothesis."""
+    def to_greedy(self) -> "SearchSettings":
+        """A greedy search with the same limits, for evaluation while training."""
         return self
 
-    def full(self) -> "SearchSettings":
-        """The same search, where every hypothesis that is left at the end is an answer."""
+    def return_all_hypotheses(self) -> "SearchSettings":
+        """The same search that returns all of its final hypotheses as answers."""
         return self
 
 
@@ -133,8 +133,8 @@ class Limits:
     no_repeat_ngram: Count | None
     replace_unknown: bool
 
-    def quick(self) -> "Greedy":
-        """The same limits, but no more than one hypothesis."""
+    def to_greedy(self) -> "Greedy":
+        """A greedy search with the same limits."""
         names = (field.name for field in fields(Limits))
         return Greedy(strategy="greedy", **{name: getattr(self, name) for name in names})
 
@@ -171,7 +171,7 @@ class Beam(Limits, SearchSettings):
             raise ValueError(f"must be at most decode.beam, {info.data['beam']}")
         return answers
 
-    def full(self) -> "Beam":
+    def return_all_hypotheses(self) -> "Beam":
         return replace(self, answers=self.beam)
 
 

@@ -93,7 +93,7 @@ def train_model(
             codec=data.codec,
             splits=data.splits,
             settings=config.train,
-            predict=Predictor(Trained(config.task, model, data.codec, config.decode.quick())),
+            predict=Predictor(Trained(config.task, model, data.codec, config.decode.to_greedy())),
             evaluation_tokens=config.evaluate.batch_tokens,
             seed=config.seed,
             run=run,

@@ -10,7 +10,7 @@ from pipelines.compare.ranking import Configuration, Ranking, pareto_front, shor
 from pipelines.compare.run_records import FINISHED, Record
 from pipelines.core.formatting import abbreviate, capitalize, number
 from pipelines.core.sections import Figure
-from pipelines.report.plots import INK, SERIES, logarithmic, shorten
+from pipelines.report.plots import INK, SERIES, set_log_scale, shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -156,7 +156,7 @@ def _cost_figure(
                 color=SERIES[0],
             )
         if needs_log_scale([value for value, _ in points]):
-            logarithmic(axes, "x")
+            set_log_scale(axes, "x")
         if cost == "parameters":
             axes.xaxis.set_major_formatter(lambda value, _: abbreviate(value))
             axes.minorticks_off()
@@ -233,7 +233,7 @@ def _slice(ranking: Ranking, key: str) -> Figure:
             axes.set_xticks(range(len(choices)), names, **rotation)
             axes.set_xlim(-0.5, len(choices) - 0.5)
         elif needs_log_scale(numbers):
-            logarithmic(axes, "x")
+            set_log_scale(axes, "x")
         axes.set_ylabel(ranking.metric.label)
 
     return Figure(key, draw, size=(3.4, 2.5))

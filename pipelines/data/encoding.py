@@ -56,7 +56,8 @@ def encode(
         np.int32 if len(split) < 2**31 else np.int64
     )
     encoder = _Encoder(codec, raw, split)
-    batches = _batches(raw, used_rows, encoder.columns, most=max(1, LARGEST // _bytes(codec.spec)))
+    most = max(1, LARGEST // _bytes_per_example(codec.spec))
+    batches = _batches(raw, used_rows, encoder.columns, most)
     writers: dict[int, ArrowWriter] = {}
     with ExitStack() as stack:
         for rows, encoded in map_in_order(encoder, batches):
@@ -81,7 +82,7 @@ def _batches(
             offset += piece.num_rows
 
 
-def _bytes(spec: Spec) -> int:
+def _bytes_per_example(spec: Spec) -> int:
     """About what an example's encoded fields take; at least 1. Sequences of ids hardly count."""
     total = 0
     for field in spec.fields.values():

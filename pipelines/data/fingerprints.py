@@ -38,7 +38,7 @@ def fingerprint(
 def _describe(codec: FieldCodec) -> JsonObject:
     """An unfitted codec's class and what its constructor was given."""
 
-    def plain(value: object) -> Json:
+    def to_plain(value: object) -> Json:
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
             return dataclasses.asdict(value)
         if isinstance(value, FieldCodec):
@@ -47,7 +47,7 @@ def _describe(codec: FieldCodec) -> JsonObject:
         raise TypeError(f"{type(codec).__name__} keeps a {kind} before it is fitted")
 
     kind = f"{type(codec).__module__}.{type(codec).__qualname__}"
-    return {"class": kind, "with": json.loads(json.dumps(vars(codec), default=plain))}
+    return {"class": kind, "with": json.loads(json.dumps(vars(codec), default=to_plain))}
 
 
 def _code(source: Source, codec: Mapping[str, FieldCodec]) -> str:

@@ -42,11 +42,14 @@ class PairCleaning(Filter):
             return "too long"
         ratio = self.length_ratio
         if ratio is not None:
-            source_size, target_size = _bytes(source) + _ALLOWANCE, _bytes(target) + _ALLOWANCE
+            source_size, target_size = (
+                _utf8_size(source) + _ALLOWANCE,
+                _utf8_size(target) + _ALLOWANCE,
+            )
             if source_size > ratio * target_size or target_size > ratio * source_size:
                 return "length ratio"
         return None
 
 
-def _bytes(text: str) -> int:
+def _utf8_size(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))

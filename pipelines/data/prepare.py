@@ -82,7 +82,7 @@ def prepare(
         raise UserError(f"the cache {directory} vanished while it was written; try again")
     codec.load(directory / "codec")
     by_row = splits.open_splits(directory, meta["splits"], codec.spec, source.files_in())
-    if _within(task, settings):
+    if _divides_in_time(task, settings):
         examples = _divide_sequences(by_row["train"], task, codec, settings)
     else:
         examples = {
@@ -98,7 +98,7 @@ def prepare(
     return Prepared(examples, codec, report, meta["content"], directory, reused)
 
 
-def _within(task: Task, settings: PrepareSettings) -> bool:
+def _divides_in_time(task: Task, settings: PrepareSettings) -> bool:
     """Whether sequences are divided, not rows."""
     return task.divides_sequences and settings.division == "time"
 
@@ -120,7 +120,7 @@ def _fingerprint(source: Source, task: Task, codec: Codec, settings: PrepareSett
     decisive = {"cleaning": None if cleaning is None else dataclasses.asdict(cleaning)}  # type: ignore[call-overload]
     decisive |= {k: v for k, v in dataclasses.asdict(settings).items() if k != "cache_dir"}
     columns = [list(task.columns), list(task.dedupe_by), task.stratify_by, list(task.group_by)]
-    decisive["within"] = _within(task, settings)
+    decisive["within"] = _divides_in_time(task, settings)
     return fingerprints.fingerprint(source, codec.fields, columns, decisive)
 
 
@@ -153,7 +153,7 @@ class _Preparation:
         self.source, self.task, self.codec = job.source, job.task, job.codec
         self.settings, self.progress, self.directory = job.settings, progress, directory
         self.keys = keys.KeyColumns.of(job.source, job.task, job.settings)
-        self.within = _within(job.task, job.settings)
+        self.divides_in_time = _divides_in_time(job.task, job.settings)
         self.rejected: dict[str, int] = {}
         self.issues = RowIssues()
         self.name = job.source.provenance().name
@@ -252,7 +252,7 @@ class _Preparation:
     def _divide(self, rows: _Rows) -> division.Division:
         given = set(self.source.parts()) - {"all"}
         shares = {"validation": self.settings.validation, "test": self.settings.test}
-        if self.within:
+        if self.divides_in_time:
             shares = dict.fromkeys(shares, 0.0)
         divided = division.divide(
             self.keys.row_keys(rows.hashes, rows.strata, rows.given, rows.ties, rows.times),
@@ -262,7 +262,7 @@ class _Preparation:
             keep_duplicates=not self.task.dedupe_by,
         )
         needed = ["train"] + [n for n in shares if n in given or shares[n] > 0]
-        if self.within:
+        if self.divides_in_time:
             needed = ["train"]
         reason = (
             f", and train keeps one of each {self.task.stratify_by}"
@@ -286,7 +286,7 @@ class _Preparation:
                 continue
             with self.progress(f"fit {name}", rows, "rows") as bar:
                 columns = codec.learns_from
-                select = self._training_part if self.within else None
+                select = self._training_part if self.divides_in_time else None
                 codec.fit(encoding.training_values(raw, split, columns, bar.advance, select))
 
     def _training_part(self, value: Value) -> Value:

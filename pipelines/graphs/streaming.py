@@ -15,7 +15,7 @@ Step = Callable[[tf.Tensor, Nest], tuple[dict[str, tf.Tensor], Nest]]
 """Graph code: token (B,) int32 and a state -> predictions by name, and the new state."""
 
 
-def streaming(unread: Nest, step: Step) -> Signature:
+def stream_signature(unread: Nest, step: Step) -> Signature:
     """The signature of a step: a token and a state -> predictions so far, and the new state.
 
     unread  the state before the first token, of a batch of 1. It is all zeros, so that a client
@@ -68,5 +68,5 @@ def stream_tokens(model: keras.Model) -> ExportedFunction | None:
         logits, state = classifier.step(model, token, state)
         return {"probabilities": tf.nn.softmax(logits)}, state
 
-    stream = streaming(classifier.initial_state(model, 1), step)
+    stream = stream_signature(classifier.initial_state(model, 1), step)
     return ExportedFunction(*stream, lambda batch: second_token_inputs(stream, batch["tokens"]))

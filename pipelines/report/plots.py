@@ -256,7 +256,7 @@ def place_axes(axes: Axes, *, left: float, top: float, right: float, bottom: flo
     figure.add_artist(whole)
 
 
-def logarithmic(axes: Axes, name: Literal["x", "y"] = "y") -> None:
+def set_log_scale(axes: Axes, name: Literal["x", "y"] = "y") -> None:
     """Makes an axis logarithmic with labels in plain text: powers of ten, or more within a decade.
 
     Matplotlib's own labels are mathtext, which isn't parsed here: a text may have dollar signs.

@@ -18,7 +18,7 @@ import numpy as np
 
 from pipelines.core.sections import Figure, Section, Table
 from pipelines.report.page import Chapter, Code, write_page
-from pipelines.report.plots import INK, SERIES, logarithmic
+from pipelines.report.plots import INK, SERIES, set_log_scale
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -214,7 +214,7 @@ def slope_chapter() -> Chapter:
             axes.plot(steps, peak**steps, color=SERIES[place], ls=("-", "--")[place],
                       label=f"{name}: at most {peak:g} a step")  # fmt: skip
         axes.plot(steps, 0.8**steps, color=INK, ls=":", label="tanh at h = 0.45: 0.8 a step")
-        logarithmic(axes)
+        set_log_scale(axes)
         axes.set_xlabel("steps")
         axes.set_ylabel("what is left")
         axes.legend(fontsize=8)

@@ -351,7 +351,7 @@ def test_an_empty_batch_has_no_answers() -> None:
 def test_the_quick_form_of_any_search_is_greedy_with_the_same_limits() -> None:
     limits = {"maximum_ratio": 1.5, "minimum_length": 2, "no_repeat_ngram": 3}
     for settings in (greedy(**limits), beam(4, **limits), sampling(**limits)):
-        assert settings.quick() == greedy(**limits)
+        assert settings.to_greedy() == greedy(**limits)
 
 
 def test_more_answers_than_the_beam_holds_are_refused() -> None:

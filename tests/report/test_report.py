@@ -14,8 +14,8 @@ from pipelines.core.sections import Figure, Passage, Passages, Table
 from pipelines.evaluate.metrics.translation import BLEU, CHRF
 from pipelines.report.plots import (
     learning_curves,
-    logarithmic,
     plot_by_length,
+    set_log_scale,
     shorten,
     svgs,
     text_columns,
@@ -386,7 +386,7 @@ def test_shortened_counts_wide_characters_twice():
 def test_logarithmic_axes_have_plain_numbers(name: str, values: tuple, shown: list[str]) -> None:
     def draw(axes: Any) -> None:
         axes.plot(values, values)
-        logarithmic(axes, name)
+        set_log_scale(axes, name)
 
     drawn = svgs(Figure("Growth", draw), "x")[0]
     assert "mathdefault" not in drawn

@@ -208,10 +208,10 @@ def blend_on_white(pixels: tf.Tensor) -> tf.Tensor:
         colour, share = (tf.cast(part, tf.uint16) for part in tf.split(pixels, [3, 1], axis=2))
         return tf.cast((colour * share + WHITE * (WHITE - share) + WHITE // 2) // WHITE, tf.uint8)
 
-    def opaque() -> tf.Tensor:
+    def to_rgb() -> tf.Tensor:
         return tf.broadcast_to(pixels, tf.concat([tf.shape(pixels)[:2], [3]], axis=0))
 
-    blended = tf.cond(tf.shape(pixels)[2] == 4, blend, opaque)
+    blended = tf.cond(tf.shape(pixels)[2] == 4, blend, to_rgb)
     return tf.ensure_shape(blended, [None, None, 3])
 
 

@@ -50,7 +50,7 @@ def horizon(influence: np.ndarray, *, examples: int, resamples: int, seed: int) 
     there = np.nansum(influence, axis=1) > 0
     if not there.any():
         return None
-    shares = relative(influence[there])
+    shares = normalize_rows(influence[there])
     within = np.cumsum(shares, axis=1)
     mean = within.mean(0)
     even = np.isfinite(influence[there])
@@ -74,7 +74,7 @@ def horizon(influence: np.ndarray, *, examples: int, resamples: int, seed: int) 
     )
 
 
-def relative(influence: np.ndarray) -> np.ndarray:
+def normalize_rows(influence: np.ndarray) -> np.ndarray:
     """Each row divided by its sum, which must be positive; NaN counts as 0."""
     values = np.nan_to_num(np.asarray(influence, float), nan=0.0, posinf=0.0, neginf=0.0)
     return values / values.sum(1, keepdims=True)

@@ -16,10 +16,10 @@ from pipelines.evaluate.diagnostics.advice import (
     steps_until,
     typical_curve,
 )
-from pipelines.evaluate.diagnostics.horizon import HORIZON_SHARE, Horizon, relative
+from pipelines.evaluate.diagnostics.horizon import HORIZON_SHARE, Horizon, normalize_rows
 from pipelines.evaluate.diagnostics.occlusion import Occlusion, Paths
 from pipelines.evaluate.diagnostics.sample import OPEN, SHUT, Layer
-from pipelines.report.plots import INK, SERIES, logarithmic
+from pipelines.report.plots import INK, SERIES, set_log_scale
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,7 +41,7 @@ def flow_figure(moments: Sequence[Moment], reader: str, index: int) -> Figure:
             colour = _style(len(moments) - 1, len(moments))["color"]
             axes.fill_between(np.arange(len(low)), low, high, color=colour, alpha=0.15, lw=0)
         axes.axhline(VANISHED_SHARE, color=INK, linestyle=":", lw=1)
-        logarithmic(axes)
+        set_log_scale(axes)
         bottom, top = axes.get_ylim()
         axes.set_ylim(max(bottom, MIN_DRAWN_SHARE), max(top, 2))
         axes.annotate(
@@ -66,7 +66,7 @@ def loss_gradient_figure(moments: Sequence[Moment], reader: str, index: int) -> 
         _curves_back(axes, moments, [np.where(curve > 0, curve, np.nan) for curve in curves])
         top = max(np.fmax.reduce(curve, initial=0.0) for curve in curves)
         if top > 0:
-            logarithmic(axes)
+            set_log_scale(axes)
             low, high = axes.get_ylim()
             axes.set_ylim(max(low, MIN_DRAWN_SHARE * top), high)
         axes.set_ylabel("norm of ∂L / ∂h")
@@ -169,7 +169,7 @@ def _horizon_words(horizon: Horizon) -> str:
 def influence_figure(reader: str, influence: np.ndarray, occlusion: Occlusion) -> Figure:
     """Influence by steps back, by gradient and by occlusion, each relative to its maximum."""
     there = np.nansum(influence, axis=1) > 0
-    shares = np.where(np.isfinite(influence), 1.0, np.nan)[there] * relative(influence[there])
+    shares = np.where(np.isfinite(influence), 1.0, np.nan)[there] * normalize_rows(influence[there])
     by_gradient = mean_curve(shares)
     change = mean_curve(occlusion.change)
 

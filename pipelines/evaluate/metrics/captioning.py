@@ -246,7 +246,7 @@ def _variety(words: AllWords, how: str) -> list[Score]:
     count every caption or word once, and the scores are sums that bootstrapping can reweigh.
     """
 
-    def distinct() -> np.ndarray:
+    def count_distinct() -> np.ndarray:
         captions = [tuple(text) for text in words()[0]]
         counts = Counter(captions)
         return np.array([1 / counts[text] for text in captions])
@@ -276,7 +276,7 @@ def _variety(words: AllWords, how: str) -> list[Score]:
     return [
         Score(
             DISTINCT_CAPTIONS,
-            _mean_score(distinct),
+            _mean_score(count_distinct),
             f"number of different captions by number of captions, {how}",
         ),
         Score(

@@ -167,7 +167,7 @@ class GenerationTask(Task, Decodes, Explains, Diagnosable):
             return self.encode_inputs(model, encode_inputs(trained, raw))
 
         offered = stepwise(Writer(model.decoder, self.target_codec(trained.codec)), read, inputs)
-        quick = decode.quick()
+        quick = decode.to_greedy()
         if quick != decode:
             answer = answer_graph(replace(trained, decode=quick))
             offered["greedy"] = Signature(lambda **columns: answer(columns), inputs)
@@ -177,7 +177,7 @@ class GenerationTask(Task, Decodes, Explains, Diagnosable):
         """All answers that `decode` finds, with what each token of the best attended to."""
         from pipelines.graphs.prediction import answer_graph, input_specs
 
-        best = answer_graph(replace(trained, decode=trained.decode.full()))
+        best = answer_graph(replace(trained, decode=trained.decode.return_all_hypotheses()))
 
         def explain(**columns: tf.Tensor) -> dict[str, tf.Tensor]:
             return {**best(columns), **self.attended_inputs(trained.model, columns)}
