@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 
 def run(composed: DictConfig, overrides: Sequence[str], directory: str) -> None:
-    """Does what config.mode says, in `directory`. Raises UserError for mistakes."""
+    """Runs config.mode in `directory`. Raises UserError for mistakes."""
     values = resolve_config(composed, overrides)
     config = parse(values)
     check(config)

@@ -130,7 +130,7 @@ def training_metadata(config: Config, workers: Workers) -> Training:
 
 
 def build_model(config: Config, data: Prepared) -> keras.Model:
-    """The model as training finds it, the same whenever it is made: every weight has its seed."""
+    """The untrained model, always with the same weights: every weight has its seed."""
     from pipelines.train.parameter_budget import fit_width
 
     def build(settings: RecurrentSettings) -> keras.Model:
@@ -140,7 +140,7 @@ def build_model(config: Config, data: Prepared) -> keras.Model:
 
 
 def export_model(config: Config, data: Prepared, model: keras.Model, record: Record) -> None:
-    """The SavedModel, asked again in a fresh process; and files of other formats."""
+    """Exports the SavedModel, verified in a fresh process, and files of other formats."""
     from pipelines.export.saved_model import export
 
     run = record.run
@@ -230,12 +230,12 @@ def diagnose_model(config: Config, data: Prepared, trained: Trained, record: Rec
 
 
 def write_model_card(config: Config, data: Prepared, record: Record) -> None:
-    """The model card, once all is known: it lies with the SavedModel but has the scores too."""
+    """Writes the model card into the SavedModel, once the scores are known."""
     from pipelines.export.model_card import write_card
     from pipelines.report.run_report import title
 
     run, metrics = record.run, record.metrics
-    # What is there although none was to be written is of earlier weights than the scores.
+    # A SavedModel that was not to be written is of earlier weights than the scores.
     if config.export.saved_model and run.saved_model.exists():
         write_card(run, metrics, config.task, data.codec, title(metrics))
         log.info("Model card: %s", run.card)

@@ -127,7 +127,7 @@ class ExportSettings:
     """The exports of a trained model; see pipelines/export/.
 
     saved_model  write it.
-    verify       test examples that are asked again in a fresh process; 0 for none.
+    verify       test examples that a fresh process predicts again; 0 for none.
     formats      numeric cores in other formats, each compared with the original.
     sample       test examples that they are compared and scored on.
     """

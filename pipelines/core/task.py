@@ -211,7 +211,7 @@ class Task(ABC):
         return ()
 
     def measure_targets(self, model: keras.Model, batch: Batch) -> dict[str, tf.Tensor]:
-        """Graph code: what can be said only with the targets at hand, by name, each (B,).
+        """Graph code: measures that need the targets, by name, each (B,).
 
         Such as the likelihood of a reference. It joins the predictions that are scored; baselines
         have none.

@@ -47,7 +47,7 @@ LONG, SHORT = 40, 10
 
 @dataclass(frozen=True, kw_only=True)
 class ReportContent:
-    """All that a report tells of a run.
+    """The content of a run's report.
 
     metrics   what was measured. What it lacks is left out of the report.
     history   a row for each evaluation while training.

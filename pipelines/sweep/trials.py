@@ -173,7 +173,7 @@ class TrialStore:
         return time.time() - max(heartbeat, started_at) < self.config.liveness.dead_after
 
     def open_handle(self, number: int) -> optuna.Trial:
-        """Optuna's object by which a trial that has been asked for earlier is continued."""
+        """Optuna's handle of a trial that was drawn earlier."""
         import optuna
 
         study_id = self.storage.get_study_id_from_name(self.config.name)
