@@ -260,7 +260,7 @@ class FieldCodec(ABC):
 
     @property
     def operators(self) -> tuple[str, ...]:
-        """Modules that must be imported where a graph of `encode` is loaded, beside TensorFlow."""
+        """Modules that must be imported where a graph of `encode` is loaded, besides TensorFlow."""
         return ()
 
     @property

@@ -113,9 +113,9 @@ class Captioning(GenerationTask):
     def objective(self, train: Split, codec: Codec) -> Objective:
         if self.self_critical_from is None:
             return self
-        from pipelines.tasks._shared.self_critical import SelfCritical, rewards_of
+        from pipelines.tasks._shared.self_critical import SelfCritical, build_rewards
 
-        rewards = rewards_of(train, "caption_tokens", "captions", self.bleu_tokenize)
+        rewards = build_rewards(train, "caption_tokens", "captions", self.bleu_tokenize)
         return SelfCritical(self, self.self_critical_from, _captions(codec).text, rewards)
 
     def augment(
@@ -143,11 +143,11 @@ class Captioning(GenerationTask):
     def outputs(self, model: keras.Model, inputs: Tensors, step: tf.Tensor) -> Nest:
         from models.scheduled_sampling import mix_in_predictions
 
-        given = mix_in_predictions(model, self.model_inputs(inputs), self.sampling, step)
-        readouts, attention = model.readouts_and_attention(given, True, self.learns(step))
+        mixed = mix_in_predictions(model, self.model_inputs(inputs), self.sampling, step)
+        readouts, attention = model.readouts_and_attention(mixed, True, self.vision_trainable(step))
         return readouts, model.decoder.output_weights(), attention
 
-    def learns(self, step: tf.Tensor) -> tf.Tensor | None:
+    def vision_trainable(self, step: tf.Tensor) -> tf.Tensor | None:
         """Whether the vision network gets a gradient at that training step; None: at each."""
         return step >= self.vision.train_from if self.vision.train_from else None
 
@@ -245,7 +245,7 @@ class Captioning(GenerationTask):
             "It has words only for what its training captions name, and gives every image a "
             "caption, also one of what it has never seen.",
             f"It sees an image at {self.image.size} × {self.image.size} pixels: what is small "
-            "beside the whole is lost.",
+            "compared with the whole is lost.",
         ]
 
     def report_sections(self, trained: Trained, predictions: Arrays, split: Split) -> list[Section]:

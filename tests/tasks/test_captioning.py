@@ -164,12 +164,12 @@ def test_self_critical_training_leaves_a_network_alone_until_it_learns() -> None
 
 def test_rewards_are_ciders_and_the_greedy_caption_is_the_bar() -> None:
     from pipelines.evaluate.metrics.captioning import CiderReward
-    from pipelines.tasks._shared.self_critical import Rewards, keys
+    from pipelines.tasks._shared.self_critical import Rewards, identify_references
 
     small = Small()
     targets, owner = small.batch.targets, small.batch.inputs["owner"]
     references = [text.split("\n") for text in small.raw["captions"]]
-    rewards = Rewards(references, keys(targets, owner), "13a")
+    rewards = Rewards(references, identify_references(targets, owner), "13a")
     part = owner >= 3
     drawn = [references[3][0], "grey", *(given[0] for given in references[4:])]
     made = rewards.advantages(
@@ -185,10 +185,10 @@ def test_rewards_are_ciders_and_the_greedy_caption_is_the_bar() -> None:
 
 def test_self_critical_training_starts_when_it_is_due_and_teaches() -> None:
     small = Small(*PLAIN, "decode=greedy", "train.learning_rate=0.003")
-    from pipelines.tasks._shared.self_critical import Rewards, SelfCritical, keys
+    from pipelines.tasks._shared.self_critical import Rewards, SelfCritical, identify_references
 
     references = [text.split("\n") for text in small.raw["captions"]]
-    known = keys(small.batch.targets, small.batch.inputs["owner"])
+    known = identify_references(small.batch.targets, small.batch.inputs["owner"])
     rewards = Rewards(references, known, "13a")
     task = SelfCritical(small.task, 60, small.codec.fields["caption_tokens"].text, rewards)
     learner = Learner(task, small.model, small.codec, small.config.train, 10_000)

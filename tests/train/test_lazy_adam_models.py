@@ -18,7 +18,7 @@ from pipelines.config.schema import parse
 from pipelines.core.contracts import Codec
 from pipelines.core.paths import ROOT
 from pipelines.graphs.tracing import pad_ragged
-from pipelines.tasks._shared.self_critical import Rewards, SelfCritical, keys
+from pipelines.tasks._shared.self_critical import Rewards, SelfCritical, identify_references
 from pipelines.train.lazy_adam import LazyAdam, LazySettings
 from pipelines.train.learner import Learner
 from pipelines.train.optimizers import ADAM
@@ -53,7 +53,9 @@ def captioning() -> tuple[Any, ...]:
     """The same, self-critical from step 3 on."""
     small = Small(*PLAIN, "train.learning_rate=0.003")
     references = [text.split("\n") for text in small.raw["captions"]]
-    rewards = Rewards(references, keys(small.batch.targets, small.batch.inputs["owner"]), "13a")
+    rewards = Rewards(
+        references, identify_references(small.batch.targets, small.batch.inputs["owner"]), "13a"
+    )
     task = SelfCritical(small.task, 3, small.codec.fields["caption_tokens"].text, rewards)
     return task, small.model, small.codec, small.config.train, small.batch
 

@@ -196,7 +196,7 @@ class WordTokenizer(_CountingTokenizer):
         added = list(islice(further, self._most - len(known)))
         return learned._replace(
             vocabulary=[*learned.vocabulary, *added],
-            facts={**learned.facts, "words from vectors": len(added)},
+            facts={**learned.facts, "words_from_vectors": len(added)},
         )
 
     def split(self, values: tf.Tensor) -> tf.RaggedTensor:

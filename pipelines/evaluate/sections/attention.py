@@ -57,11 +57,11 @@ def rows_of_typical_length(lengths: np.ndarray, count: int) -> np.ndarray:
 def _figure(read: list[str], written: list[str], weights: np.ndarray, number: int) -> Figure:
     shares = np.asarray(weights, float)[: len(written), : len(read)][:MAX_TOKENS, :MAX_TOKENS]
     rows, columns = shares.shape
-    above = [token_label(token) for token in read[:columns]]
-    beside = [token_label(token) for token in written[:rows]]
-    upright = max(map(text_columns, above), default=0) <= 4
-    left = _points(beside) + 8
-    top = (1.5 * LETTERS if upright else _points(above)) + 8
+    column_labels = [token_label(token) for token in read[:columns]]
+    row_labels = [token_label(token) for token in written[:rows]]
+    upright = max(map(text_columns, column_labels), default=0) <= 4
+    left = _points(row_labels) + 8
+    top = (1.5 * LETTERS if upright else _points(column_labels)) + 8
     size = ((left + CELL * columns + 4) / 72, (top + CELL * rows + 4) / 72)
 
     def draw(axes: Axes) -> None:
@@ -84,8 +84,10 @@ def _figure(read: list[str], written: list[str], weights: np.ndarray, number: in
         turned: dict[str, Any] = (
             {} if upright else {"rotation": 90, "rotation_mode": "anchor", "ha": "left"}
         )
-        axes.set_xticks(range(columns), above, va="baseline" if upright else "center", **turned)
-        axes.set_yticks(range(rows), beside)
+        axes.set_xticks(
+            range(columns), column_labels, va="baseline" if upright else "center", **turned
+        )
+        axes.set_yticks(range(rows), row_labels)
         axes.tick_params(labelsize=LETTERS, pad=4)
         axes.grid(visible=False)
         axes.spines[:].set_visible(False)

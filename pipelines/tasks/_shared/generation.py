@@ -185,8 +185,8 @@ class GenerationTask(Task, Decodes, Explains, Diagnosable):
         return Signature(explain, input_specs(trained))
 
     def attended_inputs(self, model: keras.Model, columns: Tensors) -> dict[str, tf.Tensor]:
-        """Graph code: what of the raw columns (B,) the places are that attention goes to, beside
-        "source_tokens".
+        """Graph code: from raw columns (B,), the positions that attention goes to, where they are
+        not "source_tokens".
         """
         return {}
 

@@ -1,7 +1,8 @@
-"""Self-critical training of a task that writes captions (Rennie et al. 2017).
+"""Self-critical training of a captioning task (Rennie et al. 2017).
 
-From some update on what is learnt is no longer the next word of a reference but CIDEr-D: captions
-are drawn from the model, and become likelier by as much as they are better than its own greedy one.
+From some training step on, the objective is no longer the next word of a reference but CIDEr-D:
+captions are sampled from the model, and each becomes more probable by as much as its score exceeds
+that of the model's own greedy caption.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from pipelines.evaluate.metrics.translation import BleuTokenizer
 from pipelines.graphs.generation import InputFacts, Start, search_ids
 
 LONGER = 5
-"""Tokens by which a drawn caption may be longer than the longest reference of its batch."""
+"""Tokens by which a sampled caption may be longer than the longest reference of its batch."""
 
 LIMITS: dict[str, Any] = {
     "maximum_ratio": 1.0,
@@ -33,36 +34,36 @@ LIMITS: dict[str, Any] = {
     "replace_unknown": False,
 }
 GREEDY = Greedy(strategy="greedy", **LIMITS)
-DRAWN = Sample(
+SAMPLE = Sample(
     strategy="sample", temperature=1.0, top_k=None, top_p=None, seed=0, answers=1, **LIMITS
 )
 
 
-class WritesCaptions(Objective, Protocol):
+class CaptioningObjective(Objective, Protocol):
     """A task whose vision network may learn from some training step on only."""
 
-    def learns(self, step: tf.Tensor) -> tf.Tensor | None: ...
+    def vision_trainable(self, step: tf.Tensor) -> tf.Tensor | None: ...
 
 
 CHUNK = 256
-"""Images that are read at a time."""
+"""Images whose captions are read together."""
 
 ROWS = 2**15
-"""More than captions in a batch: each of an update draws by a number of its own."""
+"""More than captions in a batch: each caption of a training step has a random seed of its own."""
 
 
 class SelfCritical:
     """An Objective: the task's own losses until training step `start`, from then on rewards."""
 
-    def __init__(self, task: WritesCaptions, start: int, text: TextCodec, rewards: Rewards):
+    def __init__(self, task: CaptioningObjective, start: int, text: TextCodec, rewards: Rewards):
         self.task, self.start, self.text, self.rewards = task, start, text, rewards
 
     def outputs(self, model: keras.Model, inputs: Tensors, step: tf.Tensor) -> Nest:
-        """What `losses` decides by: which of the two depends on the update."""
+        """The arguments: which objective they are for depends on the training step."""
         return model, inputs, step
 
     def losses(self, outputs: Nest, targets: tf.Tensor) -> tf.Tensor:
-        """(N, T); of drawn captions all that one costs stands at its reference's first token."""
+        """(N, T); the whole loss of a sampled caption stands at its reference's first token."""
         model, inputs, step = outputs
 
         def usual() -> tf.Tensor:
@@ -78,28 +79,29 @@ class SelfCritical:
     def _costs(
         self, model: keras.Model, inputs: Tensors, targets: tf.Tensor, step: tf.Tensor
     ) -> tf.Tensor:
-        """(N,) - (reward of a drawn caption - reward of the greedy one) log P(the drawn one).
+        """(N,) -(reward of the sampled caption - reward of the greedy one) log P(sampled caption).
 
-        Without dropout: what is judged is what the model would say (equation 9 of the paper).
+        Equation 9 of the paper. Without dropout: the captions are those that the model would
+        generate after training.
         """
         owner = inputs["owner"]
-        seen = model.encode(
-            inputs["image"], training=False, network_trainable=self.task.learns(step)
+        encoded = model.encode(
+            inputs["image"], training=False, network_trainable=self.task.vision_trainable(step)
         )
-        of_caption = tf.nest.map_structure(lambda x: tf.gather(x, owner), seen)
+        of_caption = tf.nest.map_structure(lambda x: tf.gather(x, owner), encoded)
         count, longest = tf.shape(targets)[0], tf.shape(targets)[1]
         numbers = (step % (2**31 // ROWS)) * ROWS + tf.range(count)
-        drawn = self._said(model, of_caption, DRAWN, longest, numbers)
-        greedy = self._said(model, seen, GREEDY, longest, None)
+        sampled = self._search(model, of_caption, SAMPLE, longest, numbers)
+        greedy = self._search(model, encoded, GREEDY, longest, None)
         advantage = tf.numpy_function(
             self.rewards.advantages,
-            [self.text.text(drawn), self.text.text(greedy), targets, owner],
+            [self.text.text(sampled), self.text.text(greedy), targets, owner],
             tf.float32,
             stateful=False,
         )
         memory, state = of_caption
-        length = tf.reduce_sum(tf.cast(drawn != PAD, tf.int32), 1)
-        ended = tf.pad(drawn, [[0, 0], [0, 1]])
+        length = tf.reduce_sum(tf.cast(sampled != PAD, tf.int32), 1)
+        ended = tf.pad(sampled, [[0, 0], [0, 1]])
         ended += END * tf.one_hot(length, tf.shape(ended)[1], dtype=tf.int32)
         before = tf.concat([tf.fill([count, 1], BEGIN), ended[:, :-1]], 1)
         readouts = model.decoder(before, before != PAD, state, memory, training=False)
@@ -108,54 +110,54 @@ class SelfCritical:
         real = tf.sequence_mask(length + 1, tf.shape(ended)[1], nats.dtype)
         return tf.reshape(advantage, [count]) * tf.reduce_sum(nats * real, 1)
 
-    def _said(
+    def _search(
         self,
         model: keras.Model,
-        seen: Start,
-        how: Greedy | Sample,
+        encoded: Start,
+        decode: Greedy | Sample,
         longest: tf.Tensor,
         numbers: tf.Tensor | None,
     ) -> tf.Tensor:
-        """Ids (N, T) of a caption of each, without markers, 0 after the end."""
-        start = tf.nest.map_structure(tf.stop_gradient, seen)
+        """Ids (N, T) of one caption for each row, without markers, 0 after the end."""
+        start = tf.nest.map_structure(tf.stop_gradient, encoded)
         rows = tf.shape(tf.nest.flatten(start[1])[0])[0]
         facts = InputFacts(tf.fill([rows], longest), numbers)
-        return search_ids(model.decoder, start, how, facts).ids[:, 0]
+        return search_ids(model.decoder, start, decode, facts).ids[:, 0]
 
 
 class Rewards:
-    """CIDEr-D of captions beside the references of training images."""
+    """CIDEr-D of captions against the references of training images."""
 
     def __init__(self, references: list[list[str]], ids: list[bytes], tokenize: BleuTokenizer):
-        """ids: of each image's references together, by which they are known again."""
+        """ids: the token ids of each image's references, which identify the image."""
         self.row = {key: row for row, key in enumerate(ids)}
         self.cider = CiderReward(references, tokenize=tokenize)
 
     def advantages(
-        self, drawn: np.ndarray, greedy: np.ndarray, targets: np.ndarray, owner: np.ndarray
+        self, sampled: np.ndarray, greedy: np.ndarray, targets: np.ndarray, owner: np.ndarray
     ) -> np.ndarray:
-        """(N,) float32: rewards of drawn captions (N,) less that of their image's greedy one.
+        """(N,) float32: rewards of sampled captions (N,) minus that of their image's greedy one.
 
         greedy (B,) texts; targets (N, T) ids and owner (N,) of the references.
         """
-        rows = np.array([self.row[key] for key in keys(targets, owner)])
+        rows = np.array([self.row[key] for key in identify_references(targets, owner)])
         baseline = self.cider.scores(list(greedy), rows)
-        return (self.cider.scores(list(drawn), rows[owner]) - baseline[owner]).astype(np.float32)
+        return (self.cider.scores(list(sampled), rows[owner]) - baseline[owner]).astype(np.float32)
 
 
-def keys(targets: np.ndarray, owner: np.ndarray) -> list[bytes]:
-    """What tells images' references (N, T) apart, for each image; owner (N,) rises."""
+def identify_references(targets: np.ndarray, owner: np.ndarray) -> list[bytes]:
+    """For each image the ids of its references (N, T), as bytes; owner (N,) rises."""
     parts: list[list[bytes]] = [[] for _ in range(int(owner[-1]) + 1)]
     for ids, image in zip(targets.astype(np.int32), owner, strict=True):
         parts[image].append(ids[ids != PAD].tobytes())
     return [b"".join(part) for part in parts]
 
 
-def rewards_of(train: Split, field: str, column: str, tokenize: BleuTokenizer) -> Rewards:
+def build_rewards(train: Split, field: str, column: str, tokenize: BleuTokenizer) -> Rewards:
     """From all captions of the training images: the field of ids, and the column of text."""
     known: list[bytes] = []
     for start in range(0, len(train), CHUNK):
         rows = np.arange(start, min(start + CHUNK, len(train)))
         ids, owner = caption_rows(train.gather(rows)[field])
-        known += keys(ids[:, 1:], owner)
+        known += identify_references(ids[:, 1:], owner)
     return Rewards(caption_references(train, column), known, tokenize)
