@@ -84,7 +84,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(autouse=True)
-def as_imprecise_as_ever() -> Iterator[None]:
+def disable_determinism() -> Iterator[None]:
     """A run with train.deterministic=true must not change the bits of what comes after it.
 
     TensorFlow offers no way back: a process trains one model.
@@ -139,20 +139,20 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return [f"data.{name}={folder / name}" for name in ("source", "target")]
 
 
-Done = subprocess.CompletedProcess[str]
-Command = Callable[..., Done]
+CommandResult = subprocess.CompletedProcess[str]
+Command = Callable[..., CommandResult]
 
 
-def refused(done: Done, told: str, folder: Path) -> None:
-    """The command ended with one line that has `told` in it, and has written nothing."""
-    assert done.returncode == 1
-    (line,) = done.stderr.splitlines()
+def assert_refused(result: CommandResult, message: str, folder: Path) -> None:
+    """The command ended with one line that has `message` in it, and has written nothing."""
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
     assert line.startswith("error: ")
-    assert told in line
+    assert message in line
     assert not list(folder.iterdir())
 
 
-def main_alone(*arguments: str, folder: Path, stdin: str = "", **environment: str) -> Done:
+def main_alone(*arguments: str, folder: Path, stdin: str = "", **environment: str) -> CommandResult:
     """main.py in a process of its own, started in the folder."""
     return subprocess.run(
         [sys.executable, str(ROOT / "main.py"), *arguments],
@@ -166,7 +166,7 @@ def main_alone(*arguments: str, folder: Path, stdin: str = "", **environment: st
     )
 
 
-def main_here(*arguments: str, folder: Path, stdin: str = "", **environment: str) -> Done:
+def main_here(*arguments: str, folder: Path, stdin: str = "", **environment: str) -> CommandResult:
     """main.py in this process, which has imported all that is slow to import.
 
     Several seconds quicker than `main_alone`, and otherwise the same from the command line to the
@@ -180,7 +180,7 @@ def main_here(*arguments: str, folder: Path, stdin: str = "", **environment: str
         patch.setattr(sys, "argv", [str(ROOT / "main.py"), *arguments])
         patch.chdir(folder)
         code: Any = 0
-        with _taken_back():
+        with _restore_process():
             try:
                 runpy.run_path(sys.argv[0], run_name="__main__")
             except SystemExit as end:
@@ -208,7 +208,7 @@ def _streams(stdin: str) -> Iterator[tuple[Any, Any]]:
 
 
 @contextmanager
-def _taken_back() -> Iterator[None]:
+def _restore_process() -> Iterator[None]:
     """Afterwards nothing is left of a log file in the run's directory, or of signal handlers."""
     root = logging.getLogger()
     handlers, level, terminate = root.handlers[:], root.level, signal.getsignal(signal.SIGTERM)
@@ -240,20 +240,22 @@ def command_here(tmp_path: Path) -> Command:
 
 
 @pytest.fixture(scope="session")
-def quick(reviews: Path) -> list[str]:
+def quick_overrides(reviews: Path) -> list[str]:
     """The command line of a quick run on the made-up reviews."""
     return ["data=text_files", f"data.path={reviews}", *QUICK]
 
 
-class Finished(NamedTuple):
-    """A run that nobody may spoil, and what was told on standard error."""
+class FinishedRun(NamedTuple):
+    """A run that no test may change, and what it wrote to standard error."""
 
     directory: Path
-    told: str
+    stderr: str
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory, quick: list[str]) -> Finished:
+def finished_run(
+    tmp_path_factory: pytest.TempPathFactory, quick_overrides: list[str]
+) -> FinishedRun:
     """A quick run in a process of its own, in the directory that it chose itself.
 
     The first of pytest-xdist's workers that wants it makes it for all.
@@ -261,25 +263,25 @@ def finished(tmp_path_factory: pytest.TempPathFactory, quick: list[str]) -> Fini
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "finished"
     folder.mkdir(exist_ok=True)
-    told = folder / "told.txt"
+    stderr = folder / "stderr.txt"
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not told.exists():
-            done = main_alone(*quick, "export.verify=8", folder=folder)
-            assert done.returncode == 0, done.stderr
-            told.write_text(done.stderr, encoding="utf-8")
+        if not stderr.exists():
+            result = main_alone(*quick_overrides, "export.verify=8", folder=folder)
+            assert result.returncode == 0, result.stderr
+            stderr.write_text(result.stderr, encoding="utf-8")
     (directory,) = (folder / "outputs" / "sentiment" / "gru").iterdir()
-    return Finished(directory, told.read_text(encoding="utf-8"))
+    return FinishedRun(directory, stderr.read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="session")
-def run(finished: Finished) -> Path:
-    return finished.directory
+def run(finished_run: FinishedRun) -> Path:
+    return finished_run.directory
 
 
 @pytest.fixture
 def copy(run: Path, tmp_path: Path) -> Path:
-    """A copy of the finished run, to be spoilt."""
+    """A copy of the finished run that a test may change."""
     return Path(shutil.copytree(run, tmp_path / "copy"))
 
 

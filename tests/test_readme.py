@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, Command, Finished
+from conftest import ROOT, Command, FinishedRun
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
@@ -104,10 +104,10 @@ def test_commands_are_found() -> None:
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if "=" in c])
 def test_a_command_that_is_shown_can_be_given(
-    command: str, finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: str, finished_run: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    run = str(finished.directory)
+    run = str(finished_run.directory)
     given = [re.sub(r"\bDIR\b(?!/)", run, text) for text in arguments_of(command)]
     given = [text.replace("DIR/", "") for text in given]
     overrides = [once(text) for text in _command_line(given) if not text.startswith(("-", "hydra"))]
@@ -127,18 +127,18 @@ def test_a_command_that_is_shown_can_be_given(
     "command", [c for c in COMMANDS if re.search(r" -", c) and " -m " not in c]
 )
 def test_a_question_that_is_shown_is_answered(command: str, command_here: Command) -> None:
-    done = command_here(*arguments_of(command))
-    assert done.returncode == 0, done.stderr
-    assert done.stdout
+    result = command_here(*arguments_of(command))
+    assert result.returncode == 0, result.stderr
+    assert result.stdout
 
 
 MISTAKES = re.findall(rf"^    \$ ({START}.*)\n    (error: .*)$", README, re.MULTILINE)
 
 
-@pytest.mark.parametrize(("command", "told"), MISTAKES)
+@pytest.mark.parametrize(("command", "message"), MISTAKES)
 def test_a_mistake_that_is_shown_is_answered_as_shown(
-    command: str, told: str, command_here: Command
+    command: str, message: str, command_here: Command
 ) -> None:
-    done = command_here(*arguments_of(command))
-    assert done.returncode == 1
-    assert done.stderr == f"{told}\n"
+    result = command_here(*arguments_of(command))
+    assert result.returncode == 1
+    assert result.stderr == f"{message}\n"

@@ -42,11 +42,11 @@ def test_an_unexpected_skip_fails_in_ci_alone_and_is_listed_everywhere(
         "CI": environment,
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
     }
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "skips", "-p", "xdist", *arguments],
         capture_output=True, text=True, cwd=tmp_path, env={**os.environ, **given}, check=False,
     )  # fmt: skip
-    assert done.returncode == code, done.stdout
-    lines = done.stdout.splitlines()
+    assert result.returncode == code, result.stdout
+    lines = result.stdout.splitlines()
     assert f"   1 {reason}" in lines
     assert (f"error: unexpected skip: {reason}" in lines) == bool(code)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import yaml
-from conftest import Command, Finished
+from conftest import Command, FinishedRun
 from synthetic_runs import write_run
 
 from pipelines.compare.best_run import changed_values, read_experiment, reproduce_command
@@ -21,21 +21,23 @@ def test_the_reproduce_command_has_the_overrides_as_typed(tmp_path: Path) -> Non
 
 
 def test_the_winners_experiment_composes_to_its_configuration(
-    finished: Finished, command_here: Command, tmp_path: Path
+    finished_run: FinishedRun, command_here: Command, tmp_path: Path
 ) -> None:
-    done = command_here("mode=compare", f"runs={finished.directory}", f"output={tmp_path}/out")
-    assert done.returncode == 0, done.stderr
-    assert "Leaderboard: " in done.stderr
+    result = command_here(
+        "mode=compare", f"runs={finished_run.directory}", f"output={tmp_path}/out"
+    )
+    assert result.returncode == 0, result.stderr
+    assert "Leaderboard: " in result.stderr
     assert not (tmp_path / "run.log").exists()
     composed = command_here("--config-dir", f"{tmp_path}/out", "experiment=winner", "--cfg", "job")
     assert composed.returncode == 0, composed.stderr
     values, saved = (
         yaml.safe_load(composed.stdout),
-        yaml.safe_load((finished.directory / "config.yaml").read_text()),
+        yaml.safe_load((finished_run.directory / "config.yaml").read_text()),
     )
     for part in ("task", "model", "train", "data", "decode"):
         assert values[part] == saved[part]
-    record = find_records(str(finished.directory))[0][0]
+    record = find_records(str(finished_run.directory))[0][0]
     found, choices = read_experiment(record)
     assert choices["data"] == "text_files"
     assert found["model"] == {"width": 6}

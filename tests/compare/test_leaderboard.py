@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from conftest import Command, Finished
+from conftest import Command, FinishedRun
 from synthetic_runs import Split, Task, fail_to_load_split, write_run
 
 from pipelines.compare.importance import compute_importances
@@ -289,13 +289,13 @@ def test_the_setting_that_decides_the_score_is_the_most_important(tmp_path: Path
     assert sum(shares.values()) == pytest.approx(1)
 
 
-def test_hyperparameters_are_those_of_the_command_line(finished: Finished) -> None:
+def test_hyperparameters_are_those_of_the_command_line(finished_run: FinishedRun) -> None:
     given = {"task": "sentiment", "model": "gru", "seed": 1}
-    values = hyperparameters(Run(finished.directory), given)
+    values = hyperparameters(Run(finished_run.directory), given)
     assert values["model.width"] == 6
     assert values["model"] == "gru"
     assert not [key for key in values if key.startswith(("evaluate", "export"))]
-    assert list((finished.directory / "tensorboard").iterdir())
+    assert list((finished_run.directory / "tensorboard").iterdir())
 
 
 def test_a_run_without_an_override_has_the_default_value(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def test_a_task_brings_its_data_and_an_explicit_choice_wins() -> None:
 
 
 @pytest.mark.parametrize(
-    ("override", "told"),
+    ("override", "message"),
     [
         ("train.epochs=three", "train.epochs: must be a valid integer; received 'three'"),
         ("train.epochs=0", "train.epochs: must be greater than or equal to 1; received 0"),
@@ -81,10 +81,10 @@ def test_a_task_brings_its_data_and_an_explicit_choice_wins() -> None:
         ("task.name=sentimnt", "did you mean 'sentiment'?"),
     ],
 )
-def test_a_value_that_cannot_be_is_told_with_its_place(override: str, told: str) -> None:
+def test_a_value_that_cannot_be_is_told_with_its_place(override: str, message: str) -> None:
     with pytest.raises(UserError) as error:
         parse(composed(override))
-    assert told in str(error.value)
+    assert message in str(error.value)
     assert "\n" not in str(error.value)
 
 
@@ -106,18 +106,18 @@ def run_main(*arguments: str) -> tuple[int, str, bool]:
         "try: runpy.run_path(sys.argv[0], run_name='__main__')\n"
         "finally: print(int('tensorflow' in sys.modules))"
     )
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", code, *arguments],
         capture_output=True,
         text=True,
         cwd=ROOT,
         timeout=120,
     )
-    return done.returncode, done.stderr.strip(), done.stdout.strip().endswith("1")
+    return result.returncode, result.stderr.strip(), result.stdout.strip().endswith("1")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["modl=gru"], "modl: there is no such setting; did you mean model"),
         (["model=grux"], "model=grux: no such option; did you mean 'gru'"),
@@ -141,12 +141,12 @@ def run_main(*arguments: str) -> tuple[int, str, bool]:
     ],
 )
 def test_a_mistake_is_one_line_before_tensorflow_and_leaves_nothing(
-    arguments: list[str], told: str, tmp_path: Path
+    arguments: list[str], message: str, tmp_path: Path
 ) -> None:
     directory = tmp_path / "run"
     code, error, tensorflow = run_main(*arguments, f"hydra.run.dir={directory}")
     assert code == 1
-    assert told in error
+    assert message in error
     assert len(error.splitlines()) == 1
     assert not tensorflow
     assert not directory.exists()

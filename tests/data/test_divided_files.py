@@ -280,7 +280,7 @@ def test_a_task_that_tells_no_rows_apart_keeps_them_all(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("overrides", "told"),
+    ("overrides", "message"),
     [
         (["prepare.group_by=usr"], "a.csv has no column 'usr'; did you mean 'user'?"),
         (["prepare.group_by=[user,film]"], "a.csv has no column 'film'"),
@@ -314,12 +314,12 @@ def test_a_task_that_tells_no_rows_apart_keeps_them_all(tmp_path: Path) -> None:
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_what_cannot_be_divided_so_is_told_in_one_line(
-    tmp_path: Path, overrides: list[str], told: str
+    tmp_path: Path, overrides: list[str], message: str
 ) -> None:
     rows = [
         review(n, user=f"u{n % 9}", date=f"2024-01-{1 + n % 28:02}", one="1") for n in range(40)
     ]
-    assert told in fails(write(tmp_path / "a.csv", rows), *overrides)
+    assert message in fails(write(tmp_path / "a.csv", rows), *overrides)
 
 
 def test_data_without_further_columns_says_which_it_has() -> None:

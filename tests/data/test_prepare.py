@@ -273,13 +273,13 @@ def test_reuse_needs_no_tensorflow(options: dict[str, Any]) -> None:
         "print(len(s), s.gather(s.rows[:3] * 0)['tokens'].shape[0])\n"
     )
     directory = run(Memory({"all": rows(40)}), options).directory
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", script, str(directory), str(ROOT)],
         capture_output=True,
         text=True,
         check=True,
     )
-    assert done.stdout.split() == ["28", "3"]
+    assert result.stdout.split() == ["28", "3"]
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "meta"])

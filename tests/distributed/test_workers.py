@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import psutil
 import pytest
-from conftest import ROOT, Command, refused
+from conftest import ROOT, Command, assert_refused
 from tiny_captioning import QUICK as CAPTIONING
 from tiny_captioning import emoji
 from tiny_translation import QUICK as TRANSLATION
@@ -80,12 +80,12 @@ def test_slurm_tasks_resolve_their_cluster_without_tensorflow_messages() -> None
         "from pipelines.distributed.cluster import resolve_cluster\n"
         "print(resolve_cluster(None).index)"
     )
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", code],
         env={**given, **{f"SLURM_{name}": value for name, value in tasks.items()}},
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert (done.stdout, done.stderr) == ("1\n", "")
+    assert (result.stdout, result.stderr) == ("1\n", "")
 
 
 def test_a_slurm_batch_script_is_no_worker() -> None:
@@ -109,14 +109,14 @@ def test_a_slurm_batch_script_is_no_worker() -> None:
 def test_an_impossible_setup_is_one_line_before_anything_is_written(
     settings: list[str], environment: dict, message: str, command_here: Command, tmp_path: Path
 ) -> None:
-    refused(command_here(*settings, **environment), message, tmp_path)
+    assert_refused(command_here(*settings, **environment), message, tmp_path)
 
 
 @pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="there is a GPU")
 def test_a_missing_gpu_is_an_error(command_here: Command) -> None:
-    done = command_here("train.device=gpu")
-    assert done.returncode == 1
-    assert "there is none here: use train.device=cpu" in done.stderr
+    result = command_here("train.device=gpu")
+    assert result.returncode == 1
+    assert "there is none here: use train.device=cpu" in result.stderr
 
 
 def worker(index: int, count: int) -> Workers:
@@ -144,19 +144,21 @@ def train_with_one_and_two(
     """Trains with one worker and with two, and compares losses and scores."""
     for name, workers, run_main in (("one", 1, command_here), ("two", 2, command)):
         run = [f"train.workers={workers}", f"hydra.run.dir={tmp_path}/{name}", *FEW_STAGES]
-        done = run_main(*overrides, *NO_DROPOUT, *run)
-        assert done.returncode == 0, done.stderr
+        result = run_main(*overrides, *NO_DROPOUT, *run)
+        assert result.returncode == 0, result.stderr
     assert_close(tmp_path / "one", tmp_path / "two")
     assert read(tmp_path / "two")["training"]["workers"] == 2
     assert read(tmp_path / "two")["training"]["device"] in ("CPU", "GPU")
 
 
 def test_two_workers_have_the_losses_of_one(
-    quick: list[str], command: Command, command_here: Command, tmp_path: Path
+    quick_overrides: list[str], command: Command, command_here: Command, tmp_path: Path
 ) -> None:
     """Batches of 7 and, at the end, of 1, so that one worker has nothing to do."""
     uneven = ["train.batch_examples=7", "train.bucket_by_length=false", "task.dropout=0"]
-    train_with_one_and_two(command, command_here, tmp_path, [*quick, *uneven, "model.layers=2"])
+    train_with_one_and_two(
+        command, command_here, tmp_path, [*quick_overrides, *uneven, "model.layers=2"]
+    )
     best = [np.load(tmp_path / run / "checkpoints/best.npz") for run in ("one", "two")]
     for name in best[0].files:
         if name != "state":
@@ -202,8 +204,8 @@ def test_batch_normalisation_moves_by_the_mean_over_workers(
     command: Command, tmp_path: Path
 ) -> None:
     overrides = [*CAPTIONING, *FEW_STAGES, "train.workers=2", f"hydra.run.dir={tmp_path}/run"]
-    done = command(*overrides)
-    assert done.returncode == 0, done.stderr
+    result = command(*overrides)
+    assert result.returncode == 0, result.stderr
     loss = history(tmp_path / "run")[-1]["train.loss"]
     assert np.isfinite(loss)
     with np.load(tmp_path / "run/checkpoints/best.npz") as best:
@@ -239,8 +241,8 @@ class TestLostWorkers:
 
     @pytest.fixture(scope="class")
     @classmethod
-    def overrides(cls, quick: list[str]) -> list[str]:
-        return [*quick, *MANY_EPOCHS, *FEW_STAGES, "train.workers=2"]
+    def overrides(cls, quick_overrides: list[str]) -> list[str]:
+        return [*quick_overrides, *MANY_EPOCHS, *FEW_STAGES, "train.workers=2"]
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -261,9 +263,9 @@ class TestLostWorkers:
         assert last.startswith("error: worker 1 of 2 at 127.0.0.1:")
         assert "mode=train run=" in last
         assert "Traceback" not in log.read_text()
-        done = command("mode=train", f"run={directory}", *FEW_STAGES)
-        assert done.returncode == 0, done.stderr
-        assert "Going on" in done.stderr
+        result = command("mode=train", f"run={directory}", *FEW_STAGES)
+        assert result.returncode == 0, result.stderr
+        assert "Going on" in result.stderr
         assert same_weights(whole, directory)
         assert history(whole) == history(directory)
 
@@ -276,9 +278,9 @@ class TestLostWorkers:
         other.wait(timeout=60)
         last = log.read_text().splitlines()[-1]
         assert "worker 1: worker 0 (the chief) of 2 at 127.0.0.1:" in last
-        done = command_here("mode=train", f"run={directory}", "train.workers=1", *FEW_STAGES)
-        assert done.returncode == 0, done.stderr
-        assert "Going on" in done.stderr
+        result = command_here("mode=train", f"run={directory}", "train.workers=1", *FEW_STAGES)
+        assert result.returncode == 0, result.stderr
+        assert "Going on" in result.stderr
         assert read(directory)["training"]["workers"] == 1
         steps = [[row["step"] for row in history(run)] for run in (whole, directory)]
         assert steps[0] == steps[1]

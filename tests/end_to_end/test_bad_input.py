@@ -97,7 +97,7 @@ def test_a_file_without_a_header_is_told_with_positions_that_work(
 
 
 @pytest.mark.parametrize(
-    ("header", "told"),
+    ("header", "expected"),
     [
         (("review", "stars"), "choices: review, stars"),
         (("review text of the customer", "number of stars"), "choices: number of stars"),
@@ -105,10 +105,10 @@ def test_a_file_without_a_header_is_told_with_positions_that_work(
     ],
 )
 def test_a_header_with_other_names_is_not_taken_for_data(
-    tmp_path: Path, header: tuple[str, str], told: str
+    tmp_path: Path, header: tuple[str, str], expected: str
 ) -> None:
     message = fails(tmp_path, f"data.path={write(tmp_path / 'a.csv', ROWS, header)}")
-    assert told in message
+    assert expected in message
     assert "looks like data" not in message
 
 

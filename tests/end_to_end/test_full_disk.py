@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import Command, Done, Finished
+from conftest import Command, CommandResult, FinishedRun
 from whole_runs import FEW_STAGES, half_written, history, read, same_weights
 
 PLENTY = 1 << 16
@@ -69,55 +69,55 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
     disk.close()
 
 
-def check_one_line(done: Done) -> None:
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr
-    assert done.stderr.count("error") == 1
-    assert done.stderr.splitlines()[-1].startswith("error: ")
+def check_one_line(result: CommandResult) -> None:
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    assert result.stderr.count("error") == 1
+    assert result.stderr.splitlines()[-1].startswith("error: ")
 
 
 def test_a_run_goes_on_after_each_time_the_disk_was_full(
-    disk: Disk, finished: Finished, quick: list[str], command_here: Command
+    disk: Disk, finished_run: FinishedRun, quick_overrides: list[str], command_here: Command
 ) -> None:
     directory, failed = disk.folder / "run", 0
     for kilobytes in (4, 16, 24, 48, 80, 120, 150, 460, PLENTY):
         begun = (directory / "config.yaml").exists()
-        new = [*quick, f"hydra.run.dir={directory}"]
+        new = [*quick_overrides, f"hydra.run.dir={directory}"]
         with disk.room(kilobytes):
-            done = command_here(*(["mode=train", f"run={directory}"] if begun else new))
+            result = command_here(*(["mode=train", f"run={directory}"] if begun else new))
         assert not half_written(directory)
-        if not done.returncode:
+        if not result.returncode:
             break
-        check_one_line(done)
+        check_one_line(result)
         failed += 1
     assert failed > 4
-    assert same_weights(finished.directory, directory)
-    assert history(finished.directory) == history(directory)
+    assert same_weights(finished_run.directory, directory)
+    assert history(finished_run.directory) == history(directory)
     for split in ("validation", "test"):
-        assert read(finished.directory)[split] == read(directory)[split]
+        assert read(finished_run.directory)[split] == read(directory)[split]
     for name in ("predictions.jsonl", "codec/tokens.json", "codec/label.json"):
-        assert (directory / name).read_bytes() == (finished.directory / name).read_bytes()
+        assert (directory / name).read_bytes() == (finished_run.directory / name).read_bytes()
     answers = [
         json.loads(command_here("mode=predict", f"run={run}", "input=a superb film").stdout)
-        for run in (finished.directory, directory)
+        for run in (finished_run.directory, directory)
     ]
     assert answers[0] == answers[1]
 
 
 def test_a_new_run_prepares_after_each_time_the_cache_was_full(
-    disk: Disk, quick: list[str], command_here: Command, tmp_path: Path
+    disk: Disk, quick_overrides: list[str], command_here: Command, tmp_path: Path
 ) -> None:
     cache, failed = disk.folder / "cache", 0
-    arguments = [*quick, *FEW_STAGES, "train.max_steps=1", f"prepare.cache_dir={cache}"]
+    arguments = [*quick_overrides, *FEW_STAGES, "train.max_steps=1", f"prepare.cache_dir={cache}"]
     for kilobytes in (4, 8, 20, 28, PLENTY):
         directory = tmp_path / f"run{kilobytes}"
         with disk.room(kilobytes):
-            done = command_here(*arguments, f"hydra.run.dir={directory}")
+            result = command_here(*arguments, f"hydra.run.dir={directory}")
         assert not list(cache.glob("*.tmp-*"))
-        if not done.returncode:
+        if not result.returncode:
             break
-        check_one_line(done)
-        if "can't write the cache" in done.stderr:
+        check_one_line(result)
+        if "can't write the cache" in result.stderr:
             failed += 1
             assert not directory.exists()
     assert failed

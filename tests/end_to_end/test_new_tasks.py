@@ -64,8 +64,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory, new_modules: None) -> dict[st
     folder = tmp_path_factory.mktemp("new_tasks")
     for name in METRICS:
         arguments = [f"task={name}", f"hydra.run.dir={folder / name}", *QUICK]
-        done = main_here("--config-dir", str(NEW / "conf"), *arguments, folder=folder)
-        assert done.returncode == 0, done.stderr
+        result = main_here("--config-dir", str(NEW / "conf"), *arguments, folder=folder)
+        assert result.returncode == 0, result.stderr
     return {name: folder / name for name in METRICS}
 
 
@@ -92,9 +92,9 @@ def test_a_fresh_process_gives_the_predictions_that_were_measured(runs: dict[str
 
 def predicted(run: Path, file: Path) -> list[dict[str, Any]]:
     arguments = ["mode=predict", f"run={run}", f"input={file}"]
-    done = main_here("--config-dir", str(NEW / "conf"), *arguments, folder=file.parent)
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    result = main_here("--config-dir", str(NEW / "conf"), *arguments, folder=file.parent)
+    assert result.returncode == 0, result.stderr
+    return [json.loads(line) for line in result.stdout.splitlines()]
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "parquet"])
@@ -158,10 +158,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_it_is_swept_towards_its_better_scores(project: Path, tmp_path: Path, name: str) -> None:
     command = [sys.executable, str(project / "main.py"), "-m", f"task={name}"]
     grid = ["train.learning_rate=0.0001,0.01", "sweep.name=s", "evaluate.diagnostics=false"]
-    done = subprocess.run(
+    result = subprocess.run(
         [*command, *grid, *QUICK], cwd=tmp_path, capture_output=True, text=True, timeout=600
     )
-    assert done.returncode == 0, done.stderr
+    assert result.returncode == 0, result.stderr
     (board,) = tmp_path.rglob("leaderboard.json")
     found = json.loads(board.read_text())
     assert found["score"] == METRICS[name]

@@ -12,15 +12,15 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from conftest import Command, Finished
+from conftest import Command, FinishedRun
 from whole_runs import FEW_STAGES, half_written, history, read
 
 from pipelines.data.codecs.word_vectors import vectors_for
 from pipelines.runs.directory import Run, load_model
 
 
-def test_a_run_leaves_all_that_comes_after_it_needs(finished: Finished) -> None:
-    run = finished.directory
+def test_a_run_leaves_all_that_comes_after_it_needs(finished_run: FinishedRun) -> None:
+    run = finished_run.directory
     for name in (
         ".hydra/config.yaml",
         "config.yaml",
@@ -40,7 +40,7 @@ def test_a_run_leaves_all_that_comes_after_it_needs(finished: Finished) -> None:
     assert list((run / "plots").glob("*.svg"))
     assert list((run / "tensorboard").iterdir())
     assert not half_written(run)
-    assert "Warning" not in finished.told
+    assert "Warning" not in finished_run.stderr
 
 
 def keys_of(value: object) -> list[str]:
@@ -88,8 +88,8 @@ def test_evaluate_again_gives_the_same_scores_in_place_of_the_old_ones(
 ) -> None:
     before = read(copy)
     asked = ["evaluate.splits=[test]", "evaluate.diagnostics=false"]
-    done = command_here("mode=evaluate", f"run={copy}", *asked)
-    assert done.returncode == 0, done.stderr
+    result = command_here("mode=evaluate", f"run={copy}", *asked)
+    assert result.returncode == 0, result.stderr
     after = read(copy)
     assert after["test"] == before["test"]
     assert after["epochs"] == before["epochs"]
@@ -100,20 +100,20 @@ def test_evaluate_again_gives_the_same_scores_in_place_of_the_old_ones(
 
 def test_export_again_replaces_the_saved_model(copy: Path, command_here: Command) -> None:
     (copy / "saved_model" / "saved_model.pb").write_bytes(b"broken")
-    done = command_here("mode=export", f"run={copy}")
-    assert done.returncode == 0, done.stderr
-    assert "A fresh process gives the same answers" in done.stderr
-    done = command_here("mode=predict", f"run={copy}", "input=a superb film")
-    assert done.returncode == 0, done.stderr
+    result = command_here("mode=export", f"run={copy}")
+    assert result.returncode == 0, result.stderr
+    assert "A fresh process gives the same answers" in result.stderr
+    result = command_here("mode=predict", f"run={copy}", "input=a superb film")
+    assert result.returncode == 0, result.stderr
     assert not half_written(copy)
 
 
 def test_no_more_checkpoints_are_kept_than_asked_for(
-    quick: list[str], command_here: Command, tmp_path: Path
+    quick_overrides: list[str], command_here: Command, tmp_path: Path
 ) -> None:
     asked = ["train.checkpoints=3", "train.checkpoint_seconds=0.000001", *FEW_STAGES]
-    done = command_here(*quick, *asked, f"hydra.run.dir={tmp_path}/run")
-    assert done.returncode == 0, done.stderr
+    result = command_here(*quick_overrides, *asked, f"hydra.run.dir={tmp_path}/run")
+    assert result.returncode == 0, result.stderr
     made = Run(tmp_path / "run")
     kept = sorted(path.name for path in made.last.parent.glob("last*"))
     assert kept == ["last.1.npz", "last.2.npz", "last.npz"]
@@ -132,14 +132,14 @@ def test_a_run_from_before_a_setting_existed_is_used_with_its_default(
     text = (copy / "config.yaml").read_text()
     assert "  checkpoints: 2\n" in text
     (copy / "config.yaml").write_text(text.replace("  checkpoints: 2\n", ""))
-    done = command_here("mode=predict", f"run={copy}", "input=a superb film")
-    assert done.returncode == 0, done.stderr
+    result = command_here("mode=predict", f"run={copy}", "input=a superb film")
+    assert result.returncode == 0, result.stderr
 
 
 def test_more_epochs_go_on_where_the_run_ended(copy: Path, command_here: Command) -> None:
     before = read(copy)["seconds"]
-    done = command_here("mode=train", f"run={copy}", "train.epochs=3", *FEW_STAGES)
-    assert done.returncode == 0, done.stderr
+    result = command_here("mode=train", f"run={copy}", "train.epochs=3", *FEW_STAGES)
+    assert result.returncode == 0, result.stderr
     assert read(copy)["epochs"]["trained"] == 3
     assert read(copy)["seconds"]["train"] > before["train"]
     assert "epochs: 3" in (copy / "config.yaml").read_text()
@@ -147,19 +147,19 @@ def test_more_epochs_go_on_where_the_run_ended(copy: Path, command_here: Command
 
 
 def test_the_mean_of_the_best_weights_is_taken_only_if_it_scores_better(
-    quick: list[str], command_here: Command, tmp_path: Path
+    quick_overrides: list[str], command_here: Command, tmp_path: Path
 ) -> None:
     directory = tmp_path / "run"
     asked = ["train.epochs=4", "train.checkpoint_averaging=2", "train.monitor=loss", *FEW_STAGES]
-    done = command_here(*quick, *asked, f"hydra.run.dir={directory}")
-    assert done.returncode == 0, done.stderr
+    result = command_here(*quick_overrides, *asked, f"hydra.run.dir={directory}")
+    assert result.returncode == 0, result.stderr
     losses = {row["step"]: row["validation.loss"] for row in history(directory)}
     best = sorted(losses, key=lambda step: losses[step])
     kept = sorted((directory / "checkpoints").glob("kept_*.npz"))
     assert kept == sorted(Run(directory).best_checkpoint(step) for step in best[:2])
     reached = read(directory)["validation"]["loss"]["value"]
-    assert ("is kept" in done.stderr) == (reached == pytest.approx(losses[best[0]]))
-    files = [directory / "checkpoints" / "best.npz"] if "is kept" in done.stderr else kept
+    assert ("is kept" in result.stderr) == (reached == pytest.approx(losses[best[0]]))
+    files = [directory / "checkpoints" / "best.npz"] if "is kept" in result.stderr else kept
     assert reached <= losses[best[0]] * 1.0001
     saved = [np.load(file)["model:0"].astype(np.float64) for file in files]
     weights = load_model(Run(directory)).variables[0].numpy()
@@ -167,22 +167,22 @@ def test_the_mean_of_the_best_weights_is_taken_only_if_it_scores_better(
 
 
 def test_a_directory_that_holds_a_run_is_not_written_over(
-    copy: Path, quick: list[str], command_here: Command
+    copy: Path, quick_overrides: list[str], command_here: Command
 ) -> None:
     before = (copy / ".hydra" / "config.yaml").read_bytes()
-    done = command_here(*quick, f"hydra.run.dir={copy}", "seed=2")
-    assert done.returncode == 1
-    assert "already holds a run" in done.stderr
+    result = command_here(*quick_overrides, f"hydra.run.dir={copy}", "seed=2")
+    assert result.returncode == 1
+    assert "already holds a run" in result.stderr
     assert (copy / ".hydra" / "config.yaml").read_bytes() == before
 
 
 def test_a_directory_with_other_things_is_refused_and_kept(
-    quick: list[str], command_here: Command, tmp_path: Path
+    quick_overrides: list[str], command_here: Command, tmp_path: Path
 ) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
-    done = command_here(*quick, f"hydra.run.dir={tmp_path}")
-    assert done.returncode == 1
-    assert "holds other things" in done.stderr
+    result = command_here(*quick_overrides, f"hydra.run.dir={tmp_path}")
+    assert result.returncode == 1
+    assert "holds other things" in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
@@ -190,25 +190,25 @@ def test_a_directory_with_other_things_is_refused_and_kept(
 def test_what_was_trained_cannot_be_contradicted_afterwards(
     run: Path, command_here: Command, override: str
 ) -> None:
-    done = command_here("mode=evaluate", f"run={run}", override)
-    assert done.returncode == 1
-    assert "can't be changed" in done.stderr
-    assert len(done.stderr) < 300
+    result = command_here("mode=evaluate", f"run={run}", override)
+    assert result.returncode == 1
+    assert "can't be changed" in result.stderr
+    assert len(result.stderr) < 300
 
 
 @pytest.mark.parametrize("place", ["file", "file/below", "/proc/run", "/dev/null/run", "a" * 300])
 def test_a_place_where_nothing_can_be_written_is_told_in_one_line(
-    quick: list[str], run: Path, command_here: Command, tmp_path: Path, place: str
+    quick_overrides: list[str], run: Path, command_here: Command, tmp_path: Path, place: str
 ) -> None:
     (tmp_path / "file").write_text("mine")
-    commands = [[*quick, f"hydra.run.dir={place}"], ["mode=train", f"run={place}"]]
+    commands = [[*quick_overrides, f"hydra.run.dir={place}"], ["mode=train", f"run={place}"]]
     if place != "file":
         commands.append(["mode=predict", f"run={run}", "input=x", f"output={place}"])
     for arguments in commands:
-        done = command_here(*arguments)
-        assert done.returncode == 1
-        assert len(done.stderr.splitlines()) == 1
-        assert done.stderr.startswith("error: ")
+        result = command_here(*arguments)
+        assert result.returncode == 1
+        assert len(result.stderr.splitlines()) == 1
+        assert result.stderr.startswith("error: ")
     assert (tmp_path / "file").read_text() == "mine"
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
@@ -223,15 +223,15 @@ def test_another_run_gives_its_vectors(run: Path) -> None:
 
 
 def test_a_run_starts_from_what_another_learnt(
-    run: Path, quick: list[str], command_here: Command, tmp_path: Path
+    run: Path, quick_overrides: list[str], command_here: Command, tmp_path: Path
 ) -> None:
     data = tmp_path / "other.csv"
     rows = [f"seldom {word} {n},{word}" for n in range(30) for word in ("negative", "positive")]
     data.write_text("text,label\n" + "\n".join(rows) + "\n")
     steps = ["train.max_steps=1", "train.learning_rate=1e-9", "evaluate.diagnostics=false"]
-    options = [*quick, f"data.path={data}", f"task.start={run}", *steps]
-    done = command_here(*options, f"hydra.run.dir={tmp_path / 'new'}")
-    assert done.returncode == 0, done.stderr
+    options = [*quick_overrides, f"data.path={data}", f"task.start={run}", *steps]
+    result = command_here(*options, f"hydra.run.dir={tmp_path / 'new'}")
+    assert result.returncode == 0, result.stderr
     old, new = (load_model(Run(path)) for path in (run, tmp_path / "new"))
     for name in ("encoder", "logits"):
         weights = [model.get_layer(name).weights for model in (old, new)]
@@ -248,7 +248,7 @@ def test_a_run_starts_from_what_another_learnt(
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         (["task.start=nowhere"], "no model in 'nowhere'"),
         (["task.start={run}", "task.embedding.vectors={run}"], "leave task.embedding.vectors out"),
@@ -257,8 +257,8 @@ def test_a_run_starts_from_what_another_learnt(
     ids=lambda value: value[-1] if isinstance(value, list) else "",
 )
 def test_a_start_that_cannot_be_is_told(
-    run: Path, quick: list[str], command_here: Command, options: list[str], told: str
+    run: Path, quick_overrides: list[str], command_here: Command, options: list[str], message: str
 ) -> None:
-    done = command_here(*quick, *(option.format(run=run) for option in options))
-    assert done.returncode == 1
-    assert told in done.stderr
+    result = command_here(*quick_overrides, *(option.format(run=run) for option in options))
+    assert result.returncode == 1
+    assert message in result.stderr

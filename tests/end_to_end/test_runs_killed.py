@@ -26,11 +26,15 @@ from pipelines.runs.directory import Run
 
 
 def test_a_run_killed_in_any_stage_goes_on_to_the_same_weights_to_the_last_bit(
-    run: Path, quick: list[str], command_here: Command, tmp_path: Path
+    run: Path, quick_overrides: list[str], command_here: Command, tmp_path: Path
 ) -> None:
     """Each start is a process of its own: what one seed gives, it gives in every process."""
     directory, cache, log = tmp_path / "run", tmp_path / "cache", tmp_path / "log"
-    arguments = [*quick, f"prepare.cache_dir={cache}", "train.checkpoint_seconds=0.000001"]
+    arguments = [
+        *quick_overrides,
+        f"prepare.cache_dir={cache}",
+        "train.checkpoint_seconds=0.000001",
+    ]
     process = started(*arguments, f"hydra.run.dir={tmp_path}/first", log=log)
     wait_for(lambda: list(cache.glob("*.tmp-*")), process)
     kill(process)
@@ -50,8 +54,8 @@ def test_a_run_killed_in_any_stage_goes_on_to_the_same_weights_to_the_last_bit(
     assert "reused" in log.read_text()
 
     for mode in ("evaluate", "train"):
-        done = command_here(f"mode={mode}", f"run={directory}", *FEW_STAGES)
-        assert done.returncode == 0, done.stderr
+        result = command_here(f"mode={mode}", f"run={directory}", *FEW_STAGES)
+        assert result.returncode == 0, result.stderr
         assert same_weights(run, directory)
         assert history(run) == history(directory)
         assert read(directory)["test"] == read(run)["test"]
@@ -61,10 +65,12 @@ def test_a_run_killed_in_any_stage_goes_on_to_the_same_weights_to_the_last_bit(
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_saves_and_says_how_to_go_on(
-    quick: list[str], tmp_path: Path, number: signal.Signals
+    quick_overrides: list[str], tmp_path: Path, number: signal.Signals
 ) -> None:
     directory, log = tmp_path / "stopped", tmp_path / "log"
-    process = started(*quick, f"hydra.run.dir={directory}", "train.epochs=100000", log=log)
+    process = started(
+        *quick_overrides, f"hydra.run.dir={directory}", "train.epochs=100000", log=log
+    )
     wait_for((directory / "history.jsonl").exists, process)
     process.send_signal(number)
     assert process.wait(timeout=60) == 128 + number
@@ -86,11 +92,11 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_leads_to_the_same_weigh
     last, before = (Run(copy).checkpoint(age) for age in (0, 1))
     assert before.exists()
     last.write_bytes(damage(last.read_bytes()))
-    done = command_here("mode=train", f"run={copy}", *FEW_STAGES)
-    assert done.returncode == 0, done.stderr
-    assert f"{last} is damaged" in done.stderr
-    assert "Going on from the checkpoint before" in done.stderr
-    assert "Going on at epoch 2" in done.stderr
+    result = command_here("mode=train", f"run={copy}", *FEW_STAGES)
+    assert result.returncode == 0, result.stderr
+    assert f"{last} is damaged" in result.stderr
+    assert "Going on from the checkpoint before" in result.stderr
+    assert "Going on at epoch 2" in result.stderr
     assert same_weights(run, copy)
     assert history(run) == history(copy)
     assert curve(copy) == [row["step"] for row in history(copy)]
@@ -114,9 +120,9 @@ def test_a_file_in_the_place_of_tensorboards_directory_is_told_and_kept(
 ) -> None:
     shutil.rmtree(copy / "tensorboard")
     (copy / "tensorboard").write_text("mine")
-    done = command_here("mode=train", f"run={copy}", "train.epochs=3", *FEW_STAGES)
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].endswith("must be a directory: move the file away")
+    result = command_here("mode=train", f"run={copy}", "train.epochs=3", *FEW_STAGES)
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].endswith("must be a directory: move the file away")
     assert (copy / "tensorboard").read_text() == "mine"
 
 
@@ -143,7 +149,7 @@ def of_another_run(content: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("path", "damage", "mode", "told"),
+    ("path", "damage", "mode", "message"),
     [
         ("config.yaml", cut, "evaluate", "config.yaml is damaged"),
         ("config.yaml", garbled, "train", "config.yaml is damaged"),
@@ -176,17 +182,17 @@ def test_a_damaged_run_is_told_in_one_line(
     path: str,
     damage: Callable[[bytes], bytes | None],
     mode: str,
-    told: str,
+    message: str,
 ) -> None:
     content = damage((copy / path).read_bytes())
     (copy / path).unlink()
     if content is not None:
         (copy / path).write_bytes(content)
     more = {"predict": ["input=x"], "evaluate": ["evaluate.diagnostics=false"]}.get(mode, [])
-    done = command_here(f"mode={mode}", f"run={copy}", *more)
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr
-    assert told in done.stderr.splitlines()[-1]
+    result = command_here(f"mode={mode}", f"run={copy}", *more)
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    assert message in result.stderr.splitlines()[-1]
     assert not half_written(copy)
 
 
@@ -194,8 +200,8 @@ def test_a_codec_that_is_gone_is_taken_from_the_data_again(
     copy: Path, run: Path, command_here: Command
 ) -> None:
     shutil.rmtree(copy / "codec")
-    done = command_here("mode=evaluate", f"run={copy}", "evaluate.diagnostics=false")
-    assert done.returncode == 0, done.stderr
+    result = command_here("mode=evaluate", f"run={copy}", "evaluate.diagnostics=false")
+    assert result.returncode == 0, result.stderr
     assert read(copy)["test"] == read(run)["test"]
     for name in ("tokens.json", "label.json"):
         assert (copy / "codec" / name).read_bytes() == (run / "codec" / name).read_bytes()
@@ -205,10 +211,10 @@ def test_an_export_that_was_killed_between_two_renames_is_mended(
     copy: Path, command_here: Command
 ) -> None:
     (copy / "saved_model").rename(copy / ".old.saved_model")
-    done = command_here("mode=predict", f"run={copy}", "input=x")
-    assert done.returncode == 1
-    assert "make one with mode=export" in done.stderr.splitlines()[-1]
-    done = command_here("mode=evaluate", f"run={copy}", "evaluate.diagnostics=false")
-    assert done.returncode == 0, done.stderr
+    result = command_here("mode=predict", f"run={copy}", "input=x")
+    assert result.returncode == 1
+    assert "make one with mode=export" in result.stderr.splitlines()[-1]
+    result = command_here("mode=evaluate", f"run={copy}", "evaluate.diagnostics=false")
+    assert result.returncode == 0, result.stderr
     assert (copy / "saved_model" / "saved_model.pb").exists()
     assert not half_written(copy)

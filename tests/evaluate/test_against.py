@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from conftest import Command, Finished
+from conftest import Command, FinishedRun
 
 from pipelines.core.contracts import Codec
 from pipelines.core.errors import UserError
@@ -146,7 +146,7 @@ def test_scores_that_are_computed_otherwise_are_not_compared(other):
 
 
 @pytest.mark.parametrize(
-    ("split", "task", "told"),
+    ("split", "task", "message"),
     [
         (Split(n=300), Task(), "was measured on 400 test examples, this run has 300"),
         (Split(start=1), Task(), "on other examples (test row 0 differs in given)"),
@@ -154,10 +154,10 @@ def test_scores_that_are_computed_otherwise_are_not_compared(other):
         (Split(), Task(words=("no",)), "can't be read by this run, whose labels"),
     ],
 )
-def test_other_examples_and_other_answers_are_told(other, split, task, told):
+def test_other_examples_and_other_answers_are_told(other, split, task, message):
     with pytest.raises(UserError) as error:
         check_same_examples(other, task, Codec({}), split)
-    assert told in str(error.value)
+    assert message in str(error.value)
     assert "\n" not in str(error.value)
 
 
@@ -216,21 +216,23 @@ def test_too_much_is_not_kept(tmp_path, monkeypatch):
 
 
 def test_a_run_is_set_against_another_from_the_command_line(
-    finished: Finished, quick: list[str], command_here: Command, tmp_path: Path
+    finished_run: FinishedRun, quick_overrides: list[str], command_here: Command, tmp_path: Path
 ) -> None:
-    against = f"evaluate.against={finished.directory}"
-    other_data = command_here(*quick, against, "seed=2", "prepare.split_seed=9")
+    against = f"evaluate.against={finished_run.directory}"
+    other_data = command_here(*quick_overrides, against, "seed=2", "prepare.split_seed=9")
     assert other_data.returncode == 1
     assert "was measured on other examples" in other_data.stderr
     directory = tmp_path / "run"
-    done = command_here(*quick, against, "seed=2", "model=lstm", f"hydra.run.dir={directory}")
+    done = command_here(
+        *quick_overrides, against, "seed=2", "model=lstm", f"hydra.run.dir={directory}"
+    )
     assert done.returncode == 0, done.stderr
     metrics = json.loads((directory / "metrics.json").read_text())
-    assert metrics["against"]["run"] == str(finished.directory)
+    assert metrics["against"]["run"] == str(finished_run.directory)
     assert metrics["against"]["verdict"] in done.stderr.replace("\n", " ")
     assert metrics["against"]["verdict"] in (directory / "report.html").read_text()
     measured = metrics["against"]["scores"]["accuracy"]
-    theirs = json.loads((finished.directory / "metrics.json").read_text())["test"]["accuracy"]
+    theirs = json.loads((finished_run.directory / "metrics.json").read_text())["test"]["accuracy"]
     assert measured["value"] == pytest.approx(theirs["value"])
     own = metrics["test"]["accuracy"]["value"]
     assert measured["difference"] == pytest.approx(own - theirs["value"])

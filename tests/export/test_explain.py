@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import Finished
+from conftest import FinishedRun
 
 from models.attribution import gradient_times_input, normalize_by_largest
 from models.classifier import build_classifier
@@ -82,8 +82,8 @@ def test_the_largest_weight_is_one_by_magnitude() -> None:
     np.testing.assert_array_equal(found, [[0.25, -1, 0], [0, 0, 0], [1, 0.5, 0]])
 
 
-def test_a_saved_model_explains_what_it_answers(finished: Finished) -> None:
-    signatures = tf.saved_model.load(str(finished.directory / "saved_model")).signatures
+def test_a_saved_model_explains_what_it_answers(finished_run: FinishedRun) -> None:
+    signatures = tf.saved_model.load(str(finished_run.directory / "saved_model")).signatures
     texts = tf.constant(["a great film of people", "awful", "", "no word of it is known"])
     told, plain = (signatures[name](text=texts) for name in ("explain", "serving_default"))
     assert told["label"].numpy().tolist() == plain["label"].numpy().tolist()
@@ -95,6 +95,6 @@ def test_a_saved_model_explains_what_it_answers(finished: Finished) -> None:
     assert not weights[tokens == b""].any()
     np.testing.assert_allclose(np.abs(weights).max(1), 1, atol=1e-6)
     ids = signatures["tokenize"](text=texts)
-    model = keras.saving.load_model(finished.directory / "model.keras")
+    model = keras.saving.load_model(finished_run.directory / "model.keras")
     expected = normalize_by_largest(gradient_times_input(model, ids)[1])
     np.testing.assert_allclose(weights, expected, atol=1e-4)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import Command, Finished
+from conftest import Command, FinishedRun
 from tiny_runs import go
 from tiny_translation import QUICK as TRANSLATION
 
@@ -33,14 +33,14 @@ def rows_of(directory: Path) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def run(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(finished_run: FinishedRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The finished run, a forward GRU, exported once more with all formats."""
     from conftest import main_here
 
     folder = tmp_path_factory.mktemp("formats")
-    copy = Path(shutil.copytree(finished.directory, folder / "run"))
-    done = main_here("mode=export", f"run={copy}", *BOTH, folder=folder)
-    assert done.returncode == 0, done.stderr
+    copy = Path(shutil.copytree(finished_run.directory, folder / "run"))
+    result = main_here("mode=export", f"run={copy}", *BOTH, folder=folder)
+    assert result.returncode == 0, result.stderr
     return copy
 
 
@@ -99,8 +99,8 @@ def test_a_file_streams_from_zeros(run: Path) -> None:
 
 def test_files_of_earlier_weights_go(run: Path, command_here: Command, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(run, tmp_path / "copy"))
-    done = command_here("mode=export", f"run={copy}", "export.verify=0")
-    assert done.returncode == 0, done.stderr
+    result = command_here("mode=export", f"run={copy}", "export.verify=0")
+    assert result.returncode == 0, result.stderr
     assert not (copy / "exports").exists()
     assert rows_of(copy) == []
 
@@ -127,7 +127,10 @@ def test_an_encoder_decoder_encodes_and_steps(
 
 
 def test_what_cannot_be_had_is_told_and_loses_nothing(
-    finished: Finished, command_here: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished_run: FinishedRun,
+    command_here: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def fails(*_: object) -> None:
         raise RuntimeError("first line\nwhile.cc: error: 'tf.Loop' op can't be lowered\nmore")
@@ -140,11 +143,11 @@ def test_what_cannot_be_had_is_told_and_loses_nothing(
         "litert": FORMATS["litert"]._replace(write=fails, precisions=("float32",)),
         "onnx": FORMATS["onnx"]._replace(open=lies),
     }
-    copy = Path(shutil.copytree(finished.directory, tmp_path / "copy"))
+    copy = Path(shutil.copytree(finished_run.directory, tmp_path / "copy"))
     monkeypatch.setattr(formats, "FORMATS", broken)
-    done = command_here("mode=export", f"run={copy}", *BOTH, "export.verify=0")
-    assert done.returncode == 0, done.stderr
-    assert "litert of classify, float32: unavailable: 'tf.Loop' op" in done.stderr
+    result = command_here("mode=export", f"run={copy}", *BOTH, "export.verify=0")
+    assert result.returncode == 0, result.stderr
+    assert "litert of classify, float32: unavailable: 'tf.Loop' op" in result.stderr
     assert (copy / "saved_model" / "saved_model.pb").exists()
     assert not [path for path in (copy / "exports").rglob("*") if path.is_file()]
     reasons = [row["reason"] for row in rows_of(copy) if "reason" in row]
@@ -155,19 +158,19 @@ def test_what_cannot_be_had_is_told_and_loses_nothing(
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         (["export.formats=[onnxx]"], "export.formats"),
         (["export.formats=[onnx]", "train.precision=mixed_bfloat16"], "train.precision=float32"),
     ],
 )
 def test_a_mistake_is_told_before_anything_is_done(
-    options: list[str], told: str, quick: list[str], command_here: Command
+    options: list[str], message: str, quick_overrides: list[str], command_here: Command
 ) -> None:
-    done = command_here(*quick, *options)
-    assert done.returncode == 1
-    assert told in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    result = command_here(*quick_overrides, *options)
+    assert result.returncode == 1
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
 
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

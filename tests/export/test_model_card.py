@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import tensorflow as tf
-from conftest import Command, Finished
+from conftest import Command, FinishedRun
 
 from pipelines.core.errors import UserError
 from pipelines.core.sections import Table
@@ -18,16 +18,16 @@ from pipelines.runs.directory import Run
 
 
 @pytest.fixture(scope="module")
-def card(finished: Finished) -> str:
-    return Run(finished.directory).card.read_text(encoding="utf-8")
+def card(finished_run: FinishedRun) -> str:
+    return Run(finished_run.directory).card.read_text(encoding="utf-8")
 
 
-def test_it_travels_with_the_saved_model(finished: Finished) -> None:
-    assert (finished.directory / "saved_model" / "assets.extra" / "MODEL_CARD.md").is_file()
+def test_it_travels_with_the_saved_model(finished_run: FinishedRun) -> None:
+    assert (finished_run.directory / "saved_model" / "assets.extra" / "MODEL_CARD.md").is_file()
 
 
-def test_it_says_what_was_measured_on_what(finished: Finished, card: str) -> None:
-    metrics = json.loads((finished.directory / "metrics.json").read_text())
+def test_it_says_what_was_measured_on_what(finished_run: FinishedRun, card: str) -> None:
+    metrics = json.loads((finished_run.directory / "metrics.json").read_text())
     assert card.startswith("# Sentiment with a GRU\n")
     assert metrics["verdict"] in card
     accuracy = metrics["test"]["accuracy"]
@@ -42,9 +42,9 @@ def test_it_says_what_was_measured_on_what(finished: Finished, card: str) -> Non
     assert "{{" not in card
 
 
-def test_every_signature_is_there_with_its_shapes(finished: Finished, card: str) -> None:
-    loaded = tf.saved_model.load(str(finished.directory / "saved_model"))
-    described = read_signatures(finished.directory / "saved_model")
+def test_every_signature_is_there_with_its_shapes(finished_run: FinishedRun, card: str) -> None:
+    loaded = tf.saved_model.load(str(finished_run.directory / "saved_model"))
+    described = read_signatures(finished_run.directory / "saved_model")
     assert set(described) == set(loaded.signatures)
     assert "| `serving_default` | `text` string (?) |" in card
     for name, (inputs, outputs) in described.items():
@@ -55,12 +55,12 @@ def test_every_signature_is_there_with_its_shapes(finished: Finished, card: str)
 
 
 def test_its_python_runs(
-    finished: Finished,
+    finished_run: FinishedRun,
     card: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.chdir(finished.directory)
+    monkeypatch.chdir(finished_run.directory)
     code = "\n".join(re.findall(r"```python\n(.*?)```", card, re.DOTALL))
     exec(compile(code, "MODEL_CARD.md", "exec"), {})
     said = capsys.readouterr().out.splitlines()
@@ -73,22 +73,22 @@ def test_its_request_is_json(card: str) -> None:
 
 
 def test_it_is_written_again_with_new_scores(
-    finished: Finished, command_here: Command, tmp_path: Path
+    finished_run: FinishedRun, command_here: Command, tmp_path: Path
 ) -> None:
-    copy = Path(shutil.copytree(finished.directory, tmp_path / "copy"))
+    copy = Path(shutil.copytree(finished_run.directory, tmp_path / "copy"))
     run = Run(copy)
     run.card.unlink()
     few = ["evaluate.splits=[test]", "evaluate.diagnostics=false"]
-    done = command_here("mode=evaluate", f"run={copy}", *few)
-    assert done.returncode == 0, done.stderr
+    result = command_here("mode=evaluate", f"run={copy}", *few)
+    assert result.returncode == 0, result.stderr
     card = run.card.read_text()
     assert "nothing to compare it with" in card
     assert "validation |" not in card
     metrics = run.load_metrics()
     metrics.test, metrics.verdict = {}, None
     run.save_metrics(metrics)
-    done = command_here("mode=export", f"run={copy}", "export.verify=0")
-    assert done.returncode == 0, done.stderr
+    result = command_here("mode=export", f"run={copy}", "export.verify=0")
+    assert result.returncode == 0, result.stderr
     assert "Not measured yet." in run.card.read_text()
 
 

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import ROOT, Finished
+from conftest import ROOT, FinishedRun
 from hydra import compose, initialize_config_dir
 
 from models.classifier import initial_state
@@ -24,10 +24,10 @@ TEXTS = ["the film was a superb story", "dull dull unheard music , people and fi
 
 def built(*overrides: str) -> tuple[Config, keras.Model, Codec]:
     """A model with random weights and a codec that knows a few words."""
-    quick = ["model.width=6", "task.embedding.width=5", "task.text.minimum_count=1"]
+    quick_overrides = ["model.width=6", "task.embedding.width=5", "task.text.minimum_count=1"]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         config = parse(
-            to_plain_values(compose("config", [*quick, "task.embedding.scale=2", *overrides]))
+            resolved(compose("config", [*quick_overrides, "task.embedding.scale=2", *overrides]))
         )
     codec = Codec(config.task.codec())
     codec.fields["tokens"].fit([["the film was a superb story", "dull music and people ,"]])
@@ -104,8 +104,8 @@ def test_a_narrow_compute_type_stays_inside() -> None:
     check(offered, TEXTS[1], tolerance=0.03)
 
 
-def test_a_finished_run_offers_it(finished: Finished) -> None:
-    loaded = tf.saved_model.load(str(finished.directory / "saved_model"))
+def test_a_finished_run_offers_it(finished_run: FinishedRun) -> None:
+    loaded = tf.saved_model.load(str(finished_run.directory / "saved_model"))
     check(dict(loaded.signatures), "the film was superb and the music")
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import Command, refused
+from conftest import Command, assert_refused
 from two_workers import MANY_EPOCHS, NO_DROPOUT, assert_close, has_evaluated, tf_config
 from whole_runs import FEW_STAGES, history, read, started
 
@@ -26,9 +26,9 @@ WITH_RAY = ["train.ray=true", "train.workers=2", "train.device=cpu"]
 
 @pytest.mark.skipif(INSTALLED, reason="Ray is installed")
 def test_without_ray_a_line_says_what_to_install(command_here: Command, tmp_path: Path) -> None:
-    done = command_here(*WITH_RAY)
-    assert done.returncode == 1
-    (line,) = done.stderr.splitlines()
+    result = command_here(*WITH_RAY)
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
     assert line == "error: train.ray needs Ray, which is not installed: pip install '.[ray]'"
     assert not list(tmp_path.iterdir())
 
@@ -50,7 +50,7 @@ def test_an_impossible_setup_is_one_line_before_anything_is_written(
 ) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name == "ray" or find(name))
-    refused(command_here(*settings, **environment), message, tmp_path)
+    assert_refused(command_here(*settings, **environment), message, tmp_path)
 
 
 def test_the_driver_of_ray_workers_needs_no_gpu(
@@ -65,11 +65,11 @@ def test_the_driver_of_ray_workers_needs_no_gpu(
 
 @needs_ray
 def test_an_unreachable_ray_cluster_is_one_line(
-    quick: list[str], command: Command, tmp_path: Path
+    quick_overrides: list[str], command: Command, tmp_path: Path
 ) -> None:
-    done = command(*quick, *WITH_RAY, RAY_ADDRESS="127.0.0.1:9")
-    assert done.returncode == 1
-    (line,) = done.stderr.splitlines()
+    result = command(*quick_overrides, *WITH_RAY, RAY_ADDRESS="127.0.0.1:9")
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
     assert line.startswith("error: no Ray cluster lets us in at RAY_ADDRESS=127.0.0.1:9")
 
 
@@ -82,9 +82,15 @@ class TestRay:
         monkeypatch.delenv("RAY_ADDRESS", raising=False)
 
     def test_two_ray_workers_have_the_losses_of_one_process(
-        self, quick: list[str], tmp_path: Path
+        self, quick_overrides: list[str], tmp_path: Path
     ) -> None:
-        overrides = [*quick, *NO_DROPOUT, *FEW_STAGES, "task.dropout=0", "train.batch_examples=7"]
+        overrides = [
+            *quick_overrides,
+            *NO_DROPOUT,
+            *FEW_STAGES,
+            "task.dropout=0",
+            "train.batch_examples=7",
+        ]
         for name, more in (("one", ["train.workers=1"]), ("ray", WITH_RAY)):
             log = tmp_path / f"{name}.log"
             process = started(*overrides, *more, f"hydra.run.dir={tmp_path / name}", log=log)
@@ -94,10 +100,10 @@ class TestRay:
         assert not (tmp_path / "ray" / ".ray").exists()
 
     def test_ray_restarts_a_killed_worker_and_the_run_resumes(
-        self, quick: list[str], tmp_path: Path
+        self, quick_overrides: list[str], tmp_path: Path
     ) -> None:
         directory, log = tmp_path / "run", tmp_path / "log"
-        overrides = [*quick, *MANY_EPOCHS, *FEW_STAGES, *WITH_RAY]
+        overrides = [*quick_overrides, *MANY_EPOCHS, *FEW_STAGES, *WITH_RAY]
         process = started(*overrides, f"hydra.run.dir={directory}", log=log)
         until(has_evaluated(directory), process)
         ray_workers(process)[-1].kill()
@@ -108,12 +114,12 @@ class TestRay:
         assert steps == sorted(set(steps))
 
     def test_a_user_error_is_one_line_and_leaves_nothing(
-        self, quick: list[str], tmp_path: Path
+        self, quick_overrides: list[str], tmp_path: Path
     ) -> None:
         """Only the chief reads the data and sees the error; it is not retried."""
         directory, log, data = tmp_path / "run", tmp_path / "log", tmp_path / "bad.csv"
         data.write_text("text,label\n" + "good,1\n,0\n" * 50)
-        overrides = [*quick, *WITH_RAY, f"data.path={data}", f"hydra.run.dir={directory}"]
+        overrides = [*quick_overrides, *WITH_RAY, f"data.path={data}", f"hydra.run.dir={directory}"]
         process = started(*overrides, log=log)
         assert process.wait(timeout=600) == 1, log.read_text()
         assert log.read_text().splitlines()[-1].startswith("error: ")

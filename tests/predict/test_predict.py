@@ -20,9 +20,9 @@ from whole_runs import kill, started, wait_for
 def test_any_text_is_predicted_on_the_command_line(
     run: Path, command_here: Command, text: str
 ) -> None:
-    done = command_here("mode=predict", f"run={run}", f"input={text}")
-    assert done.returncode == 0, done.stderr
-    (line,) = done.stdout.splitlines()
+    result = command_here("mode=predict", f"run={run}", f"input={text}")
+    assert result.returncode == 0, result.stderr
+    (line,) = result.stdout.splitlines()
     prediction = json.loads(line)
     assert prediction["text"] == text
     assert prediction["label"] in ("negative", "positive")
@@ -50,18 +50,18 @@ def test_predict_reads_files_and_standard_input_alike(
 
 
 def test_each_line_that_is_not_predicted_has_its_reason(run: Path) -> None:
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, str(ROOT / "main.py"), "mode=predict", f"run={run}"],
         input=b"a superb film\n\xff\xfe\x00\n\ncaf\xc3\xa9\n",
         capture_output=True,
         check=True,
         env={**os.environ, "PYTHONIOENCODING": "ascii"},
     )
-    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
     assert [line.get("text") for line in lines] == ["a superb film", None, None, "café"]
     assert lines[1] == {"error": "standard input:2: is not valid UTF-8"}
     assert lines[2] == {"error": "standard input:3: is empty"}
-    assert b"2 of 4 rows have no prediction" in done.stderr
+    assert b"2 of 4 rows have no prediction" in result.stderr
 
 
 def test_each_file_of_a_folder_is_predicted(
@@ -72,15 +72,15 @@ def test_each_file_of_a_folder_is_predicted(
     (folder / "b.jsonl").write_text('{"text": "a superb film"}\n{"texts": 1}\n')
     (folder / "a.csv").write_text("text,id\nan awful film,7\n")
     (folder / "notes.md").write_text("of no interest")
-    done = command_here("mode=predict", f"run={run}", "input=folder")
-    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    result = command_here("mode=predict", f"run={run}", "input=folder")
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
     assert [line.get("file") for line in lines] == ["a.csv", "b.jsonl", None]
     assert lines[2] == {"error": "b.jsonl:2: column 'text' has no value"}
     (folder / "a.csv").unlink()
     (folder / "b.jsonl").unlink()
-    done = command_here("mode=predict", f"run={run}", "input=folder")
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: input=folder: the folder must hold .csv")
+    result = command_here("mode=predict", f"run={run}", "input=folder")
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: input=folder: the folder must hold .csv")
 
 
 def test_predict_killed_at_any_moment_resumes_to_the_same_predictions(
@@ -105,8 +105,8 @@ def test_predict_killed_at_any_moment_resumes_to_the_same_predictions(
     wait_for(note.exists, process)
     kill(process)
     assert not output.exists(), "it was killed too late to show anything"
-    done = command_here(*command, f"output={output}")
-    assert "resuming after" in done.stderr
+    result = command_here(*command, f"output={output}")
+    assert "resuming after" in result.stderr
     assert output.read_bytes() == whole.read_bytes()
     assert {path.name for path in tmp_path.iterdir()} == {
         "texts.txt", "whole.jsonl", "predictions.jsonl", "log",
@@ -118,6 +118,6 @@ def test_predict_reads_a_file_in_another_format(
 ) -> None:
     (tmp_path / "other.csv").write_text("id;review\n1;a superb film\n")
     options = ["data.delimiter=semicolon", "data.text_column=review"]
-    done = command_here("mode=predict", f"run={run}", "input=other.csv", *options)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["text"] == "a superb film"
+    result = command_here("mode=predict", f"run={run}", "input=other.csv", *options)
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["text"] == "a superb film"

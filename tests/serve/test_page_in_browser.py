@@ -17,7 +17,7 @@ import httpx
 import pytest
 import uvicorn
 import yaml
-from conftest import ROOT, Finished
+from conftest import ROOT, FinishedRun
 from fake_served_models import VERSIONS, make_image
 from serving_process import serving
 
@@ -337,9 +337,11 @@ def test_a_dark_color_scheme_makes_the_page_dark(tab: Tab) -> None:
 
 @pytest.mark.slow
 def test_an_open_page_does_not_delay_the_end_of_the_server(
-    browser: Any, finished: Finished, tmp_path: Path
+    browser: Any, finished_run: FinishedRun, tmp_path: Path
 ) -> None:
-    with serving(tmp_path / "log", f"run={finished.directory}", "serve.drain_seconds=0") as server:
+    with serving(
+        tmp_path / "log", f"run={finished_run.directory}", "serve.drain_seconds=0"
+    ) as server:
         tab = Tab(browser, str(server.client.base_url))
         tab.submit("a great film of people")
         assert tab.texts(".passage span") == ["a", "great", "film", "of", "people"]

@@ -20,7 +20,7 @@ import httpx
 import psutil
 import pytest
 import tensorflow as tf
-from conftest import ROOT, Finished
+from conftest import ROOT, FinishedRun
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -33,12 +33,12 @@ TEXTS = ["great film", "a dull story of people", "", "映画 \U0001f600", "x " *
 
 
 @pytest.fixture(scope="module")
-def server(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(finished_run: FinishedRun, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("served")
     arithmetic = write_arithmetic(folder / "arithmetic")
     names = "serve.name=reviews,arithmetic"
     limits = ["serve.max_rows=1000", "serve.max_pixels=1000000", "serve.drain_seconds=0"]
-    run = f"run={finished.directory},{arithmetic}"
+    run = f"run={finished_run.directory},{arithmetic}"
     with serving(folder / "log", run, names, *limits) as server:
         yield server
 
@@ -65,9 +65,9 @@ class TestRest:
         }
 
     def test_predictions_are_those_of_the_saved_model(
-        self, server: Server, finished: Finished
+        self, server: Server, finished_run: FinishedRun
     ) -> None:
-        loaded = tf.saved_model.load(str(finished.directory / "saved_model"))
+        loaded = tf.saved_model.load(str(finished_run.directory / "saved_model"))
         expected = loaded.signatures["serving_default"](text=tf.constant(TEXTS))
         rows = server.predict("reviews", instances=[{"text": text} for text in TEXTS])
         bare = server.predict("reviews", instances=TEXTS)

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 import yaml
-from conftest import ROOT, Command, Finished
+from conftest import ROOT, Command, FinishedRun
 from serving_process import write_arithmetic
 
 from pipelines.config.messages import RENAMED
@@ -50,35 +50,39 @@ MISTAKES = [
 
 @pytest.mark.parametrize(("arguments", "message"), MISTAKES, ids=lambda value: str(value)[:40])
 def test_a_mistake_is_an_error_of_one_line(
-    finished: Finished, command_here: Command, tmp_path: Path, arguments: list[str], message: str
+    finished_run: FinishedRun,
+    command_here: Command,
+    tmp_path: Path,
+    arguments: list[str],
+    message: str,
 ) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "unexported").mkdir()
-    shutil.copy(finished.directory / "config.yaml", tmp_path / "unexported")
+    shutil.copy(finished_run.directory / "config.yaml", tmp_path / "unexported")
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         known = {
-            "run": finished.directory,
+            "run": finished_run.directory,
             "empty": tmp_path / "empty",
             "unexported": tmp_path / "unexported",
             "taken": listener.getsockname()[1],
         }
         given = [argument.format(**known) for argument in arguments]
-        done = command_here("mode=serve", *given, SHORT="abc")
-    assert done.returncode == 1
-    assert message in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+        result = command_here("mode=serve", *given, SHORT="abc")
+    assert result.returncode == 1
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
     assert not list(tmp_path.glob("*.log"))
 
 
 def test_a_damaged_saved_model_is_an_error_of_one_line(tmp_path: Path, command: Command) -> None:
     place = write_arithmetic(tmp_path / "arithmetic")
     (place / "saved_model.pb").write_bytes(b"no graph")
-    done = command("mode=serve", f"run={place}", "serve.port=0")
-    assert done.returncode == 1
-    assert "its SavedModel can't be loaded" in done.stderr.splitlines()[-1]
-    assert "Traceback" not in done.stderr
+    result = command("mode=serve", f"run={place}", "serve.port=0")
+    assert result.returncode == 1
+    assert "its SavedModel can't be loaded" in result.stderr.splitlines()[-1]
+    assert "Traceback" not in result.stderr
 
 
 def test_requests_without_the_token_are_rejected(tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def test_an_input_of_another_type_is_an_error_of_one_line(
 
 
 def test_the_client_of_a_fresh_process_pads_like_the_server(saved_model: Path) -> None:
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-I", client.__file__, str(saved_model)],
         input="".join(json.dumps(row) + "\n" for row in ROWS),
         capture_output=True,
@@ -129,7 +129,7 @@ def test_the_client_of_a_fresh_process_pads_like_the_server(saved_model: Path) -
         cwd="/",
         check=True,
     )
-    assert [strip(json.loads(line)) for line in done.stdout.splitlines()] == OUTPUTS
+    assert [strip(json.loads(line)) for line in result.stdout.splitlines()] == OUTPUTS
 
 
 class AnyTask:

@@ -39,8 +39,8 @@ def check_fresh_answers(
         (run / "asked.jsonl").write_text("\n".join(lines) + "\n")
     # Without PYTHONPATH nothing of this project can be imported.
     command = [sys.executable, "-I", "-c", ASK, str(CLIENT), *map(str, runs)]
-    done = subprocess.run(command, cwd=runs[0], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    result = subprocess.run(command, cwd=runs[0], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
     for run, rows in measured.items():
         answers = rows_of(run / "answered.jsonl")
         assert len(answers) == len(rows) > 0

@@ -269,9 +269,9 @@ def test_two_directories_share_a_database_and_count_each_trial_once(
     for process in both:
         output, _ = process.communicate(timeout=120)
         assert process.returncode == 0, output
-    done = [len(starts(folder)) for folder in folders]
-    assert sum(done) == 8
-    assert min(done) > 0
+    counts = [len(starts(folder)) for folder in folders]
+    assert sum(counts) == 8
+    assert min(counts) > 0
     assert [set(starts(folder)) for folder in folders] == [{1}, {1}]
 
 
@@ -287,10 +287,10 @@ def test_no_trial_starts_after_the_time_limit_and_the_same_command_continues(
 
 
 def test_passwords_are_not_printed(command_here: Command, tmp_path: Path) -> None:
-    done = command_here("-m", "sweep.storage=nosuch://me:secret@host/db", "seed=1,2")
-    assert done.returncode == 1
-    assert "nosuch://me:***@host/db can't be used" in done.stderr
-    assert "secret" not in done.stderr
+    result = command_here("-m", "sweep.storage=nosuch://me:secret@host/db", "seed=1,2")
+    assert result.returncode == 1
+    assert "nosuch://me:***@host/db can't be used" in result.stderr
+    assert "secret" not in result.stderr
 
 
 def test_another_definition_under_the_same_name_is_rejected(swept, tmp_path) -> None:
@@ -336,10 +336,10 @@ def test_another_definition_under_the_same_name_is_rejected(swept, tmp_path) -> 
 def test_a_mistake_is_one_line_before_the_first_trial(
     command_here: Command, tmp_path: Path, arguments: list[str], output: str
 ) -> None:
-    done = command_here("-m", *arguments)
-    assert done.returncode == 1
-    assert output in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    result = command_here("-m", *arguments)
+    assert result.returncode == 1
+    assert output in result.stderr
+    assert len(result.stderr.splitlines()) == 1
     assert not list(tmp_path.glob("outputs/sentiment/sweep/*/0*"))
 
 
@@ -349,24 +349,24 @@ def test_a_mistake_is_one_line_before_the_first_trial(
 def test_a_renamed_setting_answers_with_its_new_name(
     command_here: Command, old: str, new: str
 ) -> None:
-    done = command_here("-m", "seed=1,2", old)
-    assert done.returncode == 1
-    assert done.stderr == f"error: {old.partition('=')[0]} is now called {new}\n"
+    result = command_here("-m", "seed=1,2", old)
+    assert result.returncode == 1
+    assert result.stderr == f"error: {old.partition('=')[0]} is now called {new}\n"
 
 
 @pytest.mark.parametrize("value", ["given", "drawn"])
 def test_a_former_value_of_start_from_answers_with_the_choices(
     command_here: Command, value: str
 ) -> None:
-    done = command_here("-m", "seed=1,2", f"sweep.start_from={value}")
-    assert done.returncode == 1
+    result = command_here("-m", "seed=1,2", f"sweep.start_from={value}")
+    assert result.returncode == 1
     message = f"must be one of defaults, random; received {value!r}"
-    assert done.stderr == f"error: sweep.start_from: {message}\n"
+    assert result.stderr == f"error: sweep.start_from: {message}\n"
 
 
 def test_sweep_settings_without_a_sweep_are_a_mistake(command_here) -> None:
-    done = command_here("sweep=optuna")
-    assert done.stderr == "error: sweep goes with several runs: python main.py -m ...\n"
+    result = command_here("sweep=optuna")
+    assert result.stderr == "error: sweep goes with several runs: python main.py -m ...\n"
 
 
 TASKS = sorted(path.stem for path in (ROOT / "conf" / "task").glob("*.yaml"))
@@ -395,8 +395,8 @@ def test_the_error_of_a_probe_is_minimized() -> None:
     assert objective.metric.best([0.3, 0.1, 0.2]) == 0.1
 
 
-def test_the_objectives_of_a_finished_run_are_read(finished) -> None:
-    run = Run(finished.directory)
+def test_the_objectives_of_a_finished_run_are_read(finished_run) -> None:
+    run = Run(finished_run.directory)
     metrics, task = run.load_metrics(), settings_of().task
     found = resolve_objectives(
         ["quality", "parameters", "milliseconds", "seconds", "memory"], task, None
@@ -410,11 +410,11 @@ def test_the_objectives_of_a_finished_run_are_read(finished) -> None:
 
 @pytest.mark.slow
 def test_real_runs_end_in_a_leaderboard(
-    quick: list[str], command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    quick_overrides: list[str], command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RECURRENT_CACHE", str(tmp_path / "cache"))  # nothing is prepared
-    done = command("-m", *quick, "model=gru,simple_rnn", "seed=1,2", "sweep.parallel=2")
-    assert done.returncode == 0, done.stderr
+    result = command("-m", *quick_overrides, "model=gru,simple_rnn", "seed=1,2", "sweep.parallel=2")
+    assert result.returncode == 0, result.stderr
     (directory,) = tmp_path.glob("outputs/sentiment/sweep/grid-*")
     found = json.loads((directory / "leaderboard.json").read_text())
     assert [len(one["runs"]) for one in found["configurations"]] == [2, 2]
@@ -424,24 +424,30 @@ def test_real_runs_end_in_a_leaderboard(
     (metrics, *_) = directory.glob("0*/metrics.json")
     value = json.loads(metrics.read_text())["validation"]["accuracy"]["value"]
     assert summary(tmp_path)["trials"][int(metrics.parent.name)]["values"] == [value]
-    assert "was prepared" not in done.stderr
+    assert "was prepared" not in result.stderr
     reused = [path.read_text().count("reused") for path in directory.glob("logs/*.log")]
     assert sum(reused) == 3  # of four runs, one has prepared the data
 
 
 @pytest.mark.slow
 def test_a_real_run_that_is_killed_with_its_sweep_resumes_from_its_checkpoint(
-    quick: list[str], command: Command, tmp_path: Path
+    quick_overrides: list[str], command: Command, tmp_path: Path
 ) -> None:
-    arguments = ["-m", *quick, "seed=1,2", "train.epochs=60", "train.checkpoint_seconds=0.5"]
+    arguments = [
+        "-m",
+        *quick_overrides,
+        "seed=1,2",
+        "train.epochs=60",
+        "train.checkpoint_seconds=0.5",
+    ]
     process = subprocess.Popen(
         [sys.executable, str(ROOT / "main.py"), *arguments], cwd=tmp_path, stderr=subprocess.PIPE
     )
     wait_for(lambda: list(tmp_path.glob("outputs/sentiment/sweep/*/0000/checkpoints/last.npz")))
     process.kill()
     process.communicate()
-    done = command(*arguments)
-    assert done.returncode == 0, done.stderr
+    result = command(*arguments)
+    assert result.returncode == 0, result.stderr
     assert states(tmp_path) == {"COMPLETE": 2}
     (log, *_) = sorted(tmp_path.glob("outputs/sentiment/sweep/*/logs/*.log"))
     assert "Going on at epoch" in log.read_text()

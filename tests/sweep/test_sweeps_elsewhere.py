@@ -116,9 +116,9 @@ def test_a_launcher_that_is_not_installed_is_one_line_with_its_extra(
 ) -> None:
     if any(one.name == plugin for one in metadata.distributions()):
         pytest.skip(f"{plugin} is installed")
-    done = command_here("-m", "seed=1,2", f"hydra/launcher={launcher}")
-    assert done.returncode == 1
-    (line,) = done.stderr.splitlines()
+    result = command_here("-m", "seed=1,2", f"hydra/launcher={launcher}")
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
     assert output in line
 
 

@@ -41,14 +41,14 @@ def test_a_word_as_it_stands_goes_before_its_lower_case_form(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [("film 1 2\ngood 1 x\n", "vectors.txt:2"), ("film 1 2\ngood 1\n", "vectors.txt:2"),
      ("other 1 2\n", "not one of the vocabulary's tokens")],
 )  # fmt: skip
-def test_a_bad_file_is_told(tmp_path: Path, content: str, told: str) -> None:
+def test_a_bad_file_is_told(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "vectors.txt"
     path.write_text(content)
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         vectors_for(("good", "Good"), str(path))
 
 

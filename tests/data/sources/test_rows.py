@@ -45,9 +45,9 @@ def written(path: Path, content: str | bytes) -> Path:
 
 
 def one_line(error: pytest.ExceptionInfo[UserError]) -> str:
-    told = str(error.value)
-    assert "\n" not in told
-    return told
+    message = str(error.value)
+    assert "\n" not in message
+    return message
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
@@ -279,7 +279,7 @@ def test_without_a_header_columns_go_by_position(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "message"),
     [
         ("a.csv", "", "is empty"),
         ("a.csv", "\n\n", "is empty"),
@@ -301,10 +301,10 @@ def test_without_a_header_columns_go_by_position(tmp_path) -> None:
         ("a.xlsx", "PK", "must end in .csv"),
     ],
 )
-def test_a_file_that_cannot_do_is_told_in_one_line(name, content, told, tmp_path) -> None:
+def test_a_file_that_cannot_do_is_told_in_one_line(name, content, message, tmp_path) -> None:
     with pytest.raises(UserError) as error:
         read(written(tmp_path / name, content))
-    assert told in one_line(error)
+    assert message in one_line(error)
 
 
 def test_a_position_where_columns_have_names_is_told(tmp_path) -> None:
