@@ -51,17 +51,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
 
 
-LONG = (
-    "test_captioning.py", "test_sweeps.py", "test_translation.py", "test_serving.py",
-    "test_tasks.py", "test_sweeps_killed.py", "test_runs_killed.py", "test_formats.py",
-    "test_runs.py",
-)  # fmt: skip
-"""Modules that take minutes, longest first: begun late, one of them would run on alone."""
+ROOMS_OF_WHOLE_RUNS = ("tasks", "sweep", "end_to_end", "serve", "export")
+"""Folders whose modules take minutes, longest first: begun late, one would run on alone."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    place = {name: number for number, name in enumerate(LONG)}
-    items.sort(key=lambda item: place.get(item.path.name, len(LONG)))
+    place = {room: number for number, room in enumerate(ROOMS_OF_WHOLE_RUNS)}
+    items.sort(key=lambda item: place.get(item.path.parent.name, len(place)))
     if not config.getoption("--slow"):
         for item in items:
             if "slow" in item.keywords:
@@ -283,26 +279,3 @@ def run(finished_run: FinishedRun) -> Path:
 def copy(run: Path, tmp_path: Path) -> Path:
     """A copy of the finished run that a test may change."""
     return Path(shutil.copytree(run, tmp_path / "copy"))
-
-
-def word_by_word(signatures: dict[str, Any], longest: int, **given: Any) -> bytes:
-    """What a client writes greedily for one input with the signatures encode, step and text.
-
-    longest  tokens after which it stops, though the model may not have learnt to.
-    """
-    import numpy as np
-    import tensorflow as tf
-
-    tensors = dict(signatures["encode"](**given))
-    ids = [2]
-    while ids[-1] != 3 and len(ids) <= longest:
-        said = signatures["step"](ids=tf.constant([[ids[-1]]]), **tensors)
-        allowed = said.pop("log_probabilities").numpy()[0, 0]
-        said.pop("attention")
-        allowed[[0, 1, 2]] = -np.inf
-        if len(ids) == 1:
-            allowed[3] = -np.inf  # decode.minimum_length=1
-        ids.append(int(allowed.argmax()))
-        tensors |= said
-    words = [number for number in ids[1:] if number != 3]
-    return signatures["text"](ids=tf.constant([words]))["text"].numpy()[0]

@@ -23,6 +23,7 @@ import pytest
 from conftest import main_here
 from fresh_process import check_fresh_answers, nearly, rows_of, unpadded
 from serving_process import serving
+from whole_runs import FEW_STAGES
 
 import pipelines.data.sources
 import pipelines.tasks
@@ -157,7 +158,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 )
 def test_it_is_swept_towards_its_better_scores(project: Path, tmp_path: Path, name: str) -> None:
     command = [sys.executable, str(project / "main.py"), "-m", f"task={name}"]
-    grid = ["train.learning_rate=0.0001,0.01", "sweep.name=s", "evaluate.diagnostics=false"]
+    grid = ["train.learning_rate=0.0001,0.01", "sweep.name=s", *FEW_STAGES]
     result = subprocess.run(
         [*command, *grid, *QUICK], cwd=tmp_path, capture_output=True, text=True, timeout=600
     )

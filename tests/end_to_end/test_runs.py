@@ -228,7 +228,7 @@ def test_a_run_starts_from_what_another_learnt(
     data = tmp_path / "other.csv"
     rows = [f"seldom {word} {n},{word}" for n in range(30) for word in ("negative", "positive")]
     data.write_text("text,label\n" + "\n".join(rows) + "\n")
-    steps = ["train.max_steps=1", "train.learning_rate=1e-9", "evaluate.diagnostics=false"]
+    steps = ["train.max_steps=1", "train.learning_rate=1e-9", *FEW_STAGES]
     options = [*quick_overrides, f"data.path={data}", f"task.start={run}", *steps]
     result = command_here(*options, f"hydra.run.dir={tmp_path / 'new'}")
     assert result.returncode == 0, result.stderr

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import yaml
 from conftest import Command, FinishedRun
+from whole_runs import FEW_STAGES
 
 from pipelines.core.contracts import Codec
 from pipelines.core.errors import UserError
@@ -223,13 +224,12 @@ def test_a_run_is_set_against_another_from_the_command_line(
     assert other_data.returncode == 1
     assert "was measured on other examples" in other_data.stderr
     directory = tmp_path / "run"
-    done = command_here(
-        *quick_overrides, against, "seed=2", "model=lstm", f"hydra.run.dir={directory}"
-    )
-    assert done.returncode == 0, done.stderr
+    options = ["seed=2", "model=lstm", *FEW_STAGES, f"hydra.run.dir={directory}"]
+    result = command_here(*quick_overrides, against, *options)
+    assert result.returncode == 0, result.stderr
     metrics = json.loads((directory / "metrics.json").read_text())
     assert metrics["against"]["run"] == str(finished_run.directory)
-    assert metrics["against"]["verdict"] in done.stderr.replace("\n", " ")
+    assert metrics["against"]["verdict"] in result.stderr.replace("\n", " ")
     assert metrics["against"]["verdict"] in (directory / "report.html").read_text()
     measured = metrics["against"]["scores"]["accuracy"]
     theirs = json.loads((finished_run.directory / "metrics.json").read_text())["test"]["accuracy"]

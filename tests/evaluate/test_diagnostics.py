@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import QUICK
-from tiny_runs import go
+from tiny_runs import run_here
 
 from models.inspection import (
     PowerIteration,
@@ -235,7 +235,7 @@ def test_diagnostics_change_neither_weights_nor_history(reviews: Path, tmp_path:
     kept: dict[str, Any] = {}
     for name in ("true", "false"):
         directory = tmp_path / name
-        metrics, history = go(directory, *overrides, f"evaluate.diagnostics={name}")
+        _, metrics, history = run_here(directory, *overrides, f"evaluate.diagnostics={name}")
         for row in history:
             del row["seconds"]
         weights = keras.models.load_model(directory / "model.keras").get_weights()

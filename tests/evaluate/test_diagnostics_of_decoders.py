@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
-from tiny_runs import go
+from tiny_runs import run_here
 
 from pipelines.config.restore import to_plain_values
 from pipelines.config.schema import parse
@@ -98,7 +98,7 @@ def test_a_decoders_answers_depend_on_nothing_after_them(writer: Writer) -> None
 
 def test_a_translators_report_says_what_comes_which_way(files: list[str], tmp_path: Path) -> None:
     fast = ["train.epochs=1", "export.saved_model=false", "task.decoder.input_feeding=true"]
-    metrics, _ = go(tmp_path / "run", "model=lstm", *SMALL, *fast, *files)
+    metrics = run_here(tmp_path / "run", "model=lstm", *SMALL, *fast, *files).metrics
     found = metrics["diagnostics"]
     assert set(found["horizon"]) == {"encoder", "decoder"}
     assert 0 <= found["through_attention"] <= 1

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,12 +32,26 @@ class Run(NamedTuple):
     history: list[dict]
 
 
-def go(directory: Path, *overrides: str) -> tuple[dict, list[dict]]:
-    """A run in this process; its metrics and history."""
+def run_here(directory: Path, *overrides: str) -> Run:
+    """Trains, exports and reports in this process."""
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         composed = compose("config", list(overrides))
     run(composed, list(overrides), str(directory))
+    metrics = json.loads((directory / "metrics.json").read_text())
     lines = (directory / "history.jsonl").read_text().splitlines()
-    return json.loads((directory / "metrics.json").read_text()), [
-        json.loads(line) for line in lines
-    ]
+    return Run(directory, metrics, [json.loads(line) for line in lines])
+
+
+def run_each_model_once(
+    folder: Path, overrides: Sequence[str], more: Mapping[str, Sequence[str]]
+) -> Callable[[str], Run]:
+    """A function that gives a model's run, which it makes when it is first asked for.
+
+    more  overrides of single models.
+    """
+
+    @functools.cache
+    def run_of(model: str) -> Run:
+        return run_here(folder / model, f"model={model}", *overrides, *more.get(model, []))
+
+    return run_of

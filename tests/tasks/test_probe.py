@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
-from tiny_runs import go
+from score_checks import ColumnSplit, check_scores
+from tiny_runs import run_here
 
 from pipelines.config.restore import to_plain_values
 from pipelines.config.schema import Config, check, parse
@@ -39,6 +40,12 @@ def examples(problem: str, steps: int, count: int = 20, seed: int = 3) -> list[t
     rows = list(source.read("all", RowIssues()))
     assert rows == list(source.read("all", RowIssues()))
     return [(row["sequence"].split(), row["answer"].split()) for row in rows]
+
+
+def test_scores_are_the_metrics_that_the_task_declares() -> None:
+    predictions = {"probabilities": np.eye(2)[[[0], [1], [1]]]}
+    answers = ColumnSplit(answer=[[0], [1], [0]], lengths=[4, 4, 8])
+    check_scores("probe", predictions, answers)
 
 
 def test_each_problem_has_the_answer_that_it_says() -> None:
@@ -112,7 +119,7 @@ def test_the_curriculum_lets_longer_examples_in_from_epoch_to_epoch() -> None:
 @pytest.mark.parametrize("problem", sorted(PROBLEMS))
 def test_every_problem_goes_from_data_to_a_saved_model(problem: str, tmp_path: Path) -> None:
     more = [] if problem == "copy" else ["evaluate.diagnostics=false", "export.saved_model=false"]
-    metrics, history = go(tmp_path / "run", *SMALL, f"data={problem}", *more)
+    _, metrics, history = run_here(tmp_path / "run", *SMALL, f"data={problem}", *more)
     assert np.isfinite(history[-1]["train.loss"])
     assert metrics["test"]["longest_solved"]["value"] in (0, 6, 9)
     if problem == "copy":
@@ -131,7 +138,7 @@ def test_a_network_solves_what_is_in_its_last_steps(model: str, tmp_path: Path) 
         "evaluate.diagnostics=false",
         "export.saved_model=false", "train.learning_rate=0.02", "train.batch_examples=16",
     ]  # fmt: skip
-    metrics, _ = go(tmp_path / "run", *overrides)
+    metrics = run_here(tmp_path / "run", *overrides).metrics
     assert metrics["test"]["longest_solved"]["value"] == 9
     assert metrics["test"]["error_of_guessing"]["value"] < 0.1
 

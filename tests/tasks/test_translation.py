@@ -2,42 +2,47 @@
 
 from __future__ import annotations
 
-import functools
 import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import word_by_word
-from tiny_runs import SOME_MODELS, Run, go
+from conftest import WORDS, ZAHLEN
+from saved_decoder import SavedDecoder
+from score_checks import LIKELIHOODS, ColumnSplit, check_scores
+from tiny_runs import SOME_MODELS, Run, run_each_model_once, run_here
+from tiny_task import TinyTask, configure
 from tiny_translation import QUICK, SMALL
+
+from pipelines.data.prepare import prepare
 
 LONGER = ["decode.beam=4", "decode.answers=2", "train.epochs=20", "train.learning_rate=0.01"]
 
 
 @pytest.fixture(scope="module")
-def trained(pairs: list[str], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Run]:
-    """A quick run of a model, trained when it is first asked for; the GRU's is longer.
+def run_of(pairs: list[str], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Run]:
+    """A quick run of a model; the GRU's is longer, and TestSavedModel loads what it exports.
 
-    Each has asked its SavedModel in a fresh process, too.
+    The others compare their SavedModel's answers in a fresh process.
     """
+    overrides = [*QUICK, "export.verify=8", *pairs]
     folder = tmp_path_factory.mktemp("translation")
+    return run_each_model_once(folder, overrides, {"gru": [*LONGER, "export.verify=0"]})
 
-    @functools.cache
-    def run(model: str) -> Run:
-        asked = [*QUICK, f"model={model}", "export.verify=8", *(LONGER if model == "gru" else [])]
-        return Run(folder / model, *go(folder / model, *asked, *pairs))
 
-    return run
+def test_scores_are_the_metrics_that_the_task_declares() -> None:
+    translations = {"translation": np.array(["a b c", "d"], object)}
+    check_scores("translation", translations | LIKELIHOODS, ColumnSplit(target=["a b c", "e"]))
 
 
 @pytest.mark.parametrize("model", SOME_MODELS)
-def test_every_model_goes_from_pairs_to_a_saved_model_that_a_fresh_process_agrees_with(
-    model: str, trained: Callable[[str], Run]
+def test_every_model_goes_from_pairs_to_a_saved_model(
+    model: str, run_of: Callable[[str], Run]
 ) -> None:
-    directory, metrics, history = trained(model)
+    directory, metrics, history = run_of(model)
     assert history[-1]["train.loss"] > 0
     assert metrics["test"]["perplexity"]["value"] > 1
     assert 0 <= metrics["test"]["bleu"]["value"] <= 100
@@ -45,16 +50,20 @@ def test_every_model_goes_from_pairs_to_a_saved_model_that_a_fresh_process_agree
 
 
 @pytest.mark.parametrize("model", SOME_MODELS)
-def test_every_model_learns_pairs_by_heart(model: str, pairs: list[str], tmp_path: Path) -> None:
-    plain = [
-        "train.epochs=100", "train.learning_rate=0.01", "train.ema_decay=null",
-        "train.patience=null",
-        "task.embedding.word_dropout=0", "task.embedding.dropout=0", "task.decoder.dropout=0",
-        "task.label_smoothing=0", "task.decoder.tied=false", "model.width=32",
-        "export.saved_model=false", "evaluate.diagnostics=false", "train.evaluate_every=100000",
+def test_every_model_learns_pairs_by_heart(model: str) -> None:
+    rng = random.Random(0)
+    numbers = [rng.choices(range(8), k=rng.randint(1, 5)) for _ in range(32)]
+    raw = {
+        "source": [" ".join(WORDS[i] for i in one) for one in numbers],
+        "target": [" ".join(ZAHLEN[i] for i in one) for one in numbers],
+    }
+    overrides = [
+        "train.learning_rate=0.01", "train.ema_decay=null", "task.embedding.word_dropout=0",
+        "task.embedding.dropout=0", "task.decoder.dropout=0", "task.label_smoothing=0",
+        "task.decoder.tied=false", "model.width=32",
     ]  # fmt: skip
-    _, history = go(tmp_path / "run", f"model={model}", *SMALL, *plain, *pairs)
-    assert history[-1]["train.loss"] < 0.1
+    tiny = TinyTask(raw, *SMALL, f"model={model}", *overrides)
+    assert tiny.learn_by_heart(150) < 0.1
 
 
 @pytest.mark.parametrize(
@@ -70,10 +79,11 @@ def test_every_model_learns_pairs_by_heart(model: str, pairs: list[str], tmp_pat
         [
             "task.decoder.attention=additive",
             "task.decoder.input_feeding=true",
+            "task.vocabulary=joint",
+            "decode=greedy",
             "decode.replace_unknown=true",
             "task.text.minimum_count=40",
         ],
-        ["task.vocabulary=joint", "decode=greedy"],
         *(
             pytest.param(options, marks=pytest.mark.slow)
             for options in (
@@ -88,80 +98,38 @@ def test_every_model_learns_pairs_by_heart(model: str, pairs: list[str], tmp_pat
     ids=lambda options: options[0],
 )
 def test_options_work_from_end_to_end(options: list[str], pairs: list[str], tmp_path: Path) -> None:
-    metrics, _ = go(tmp_path / "run", *QUICK, *pairs, *options)
+    metrics = run_here(tmp_path / "run", *QUICK, *pairs, *options).metrics
     assert metrics["test"]["perplexity"]["value"] > 1
 
 
-def test_pieces_are_fewer_where_the_data_hold_fewer(pairs: list[str], tmp_path: Path) -> None:
+def test_a_vocabulary_of_pieces_is_smaller_where_the_data_have_fewer(pairs: list[str]) -> None:
     pytest.importorskip("tensorflow_text")
-    short = ["train.max_steps=1", "export.saved_model=false", "decode=greedy"]
-    metrics, _ = go(tmp_path / "run", *QUICK, *pairs, "task.text.tokens=sentencepiece", *short)
-    assert metrics["data"]["codec"]["source_tokens"]["vocabulary"] < 8000
+    config = configure(*SMALL, *pairs, "task.text.tokens=sentencepiece")
+    encoded = prepare(config.data, config.task, config.prepare)
+    assert encoded.report["codec"]["source_tokens"]["vocabulary"] < 4000
 
 
-class TestSavedModel:
+class TestSavedModel(SavedDecoder):
     """One run with beam search; what its SavedModel offers."""
 
-    @pytest.fixture(scope="class")
-    @classmethod
-    def run(cls, trained: Callable[[str], Run]) -> Path:
-        return trained("gru").directory
+    column, answer = "source", "translation"
+    inputs = ("one two .", "five six seven eight one two .", "three .")
 
     @pytest.fixture(scope="class")
     @classmethod
-    def signatures(cls, run: Path) -> dict:
-        loaded = tf.saved_model.load(str(run / "saved_model"))
-        names = ("serving_default", "greedy", "beam", "encode", "step", "text", "explain")
-        return {name: loaded.signatures[name] for name in names} | {"kept": loaded}
+    def run(cls, run_of: Callable[[str], Run]) -> Path:
+        return run_of("gru").directory
 
-    SENTENCES = ("one two .", "five six seven eight one two .", "three .")
+    def places(self, answers: dict[str, tf.Tensor]) -> int:
+        return answers["source_tokens"].shape[1]
 
-    def test_it_answers_as_the_evaluation_did(self, run: Path, signatures: dict) -> None:
-        lines = [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()]
-        given = [line["given"]["source"] for line in lines]
-        answers = signatures["serving_default"](source=tf.constant(given))
-        expected = [line["answer"]["translation"] for line in lines]
-        assert [text.decode() for text in answers["translation"].numpy()] == expected
-        assert answers["translations"].shape[1] == 2
-        np.testing.assert_array_equal(answers["translations"][:, 0], answers["translation"])
-
-    def test_explain_gives_all_hypotheses_and_the_same_best(self, signatures: dict) -> None:
-        sentences = tf.constant(self.SENTENCES)
-        best = signatures["serving_default"](source=sentences)
-        every = signatures["explain"](source=sentences)
-        assert every["translations"].shape[1] == 4
-        scores = every["scores"].numpy()
-        assert (np.diff(scores) <= 0).all()
-        for name in ("translation", "score", "source_tokens"):
-            np.testing.assert_array_equal(every[name], best[name])
-        width = best["tokens"].shape[1]  # another hypothesis may be longer
-        for name in ("tokens", "attention"):
-            np.testing.assert_array_equal(every[name][:, :width], best[name])
-        assert not (every["tokens"].numpy()[:, width:] != b"").any()
-        np.testing.assert_array_equal(every["translations"][:, 0], best["translation"])
-        np.testing.assert_array_equal(scores[:, 0], best["score"])
-
-    def test_a_batch_answers_what_its_members_answer_alone(self, signatures: dict) -> None:
-        together = signatures["beam"](source=tf.constant(self.SENTENCES))
-        for row, sentence in enumerate(self.SENTENCES):
-            alone = signatures["beam"](source=tf.constant([sentence]))
-            assert alone["translation"][0] == together["translation"][row]
-            np.testing.assert_allclose(alone["score"][0], together["score"][row], atol=1e-5)
-
-    def test_attention_is_over_the_source_and_sums_to_one(self, signatures: dict) -> None:
-        answers = signatures["greedy"](source=tf.constant(self.SENTENCES))
-        attention, tokens = answers["attention"].numpy(), answers["tokens"].numpy()
-        real = tokens != b""
-        assert attention.shape == (*tokens.shape, answers["source_tokens"].shape[1])
-        np.testing.assert_allclose(attention.sum(-1)[real], 1, atol=1e-5)
+    def test_attention_leaves_padding_out(self, signatures: dict) -> None:
+        attention = self.call(signatures["greedy"])["attention"].numpy()
         assert np.all(attention[0, :, 3:] == 0)  # "one two ." has three tokens
 
-    def test_word_by_word_equals_greedy(self, signatures: dict) -> None:
-        """A client's own loop with encode, step and text, as the README shows it."""
-        whole = signatures["greedy"](source=tf.constant(self.SENTENCES))
-        for row, sentence in enumerate(self.SENTENCES):
-            text = word_by_word(signatures, 30, source=tf.constant([sentence]))
-            assert text == whole["translation"].numpy()[row]
+    def test_explain_names_the_tokens_of_the_source(self, signatures: dict) -> None:
+        tokens = self.call(signatures["explain"])["source_tokens"].numpy()
+        assert [token for token in tokens[0] if token] == [b"one", b"two", b"."]
 
     def test_predict_answers_in_the_order_of_the_lines(self, run: Path, tmp_path: Path) -> None:
         from hydra import compose, initialize_config_dir
@@ -171,12 +139,12 @@ class TestSavedModel:
 
         source, output = tmp_path / "in.txt", tmp_path / "out.jsonl"
         strange = "これは日本語です。"
-        source.write_text("\n".join([*self.SENTENCES, strange]) + "\n", encoding="utf-8")
+        source.write_text("\n".join([*self.inputs, strange]) + "\n", encoding="utf-8")
         overrides = ["mode=predict", f"run={run}", f"input={source}", f"output={output}"]
         with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
             start(compose("config", overrides), overrides, "unused")
         lines = [json.loads(line) for line in output.read_text().splitlines()]
-        assert [line["source"] for line in lines] == [*self.SENTENCES, strange]
+        assert [line["source"] for line in lines] == [*self.inputs, strange]
         assert all(line["translation"] for line in lines[:-1])
         assert not any("warning" in line or "attention" in line for line in lines[:-1])
         assert "are unknown" in lines[-1]["warning"]

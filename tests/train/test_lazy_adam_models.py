@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
-from tiny_captioning import PLAIN, Small
+from tiny_captioning import PLAIN, TinyCaptioning
 
 from models.embedding import Embedding, VocabularySpec, build_embedding
 from models.settings import EmbeddingSettings
@@ -51,13 +51,11 @@ def translation(*overrides: str) -> tuple[Any, ...]:
 
 def captioning() -> tuple[Any, ...]:
     """The same, self-critical from step 3 on."""
-    small = Small(*PLAIN, "train.learning_rate=0.003")
-    references = [text.split("\n") for text in small.raw["captions"]]
-    rewards = Rewards(
-        references, identify_references(small.batch.targets, small.batch.inputs["owner"]), "13a"
-    )
-    task = SelfCritical(small.task, 3, small.codec.fields["caption_tokens"].text, rewards)
-    return task, small.model, small.codec, small.config.train, small.batch
+    tiny = TinyCaptioning(*PLAIN, "train.learning_rate=0.003")
+    references = [text.split("\n") for text in tiny.raw["captions"]]
+    rewards = Rewards(references, keys(tiny.batch.targets, tiny.batch.inputs["owner"]), "13a")
+    task = SelfCritical(tiny.task, 3, tiny.codec.fields["caption_tokens"].text, rewards)
+    return task, tiny.model, tiny.codec, tiny.config.train, tiny.batch
 
 
 @pytest.mark.parametrize(
