@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from conftest import Command
@@ -98,64 +100,82 @@ def test_a_run_saved_under_former_names_keeps_its_values(tmp_path: Path) -> None
     assert "average" not in train
 
 
-def run_main(*arguments: str) -> tuple[int, str, bool]:
-    """Exit code, standard error and whether TensorFlow was imported."""
-    code = (
-        "import runpy, sys\n"
-        f"sys.argv[0] = {str(ROOT / 'main.py')!r}\n"
-        "try: runpy.run_path(sys.argv[0], run_name='__main__')\n"
-        "finally: print(int('tensorflow' in sys.modules))"
-    )
+COMMANDS = """
+import json, sys
+from conftest import main_here
+for number, arguments in enumerate(json.load(sys.stdin)):
+    result = main_here(*arguments, f"hydra.run.dir=run{number}", folder=sys.argv[1])
+    print(json.dumps([result.returncode, result.stderr, "tensorflow" in sys.modules]))
+"""
+
+
+class Outcome(NamedTuple):
+    """A command's exit code and standard error, and whether TensorFlow is imported after it."""
+
+    returncode: int
+    stderr: str
+    has_tensorflow: bool
+
+
+def run_commands(commands: list[list[str]], folder: Path) -> list[Outcome]:
+    """Runs main.py with the arguments of each, one after the other, in one fresh process."""
+    paths = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests/support")]
     result = subprocess.run(
-        [sys.executable, "-c", code, *arguments],
+        [sys.executable, "-c", COMMANDS, str(folder)],
+        input=json.dumps(commands),
         capture_output=True,
         text=True,
-        cwd=ROOT,
-        timeout=120,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        timeout=300,
     )
-    return result.returncode, result.stderr.strip(), result.stdout.strip().endswith("1")
+    assert result.returncode == 0, result.stderr
+    return [Outcome(*json.loads(line)) for line in result.stdout.splitlines()]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["modl=gru"], "modl: there is no such setting; did you mean model"),
-        (["model=grux"], "model=grux: no such option; did you mean 'gru'"),
-        (["task.embedding={widht:3}"], "task.embedding.widht: there is no such setting; did you"),
-        (["train.epoch=3"], "train.epoch: there is no such setting; did you mean train.epochs?"),
-        (["epochs=3"], "did you mean train.epochs?"),
-        (["train.average=0.9"], "error: train.average is now called train.ema_decay"),
-        (["task=captioning", "data.pictures=a"], "error: data.pictures is now called data.images"),
-        (["data=nothing"], "data=nothing: no such option; choices: "),
-        (["train.epochs=[1"], "no viable alternative"),
-        (["train.epochs=many"], "train.epochs: must be a valid integer"),
-        (["data=text_files", "data.path=no/such.csv"], "no/such.csv"),
-        (["task=null"], "Config group override must be a string"),
-        (["mode=evaluate"], "mode=evaluate needs run=DIRECTORY"),
-        (["mode=evaluate", "run=no/such"], "run=no/such is not a run's directory"),
-        (["input=hello"], "input and output go with mode=predict"),
-        (["train.monitor=acuracy"], "did you mean 'accuracy'?"),
-        (["model.activation=relu"], "model.activation goes with simple_rnn"),
-        (["evaluate.against=no/such"], "evaluate.against=no/such is not a run's directory"),
-        (["train.weight_decay=0.1"], "train.weight_decay goes with adamw"),
-    ],
-)
-def test_a_mistake_is_one_line_before_tensorflow_and_leaves_nothing(
-    arguments: list[str], message: str, tmp_path: Path
-) -> None:
-    directory = tmp_path / "run"
-    code, error, tensorflow = run_main(*arguments, f"hydra.run.dir={directory}")
-    assert code == 1
-    assert message in error
-    assert len(error.splitlines()) == 1
-    assert not tensorflow
-    assert not directory.exists()
+MISTAKES: list[tuple[list[str], str]] = [
+    (["modl=gru"], "modl: there is no such setting; did you mean model"),
+    (["model=grux"], "model=grux: no such option; did you mean 'gru'"),
+    (["task.embedding={widht:3}"], "task.embedding.widht: there is no such setting; did you"),
+    (["train.epoch=3"], "train.epoch: there is no such setting; did you mean train.epochs?"),
+    (["epochs=3"], "did you mean train.epochs?"),
+    (["train.average=0.9"], "error: train.average is now called train.ema_decay"),
+    (["task=captioning", "data.pictures=a"], "error: data.pictures is now called data.images"),
+    (["data=nothing"], "data=nothing: no such option; choices: "),
+    (["train.epochs=[1"], "no viable alternative"),
+    (["train.epochs=many"], "train.epochs: must be a valid integer"),
+    (["data=text_files", "data.path=no/such.csv"], "no/such.csv"),
+    (["task=null"], "Config group override must be a string"),
+    (["mode=evaluate"], "mode=evaluate needs run=DIRECTORY"),
+    (["mode=evaluate", "run=no/such"], "run=no/such is not a run's directory"),
+    (["input=hello"], "input and output go with mode=predict"),
+    (["train.monitor=acuracy"], "did you mean 'accuracy'?"),
+    (["model.activation=relu"], "model.activation goes with simple_rnn"),
+    (["evaluate.against=no/such"], "evaluate.against=no/such is not a run's directory"),
+    (["train.weight_decay=0.1"], "train.weight_decay goes with adamw"),
+]
 
 
-def test_help_names_the_choices_and_imports_no_tensorflow() -> None:
-    code, error, tensorflow = run_main("--help")
-    assert code == 0, error
-    assert not tensorflow
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> list[Outcome]:
+    """Of each mistake, and of --help. Nothing is written."""
+    folder = tmp_path_factory.mktemp("commands")
+    found = run_commands([*(arguments for arguments, _ in MISTAKES), ["--help"]], folder)
+    assert not list(folder.iterdir())
+    return found
+
+
+@pytest.mark.parametrize("number", range(len(MISTAKES)), ids=lambda n: str(MISTAKES[n][0]))
+def test_a_mistake_is_one_line_before_tensorflow(number: int, outcomes: list[Outcome]) -> None:
+    outcome, message = outcomes[number], MISTAKES[number][1]
+    assert outcome.returncode == 1
+    assert message in outcome.stderr
+    assert len(outcome.stderr.splitlines()) == 1
+    assert not outcome.has_tensorflow
+
+
+def test_help_imports_no_tensorflow(outcomes: list[Outcome]) -> None:
+    assert outcomes[-1].returncode == 0, outcomes[-1].stderr
+    assert not outcomes[-1].has_tensorflow
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\r\n")))
