@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from conftest import main_here
 
 from pipelines.core.paths import ROOT
 
@@ -22,14 +23,8 @@ PRELOADED = ("hydra._internal.hydra", "pipelines.sweep.hydra_sweeper")
 """What main.py imports: each run does so too, since multiprocessing imports the main module."""
 
 
-def sweep(
-    *arguments: str,
-    folder: Path,
-    preloaded: Sequence[str] = (),
-    dead_after: float | None = None,
-    **environment: str,
-) -> subprocess.Popen[str]:
-    """`python main.py -m` with fake_run.py for runs, and without a leaderboard.
+def sweep_overrides(*, preloaded: Sequence[str] = (), dead_after: float | None = None) -> list[str]:
+    """Of a sweep with fake_run.py for runs, and without a leaderboard.
 
     preloaded   more modules that are imported before the runs are forked.
     dead_after  seconds without a heartbeat after which a trial is given up.
@@ -41,9 +36,29 @@ def sweep(
     }
     if dead_after is not None:
         settings |= {"dead_after": f"{dead_after}", "heartbeat": f"{dead_after / 5}"}
-    sweeper = [f"+hydra.sweeper.{name}={value}" for name, value in settings.items()]
+    return [f"+hydra.sweeper.{name}={value}" for name, value in settings.items()]
+
+
+def sweep_here(*arguments: str, folder: Path, **environment: str) -> tuple[int, str]:
+    """`python main.py -m` with fake runs in this process; the exit code and the output.
+
+    Two seconds quicker than `sweep`: the fork server of the runs is started once for all sweeps.
+    """
+    result = main_here("-m", *arguments, *sweep_overrides(), folder=folder, **environment)
+    return result.returncode, result.stdout + result.stderr
+
+
+def sweep(
+    *arguments: str,
+    folder: Path,
+    preloaded: Sequence[str] = (),
+    dead_after: float | None = None,
+    **environment: str,
+) -> subprocess.Popen[str]:
+    """As `sweep_here`, but started in a process of its own. See sweep_overrides."""
+    overrides = sweep_overrides(preloaded=preloaded, dead_after=dead_after)
     return subprocess.Popen(
-        [sys.executable, str(ROOT / "main.py"), "-m", *arguments, *sweeper],
+        [sys.executable, str(ROOT / "main.py"), "-m", *arguments, *overrides],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": f"{ROOT}:{SUPPORT}", **environment},
         stdout=subprocess.PIPE,

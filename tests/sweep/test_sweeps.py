@@ -18,7 +18,7 @@ import optuna
 import pytest
 from conftest import ROOT, Command
 from hydra import compose, initialize_config_dir
-from sweep_process import starts, states, summary, sweep, wait_for
+from sweep_process import starts, states, summary, sweep, sweep_here, wait_for
 
 from pipelines.config.restore import to_plain_values
 from pipelines.config.schema import Config, parse
@@ -32,9 +32,7 @@ def swept(tmp_path: Path) -> Callable[..., tuple[int, str]]:
     """Runs a sweep; returns the exit code and the output."""
 
     def run(*arguments: str, **environment: str) -> tuple[int, str]:
-        process = sweep(*arguments, folder=tmp_path, **environment)
-        output, _ = process.communicate(timeout=120)
-        return process.returncode, output
+        return sweep_here(*arguments, folder=tmp_path, **environment)
 
     return run
 
