@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 from conftest import main_here
 
 from pipelines.core.paths import ROOT
@@ -42,13 +43,13 @@ def sweep_overrides(*, preloaded: Sequence[str] = (), dead_after: float | None =
 def sweep_here(*arguments: str, folder: Path, **environment: str) -> tuple[int, str]:
     """`python main.py -m` with fake runs in this process; the exit code and the output.
 
-    Two seconds quicker than `sweep`: the fork server of the runs is started once for all sweeps.
+    Quicker than `start_sweep`: the fork server of the runs is started once for all sweeps.
     """
     result = main_here("-m", *arguments, *sweep_overrides(), folder=folder, **environment)
     return result.returncode, result.stdout + result.stderr
 
 
-def sweep(
+def start_sweep(
     *arguments: str,
     folder: Path,
     preloaded: Sequence[str] = (),
@@ -68,16 +69,16 @@ def sweep(
     )
 
 
-def summary(folder: Path) -> dict[str, Any]:
+def read_summary(folder: Path) -> dict[str, Any]:
     (path,) = folder.glob("outputs/sentiment/sweep/*/sweep.json")
     return json.loads(path.read_text())
 
 
-def states(folder: Path) -> Counter[str]:
-    return Counter(trial["state"] for trial in summary(folder)["trials"])
+def count_states(folder: Path) -> Counter[str]:
+    return Counter(trial["state"] for trial in read_summary(folder)["trials"])
 
 
-def starts(folder: Path) -> list[int]:
+def count_starts(folder: Path) -> list[int]:
     """How often the run of each trial was started."""
     paths = sorted(folder.glob("outputs/sentiment/sweep/*/[0-9]*/starts.txt"))
     return [len(path.read_text().splitlines()) for path in paths]
@@ -95,7 +96,7 @@ def runs_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
     return [one for one in children_of(process) if os.getpgid(one.pid) == one.pid]
 
 
-def alive(runs: list[psutil.Process]) -> list[psutil.Process]:
+def still_running(runs: list[psutil.Process]) -> list[psutil.Process]:
     return [run for run in runs if run.is_running() and run.status() != "zombie"]
 
 
@@ -105,3 +106,9 @@ def wait_for(condition: Callable[[], object]) -> None:
             return
         time.sleep(0.01)
     raise AssertionError("the condition never became true")
+
+
+@pytest.fixture
+def run_sweep(tmp_path: Path) -> Callable[..., tuple[int, str]]:
+    """Runs a sweep of fake runs in this process; returns the exit code and the output."""
+    return lambda *arguments, **more: sweep_here(*arguments, folder=tmp_path, **more)

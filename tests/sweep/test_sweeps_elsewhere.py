@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from conftest import ROOT, Command
 from omegaconf import OmegaConf
-from sweep_process import SUPPORT, starts, states, summary, sweep, wait_for
+from sweep_process import SUPPORT, count_starts, count_states, read_summary, start_sweep, wait_for
 
 from pipelines.core.errors import UserError
 from pipelines.sweep.remote_trial import requested_cores
@@ -23,36 +23,36 @@ LAUNCHER = "hydra/launcher=basic"
 
 
 @pytest.fixture
-def swept(tmp_path: Path) -> Callable[..., tuple[int, str]]:
+def run_sweep(tmp_path: Path) -> Callable[..., tuple[int, str]]:
     """Runs a sweep; returns the exit code and the output."""
 
     def run(*arguments: str, **environment: str) -> tuple[int, str]:
-        process = sweep(LAUNCHER, *arguments, folder=tmp_path, **environment)
+        process = start_sweep(LAUNCHER, *arguments, folder=tmp_path, **environment)
         output, _ = process.communicate(timeout=120)
         return process.returncode, output
 
     return run
 
 
-def test_failures_of_jobs_are_stored_and_the_sweep_continues(swept, tmp_path) -> None:
+def test_failures_of_jobs_are_stored_and_the_sweep_continues(run_sweep, tmp_path) -> None:
     grid = ["seed=1,13,2", "sweep.parallel=2", "sweep.name=grid"]
-    code, output = swept(*grid)
+    code, output = run_sweep(*grid)
     assert code == 0, output
-    trials = summary(tmp_path)["trials"]
+    trials = read_summary(tmp_path)["trials"]
     assert [trial["state"] for trial in trials] == ["COMPLETE", "FAIL", "COMPLETE"]
     assert trials[1]["reason"] == "this seed brings no luck"
-    code, output = swept(*grid)
+    code, output = run_sweep(*grid)
     assert "of which 3 are done" in output
-    assert starts(tmp_path) == [1] * 3
+    assert count_starts(tmp_path) == [1] * 3
 
 
-def test_trials_of_a_launcher_are_pruned_too(swept, tmp_path) -> None:
+def test_trials_of_a_launcher_are_pruned_too(run_sweep, tmp_path) -> None:
     rates = "train.learning_rate=0.001,0.0011,0.1"
-    code, output = swept(
+    code, output = run_sweep(
         rates, "sweep.pruner=median", "sweep.prune_after=2", "train.epochs=8", FAKE_SECONDS="0.3"
     )
     assert code == 0, output
-    assert [trial["state"] for trial in summary(tmp_path)["trials"]] == [
+    assert [trial["state"] for trial in read_summary(tmp_path)["trials"]] == [
         "COMPLETE", "COMPLETE", "PRUNED",
     ]  # fmt: skip
 
@@ -60,25 +60,25 @@ def test_trials_of_a_launcher_are_pruned_too(swept, tmp_path) -> None:
 def test_no_process_resumes_a_trial_that_waits_for_a_launcher(tmp_path: Path) -> None:
     """The second trial of a batch waits when another command looks for trials to resume."""
     grid = [LAUNCHER, "seed=1,2,3,4", "sweep.parallel=2", "sweep.name=grid"]
-    first = sweep(*grid, folder=tmp_path, FAKE_SECONDS="0.5")
-    wait_for(lambda: starts(tmp_path))
-    second = sweep(*grid, folder=tmp_path, FAKE_SECONDS="0.5")
+    first = start_sweep(*grid, folder=tmp_path, FAKE_SECONDS="0.5")
+    wait_for(lambda: count_starts(tmp_path))
+    second = start_sweep(*grid, folder=tmp_path, FAKE_SECONDS="0.5")
     for process in (first, second):
         output, _ = process.communicate(timeout=120)
         assert process.returncode == 0, output
-    assert states(tmp_path) == {"COMPLETE": 4}
-    assert starts(tmp_path) == [1] * 4
+    assert count_states(tmp_path) == {"COMPLETE": 4}
+    assert count_starts(tmp_path) == [1] * 4
 
 
-def test_trials_of_a_killed_launcher_are_resumed(swept, tmp_path) -> None:
+def test_trials_of_a_killed_launcher_are_resumed(run_sweep, tmp_path) -> None:
     grid = ["seed=1,2", "sweep.parallel=2", "sweep.name=grid"]
-    process = sweep(LAUNCHER, *grid, folder=tmp_path, FAKE_SECONDS="1")
-    wait_for(lambda: starts(tmp_path))
+    process = start_sweep(LAUNCHER, *grid, folder=tmp_path, FAKE_SECONDS="1")
+    wait_for(lambda: count_starts(tmp_path))
     process.kill()
     process.communicate()
-    code, output = swept(*grid)
+    code, output = run_sweep(*grid)
     assert code == 0, output
-    assert states(tmp_path) == {"COMPLETE": 2}
+    assert count_states(tmp_path) == {"COMPLETE": 2}
 
 
 def test_a_trial_has_as_many_threads_as_its_job_has_cores(
@@ -135,7 +135,7 @@ def sweep_with_launcher(
     (folder / "conf" / "hydra" / "launcher" / "mine.yaml").write_text(
         f"_target_: hydra_plugins.{name}\n{settings}\n"
     )
-    process = sweep(
+    process = start_sweep(
         "--config-dir", str(folder / "conf"), "hydra/launcher=mine", *arguments, folder=folder,
         dead_after=dead_after,
         PYTHONPATH=f"{ROOT}:{SUPPORT}/plugins", **environment,
@@ -159,7 +159,7 @@ def test_a_trial_whose_job_exceeds_its_time_limit_fails(tmp_path: Path) -> None:
         folder=tmp_path,
     )  # fmt: skip
     assert code == 0, output
-    (trial,) = summary(tmp_path)["trials"]
+    (trial,) = read_summary(tmp_path)["trials"]
     assert (trial["state"], trial["reason"]) == ("FAIL", "the job's time is over")
     assert "Error executing job" not in output
 
@@ -170,8 +170,8 @@ def test_a_requeued_job_resumes_its_run(tmp_path: Path) -> None:
         folder=tmp_path, FAKE_SECONDS="0.9",
     )  # fmt: skip
     assert code == 0, output
-    assert states(tmp_path) == {"COMPLETE": 1}
-    (started_at,) = starts(tmp_path)
+    assert count_states(tmp_path) == {"COMPLETE": 1}
+    (started_at,) = count_starts(tmp_path)
     assert started_at > 1
     (history,) = tmp_path.glob("outputs/sentiment/sweep/*/0000/history.jsonl")
     assert [json.loads(line)["epoch"] for line in history.read_text().splitlines()] == [1, 2, 3]
@@ -183,12 +183,12 @@ def test_the_trial_of_a_lost_job_fails_and_the_others_continue(tmp_path: Path) -
         folder=tmp_path, FAKE_SECONDS="1", dead_after=3,
     )  # fmt: skip
     assert code == 0, output
-    trials = summary(tmp_path)["trials"]
+    trials = read_summary(tmp_path)["trials"]
     assert [trial["state"] for trial in trials] == ["FAIL", *["COMPLETE"] * 3]
     reason = "its job, or another of its batch, was lost: job 0 has not produced any output"
     assert trials[0]["reason"].startswith(reason)
     assert [trial["host"] for trial in trials] == [f"node{number}" for number in range(4)]
-    assert starts(tmp_path) == [1] * 4
+    assert count_starts(tmp_path) == [1] * 4
 
 
 def test_a_trial_whose_job_may_still_be_queued_is_launched_once(tmp_path: Path) -> None:
@@ -205,8 +205,8 @@ def test_a_trial_whose_job_may_still_be_queued_is_launched_once(tmp_path: Path) 
         "lost_job.LostJob", "first: killed", *grid, folder=tmp_path, dead_after=1
     )
     assert code == 0, output
-    assert states(tmp_path) == {"FAIL": 1, "COMPLETE": 2}
-    assert starts(tmp_path) == [1] * 3
+    assert count_states(tmp_path) == {"FAIL": 1, "COMPLETE": 2}
+    assert count_starts(tmp_path) == [1] * 3
 
 
 def test_a_launcher_that_rejects_jobs_ends_the_sweep_but_fails_no_trial(tmp_path: Path) -> None:
@@ -215,14 +215,14 @@ def test_a_launcher_that_rejects_jobs_ends_the_sweep_but_fails_no_trial(tmp_path
     )
     assert code == 1
     assert "the jobs could not be started, or were lost: no jobs are accepted" in output
-    assert states(tmp_path) == {"RUNNING": 1}
+    assert count_states(tmp_path) == {"RUNNING": 1}
 
 
-def test_a_job_that_cannot_start_its_run_fails_its_trial(swept, tmp_path: Path) -> None:
+def test_a_job_that_cannot_start_its_run_fails_its_trial(run_sweep, tmp_path: Path) -> None:
     """The basic launcher runs the job in the sweep's process, which must release the trial."""
     logs = tmp_path / "outputs/sentiment/sweep/grid/logs"
     logs.parent.mkdir(parents=True)
     logs.write_text("no directory")
-    code, output = swept("seed=1,2", "sweep.name=grid", "sweep.failures=1")
+    code, output = run_sweep("seed=1,2", "sweep.name=grid", "sweep.failures=1")
     assert code == 0, output
-    assert states(tmp_path) == {"FAIL": 2}
+    assert count_states(tmp_path) == {"FAIL": 2}

@@ -12,26 +12,35 @@ import time
 from pathlib import Path
 
 import pytest
-from sweep_process import alive, children_of, runs_of, starts, states, summary, sweep, wait_for
+from sweep_process import (
+    children_of,
+    count_starts,
+    count_states,
+    read_summary,
+    runs_of,
+    start_sweep,
+    still_running,
+    wait_for,
+)
 
 from pipelines.core.paths import ROOT
 from pipelines.sweep.storage import JournalLock
 
 
 def test_runs_end_with_a_sweep_that_is_killed(tmp_path: Path) -> None:
-    process = sweep("seed=15", "model.width=8,16", "sweep.parallel=2", folder=tmp_path)
-    wait_for(lambda: len(starts(tmp_path)) == 2)
+    process = start_sweep("seed=15", "model.width=8,16", "sweep.parallel=2", folder=tmp_path)
+    wait_for(lambda: len(count_starts(tmp_path)) == 2)
     runs = runs_of(process)
     process.kill()
     assert len(runs) == 2
-    wait_for(lambda: not alive(runs))
+    wait_for(lambda: not still_running(runs))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_to_all_processes_while_the_fork_server_starts_is_one_line(
     tmp_path: Path, number: int
 ) -> None:
-    process = sweep("seed=1,2", folder=tmp_path, preloaded=["slow_import"], SLOW_IMPORT="2")
+    process = start_sweep("seed=1,2", folder=tmp_path, preloaded=["slow_import"], SLOW_IMPORT="2")
     wait_for(lambda: children_of(process))
     time.sleep(0.5)
     os.killpg(process.pid, number)
@@ -41,16 +50,16 @@ def test_a_signal_to_all_processes_while_the_fork_server_starts_is_one_line(
 
 
 def test_a_second_signal_kills_the_runs(tmp_path: Path) -> None:
-    process = sweep("seed=17", folder=tmp_path)  # it ends slowly
-    wait_for(lambda: starts(tmp_path))
+    process = start_sweep("seed=17", folder=tmp_path)  # it ends slowly
+    wait_for(lambda: count_starts(tmp_path))
     runs = runs_of(process)
     process.send_signal(signal.SIGINT)
     time.sleep(0.5)
-    assert alive(runs)
+    assert still_running(runs)
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=10)
     assert process.returncode == 128 + signal.SIGINT, output
-    wait_for(lambda: not alive(runs))
+    wait_for(lambda: not still_running(runs))
 
 
 def test_slow_modules_are_imported_before_runs_are_forked(tmp_path: Path) -> None:
@@ -89,8 +98,8 @@ def test_a_signal_stops_all_runs_and_the_same_command_resumes_them(
     tmp_path: Path, signal_number: int
 ) -> None:
     arguments = ["model.width=8,16", "seed=1,2", "sweep.parallel=2"]
-    process = sweep(*arguments, folder=tmp_path, FAKE_SECONDS="0.5")
-    wait_for(lambda: starts(tmp_path))
+    process = start_sweep(*arguments, folder=tmp_path, FAKE_SECONDS="0.5")
+    wait_for(lambda: count_starts(tmp_path))
     runs = runs_of(process)
     process.send_signal(signal_number)
     output, _ = process.communicate(timeout=60)
@@ -98,9 +107,9 @@ def test_a_signal_stops_all_runs_and_the_same_command_resumes_them(
     assert "The same command continues." in output
     assert "Traceback" not in output
     assert runs
-    assert not alive(runs)
-    output, _ = sweep(*arguments, folder=tmp_path).communicate(timeout=60)
-    assert states(tmp_path) == {"COMPLETE": 4}, output
+    assert not still_running(runs)
+    output, _ = start_sweep(*arguments, folder=tmp_path).communicate(timeout=60)
+    assert count_states(tmp_path) == {"COMPLETE": 4}, output
 
 
 @pytest.mark.parametrize(
@@ -116,17 +125,17 @@ def test_sweeps_killed_at_random_moments_lose_and_repeat_no_trial(
     rng = random.Random(len(way))
     arguments = [*way, "sweep.parallel=2", "train.epochs=4"]
     for _ in range(3):
-        process = sweep(*arguments, folder=tmp_path, FAKE_SECONDS="0.15")
-        before = len(starts(tmp_path))
-        more = lambda b=before, p=process: len(starts(tmp_path)) > b or p.poll() is not None  # noqa: E731
+        process = start_sweep(*arguments, folder=tmp_path, FAKE_SECONDS="0.15")
+        before = len(count_starts(tmp_path))
+        more = lambda b=before, p=process: len(count_starts(tmp_path)) > b or p.poll() is not None  # noqa: E731
         wait_for(more)
         time.sleep(rng.uniform(0.0, 1.0))
         runs = runs_of(process)
         process.kill()
         process.communicate()
-        wait_for(lambda these=runs: not alive(these))
-    output, _ = sweep(*arguments, folder=tmp_path).communicate(timeout=120)
-    trials = summary(tmp_path)["trials"]
+        wait_for(lambda these=runs: not still_running(these))
+    output, _ = start_sweep(*arguments, folder=tmp_path).communicate(timeout=120)
+    trials = read_summary(tmp_path)["trials"]
     assert [trial["state"] for trial in trials] == ["COMPLETE"] * 8, output
     assert [trial["number"] for trial in trials] == list(range(8))
     assert len({json.dumps(trial["parameters"]) for trial in trials}) == 8
@@ -134,12 +143,12 @@ def test_sweeps_killed_at_random_moments_lose_and_repeat_no_trial(
         epochs = [json.loads(line)["epoch"] for line in path.read_text().splitlines()]
         assert epochs == [1, 2, 3, 4]  # resumed, not restarted
     # A run is started once, and once more for each time that the sweep was killed under it.
-    assert sum(starts(tmp_path)) <= 8 + 2 * 3
+    assert sum(count_starts(tmp_path)) <= 8 + 2 * 3
 
 
 def test_killed_runs_are_resumed_and_the_total_is_exact(tmp_path: Path) -> None:
     arguments = ["sweep=optuna", "sweep.trials=6", "sweep.pruner=none", "train.epochs=4"]
-    process = sweep(*arguments, folder=tmp_path, FAKE_SECONDS="0.2")
+    process = start_sweep(*arguments, folder=tmp_path, FAKE_SECONDS="0.2")
     killed = set()
     while process.poll() is None and len(killed) < 3:
         for run in runs_of(process):
@@ -149,21 +158,21 @@ def test_killed_runs_are_resumed_and_the_total_is_exact(tmp_path: Path) -> None:
                 killed.add(run.pid)
         time.sleep(0.05)
     output, _ = process.communicate(timeout=120)
-    trials = summary(tmp_path)["trials"]
+    trials = read_summary(tmp_path)["trials"]
     assert len(trials) == 6, output
     assert all(trial["state"] == "COMPLETE" or "killed" in trial["reason"] for trial in trials)
 
 
 def test_a_sweep_survives_the_loss_of_its_fork_server(tmp_path: Path) -> None:
-    process = sweep("seed=1,2", "train.epochs=4", folder=tmp_path, FAKE_SECONDS="0.2")
-    wait_for(lambda: starts(tmp_path))
+    process = start_sweep("seed=1,2", "train.epochs=4", folder=tmp_path, FAKE_SECONDS="0.2")
+    wait_for(lambda: count_starts(tmp_path))
     (run,) = runs_of(process)
     server = run.parent()
     assert server is not None
     server.kill()
     output, _ = process.communicate(timeout=120)
-    assert states(tmp_path) == {"COMPLETE": 2}, output
-    assert sum(starts(tmp_path)) == 3
+    assert count_states(tmp_path) == {"COMPLETE": 2}, output
+    assert sum(count_starts(tmp_path)) == 3
 
 
 def test_half_a_line_at_the_end_of_a_journal_is_removed(tmp_path: Path) -> None:
