@@ -27,7 +27,7 @@ def whole_lines(text: str) -> list[str]:
     return re.sub(r"\\\n[\s#]*", "", text).splitlines()
 
 
-def shown() -> list[str]:
+def find_commands() -> list[str]:
     """What README.md shows in blocks of code or within a line, and what conf/ says in comments."""
     commands, fenced = [], False
     for line in whole_lines(README):
@@ -42,14 +42,14 @@ def shown() -> list[str]:
     return list(dict.fromkeys(commands))
 
 
-COMMANDS = shown()
+COMMANDS = find_commands()
 
 
 def arguments_of(command: str) -> list[str]:
     return shlex.split(command, comments=True)[2:]
 
 
-def once(argument: str) -> str:
+def first_value(argument: str) -> str:
     """Of a setting that is swept over, its first value."""
     override = OverridesParser.create().parse_override(argument)
     if not override.is_sweep_override():
@@ -110,7 +110,9 @@ def test_a_command_that_is_shown_can_be_given(
     run = str(finished_run.directory)
     given = [re.sub(r"\bDIR\b(?!/)", run, text) for text in arguments_of(command)]
     given = [text.replace("DIR/", "") for text in given]
-    overrides = [once(text) for text in _command_line(given) if not text.startswith(("-", "hydra"))]
+    overrides = [
+        first_value(text) for text in _command_line(given) if not text.startswith(("-", "hydra"))
+    ]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         values = resolve_config(compose("config", overrides), overrides)
     config = parse(values)

@@ -18,5 +18,5 @@ def test_no_graph_is_made_of_rewritten_source(path: Path) -> None:
     nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
     named = [node for node in nodes if ast.unparse(node) == "tf.function"]
     calls = [node for node in nodes if isinstance(node, ast.Call) and node.func in named]
-    told = [call for call in calls if "autograph" in {word.arg for word in call.keywords}]
-    assert len(told) == len(named), "give each tf.function autograph=False"
+    silenced = [call for call in calls if "autograph" in {word.arg for word in call.keywords}]
+    assert len(silenced) == len(named), "give each tf.function autograph=False"

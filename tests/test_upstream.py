@@ -143,9 +143,9 @@ def test_keras_cannot_build_a_model_from_inputs_and_targets_of_several_workers()
         for index in range(2)
     ]
     for process in processes:
-        _, told = process.communicate(timeout=300)
-        assert process.returncode == 1, told
-        assert "Attempt to convert a value (PerReplica" in told
+        _, error = process.communicate(timeout=300)
+        assert process.returncode == 1, error
+        assert "Attempt to convert a value (PerReplica" in error
 
 
 # Serving

@@ -27,18 +27,18 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def mapped() -> int:
+def count_mapped() -> int:
     """Bytes of files that count as this process's memory."""
     return psutil.Process().memory_info().shared
 
 
 @pytest.mark.skipif(not hasattr(mmap, "MADV_DONTNEED"), reason="the system lets go of no pages")
 def test_a_file_that_was_read_whole_is_not_held_whole(path: Path) -> None:
-    file, before = ArrowFile(path), mapped()
+    file, before = ArrowFile(path), count_mapped()
     total = most = 0
     for batch in file.take(np.arange(len(file)), ["number"]):
         total += int(np.sum(batch.column(0).to_numpy()))
-        most = max(most, mapped() - before)
+        most = max(most, count_mapped() - before)
     assert total == len(file) * (len(file) - 1) // 2
     assert path.stat().st_size > 2 * arrow.MOST_RESIDENT
     assert most < 1.5 * arrow.MOST_RESIDENT
@@ -46,11 +46,11 @@ def test_a_file_that_was_read_whole_is_not_held_whole(path: Path) -> None:
 
 @pytest.mark.skipif(not hasattr(mmap, "MADV_DONTNEED"), reason="the system lets go of no pages")
 def test_rows_read_here_and_there_are_not_held(path: Path) -> None:
-    file, before = RawFile(path, None), mapped()
+    file, before = RawFile(path, None), count_mapped()
     most = 0
     for row in range(0, len(file), 2000):
         assert file.at(row) == {"number": row}
-        most = max(most, mapped() - before)
+        most = max(most, count_mapped() - before)
     assert most < 1.5 * arrow.MOST_RESIDENT
 
 

@@ -411,11 +411,11 @@ def test_limit(options: dict[str, Any]) -> None:
 
 
 def test_progress_is_told(options: dict[str, Any]) -> None:
-    told: dict[str, list[int | None]] = {}
+    bars: dict[str, list[int | None]] = {}
 
     class Told:
         def __init__(self, what: str, total: int | None, unit: str):
-            self.done = told.setdefault(f"{what} {unit}", [total, 0])
+            self.done = bars.setdefault(f"{what} {unit}", [total, 0])
 
         def __enter__(self) -> Any:
             return self
@@ -431,7 +431,7 @@ def test_progress_is_told(options: dict[str, Any]) -> None:
         PrepareSettings(**options),
         progress=Told,
     )
-    assert told == {
+    assert bars == {
         "read x.csv rows": [None, 50],
         "fit label rows": [35, 35],
         "encode rows": [50, 50],

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pipelines.data.division import DROPPED, Division, RowKeys, content_hash, divide, quota
 
 
-def divided(
+def divide_texts(
     texts: list[str], labels: list[int], given: list[int] | None = None, **changes: object
 ) -> Division:
     options = {"shares": {"validation": 0.1, "test": 0.2}, "limit": None, "seed": 0, **changes}
@@ -47,8 +47,8 @@ def test_exact_stratified_and_independent_of_order(
     rows = [(text, label_of[text]) for text, _ in rows]
     shuffled = list(rows)
     random.shuffle(shuffled)
-    first = divided([t for t, _ in rows], [x for _, x in rows], seed=seed)
-    second = divided([t for t, _ in shuffled], [x for _, x in shuffled], seed=seed)
+    first = divide_texts([t for t, _ in rows], [x for _, x in rows], seed=seed)
+    second = divide_texts([t for t, _ in shuffled], [x for _, x in shuffled], seed=seed)
     members = [
         {(t, int(s)) for (t, _), s in zip(r, d.split, strict=True) if s != DROPPED}
         for r, d in ((rows, first), (shuffled, second))
@@ -71,7 +71,9 @@ def test_exact_stratified_and_independent_of_order(
 
 def test_another_seed_divides_otherwise() -> None:
     texts, labels = [f"text {i}" for i in range(100)], [i % 2 for i in range(100)]
-    assert not np.array_equal(divided(texts, labels).split, divided(texts, labels, seed=1).split)
+    assert not np.array_equal(
+        divide_texts(texts, labels).split, divide_texts(texts, labels, seed=1).split
+    )
 
 
 @given(
@@ -93,7 +95,7 @@ def test_of_conflicting_labels_the_most_frequent_stays_whatever_the_order(
     seen = []
     for order in (rows, shuffled):
         texts, labels, parts = zip(*order, strict=True)
-        made = divided([f"text {t}" for t in texts], list(labels), list(parts), limit=limit)
+        made = divide_texts([f"text {t}" for t in texts], list(labels), list(parts), limit=limit)
         held = zip(texts, labels, made.split.tolist(), strict=True)
         kept = sorted(row for row in held if row[2] != DROPPED)
         seen.append((kept, made.conflicts, made.duplicates, made.limited))
@@ -113,13 +115,13 @@ def test_of_conflicting_labels_the_most_frequent_stays_whatever_the_order(
 def test_duplicates_and_conflicts_by_hand() -> None:
     texts = ["a", "A", "b", "b ", "c", "a", "d", "e", "e", "e"]
     labels = [0, 0, 1, 0, 1, 1, 0, 0, 2, 2]
-    made = divided(texts, labels, shares={"validation": 0.0, "test": 0.0})
+    made = divide_texts(texts, labels, shares={"validation": 0.0, "test": 0.0})
     gone = DROPPED
     assert made.split.tolist() == [0, gone, gone, 0, 0, gone, 0, gone, 0, gone]
     assert (made.duplicates, made.conflicts) == (5, 3)
 
 
-def mixed(number: int, start: int) -> int:
+def mix(number: int, start: int) -> int:
     """One round of splitmix64, in whole numbers."""
     number ^= start
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
@@ -135,10 +137,10 @@ def test_what_a_division_of_many_rows_is_made_of(seed: int) -> None:
     """
     texts = [f"review number {i} of a thousand" for i in range(1000)]
     labels = [(i * i) % 7 % 3 for i in range(1000)]
-    made = divided(texts, labels, shares={"validation": 0.08, "test": 0.12}, seed=seed)
+    made = divide_texts(texts, labels, shares={"validation": 0.08, "test": 0.12}, seed=seed)
     assert np.bincount(made.split).tolist() == [800, 80, 120]
     start = int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0])
-    order = sorted(range(1000), key=lambda i: mixed(content_hash([texts[i]]), start))
+    order = sorted(range(1000), key=lambda i: mix(content_hash([texts[i]]), start))
     for label, count in Counter(labels).items():
         of_label = [made.split[i] for i in order if labels[i] == label]
         test, validation = of_label.count(2), of_label.count(1)
@@ -150,15 +152,15 @@ def test_what_a_division_of_many_rows_is_made_of(seed: int) -> None:
 @pytest.mark.parametrize("labels", [[0, 0, 1, 1], [0, 1, 1, 1], [0, 0, 0, 0, 1], [0, 1, 2, 0, 1]])
 def test_a_handful_of_rows_has_one_in_every_split(labels: list[int]) -> None:
     shares = {"validation": 0.08, "test": 0.12}
-    made = divided([f"text {i}" for i in range(len(labels))], labels, shares=shares)
+    made = divide_texts([f"text {i}" for i in range(len(labels))], labels, shares=shares)
     assert np.bincount(made.split).tolist() == [len(labels) - 2, 1, 1]
     assert {labels[i] for i in np.flatnonzero(made.split == 0)} == set(labels)
 
 
 def test_three_rows_have_one_in_every_split_where_there_are_no_labels() -> None:
-    made = divided(["a", "b", "c"], [0, 0, 0], shares={"validation": 0.08, "test": 0.12})
+    made = divide_texts(["a", "b", "c"], [0, 0, 0], shares={"validation": 0.08, "test": 0.12})
     assert np.bincount(made.split).tolist() == [1, 1, 1]
-    none = divided(["a", "b", "c"], [0, 0, 0], shares={"validation": 0.0, "test": 0.0})
+    none = divide_texts(["a", "b", "c"], [0, 0, 0], shares={"validation": 0.0, "test": 0.0})
     assert none.split.tolist() == [0, 0, 0]
 
 
@@ -166,7 +168,7 @@ def test_given_splits_by_hand() -> None:
     #         train: a, b, b, c, d    validation: c, e, e    test: a, e, f, f
     texts = list("abbcd") + list("cee") + list("aeff")
     parts = [0] * 5 + [1] * 3 + [2] * 4
-    made = divided(texts, [0] * 12, parts)
+    made = divide_texts(texts, [0] * 12, parts)
     gone = DROPPED
     assert made.split.tolist() == [gone, 0, gone, gone, 0, 1, gone, gone, 2, 2, 2, 2]
     assert made.overlaps == {"train": 2, "validation": 2}
@@ -175,19 +177,19 @@ def test_given_splits_by_hand() -> None:
 
 def test_only_the_missing_split_is_made() -> None:
     texts = [str(i) for i in range(120)]
-    made = divided(texts, [0] * 120, [0] * 100 + [2] * 20)
+    made = divide_texts(texts, [0] * 120, [0] * 100 + [2] * 20)
     assert np.bincount(made.split).tolist() == [90, 10, 20]
     assert set(np.flatnonzero(made.split == 2)) == set(range(100, 120))
 
 
 def test_limit_keeps_proportions() -> None:
     texts = [str(i) for i in range(200)]
-    made = divided(texts, [i % 4 == 0 for i in range(200)], limit=40)
+    made = divide_texts(texts, [i % 4 == 0 for i in range(200)], limit=40)
     kept = made.split != DROPPED
     assert (np.count_nonzero(kept), made.limited) == (40, 160)
     assert np.count_nonzero(kept & (np.arange(200) % 4 == 0)) == 10
     assert np.bincount(made.split[kept]).tolist() == [28, 4, 8]
-    assert divided(texts, [0] * 200, limit=500).limited == 0
+    assert divide_texts(texts, [0] * 200, limit=500).limited == 0
 
 
 @pytest.mark.parametrize(
@@ -303,6 +305,6 @@ def test_of_a_given_test_split_the_times_do_not_matter() -> None:
 
 def test_where_duplicates_are_kept_every_row_has_a_split() -> None:
     texts = ["the same"] * 30 + [f"text {row}" for row in range(20)]
-    made = divided(texts, [0] * 50, [0] * 40 + [2] * 10, keep_duplicates=True)
+    made = divide_texts(texts, [0] * 50, [0] * 40 + [2] * 10, keep_duplicates=True)
     assert (made.duplicates, made.kept_duplicates, made.conflicts, made.overlaps) == (0, 0, 0, {})
     assert np.bincount(made.split).tolist() == [36, 4, 10]

@@ -21,7 +21,15 @@ from tiny_captioning import QUICK as CAPTIONING
 from tiny_captioning import emoji
 from tiny_translation import QUICK as TRANSLATION
 from two_workers import MANY_EPOCHS, NO_DROPOUT, assert_close, has_evaluated, tf_config
-from whole_runs import FEW_STAGES, half_written, history, read, same_weights, started, wait_for
+from whole_runs import (
+    FEW_STAGES,
+    find_half_written,
+    have_same_weights,
+    read_history,
+    read_metrics,
+    start_main,
+    wait_for,
+)
 
 from pipelines.distributed.cluster import (
     WORKER_LOST_EXIT_CODE,
@@ -147,8 +155,8 @@ def train_with_one_and_two(
         result = run_main(*overrides, *NO_DROPOUT, *run)
         assert result.returncode == 0, result.stderr
     assert_close(tmp_path / "one", tmp_path / "two")
-    assert read(tmp_path / "two")["training"]["workers"] == 2
-    assert read(tmp_path / "two")["training"]["device"] in ("CPU", "GPU")
+    assert read_metrics(tmp_path / "two")["training"]["workers"] == 2
+    assert read_metrics(tmp_path / "two")["training"]["device"] in ("CPU", "GPU")
 
 
 def test_two_workers_have_the_losses_of_one(
@@ -163,7 +171,7 @@ def test_two_workers_have_the_losses_of_one(
     for name in best[0].files:
         if name != "state":
             np.testing.assert_allclose(best[0][name], best[1][name], atol=1e-4)
-    assert not half_written(tmp_path / "two")
+    assert not find_half_written(tmp_path / "two")
     assert "training: workers" in (tmp_path / "two" / "report.html").read_text()
 
 
@@ -206,7 +214,7 @@ def test_batch_normalisation_moves_by_the_mean_over_workers(
     overrides = [*CAPTIONING, *FEW_STAGES, "train.workers=2", f"hydra.run.dir={tmp_path}/run"]
     result = command(*overrides)
     assert result.returncode == 0, result.stderr
-    loss = history(tmp_path / "run")[-1]["train.loss"]
+    loss = read_history(tmp_path / "run")[-1]["train.loss"]
     assert np.isfinite(loss)
     with np.load(tmp_path / "run/checkpoints/best.npz") as best:
         assert all(np.isfinite(best[n]).all() for n in best.files if best[n].dtype.kind == "f")
@@ -229,7 +237,7 @@ class RunningWorkers(NamedTuple):
 def start_two_workers(overrides: list[str], folder: Path) -> RunningWorkers:
     """A run of two workers that has evaluated three times."""
     directory, log = folder / "run", folder / "log"
-    chief = started(*overrides, f"hydra.run.dir={directory}", log=log)
+    chief = start_main(*overrides, f"hydra.run.dir={directory}", log=log)
     wait_for(has_evaluated(directory), chief)
     (other,) = other_workers(chief)
     return RunningWorkers(chief, other, directory, log)
@@ -249,7 +257,7 @@ class TestLostWorkers:
     def whole(cls, overrides: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
         directory = tmp_path_factory.mktemp("whole") / "run"
         log = directory.with_name("log")
-        process = started(*overrides, f"hydra.run.dir={directory}", log=log)
+        process = start_main(*overrides, f"hydra.run.dir={directory}", log=log)
         assert process.wait(timeout=600) == 0, log.read_text()
         return directory
 
@@ -266,8 +274,8 @@ class TestLostWorkers:
         result = command("mode=train", f"run={directory}", *FEW_STAGES)
         assert result.returncode == 0, result.stderr
         assert "Going on" in result.stderr
-        assert same_weights(whole, directory)
-        assert history(whole) == history(directory)
+        assert have_same_weights(whole, directory)
+        assert read_history(whole) == read_history(directory)
 
     def test_workers_exit_when_the_chief_is_killed_and_one_process_can_resume(
         self, whole: Path, overrides: list[str], command_here: Command, tmp_path: Path
@@ -281,8 +289,8 @@ class TestLostWorkers:
         result = command_here("mode=train", f"run={directory}", "train.workers=1", *FEW_STAGES)
         assert result.returncode == 0, result.stderr
         assert "Going on" in result.stderr
-        assert read(directory)["training"]["workers"] == 1
-        steps = [[row["step"] for row in history(run)] for run in (whole, directory)]
+        assert read_metrics(directory)["training"]["workers"] == 1
+        steps = [[row["step"] for row in read_history(run)] for run in (whole, directory)]
         assert steps[0] == steps[1]
 
     @pytest.mark.parametrize("to", ["chief", "other"])
@@ -308,11 +316,11 @@ class TestLostWorkers:
             with pytest.MonkeyPatch.context() as patch:
                 patch.setenv("TF_CONFIG", environment["TF_CONFIG"])
                 patch.chdir(folder)
-                processes.append(started(*overrides, log=tmp_path / f"{index}.log"))
+                processes.append(start_main(*overrides, log=tmp_path / f"{index}.log"))
         for index, process in enumerate(processes):
             assert process.wait(timeout=600) == 0, (tmp_path / f"{index}.log").read_text()
         (directory,) = (tmp_path / "0" / "outputs" / "sentiment" / "gru").iterdir()
-        assert same_weights(whole, directory)
+        assert have_same_weights(whole, directory)
         assert not list((tmp_path / "1").iterdir())
 
 

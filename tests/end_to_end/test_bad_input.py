@@ -28,7 +28,7 @@ def train(directory: Path, *overrides: str) -> dict:
     return json.loads((directory / "metrics.json").read_text())
 
 
-def write(
+def write_csv(
     path: Path, rows: list[tuple[str, ...]], header: tuple[str, ...] = ("text", "label")
 ) -> Path:
     with path.open("w", newline="", encoding="utf-8") as file:
@@ -36,7 +36,7 @@ def write(
     return path
 
 
-def fails(tmp_path: Path, *overrides: str) -> str:
+def fail_to_train(tmp_path: Path, *overrides: str) -> str:
     """The one line that a run ends with; checks that nothing half-written is left."""
     directory = tmp_path / "run"
     with pytest.raises(UserError) as error:
@@ -49,8 +49,8 @@ def fails(tmp_path: Path, *overrides: str) -> str:
 
 
 def test_a_missing_file_is_named_with_its_neighbours(tmp_path: Path) -> None:
-    write(tmp_path / "reviews.csv", ROWS)
-    message = fails(tmp_path, f"data.path={tmp_path / 'review.csv'}")
+    write_csv(tmp_path / "reviews.csv", ROWS)
+    message = fail_to_train(tmp_path, f"data.path={tmp_path / 'review.csv'}")
     assert "review.csv" in message
     assert "reviews.csv" in message
 
@@ -58,18 +58,18 @@ def test_a_missing_file_is_named_with_its_neighbours(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"text,label\n"])
 def test_an_empty_file(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "empty.csv").write_bytes(content)
-    assert "empty" in fails(tmp_path, f"data.path={tmp_path / 'empty.csv'}")
+    assert "empty" in fail_to_train(tmp_path, f"data.path={tmp_path / 'empty.csv'}")
 
 
 def test_a_missing_column_is_told_with_those_that_are_there(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.csv", ROWS, ("review", "label"))
-    message = fails(tmp_path, f"data.path={path}")
+    path = write_csv(tmp_path / "a.csv", ROWS, ("review", "label"))
+    message = fail_to_train(tmp_path, f"data.path={path}")
     assert "data.text_column" in message
     assert "review" in message
 
 
-def headless(path: Path, rows: list[tuple[str, ...]]) -> Path:
-    write(path, rows[1:], rows[0])
+def write_headless(path: Path, rows: list[tuple[str, ...]]) -> Path:
+    write_csv(path, rows[1:], rows[0])
     return path
 
 
@@ -87,8 +87,8 @@ def headless(path: Path, rows: list[tuple[str, ...]]) -> Path:
 def test_a_file_without_a_header_is_told_with_positions_that_work(
     tmp_path: Path, rows: list[tuple[str, ...]], advice: str
 ) -> None:
-    path = headless(tmp_path / "a.csv", rows)
-    message = fails(tmp_path, f"data.path={path}")
+    path = write_headless(tmp_path / "a.csv", rows)
+    message = fail_to_train(tmp_path, f"data.path={path}")
     assert "first line looks like data" in message
     assert f"set {advice} " in message
     metrics = train(tmp_path / "run", f"data.path={path}", *advice.split())
@@ -107,30 +107,32 @@ def test_a_file_without_a_header_is_told_with_positions_that_work(
 def test_a_header_with_other_names_is_not_taken_for_data(
     tmp_path: Path, header: tuple[str, str], expected: str
 ) -> None:
-    message = fails(tmp_path, f"data.path={write(tmp_path / 'a.csv', ROWS, header)}")
+    message = fail_to_train(tmp_path, f"data.path={write_csv(tmp_path / 'a.csv', ROWS, header)}")
     assert expected in message
     assert "looks like data" not in message
 
 
 def test_a_single_class(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.csv", [(text, "positive") for text, _ in ROWS])
-    assert "at least two" in fails(tmp_path, f"data.path={path}")
+    path = write_csv(tmp_path / "a.csv", [(text, "positive") for text, _ in ROWS])
+    assert "at least two" in fail_to_train(tmp_path, f"data.path={path}")
 
 
 def test_a_label_that_occurs_in_test_only(tmp_path: Path) -> None:
-    write(tmp_path / "train.csv", ROWS)
-    write(tmp_path / "test.csv", [("something else", "mixed"), *[(f"{t}!", la) for t, la in ROWS]])
-    message = fails(tmp_path, f"data.path={tmp_path}")
+    write_csv(tmp_path / "train.csv", ROWS)
+    write_csv(
+        tmp_path / "test.csv", [("something else", "mixed"), *[(f"{t}!", la) for t, la in ROWS]]
+    )
+    message = fail_to_train(tmp_path, f"data.path={tmp_path}")
     assert "'mixed'" in message
     assert "positive" in message
 
 
 def test_a_quote_that_never_closes_is_told_by_the_line_where_it_opens(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.csv", ROWS)
+    path = write_csv(tmp_path / "a.csv", ROWS)
     lines = path.read_text().splitlines()
     lines[4] = '"' + lines[4]
     path.write_text("\n".join(lines))
-    assert "a.csv:5" in fails(tmp_path, f"data.path={path}")
+    assert "a.csv:5" in fail_to_train(tmp_path, f"data.path={path}")
 
 
 @pytest.mark.parametrize(
@@ -139,9 +141,9 @@ def test_a_quote_that_never_closes_is_told_by_the_line_where_it_opens(tmp_path: 
 def test_a_few_bad_rows_are_skipped_and_counted_and_more_are_an_error(
     tmp_path: Path, row: bytes
 ) -> None:
-    path = write(tmp_path / "a.csv", ROWS)
+    path = write_csv(tmp_path / "a.csv", ROWS)
     path.write_bytes(path.read_bytes() + row + b"\n")
-    message = fails(tmp_path, f"data.path={path}", "prepare.bad_rows=0")
+    message = fail_to_train(tmp_path, f"data.path={path}", "prepare.bad_rows=0")
     assert "a.csv:26" in message
     assert "prepare.bad_rows" in message
     metrics = train(tmp_path / "run", f"data.path={path}", "prepare.bad_rows=0.1")
@@ -151,7 +153,7 @@ def test_a_few_bad_rows_are_skipped_and_counted_and_more_are_an_error(
 
 def test_emoji_and_rows_of_a_megabyte_are_texts_like_others(tmp_path: Path) -> None:
     odd = [("👍🏽", "positive"), ("word " * 210_000, "negative"), ("<br />", "negative")]
-    path = write(tmp_path / "a.csv", [*ROWS, *odd])
+    path = write_csv(tmp_path / "a.csv", [*ROWS, *odd])
     metrics = train(tmp_path / "run", f"data.path={path}")
     assert metrics["data"]["bad_rows"] == 0
     assert sum(metrics["data"]["splits"].values()) == len(ROWS) + 3
@@ -162,7 +164,7 @@ def test_labels_are_words_or_numbers_and_two_or_more(
     tmp_path: Path, labels: tuple[str, ...]
 ) -> None:
     rows = [(f"film {n} is {label}", label) for n in range(20) for label in labels]
-    metrics = train(tmp_path / "run", f"data.path={write(tmp_path / 'a.csv', rows)}")
+    metrics = train(tmp_path / "run", f"data.path={write_csv(tmp_path / 'a.csv', rows)}")
     assert metrics["test"]["accuracy"]["value"] >= 0
     codec = json.loads((tmp_path / "run" / "codec" / "label.json").read_text())
     assert codec["names"] == list(labels)
@@ -170,7 +172,7 @@ def test_labels_are_words_or_numbers_and_two_or_more(
 
 @pytest.mark.parametrize("labels", ["aabb", "aaaab", "aabbcc"])
 def test_a_handful_of_rows_is_enough(tmp_path: Path, labels: str) -> None:
-    path = write(tmp_path / "a.csv", [(f"text number {n}", a) for n, a in enumerate(labels)])
+    path = write_csv(tmp_path / "a.csv", [(f"text number {n}", a) for n, a in enumerate(labels)])
     shares = ["prepare.validation=0.08", "prepare.test=0.12"]
     metrics = train(tmp_path / "run", f"data.path={path}", *shares, "evaluate.diagnostics=true")
     assert metrics["data"]["splits"] == {"train": len(labels) - 2, "validation": 1, "test": 1}
@@ -178,22 +180,26 @@ def test_a_handful_of_rows_is_enough(tmp_path: Path, labels: str) -> None:
 
 
 def test_too_few_rows_for_three_splits(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.csv", ROWS[:3])
-    message = fails(tmp_path, f"data.path={path}")
+    path = write_csv(tmp_path / "a.csv", ROWS[:3])
+    message = fail_to_train(tmp_path, f"data.path={path}")
     assert "validation split is empty" in message
     assert "train keeps one of each label" in message
 
 
 def test_training_rows_that_are_also_in_test_are_dropped_and_counted(tmp_path: Path) -> None:
-    write(tmp_path / "train.csv", ROWS)
-    write(tmp_path / "test.csv", [(f" {ROWS[0][0].upper()} ", ROWS[0][1]), ("other", "negative")])
+    write_csv(tmp_path / "train.csv", ROWS)
+    write_csv(
+        tmp_path / "test.csv", [(f" {ROWS[0][0].upper()} ", ROWS[0][1]), ("other", "negative")]
+    )
     metrics = train(tmp_path / "run", f"data.path={tmp_path}")
     assert metrics["data"]["splits"]["test"] == 2
     assert sum(metrics["data"]["splits"].values()) == len(ROWS) - 1 + 2
 
 
 def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.csv", ROWS)
+    path = write_csv(tmp_path / "a.csv", ROWS)
     (tmp_path / "file").write_text("")
-    message = fails(tmp_path, f"data.path={path}", f"prepare.cache_dir={tmp_path / 'file' / 'x'}")
+    message = fail_to_train(
+        tmp_path, f"data.path={path}", f"prepare.cache_dir={tmp_path / 'file' / 'x'}"
+    )
     assert "prepare.cache_dir" in message

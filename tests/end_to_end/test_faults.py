@@ -20,7 +20,7 @@ import pytest
 from conftest import QUICK as SENTIMENT
 from tiny_captioning import QUICK as CAPTIONING
 from tiny_translation import QUICK as TRANSLATION
-from whole_runs import half_written, history, read, same_weights
+from whole_runs import find_half_written, have_same_weights, read_history, read_metrics
 
 from pipelines.core.paths import ROOT
 from pipelines.runs.directory import Run, load_model
@@ -104,10 +104,10 @@ def test_a_run_killed_at_random_moments_ends_with_the_weights_of_one_that_was_no
     hurt.finish()
     print(f"{kills} kills in training, seed {seed}")
     assert kills >= KILLS - 1, "it was too quick to be killed often"
-    assert same_weights(whole.directory, hurt.directory), seed
-    assert history(whole.directory) == history(hurt.directory), seed
-    assert read(whole.directory)["test"] == read(hurt.directory)["test"], seed
-    assert not half_written(hurt.directory), seed
+    assert have_same_weights(whole.directory, hurt.directory), seed
+    assert read_history(whole.directory) == read_history(hurt.directory), seed
+    assert read_metrics(whole.directory)["test"] == read_metrics(hurt.directory)["test"], seed
+    assert not find_half_written(hurt.directory), seed
     models = [load_model(Run(trained.directory)) for trained in (whole, hurt)]
     for one, other in zip(*(made.variables for made in models), strict=True):
         np.testing.assert_array_equal(one.numpy(), other.numpy(), err_msg=str(seed))

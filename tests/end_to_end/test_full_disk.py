@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Command, CommandResult, FinishedRun
-from whole_runs import FEW_STAGES, half_written, history, read, same_weights
+from whole_runs import FEW_STAGES, find_half_written, have_same_weights, read_history, read_metrics
 
 PLENTY = 1 << 16
 
@@ -85,16 +85,16 @@ def test_a_run_goes_on_after_each_time_the_disk_was_full(
         new = [*quick_overrides, f"hydra.run.dir={directory}"]
         with disk.room(kilobytes):
             result = command_here(*(["mode=train", f"run={directory}"] if begun else new))
-        assert not half_written(directory)
+        assert not find_half_written(directory)
         if not result.returncode:
             break
         check_one_line(result)
         failed += 1
     assert failed > 4
-    assert same_weights(finished_run.directory, directory)
-    assert history(finished_run.directory) == history(directory)
+    assert have_same_weights(finished_run.directory, directory)
+    assert read_history(finished_run.directory) == read_history(directory)
     for split in ("validation", "test"):
-        assert read(finished_run.directory)[split] == read(directory)[split]
+        assert read_metrics(finished_run.directory)[split] == read_metrics(directory)[split]
     for name in ("predictions.jsonl", "codec/tokens.json", "codec/label.json"):
         assert (directory / name).read_bytes() == (finished_run.directory / name).read_bytes()
     answers = [
@@ -121,4 +121,4 @@ def test_a_new_run_prepares_after_each_time_the_cache_was_full(
             failed += 1
             assert not directory.exists()
     assert failed
-    assert read(directory)["data"]["splits"] == {"train": 120, "validation": 40, "test": 40}
+    assert read_metrics(directory)["data"]["splits"] == {"train": 120, "validation": 40, "test": 40}

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import pytest
 from conftest import Command, FinishedRun
-from whole_runs import FEW_STAGES, half_written, history, read
+from whole_runs import FEW_STAGES, find_half_written, read_history, read_metrics
 
 from pipelines.data.codecs.word_vectors import vectors_for
 from pipelines.runs.directory import Run, load_model
@@ -39,7 +39,7 @@ def test_a_run_leaves_all_that_comes_after_it_needs(finished_run: FinishedRun) -
         assert (run / name).is_file(), name
     assert list((run / "plots").glob("*.svg"))
     assert list((run / "tensorboard").iterdir())
-    assert not half_written(run)
+    assert not find_half_written(run)
     assert "Warning" not in finished_run.stderr
 
 
@@ -53,7 +53,7 @@ def keys_of(value: object) -> list[str]:
 
 
 def test_metrics_have_the_stable_keys(run: Path) -> None:
-    metrics = read(run)
+    metrics = read_metrics(run)
     accuracy = metrics["test"]["accuracy"]
     assert accuracy["low"] <= accuracy["value"] <= accuracy["high"]
     assert metrics["validation"]["loss"]["higher_is_better"] is False
@@ -80,17 +80,17 @@ def test_predictions_give_every_test_example_once(run: Path) -> None:
     test = [line for line in lines if line["split"] == "test"]
     assert [line["row"] for line in test] == list(range(len(test)))
     right = np.mean([line["answer"]["label"] == line["reference"]["label"] for line in test])
-    assert right == pytest.approx(read(run)["test"]["accuracy"]["value"])
+    assert right == pytest.approx(read_metrics(run)["test"]["accuracy"]["value"])
 
 
 def test_evaluate_again_gives_the_same_scores_in_place_of_the_old_ones(
     copy: Path, command_here: Command
 ) -> None:
-    before = read(copy)
+    before = read_metrics(copy)
     asked = ["evaluate.splits=[test]", "evaluate.diagnostics=false"]
     result = command_here("mode=evaluate", f"run={copy}", *asked)
     assert result.returncode == 0, result.stderr
-    after = read(copy)
+    after = read_metrics(copy)
     assert after["test"] == before["test"]
     assert after["epochs"] == before["epochs"]
     assert "validation" not in after
@@ -105,7 +105,7 @@ def test_export_again_replaces_the_saved_model(copy: Path, command_here: Command
     assert "A fresh process gives the same answers" in result.stderr
     result = command_here("mode=predict", f"run={copy}", "input=a superb film")
     assert result.returncode == 0, result.stderr
-    assert not half_written(copy)
+    assert not find_half_written(copy)
 
 
 def test_no_more_checkpoints_are_kept_than_asked_for(
@@ -123,7 +123,7 @@ def test_no_more_checkpoints_are_kept_than_asked_for(
             steps.append(json.loads(file["state"].tobytes())["step"])
     # The one before was of the epoch's last update, too: saved with it, and at the epoch's end.
     assert steps == sorted(steps, reverse=True)
-    assert read(made.directory)["saving"]["share_of_training"] > 0
+    assert read_metrics(made.directory)["saving"]["share_of_training"] > 0
 
 
 def test_a_run_from_before_a_setting_existed_is_used_with_its_default(
@@ -137,13 +137,13 @@ def test_a_run_from_before_a_setting_existed_is_used_with_its_default(
 
 
 def test_more_epochs_go_on_where_the_run_ended(copy: Path, command_here: Command) -> None:
-    before = read(copy)["seconds"]
+    before = read_metrics(copy)["seconds"]
     result = command_here("mode=train", f"run={copy}", "train.epochs=3", *FEW_STAGES)
     assert result.returncode == 0, result.stderr
-    assert read(copy)["epochs"]["trained"] == 3
-    assert read(copy)["seconds"]["train"] > before["train"]
+    assert read_metrics(copy)["epochs"]["trained"] == 3
+    assert read_metrics(copy)["seconds"]["train"] > before["train"]
     assert "epochs: 3" in (copy / "config.yaml").read_text()
-    assert len(history(copy)) == 3
+    assert len(read_history(copy)) == 3
 
 
 def test_the_mean_of_the_best_weights_is_taken_only_if_it_scores_better(
@@ -153,11 +153,11 @@ def test_the_mean_of_the_best_weights_is_taken_only_if_it_scores_better(
     asked = ["train.epochs=4", "train.checkpoint_averaging=2", "train.monitor=loss", *FEW_STAGES]
     result = command_here(*quick_overrides, *asked, f"hydra.run.dir={directory}")
     assert result.returncode == 0, result.stderr
-    losses = {row["step"]: row["validation.loss"] for row in history(directory)}
+    losses = {row["step"]: row["validation.loss"] for row in read_history(directory)}
     best = sorted(losses, key=lambda step: losses[step])
     kept = sorted((directory / "checkpoints").glob("kept_*.npz"))
-    assert kept == sorted(Run(directory).best_checkpoint(step) for step in best[:2])
-    reached = read(directory)["validation"]["loss"]["value"]
+    assert kept == sorted(Run(directory).kept(step) for step in best[:2])
+    reached = read_metrics(directory)["validation"]["loss"]["value"]
     assert ("is kept" in result.stderr) == (reached == pytest.approx(losses[best[0]]))
     files = [directory / "checkpoints" / "best.npz"] if "is kept" in result.stderr else kept
     assert reached <= losses[best[0]] * 1.0001

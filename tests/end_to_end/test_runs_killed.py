@@ -13,12 +13,12 @@ import pytest
 from conftest import Command
 from whole_runs import (
     FEW_STAGES,
-    half_written,
-    history,
+    find_half_written,
+    have_same_weights,
     kill,
-    read,
-    same_weights,
-    started,
+    read_history,
+    read_metrics,
+    start_main,
     wait_for,
 )
 
@@ -35,18 +35,18 @@ def test_a_run_killed_in_any_stage_goes_on_to_the_same_weights_to_the_last_bit(
         f"prepare.cache_dir={cache}",
         "train.checkpoint_seconds=0.000001",
     ]
-    process = started(*arguments, f"hydra.run.dir={tmp_path}/first", log=log)
+    process = start_main(*arguments, f"hydra.run.dir={tmp_path}/first", log=log)
     wait_for(lambda: list(cache.glob("*.tmp-*")), process)
     kill(process)
     assert list(cache.glob("*.tmp-*")), "it was killed too late to show anything"
 
-    process = started(*arguments, f"hydra.run.dir={directory}", log=log)
+    process = start_main(*arguments, f"hydra.run.dir={directory}", log=log)
     wait_for((directory / "checkpoints" / "last.npz").exists, process)
     kill(process)
     assert not (directory / "model.keras").exists(), "it was killed too late to show anything"
     assert not list(cache.glob("*.tmp-*"))
 
-    process = started("mode=train", f"run={directory}", "export.saved_model=false", log=log)
+    process = start_main("mode=train", f"run={directory}", "export.saved_model=false", log=log)
     wait_for(lambda: "predict validation" in log.read_text(), process)
     kill(process)
     assert not (directory / "report.html").exists(), "it was killed too late to show anything"
@@ -56,11 +56,11 @@ def test_a_run_killed_in_any_stage_goes_on_to_the_same_weights_to_the_last_bit(
     for mode in ("evaluate", "train"):
         result = command_here(f"mode={mode}", f"run={directory}", *FEW_STAGES)
         assert result.returncode == 0, result.stderr
-        assert same_weights(run, directory)
-        assert history(run) == history(directory)
-        assert read(directory)["test"] == read(run)["test"]
+        assert have_same_weights(run, directory)
+        assert read_history(run) == read_history(directory)
+        assert read_metrics(directory)["test"] == read_metrics(run)["test"]
         assert (directory / "report.html").exists()
-        assert not half_written(directory)
+        assert not find_half_written(directory)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
@@ -68,7 +68,7 @@ def test_a_signal_saves_and_says_how_to_go_on(
     quick_overrides: list[str], tmp_path: Path, number: signal.Signals
 ) -> None:
     directory, log = tmp_path / "stopped", tmp_path / "log"
-    process = started(
+    process = start_main(
         *quick_overrides, f"hydra.run.dir={directory}", "train.epochs=100000", log=log
     )
     wait_for((directory / "history.jsonl").exists, process)
@@ -79,13 +79,13 @@ def test_a_signal_saves_and_says_how_to_go_on(
     assert (directory / "checkpoints" / "last.npz").exists()
 
 
-def flipped(content: bytes) -> bytes:
+def flip_bit(content: bytes) -> bytes:
     """With one bit changed in the middle, where the weights are."""
     middle = len(content) // 2
     return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
 
 
-@pytest.mark.parametrize("damage", [lambda c: c[: len(c) // 2], lambda _: b"", flipped])
+@pytest.mark.parametrize("damage", [lambda c: c[: len(c) // 2], lambda _: b"", flip_bit])
 def test_a_damaged_checkpoint_is_told_and_the_one_before_leads_to_the_same_weights(
     run: Path, copy: Path, command_here: Command, damage: Callable[[bytes], bytes]
 ) -> None:
@@ -97,12 +97,12 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_leads_to_the_same_weigh
     assert f"{last} is damaged" in result.stderr
     assert "Going on from the checkpoint before" in result.stderr
     assert "Going on at epoch 2" in result.stderr
-    assert same_weights(run, copy)
-    assert history(run) == history(copy)
-    assert curve(copy) == [row["step"] for row in history(copy)]
+    assert have_same_weights(run, copy)
+    assert read_history(run) == read_history(copy)
+    assert read_curve(copy) == [row["step"] for row in read_history(copy)]
 
 
-def curve(directory: Path) -> list[int]:
+def read_curve(directory: Path) -> list[int]:
     """The updates at which TensorBoard shows a loss."""
     from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
@@ -126,23 +126,23 @@ def test_a_file_in_the_place_of_tensorboards_directory_is_told_and_kept(
     assert (copy / "tensorboard").read_text() == "mine"
 
 
-def cut(content: bytes) -> bytes:
+def cut_in_half(content: bytes) -> bytes:
     return content[: len(content) // 2]
 
 
-def garbled(content: bytes) -> bytes:
+def garble(content: bytes) -> bytes:
     return content[:20] + b"\x00{\xff"
 
 
-def missing(content: bytes) -> None:
+def remove(content: bytes) -> None:
     return None
 
 
-def of_another_task(content: bytes) -> bytes:
+def change_task(content: bytes) -> bytes:
     return content.replace(b"name: sentiment", b"name: speech")
 
 
-def of_another_run(content: bytes) -> bytes:
+def replace_by_other_weights(content: bytes) -> bytes:
     file = io.BytesIO()
     np.savez(file, **{"model:0": np.zeros(1), "state": np.frombuffer(b"{}", np.uint8)})
     return file.getvalue()
@@ -151,29 +151,29 @@ def of_another_run(content: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("path", "damage", "mode", "message"),
     [
-        ("config.yaml", cut, "evaluate", "config.yaml is damaged"),
-        ("config.yaml", garbled, "train", "config.yaml is damaged"),
-        ("config.yaml", missing, "predict", "holds no config.yaml"),
-        ("config.yaml", of_another_task, "evaluate", "no such task: 'speech'"),
-        ("model.keras", cut, "evaluate", "model.keras is damaged"),
-        ("model.keras", garbled, "export", "model.keras is damaged"),
-        ("model.keras", missing, "evaluate", "resume with mode=train"),
-        ("saved_model/saved_model.pb", cut, "predict", "saved_model is damaged"),
-        ("saved_model/variables/variables.index", garbled, "predict", "saved_model is damaged"),
-        ("saved_model/assets.extra/imports.txt", missing, "predict", "saved_model is damaged"),
-        ("checkpoints/best.npz", cut, "train", "best.npz is damaged"),
+        ("config.yaml", cut_in_half, "evaluate", "config.yaml is damaged"),
+        ("config.yaml", garble, "train", "config.yaml is damaged"),
+        ("config.yaml", remove, "predict", "holds no config.yaml"),
+        ("config.yaml", change_task, "evaluate", "no such task: 'speech'"),
+        ("model.keras", cut_in_half, "evaluate", "model.keras is damaged"),
+        ("model.keras", garble, "export", "model.keras is damaged"),
+        ("model.keras", remove, "evaluate", "resume with mode=train"),
+        ("saved_model/saved_model.pb", cut_in_half, "predict", "saved_model is damaged"),
+        ("saved_model/variables/variables.index", garble, "predict", "saved_model is damaged"),
+        ("saved_model/assets.extra/imports.txt", remove, "predict", "saved_model is damaged"),
+        ("checkpoints/best.npz", cut_in_half, "train", "best.npz is damaged"),
         (
             "checkpoints/best.npz",
-            of_another_run,
+            replace_by_other_weights,
             "train",
             "best.npz is damaged or of another model",
         ),
-        ("checkpoints/best.npz", missing, "train", "best.npz is missing"),
-        ("metrics.json", cut, "evaluate", "metrics.json is damaged"),
-        ("metrics.json", garbled, "train", "metrics.json is damaged"),
-        ("history.jsonl", garbled, "evaluate", "history.jsonl is damaged"),
-        ("codec/tokens.json", cut, "evaluate", "tokens.json is damaged"),
-        ("codec/label.json", missing, "train", "label.json is damaged or missing"),
+        ("checkpoints/best.npz", remove, "train", "best.npz is missing"),
+        ("metrics.json", cut_in_half, "evaluate", "metrics.json is damaged"),
+        ("metrics.json", garble, "train", "metrics.json is damaged"),
+        ("history.jsonl", garble, "evaluate", "history.jsonl is damaged"),
+        ("codec/tokens.json", cut_in_half, "evaluate", "tokens.json is damaged"),
+        ("codec/label.json", remove, "train", "label.json is damaged or missing"),
     ],
 )
 def test_a_damaged_run_is_told_in_one_line(
@@ -193,7 +193,7 @@ def test_a_damaged_run_is_told_in_one_line(
     assert result.returncode == 1
     assert "Traceback" not in result.stderr
     assert message in result.stderr.splitlines()[-1]
-    assert not half_written(copy)
+    assert not find_half_written(copy)
 
 
 def test_a_codec_that_is_gone_is_taken_from_the_data_again(
@@ -202,7 +202,7 @@ def test_a_codec_that_is_gone_is_taken_from_the_data_again(
     shutil.rmtree(copy / "codec")
     result = command_here("mode=evaluate", f"run={copy}", "evaluate.diagnostics=false")
     assert result.returncode == 0, result.stderr
-    assert read(copy)["test"] == read(run)["test"]
+    assert read_metrics(copy)["test"] == read_metrics(run)["test"]
     for name in ("tokens.json", "label.json"):
         assert (copy / "codec" / name).read_bytes() == (run / "codec" / name).read_bytes()
 
@@ -217,4 +217,4 @@ def test_an_export_that_was_killed_between_two_renames_is_mended(
     result = command_here("mode=evaluate", f"run={copy}", "evaluate.diagnostics=false")
     assert result.returncode == 0, result.stderr
     assert (copy / "saved_model" / "saved_model.pb").exists()
-    assert not half_written(copy)
+    assert not find_half_written(copy)

@@ -74,7 +74,7 @@ def made_up(split, share, seed):
     return {"probabilities": probabilities, "note": notes}
 
 
-def written(directory, task, split, values, name="sentiment"):
+def write_run(directory, task, split, values, name="sentiment"):
     directory.mkdir(exist_ok=True)
     (directory / "config.yaml").write_text(yaml.safe_dump({"task": {"name": name}}))
     path = directory / "predictions.jsonl"
@@ -86,10 +86,10 @@ def written(directory, task, split, values, name="sentiment"):
 @pytest.fixture
 def other(tmp_path):
     split = Split()
-    return written(tmp_path / "other", Task(), split, made_up(split, 0.7, 1))
+    return write_run(tmp_path / "other", Task(), split, made_up(split, 0.7, 1))
 
 
-def compared(other, values, task=None, resamples=300):
+def compare(other, values, task=None, resamples=300):
     split, task = Split(), task or Task()
     own = measure_all(task.score(values, split), len(split), resamples=resamples, seed=5)
     return compare_with_run(other, own, task, split, Resampling(resamples, 5))
@@ -98,7 +98,7 @@ def compared(other, values, task=None, resamples=300):
 def test_the_better_run_is_better_in_words_and_numbers(other):
     check_against(other, task="sentiment", run=None)
     check_same_examples(other, Task(), Codec({}), Split())
-    against = compared(other, made_up(Split(), 0.9, 2))
+    against = compare(other, made_up(Split(), 0.9, 2))
     assert (against.run, against.split, against.outcome) == (other, "test", "better")
     assert list(against.scores) == ["accuracy", "loss"]
     accuracy, loss = against.scores.values()
@@ -114,14 +114,14 @@ def test_the_better_run_is_better_in_words_and_numbers(other):
 
 
 def test_a_comparison_is_kept_in_the_runs_metrics(other, tmp_path):
-    against, run = compared(other, made_up(Split(), 0.9, 2)), Run(tmp_path)
+    against, run = compare(other, made_up(Split(), 0.9, 2)), Run(tmp_path)
     run.save_metrics(RunMetrics(against=against))
     assert run.load_metrics().against == against
     json.loads(run.metrics.read_text(), parse_constant=pytest.fail)
 
 
 def test_the_same_answers_do_not_differ(other):
-    against = compared(other, made_up(Split(), 0.7, 1))
+    against = compare(other, made_up(Split(), 0.7, 1))
     assert against.outcome == "equal"
     assert against.scores["accuracy"].difference == 0
     assert against.scores["accuracy"].p == 1
@@ -132,7 +132,7 @@ def test_pairs_tell_more_than_two_intervals(other):
     wrong = values["probabilities"].argmax(1) != Split().labels
     mended = np.flatnonzero(wrong)[:14]
     values["probabilities"][mended] = values["probabilities"][mended, ::-1]
-    assert compared(other, values).outcome == "better"
+    assert compare(other, values).outcome == "better"
 
 
 def test_scores_that_are_computed_otherwise_are_not_compared(other):

@@ -85,10 +85,10 @@ def test_the_largest_weight_is_one_by_magnitude() -> None:
 def test_a_saved_model_explains_what_it_answers(finished_run: FinishedRun) -> None:
     signatures = tf.saved_model.load(str(finished_run.directory / "saved_model")).signatures
     texts = tf.constant(["a great film of people", "awful", "", "no word of it is known"])
-    told, plain = (signatures[name](text=texts) for name in ("explain", "serving_default"))
-    assert told["label"].numpy().tolist() == plain["label"].numpy().tolist()
-    np.testing.assert_allclose(told["probabilities"], plain["probabilities"], atol=1e-6)
-    weights, tokens = told["weights"].numpy(), told["tokens"].numpy()
+    explained, predicted = (signatures[name](text=texts) for name in ("explain", "serving_default"))
+    assert explained["label"].numpy().tolist() == predicted["label"].numpy().tolist()
+    np.testing.assert_allclose(explained["probabilities"], predicted["probabilities"], atol=1e-6)
+    weights, tokens = explained["weights"].numpy(), explained["tokens"].numpy()
     assert tokens[0].tolist() == [b"a", b"great", b"film", b"of", b"people", b""]
     lengths = signatures["tokenize"](text=texts)["tokens_length"].numpy()
     assert ((tokens != b"").sum(1) == lengths).all()

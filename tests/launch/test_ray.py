@@ -15,7 +15,7 @@ import psutil
 import pytest
 from conftest import Command, assert_refused
 from two_workers import MANY_EPOCHS, NO_DROPOUT, assert_close, has_evaluated, tf_config
-from whole_runs import FEW_STAGES, history, read, started
+from whole_runs import FEW_STAGES, read_history, read_metrics, start_main
 
 INSTALLED = importlib.util.find_spec("ray") is not None
 
@@ -93,10 +93,10 @@ class TestRay:
         ]
         for name, more in (("one", ["train.workers=1"]), ("ray", WITH_RAY)):
             log = tmp_path / f"{name}.log"
-            process = started(*overrides, *more, f"hydra.run.dir={tmp_path / name}", log=log)
+            process = start_main(*overrides, *more, f"hydra.run.dir={tmp_path / name}", log=log)
             assert process.wait(timeout=600) == 0, log.read_text()
         assert_close(tmp_path / "one", tmp_path / "ray")
-        assert read(tmp_path / "ray")["training"]["workers"] == 2
+        assert read_metrics(tmp_path / "ray")["training"]["workers"] == 2
         assert not (tmp_path / "ray" / ".ray").exists()
 
     def test_ray_restarts_a_killed_worker_and_the_run_resumes(
@@ -104,12 +104,12 @@ class TestRay:
     ) -> None:
         directory, log = tmp_path / "run", tmp_path / "log"
         overrides = [*quick_overrides, *MANY_EPOCHS, *FEW_STAGES, *WITH_RAY]
-        process = started(*overrides, f"hydra.run.dir={directory}", log=log)
+        process = start_main(*overrides, f"hydra.run.dir={directory}", log=log)
         until(has_evaluated(directory), process)
         ray_workers(process)[-1].kill()
         assert process.wait(timeout=600) == 0, log.read_text()
         assert "Going on" in (directory / "run.log").read_text()
-        steps = [row["step"] for row in history(directory)]
+        steps = [row["step"] for row in read_history(directory)]
         assert len(steps) == 40
         assert steps == sorted(set(steps))
 
@@ -120,7 +120,7 @@ class TestRay:
         directory, log, data = tmp_path / "run", tmp_path / "log", tmp_path / "bad.csv"
         data.write_text("text,label\n" + "good,1\n,0\n" * 50)
         overrides = [*quick_overrides, *WITH_RAY, f"data.path={data}", f"hydra.run.dir={directory}"]
-        process = started(*overrides, log=log)
+        process = start_main(*overrides, log=log)
         assert process.wait(timeout=600) == 1, log.read_text()
         assert log.read_text().splitlines()[-1].startswith("error: ")
         assert "Traceback" not in log.read_text()

@@ -20,7 +20,7 @@ VECTORS = np.arange(18, dtype="float32").reshape(6, 3) + 100
 KNOWN = np.array([False, False, True, False, True, True])
 
 
-def moved(layer: Embedding) -> tuple[np.ndarray, np.ndarray]:
+def update_once(layer: Embedding) -> tuple[np.ndarray, np.ndarray]:
     """Every word's vector before and after a step of gradient descent on all of them."""
     every = tf.range(6)[tf.newaxis]
     mask = tf.ones([1, 6], tf.bool)
@@ -52,7 +52,7 @@ def test_known_vectors_stay_and_the_rest_learn() -> None:
     layer = build_embedding(
         replace(SETTINGS, trainable=False), VocabularySpec(6, VECTORS, KNOWN), seed=1
     )
-    before, after = moved(layer)
+    before, after = update_once(layer)
     np.testing.assert_array_equal(before[KNOWN], VECTORS[KNOWN])
     np.testing.assert_array_equal(after[KNOWN], VECTORS[KNOWN])
     np.testing.assert_allclose(after[~KNOWN], before[~KNOWN] - 1, rtol=1e-6)
@@ -62,7 +62,7 @@ def test_known_vectors_stay_and_the_rest_learn() -> None:
 
 def test_trainable_vectors_all_learn() -> None:
     layer = build_embedding(SETTINGS, VocabularySpec(6, VECTORS, KNOWN), seed=1)
-    before, after = moved(layer)
+    before, after = update_once(layer)
     np.testing.assert_array_equal(before[KNOWN], VECTORS[KNOWN])
     np.testing.assert_allclose(after, before - 1, rtol=1e-6)
 

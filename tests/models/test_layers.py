@@ -28,7 +28,7 @@ def normal(seed: int, *shape: int) -> tf.Tensor:
     return tf.constant(np.random.default_rng(seed).normal(size=shape), tf.float32)
 
 
-def randomised(layer: keras.layers.Layer, width: int = D) -> keras.layers.Layer:
+def randomize(layer: keras.layers.Layer, width: int = D) -> keras.layers.Layer:
     """The layer with every weight, biases too, away from where it starts."""
     layer.build((None, None, width))
     weights = [0.5 * normal(i, *w.shape).numpy() for i, w in enumerate(layer.get_weights())]
@@ -67,7 +67,7 @@ def close(ours, theirs, tolerance: float = 1e-5) -> None:
 )
 @cells
 def test_equals_keras(cell, options: dict, reverse: bool, masked: bool) -> None:
-    ours = randomised(cell(W, reverse=reverse, **options))
+    ours = randomize(cell(W, reverse=reverse, **options))
     theirs = KERAS[cell](
         W, return_sequences=True, return_state=True, go_backwards=reverse, **options
     )
@@ -94,7 +94,7 @@ def test_equals_keras(cell, options: dict, reverse: bool, masked: bool) -> None:
 @cells
 def test_training_or_not_is_the_same(cell, options: dict) -> None:
     """Outside training TensorFlow derives the gradient, for attributions."""
-    layer = randomised(cell(W, **options))
+    layer = randomize(cell(W, **options))
     x, mask = normal(1, B, T, D), tf.sequence_mask(LENGTHS, T)
 
     def call(training: bool):
@@ -110,7 +110,7 @@ def test_training_or_not_is_the_same(cell, options: dict) -> None:
 @cells
 def test_fused_path_equals_loop(cell, options: dict) -> None:
     """What a GPU would run (Keras' layer with the same weights), run here without cuDNN."""
-    layer = randomised(cell(W, reverse=True, **options))
+    layer = randomize(cell(W, reverse=True, **options))
     x, mask = normal(1, B, T, D), tf.sequence_mask(LENGTHS, T)
     loop = layer(x, mask=mask)
     layer._scan_loop = lambda scan: layer._scan_cudnn(*scan[:3])
@@ -119,7 +119,7 @@ def test_fused_path_equals_loop(cell, options: dict) -> None:
 
 @cells
 def test_gradient_equals_differences(cell, options: dict) -> None:
-    layer = randomised(cell(W, recurrent_dropout=0.5, **options))
+    layer = randomize(cell(W, recurrent_dropout=0.5, **options))
     mask = tf.sequence_mask([2, 3], 3)
     drop = tf.constant([[2.0, 0, 2, 0], [0, 2.0, 2, 2]])
     layer.drop.sample_mask = lambda shape: drop
@@ -161,7 +161,7 @@ def test_gradient_equals_differences(cell, options: dict) -> None:
 
 def test_recurrent_dropout_is_one_mask_a_sequence() -> None:
     """As Keras' SimpleRNN has it: the mask multiplies h at every step before the matrix."""
-    layer = randomised(SimpleRNN(W, recurrent_dropout=0.5))
+    layer = randomize(SimpleRNN(W, recurrent_dropout=0.5))
     drop = tf.constant([[2.0, 0, 2, 0]])
     layer.drop.sample_mask = lambda shape: drop
     x = normal(3, 1, T, D)
@@ -175,7 +175,7 @@ def test_recurrent_dropout_is_one_mask_a_sequence() -> None:
 
 
 def test_recurrent_dropout_differs_by_call_and_sequence() -> None:
-    layer = randomised(GRU(W, recurrent_dropout=0.5))
+    layer = randomize(GRU(W, recurrent_dropout=0.5))
     x = tf.repeat(normal(3, 1, T, D), 2, axis=0)
     first, second = (layer(x, training=True)[0].numpy() for _ in range(2))
     assert not np.allclose(first, second)

@@ -36,7 +36,7 @@ def normal(seed: int, *shape: int) -> tf.Tensor:
     return tf.constant(np.random.default_rng(seed).normal(size=shape), tf.float32)
 
 
-def built(kind, seed: int = 1, **changes):
+def build(kind, seed: int = 1, **changes):
     layer = kind(replace(SETTINGS, **changes), seed=seed)
     layer.build((None, None, D))
     return layer
@@ -51,7 +51,7 @@ def close(a, b) -> None:
 def test_equals_keras_bidirectional(cell: str) -> None:
     kinds = {"simple_rnn": "SimpleRNN", "lstm": "LSTM", "gru": "GRU"}
     layer = getattr(keras.layers, kinds[cell])(W, return_sequences=True, return_state=True)
-    theirs, ours = keras.layers.Bidirectional(layer), built(Encoder, cell=cell, bidirectional=True)
+    theirs, ours = keras.layers.Bidirectional(layer), build(Encoder, cell=cell, bidirectional=True)
     theirs.build((None, None, D))
     theirs.set_weights(ours.get_weights())
     x, mask = normal(1, B, T, D), tf.sequence_mask(LENGTHS, T)
@@ -65,7 +65,7 @@ def test_equals_keras_bidirectional(cell: str) -> None:
 @each_cell
 def test_padding_changes_nothing(cell: str, bidirectional: bool) -> None:
     """Whatever stands in the padding, however much of it: same outputs, states and gradients."""
-    encoder = built(Encoder, cell=cell, bidirectional=bidirectional, layers=2, residual=True)
+    encoder = build(Encoder, cell=cell, bidirectional=bidirectional, layers=2, residual=True)
     x = normal(1, B, T, D)
     mask = tf.sequence_mask(LENGTHS, T)
     longer = tf.concat([tf.where(mask[..., tf.newaxis], x, 9.0), 5 * normal(2, B, 3, D)], 1)
@@ -86,7 +86,7 @@ def test_padding_changes_nothing(cell: str, bidirectional: bool) -> None:
 @each_way
 @each_cell
 def test_a_batch_equals_its_members(cell: str, bidirectional: bool) -> None:
-    encoder = built(Encoder, cell=cell, bidirectional=bidirectional, layers=2)
+    encoder = build(Encoder, cell=cell, bidirectional=bidirectional, layers=2)
     x = normal(1, B, T, D)
     y, state = encoder(x, tf.sequence_mask(LENGTHS, T))
     for b, length in enumerate(LENGTHS):
@@ -97,7 +97,7 @@ def test_a_batch_equals_its_members(cell: str, bidirectional: bool) -> None:
 
 @each_cell
 def test_forward_ignores_what_follows(cell: str) -> None:
-    encoder = built(Encoder, cell=cell, layers=2)
+    encoder = build(Encoder, cell=cell, layers=2)
     x = normal(1, B, T, D)
     changed = tf.concat([x[:, :2], normal(2, B, T - 2, D)], 1)
     before, after = encoder(x)[0].numpy(), encoder(changed)[0].numpy()
@@ -107,7 +107,7 @@ def test_forward_ignores_what_follows(cell: str) -> None:
 
 @each_cell
 def test_call_equals_steps(cell: str) -> None:
-    decoder = built(Decoder, cell=cell, layers=2, residual=True)
+    decoder = build(Decoder, cell=cell, layers=2, residual=True)
     x, state = normal(1, B, T, D), decoder.start(B)
     state = tf.nest.map_structure(lambda s: normal(5, B, W), state)
     y, final = decoder(x, decoder.start(state))
@@ -120,21 +120,21 @@ def test_call_equals_steps(cell: str) -> None:
 
 
 def test_an_encoder_state_starts_a_decoder() -> None:
-    encoder, decoder = (built(kind, cell="lstm", layers=2) for kind in (Encoder, Decoder))
+    encoder, decoder = (build(kind, cell="lstm", layers=2) for kind in (Encoder, Decoder))
     _, state = encoder(normal(1, B, T, D), tf.sequence_mask(LENGTHS, T))
     y, _ = decoder(normal(2, B, 2, D), decoder.start(state))
     assert y.shape == (B, 2, W)
 
 
 def test_residual_adds_the_input_of_the_second_layer() -> None:
-    plain, residual = (built(Encoder, layers=2, residual=r) for r in (False, True))
-    first = built(Encoder)
+    plain, residual = (build(Encoder, layers=2, residual=r) for r in (False, True))
+    first = build(Encoder)
     x = normal(1, B, T, D)
     close(residual(x)[0], plain(x)[0] + first(x)[0])
 
 
 def test_dropout_between_layers_is_for_training() -> None:
-    encoder = built(Encoder, layers=2, dropout=0.5)
+    encoder = build(Encoder, layers=2, dropout=0.5)
     x = normal(1, B, T, D)
     assert not np.allclose(encoder(x, training=True)[0], encoder(x, training=True)[0])
     close(encoder(x, training=False), encoder(x))
@@ -142,9 +142,9 @@ def test_dropout_between_layers_is_for_training() -> None:
 
 @each_way
 def test_same_seed_same_weights_whatever_else_changed(bidirectional: bool) -> None:
-    one = built(Encoder, bidirectional=bidirectional)
-    other = built(Encoder, bidirectional=bidirectional, layers=2, dropout=0.5)
-    third = built(Encoder, bidirectional=bidirectional, seed=2)
+    one = build(Encoder, bidirectional=bidirectional)
+    other = build(Encoder, bidirectional=bidirectional, layers=2, dropout=0.5)
+    third = build(Encoder, bidirectional=bidirectional, seed=2)
     for a, b in zip(one.layers[0], other.layers[0], strict=True):
         close(a.get_weights(), b.get_weights())
     assert not np.allclose(one.get_weights()[0], third.get_weights()[0])
@@ -158,9 +158,9 @@ def test_a_decoder_cannot_read_backwards() -> None:
 
 
 def test_a_state_must_fit() -> None:
-    decoder = built(Decoder, cell="lstm")
+    decoder = build(Decoder, cell="lstm")
     with pytest.raises(ValueError, match="2 parts for each of 1 layers; got"):
-        decoder.start(built(Decoder, cell="gru").start(B))
+        decoder.start(build(Decoder, cell="gru").start(B))
 
 
 @pytest.mark.parametrize("portable", [False, True])
@@ -173,7 +173,7 @@ def test_only_a_portable_model_avoids_cudnn_on_a_gpu(
         ran.append(self.name)
         return self._scan_loop(Scan(x, padding, state, None, False))
 
-    encoder = built(Encoder, bidirectional=True)
+    encoder = build(Encoder, bidirectional=True)
     x = keras.Input((None, D))
     model = keras.Model(x, encoder(x)[0])
     make_portable(model, portable)
@@ -196,7 +196,7 @@ assert "models" not in sys.modules
 def test_saved_model_reloads_in_a_fresh_process(tmp_path: Path) -> None:
     """Every cell in one SavedModel, with free batch and time, loaded with TensorFlow alone."""
     encoders = [
-        built(Encoder, cell=cell, bidirectional=both)
+        build(Encoder, cell=cell, bidirectional=both)
         for cell in ("simple_rnn", "lstm", "gru")
         for both in (False, True)
     ]
@@ -223,7 +223,7 @@ def tf_concat(outputs):
 
 def test_gradient_in_a_compiled_loop_over_batches() -> None:
     """The hand-made gradient also works inside an outer loop, as train_step runs it."""
-    encoder = built(Encoder, cell="lstm", bidirectional=True)
+    encoder = build(Encoder, cell="lstm", bidirectional=True)
     kernel = encoder.trainable_variables[0].value
 
     @tf.function

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, Command
-from whole_runs import kill, started, wait_for
+from whole_runs import kill, start_main, wait_for
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_predict_killed_at_any_moment_resumes_to_the_same_predictions(
 
     output, log = tmp_path / "predictions.jsonl", tmp_path / "log"
     note = tmp_path / "predictions.jsonl.partial.json"
-    process = started(*command, f"output={output}", log=log)
+    process = start_main(*command, f"output={output}", log=log)
     wait_for(note.exists, process)
     kill(process)
     assert not output.exists(), "it was killed too late to show anything"

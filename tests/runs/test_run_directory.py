@@ -89,10 +89,10 @@ def test_a_directory_is_replaced_whole_wherever_the_process_is_killed(
     run = Run(tmp_path)
     folder(run.saved_model, "old")
     new = folder(tmp_path / ".1.saved_model", "new")
-    done: list[str] = []
+    calls: list[str] = []
     with monkeypatch.context() as patch:
         module, name = {"os": os, "shutil": shutil}[step.partition(".")[0]], step.rpartition(".")[2]
-        patch.setattr(module, name, killed_at(number, getattr(module, name), done))
+        patch.setattr(module, name, killed_at(number, getattr(module, name), calls))
         with suppress(KeyboardInterrupt):
             atomic_replace(new, run.saved_model)
     there = [content(path) for path in tmp_path.iterdir() if path != new]
@@ -105,13 +105,13 @@ def test_a_directory_is_replaced_whole_wherever_the_process_is_killed(
 
 
 def killed_at(
-    number: int, function: Callable[..., object], done: list[str]
+    number: int, function: Callable[..., object], calls: list[str]
 ) -> Callable[..., object]:
     """The function, whose call of that number ends the process instead."""
 
     def call(*arguments: object, **more: object) -> object:
-        done.append("call")
-        if len(done) == number:
+        calls.append("call")
+        if len(calls) == number:
             raise KeyboardInterrupt
         return function(*arguments, **more)
 

@@ -33,7 +33,7 @@ pytest.importorskip("nicegui", reason="needs the extra web")
 TOKEN = "a-secret-token"
 
 
-def listening() -> socket.socket:
+def bind_socket() -> socket.socket:
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     return listener
@@ -48,7 +48,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     values = yaml.safe_load((ROOT / "conf/serve/default.yaml").read_text())
     settings = ServeSettings(**{**values, "max_body": 400_000})
     places = {name: Path("nowhere") for name in VERSIONS}
-    sockets = [listening(), listening()]
+    sockets = [bind_socket(), bind_socket()]
     servers: list[uvicorn.Server] = []
 
     async def serve() -> None:

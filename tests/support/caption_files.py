@@ -15,11 +15,11 @@ from pipelines.core.paths import ROOT
 from pipelines.data.sources.image_captions import ImageCaptions
 
 
-def settings_of(name: str) -> dict:
+def read_settings(name: str) -> dict:
     return yaml.safe_load((ROOT / f"conf/data/{name}.yaml").read_text(encoding="utf-8"))
 
 
-def image(number: int = 0, form: str = "PNG", size: tuple[int, int] = (6, 4)) -> bytes:
+def make_image(number: int = 0, form: str = "PNG", size: tuple[int, int] = (6, 4)) -> bytes:
     noise = np.random.default_rng(number).integers(0, 256, (*size[::-1], 3), np.uint8)
     file = BytesIO()
     Image.fromarray(noise).save(file, form)
@@ -29,18 +29,20 @@ def image(number: int = 0, form: str = "PNG", size: tuple[int, int] = (6, 4)) ->
 # Folders
 
 
-def folder(path: Path, captions: str | bytes, name: str = "captions.csv", count: int = 4) -> dict:
+def write_folder(
+    path: Path, captions: str | bytes, name: str = "captions.csv", count: int = 4
+) -> dict:
     """Settings for that file, and images 0.png, 1.png, ... in a folder."""
     (path / "photos").mkdir()
     for number in range(count):
-        (path / "photos" / f"{number}.png").write_bytes(image(number))
+        (path / "photos" / f"{number}.png").write_bytes(make_image(number))
     content = captions if isinstance(captions, bytes) else captions.encode()
     (path / name).write_bytes(content)
     return {"images": str(path / "photos"), "captions": str(path / name)}
 
 
-def source(**changes) -> ImageCaptions:
-    return _build(ImageCaptions, {**settings_of("image_captions"), **changes}, "data")
+def build_source(**changes) -> ImageCaptions:
+    return _build(ImageCaptions, {**read_settings("image_captions"), **changes}, "data")
 
 
 def read(made: ImageCaptions, part: str = "all") -> tuple[dict[str, str], list[str]]:

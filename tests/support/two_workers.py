@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from whole_runs import history
+from whole_runs import read_history
 
 NO_DROPOUT = ["task.embedding.dropout=0", "task.embedding.word_dropout=0"]
 """Workers draw different random numbers, so runs are comparable only without any."""
@@ -27,7 +27,7 @@ def tf_config(index: int, *addresses: str, job: str = "worker") -> str:
 
 def assert_close(one: Path, other: Path, tolerance: float = 1e-5) -> None:
     """Losses of training and validation, and scores, row by row."""
-    rows = list(zip(history(one), history(other), strict=True))
+    rows = list(zip(read_history(one), read_history(other), strict=True))
     assert rows
     for a, b in rows:
         for name in ("epoch", "step", "train.loss", "validation.loss", "validation.perplexity"):

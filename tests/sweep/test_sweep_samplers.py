@@ -32,13 +32,13 @@ def study_of(direction: str, *curves: tuple[str, list[float]]) -> optuna.Study:
     return study
 
 
-def imputed(study: optuna.Study) -> list[FrozenTrial]:
+def impute_values(study: optuna.Study) -> list[FrozenTrial]:
     maximize = study.direction == StudyDirection.MAXIMIZE
     return impute_pruned(study.trials, maximize=maximize)
 
 
 def values(study: optuna.Study) -> list[Any]:
-    return [trial.value for trial in imputed(study)]
+    return [trial.value for trial in impute_values(study)]
 
 
 def test_a_pruned_trial_gains_the_median_of_what_finished_trials_gained_from_there_on() -> None:
@@ -68,7 +68,7 @@ def test_no_imputed_value_is_better_than_the_best() -> None:
 def test_running_and_failed_trials_get_no_value() -> None:
     others = [("RUNNING", [0.3]), ("FAIL", []), ("PRUNED", [])]
     study = study_of("maximize", ("COMPLETE", [0.5, 0.6]), *others, ("PRUNED", [0.2]))
-    seen = imputed(study)
+    seen = impute_values(study)
     assert [trial.value for trial in seen if trial.state.name == "COMPLETE"] == [0.6, 0.3]
     assert [trial.state for trial in seen[1:4]] == [trial.state for trial in study.trials[1:4]]
     assert [trial.params["x"] for trial in seen] == [0, 1, 2, 3, 4]
@@ -78,7 +78,7 @@ def test_diverged_evaluations_are_ignored() -> None:
     nan = float("nan")
     finished = [("COMPLETE", [5.0, 3.0]), ("COMPLETE", [4.0, 4.0])]
     study = study_of("minimize", *finished, ("PRUNED", [6.0, nan]), ("PRUNED", [nan]))
-    seen = imputed(study)
+    seen = impute_values(study)
     assert seen[2].value == pytest.approx(6)  # after two evaluations nobody gained anything
     assert seen[3].state == TrialState.PRUNED
 
@@ -86,7 +86,7 @@ def test_diverged_evaluations_are_ignored() -> None:
 def test_trials_are_unchanged_if_none_is_pruned_or_none_is_finished() -> None:
     for curves in ([("COMPLETE", [0.5])], [("PRUNED", [0.5])]):
         study = study_of("maximize", *curves)
-        assert imputed(study) == study.trials
+        assert impute_values(study) == study.trials
 
 
 class RecordingSampler(RandomSampler):

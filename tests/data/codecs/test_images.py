@@ -21,7 +21,7 @@ from pipelines.data.codecs.text import BEGIN, END, UNKNOWN, TextSettings
 RED, BLUE, WHITE, BLACK = (255, 0, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)
 
 
-def saved(image: Image.Image, form: str = "PNG", **options) -> bytes:
+def save_image(image: Image.Image, form: str = "PNG", **options) -> bytes:
     file = BytesIO()
     image.save(file, form, **options)
     return file.getvalue()
@@ -32,7 +32,7 @@ def pixels(*contents: bytes, size: int = 8, fit: str = "pad") -> np.ndarray:
     return codec.encode(tf.constant(list(contents))).numpy()
 
 
-def two_coloured(width: int, height: int) -> Image.Image:
+def make_two_coloured(width: int, height: int) -> Image.Image:
     """Left half red, right half blue."""
     image = Image.new("RGB", (width, height), RED)
     image.paste(BLUE, (width // 2, 0, width, height))
@@ -43,7 +43,7 @@ def two_coloured(width: int, height: int) -> Image.Image:
 
 
 def test_a_wide_image_has_white_above_and_below_in_equal_parts() -> None:
-    made = pixels(saved(two_coloured(16, 8)))[0]
+    made = pixels(save_image(make_two_coloured(16, 8)))[0]
     assert made.shape == (8, 8, 3)
     assert (made[:2] == WHITE).all()
     assert (made[6:] == WHITE).all()
@@ -52,7 +52,7 @@ def test_a_wide_image_has_white_above_and_below_in_equal_parts() -> None:
 
 
 def test_a_high_image_has_white_at_its_left_and_right() -> None:
-    made = pixels(saved(two_coloured(8, 16)))[0]
+    made = pixels(save_image(make_two_coloured(8, 16)))[0]
     assert (made[:, :2] == WHITE).all()
     assert (made[:, 6:] == WHITE).all()
     assert (made[:, 2] == RED).all()
@@ -60,33 +60,33 @@ def test_a_high_image_has_white_at_its_left_and_right() -> None:
 
 
 def test_of_an_odd_margin_the_larger_part_comes_last() -> None:
-    made = pixels(saved(Image.new("RGB", (8, 5), RED)))[0]
+    made = pixels(save_image(Image.new("RGB", (8, 5), RED)))[0]
     assert [row for row in range(8) if (made[row] == WHITE).all()] == [0, 6, 7]
 
 
 def test_cropping_takes_the_middle_square() -> None:
     image = Image.new("RGB", (24, 8), BLUE)
     image.paste(RED, (8, 0, 16, 8))
-    assert (pixels(saved(image), fit="crop")[0] == RED).all()
+    assert (pixels(save_image(image), fit="crop")[0] == RED).all()
 
 
 def test_stretching_fills_the_square_with_the_whole_image() -> None:
-    made = pixels(saved(two_coloured(32, 4)), fit="stretch")[0]
+    made = pixels(save_image(make_two_coloured(32, 4)), fit="stretch")[0]
     assert (made[:, :3] == RED).all()
     assert (made[:, 5:] == BLUE).all()
 
 
 def test_an_image_of_the_right_size_stays_as_it_is() -> None:
     random = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
-    assert (pixels(saved(Image.fromarray(random)))[0] == random).all()
+    assert (pixels(save_image(Image.fromarray(random)))[0] == random).all()
 
 
 def test_one_pixel_fills_the_square() -> None:
-    assert (pixels(saved(Image.new("RGB", (1, 1), RED)))[0] == RED).all()
+    assert (pixels(save_image(Image.new("RGB", (1, 1), RED)))[0] == RED).all()
 
 
 def test_a_line_of_pixels_is_still_a_line() -> None:
-    made = pixels(saved(Image.new("RGB", (1000, 1), BLACK)))[0]
+    made = pixels(save_image(Image.new("RGB", (1000, 1), BLACK)))[0]
     assert sum((row == BLACK).all() for row in made) == 1
 
 
@@ -94,7 +94,7 @@ def test_making_an_image_small_averages_it() -> None:
     # Without antialiasing, stripes of one pixel would become all black or all white.
     stripes = np.zeros((80, 80), np.uint8)
     stripes[:, ::2] = 255
-    made = pixels(saved(Image.fromarray(stripes)))[0]
+    made = pixels(save_image(Image.fromarray(stripes)))[0]
     assert np.abs(made.astype(int) - 127).max() <= 12
 
 
@@ -104,14 +104,14 @@ def test_making_an_image_small_averages_it() -> None:
 def test_what_is_transparent_is_white() -> None:
     image = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
     image.paste((255, 0, 0, 255), (0, 0, 4, 8))
-    made = pixels(saved(image))[0]
+    made = pixels(save_image(image))[0]
     assert (made[:, 4:] == WHITE).all()
     assert (made[:, :4] == RED).all()
 
 
 @pytest.mark.parametrize("opacity", [0, 1, 77, 128, 254, 255])
 def test_opacity_mixes_a_colour_with_white(opacity: int) -> None:
-    made = pixels(saved(Image.new("RGBA", (8, 8), (0, 100, 255, opacity))))[0]
+    made = pixels(save_image(Image.new("RGBA", (8, 8), (0, 100, 255, opacity))))[0]
     share = opacity / 255
     expected = [round(255 * (1 - share) + colour * share) for colour in (0, 100, 255)]
     assert (made == expected).all()
@@ -121,7 +121,7 @@ def test_a_transparent_colour_of_a_palette_is_white() -> None:
     image = Image.new("P", (8, 8), 0)
     image.putpalette([0, 0, 0, 255, 0, 0])
     image.paste(1, (0, 0, 8, 4))
-    made = pixels(saved(image, transparency=0))[0]
+    made = pixels(save_image(image, transparency=0))[0]
     assert (made[:4] == RED).all()
     assert (made[4:] == WHITE).all()
 
@@ -131,7 +131,7 @@ def test_a_palette_of_any_depth_without_transparency_is_opaque(colours: int) -> 
     image = Image.new("P", (8, 8), 0)
     image.putpalette([part for number in range(colours) for part in (number, 0, 50)])
     image.paste(colours - 1, (0, 4, 8, 8))
-    made = pixels(saved(image))[0]
+    made = pixels(save_image(image))[0]
     assert (made[:4] == (0, 0, 50)).all()
     assert (made[4:] == (colours - 1, 0, 50)).all()
 
@@ -139,7 +139,7 @@ def test_a_palette_of_any_depth_without_transparency_is_opaque(colours: int) -> 
 def test_black_and_white_with_one_bit_a_pixel_is_opaque() -> None:
     image = Image.new("1", (8, 8), 0)
     image.paste(1, (0, 0, 4, 8))
-    made = pixels(saved(image))[0]
+    made = pixels(save_image(image))[0]
     assert (made[:, :4] == WHITE).all()
     assert (made[:, 4:] == BLACK).all()
 
@@ -159,9 +159,9 @@ MODES = {
     ("form", "mode"), [(form, mode) for form, modes in MODES.items() for mode in modes]
 )
 def test_every_format_gives_the_colours_that_other_programs_see(form: str, mode: str) -> None:
-    image = two_coloured(16, 8).convert(mode)
+    image = make_two_coloured(16, 8).convert(mode)
     options = {"quality": 100} if form in ("JPEG", "WEBP") else {}
-    made = pixels(saved(image, form, **options), size=16)[0].astype(int)
+    made = pixels(save_image(image, form, **options), size=16)[0].astype(int)
     expected = np.asarray(image.convert("RGB"), int)
     # At the border of two colours, JPEG and WebP mix them.
     assert np.abs(made[4:12] - expected)[:, [0, 1, 2, 13, 14, 15]].max() <= 8
@@ -169,7 +169,7 @@ def test_every_format_gives_the_colours_that_other_programs_see(form: str, mode:
 
 def test_of_16_bits_the_upper_8_count() -> None:
     grey = np.full((8, 8), 40000, np.uint16)
-    assert (pixels(saved(Image.fromarray(grey)))[0] == 40000 >> 8).all()
+    assert (pixels(save_image(Image.fromarray(grey)))[0] == 40000 >> 8).all()
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -182,21 +182,21 @@ def test_a_photo_is_turned_as_the_camera_was_held(orientation: int, order: str) 
     quarters = Image.new("RGB", (16, 16), RED)
     quarters.paste(BLUE, (8, 0, 16, 8))
     quarters.paste(BLACK, (0, 8, 8, 16))
-    content = saved(quarters, "JPEG", quality=100, exif=exif.tobytes())
+    content = save_image(quarters, "JPEG", quality=100, exif=exif.tobytes())
     expected = np.asarray(ImageOps.exif_transpose(Image.open(BytesIO(content))), int)
     assert np.abs(pixels(content, size=16)[0] - expected).max() <= 2
 
 
 def test_of_an_animated_gif_the_first_frame_counts() -> None:
     frames = [Image.new("RGB", (8, 8), colour) for colour in (RED, BLUE)]
-    animation = saved(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    animation = save_image(frames[0], "GIF", save_all=True, append_images=frames[1:])
     assert (pixels(animation)[0] == RED).all()
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
 def test_an_animated_webp_is_refused_before_tensorflow_writes_beyond_its_memory(mode: str) -> None:
     frames = [Image.new("RGB", (8, 8), colour).convert(mode) for colour in (RED, BLUE)]
-    animation = saved(frames[0], "WEBP", save_all=True, append_images=frames[1:])
+    animation = save_image(frames[0], "WEBP", save_all=True, append_images=frames[1:])
     with pytest.raises(tf.errors.InvalidArgumentError, match="animated WebP"):
         pixels(animation)
 
@@ -213,7 +213,7 @@ def test_a_truncated_image_is_an_error_and_not_the_end_of_the_process(
     form: str, share: float
 ) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
-    content = saved(Image.fromarray(noise), form)
+    content = save_image(Image.fromarray(noise), form)
     with pytest.raises(tf.errors.OpError):
         pixels(content[: int(len(content) * share)])
 
@@ -222,7 +222,9 @@ def test_a_truncated_image_is_an_error_and_not_the_end_of_the_process(
 
 
 def test_a_batch_is_what_its_images_are_alone() -> None:
-    contents = [saved(two_coloured(w, h)) for w, h in [(3, 9), (40, 7), (8, 8), (100, 99)]]
+    contents = [
+        save_image(make_two_coloured(w, h)) for w, h in [(3, 9), (40, 7), (8, 8), (100, 99)]
+    ]
     together = pixels(*contents)
     assert all((pixels(one)[0] == made).all() for one, made in zip(contents, together, strict=True))
 
@@ -230,8 +232,8 @@ def test_a_batch_is_what_its_images_are_alone() -> None:
 def test_a_saved_model_gives_the_bits_that_prepare_gives(tmp_path: Path) -> None:
     codec = ImageCodec("image", ImageSettings(size=8, fit="pad"))
     noise = np.random.default_rng(0).integers(0, 256, (3, 31, 17, 4), np.uint8)
-    contents = [saved(Image.fromarray(one)) for one in noise]
-    contents += [saved(Image.fromarray(one[..., :3]), "JPEG") for one in noise]
+    contents = [save_image(Image.fromarray(one)) for one in noise]
+    contents += [save_image(Image.fromarray(one[..., :3]), "JPEG") for one in noise]
     values = tf.constant(contents)
     signature = [tf.TensorSpec([None], tf.string)]
     module = tf.Module()

@@ -10,37 +10,37 @@ from pipelines.core.errors import UserError
 from pipelines.data.codecs.labels import LabelCodec
 
 
-def fitted(*batches: list) -> LabelCodec:
+def fit_codec(*batches: list) -> LabelCodec:
     codec = LabelCodec("label")
     codec.fit(batches)
     return codec
 
 
 def test_classes_are_sorted() -> None:
-    assert fitted(["10", "9", "-1", "9"]).names == ("-1", "9", "10")
-    assert fitted(["b", "10", "9", "b"]).names == ("10", "9", "b")
-    assert fitted([2, 10, 2]).names == ("2", "10")
+    assert fit_codec(["10", "9", "-1", "9"]).names == ("-1", "9", "10")
+    assert fit_codec(["b", "10", "9", "b"]).names == ("10", "9", "b")
+    assert fit_codec([2, 10, 2]).names == ("2", "10")
 
 
 def test_encode_and_decode() -> None:
-    codec = fitted(["pos", "neg"], ["neg"])
+    codec = fit_codec(["pos", "neg"], ["neg"])
     encoded = codec.encode(tf.constant(["neg", "pos", "new"]))
     assert encoded.dtype == tf.int32
     assert encoded.numpy().tolist() == [0, 1, -1]
     assert codec.decode(np.int32(1)) == "pos"
-    assert fitted([1, 2, 1]).encode(tf.constant([2, 1])).numpy().tolist() == [1, 0]
+    assert fit_codec([1, 2, 1]).encode(tf.constant([2, 1])).numpy().tolist() == [1, 0]
     assert codec.summary() == {"classes": {"neg": 2, "pos": 1}}
     assert (codec.size, codec.field.shape) == (2, ())
 
 
 def test_state() -> None:
     codec = LabelCodec("label")
-    codec.restore(fitted(["a", "b", "a"]).state())
+    codec.restore(fit_codec(["a", "b", "a"]).state())
     assert codec.names == ("a", "b")
 
 
 def test_unknown_label() -> None:
-    codec = fitted(["pos", "neg"])
+    codec = fit_codec(["pos", "neg"])
     codec.check(["pos"], np.array([1]))
     with pytest.raises(UserError, match=r"'new' of column 'label'.*'neg', 'pos'"):
         codec.check(["pos", "new"], np.array([1, -1]))
@@ -57,4 +57,4 @@ def test_unknown_label() -> None:
 )
 def test_likely_mistakes(values: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        fitted(values)
+        fit_codec(values)

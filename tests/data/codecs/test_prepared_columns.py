@@ -18,7 +18,9 @@ from pipelines.data.codecs.text import TextCodec, TextSettings
 from pipelines.data.prepare import Prepared, prepare
 
 
-def prepared(rows: list[dict[str, object]], codec: dict[str, FieldCodec], path: Path) -> Prepared:
+def prepare_rows(
+    rows: list[dict[str, object]], codec: dict[str, FieldCodec], path: Path
+) -> Prepared:
     settings = PrepareSettings(
         validation=0.1, test=0.2, bad_rows=0.0, limit=None, division="hash", group_by=None,
         block_rows=10, time_column=None, split_seed=0, cache_dir=str(path),
@@ -38,7 +40,7 @@ def test_lists_of_words_are_prepared_with_one_id_a_word(tmp_path: Path) -> None:
     rows = [
         {"words": [f"Word{n}", "isn't", ",", f"no {n % 3}", "!"][: 1 + n % 5]} for n in range(60)
     ]
-    data = prepared(rows, {"tokens": word_list("words")}, tmp_path)
+    data = prepare_rows(rows, {"tokens": word_list("words")}, tmp_path)
     codec = data.codec.fields["tokens"]
     for split in data.splits.values():
         columns = split.gather(np.arange(len(split)))
@@ -56,7 +58,7 @@ def test_lists_of_words_are_prepared_with_one_id_a_word(tmp_path: Path) -> None:
 
 def test_words_that_are_not_split_are_an_error_of_a_user(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="use tokens=word"):
-        prepared(
+        prepare_rows(
             [{"words": f"a text {n}"} for n in range(30)], {"tokens": word_list("words")}, tmp_path
         )
 
@@ -67,7 +69,7 @@ def test_numbers_and_series_are_prepared_with_training_moments(tmp_path: Path) -
         {"price": float(n), "load": (100 * random.normal(size=(2 + n % 3, 2))).tolist()}
         for n in range(50)
     ]
-    data = prepared(rows, {"y": NumberCodec("price"), "x": SeriesCodec("load")}, tmp_path)
+    data = prepare_rows(rows, {"y": NumberCodec("price"), "x": SeriesCodec("load")}, tmp_path)
     train = data.splits["train"]
     assert train.column("y").dtype == np.float32
     assert abs(train.column("y").mean()) < 1e-6

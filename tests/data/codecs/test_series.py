@@ -19,7 +19,7 @@ from pipelines.data.codecs.series import NumberCodec, SeriesCodec
 FINITE = st.floats(-1e6, 1e6).map(lambda value: round(value, 3))
 
 
-def ragged(series: list[Any]) -> tf.RaggedTensor:
+def make_ragged(series: list[Any]) -> tf.RaggedTensor:
     flat = np.concatenate([np.asarray(one, np.float64) for one in series])
     return tf.RaggedTensor.from_row_lengths(flat, [len(one) for one in series])
 
@@ -45,7 +45,7 @@ def test_each_channel_of_a_series_has_its_own_moments() -> None:
     assert codec.raw == FieldSpec((None, 2), "float64")
     assert codec.field == FieldSpec((None, 2), "float32")
     assert codec.summary() == {"channels": 2}
-    encoded = codec.encode(ragged([[[3, 40]], [[2, 20], [1, 0]]]))
+    encoded = codec.encode(make_ragged([[[3, 40]], [[2, 20], [1, 0]]]))
     assert encoded.row_lengths().numpy().tolist() == [1, 2]
     unit, wide = 1 / np.sqrt(2 / 3), 20 / np.sqrt(200)
     np.testing.assert_allclose(
@@ -79,7 +79,7 @@ def test_decoding_gives_the_series_back(series: np.ndarray) -> None:
     codec.fit([[steps.tolist()] for steps in np.array_split(series, 3) if len(steps)])
     again = SeriesCodec("x")
     again.restore(json.loads(json.dumps(codec.state())))
-    encoded = again.encode(ragged([series]))
+    encoded = again.encode(make_ragged([series]))
     assert np.abs(encoded.flat_values.numpy().mean(0)).max() < 1e-3
     spread = np.ptp(series, axis=0)
     gap = np.abs(np.asarray(again.decode(encoded[0].numpy())) - series)

@@ -34,7 +34,7 @@ def codec(*, markers: bool = False, **changes: Any) -> TextCodec:
     return TextCodec("text", TextSettings(**{**DEFAULTS, **changes}), markers=markers)
 
 
-def fitted(texts: list[Any], *, markers: bool = False, **changes: Any) -> TextCodec:
+def fit_codec(texts: list[Any], *, markers: bool = False, **changes: Any) -> TextCodec:
     made = codec(markers=markers, **changes)
     made.fit([texts])
     return made
@@ -84,22 +84,22 @@ def test_settings_change_tokens() -> None:
 def test_characters() -> None:
     assert tokens("  Ab\n c!", tokens="character") == ["a", "b", " ", "c", "!"]
     assert tokens("Ab, c!", tokens="character", punctuation="drop") == ["a", "b", " ", "c"]
-    made = fitted(["abc 日本"], tokens="character")
+    made = fit_codec(["abc 日本"], tokens="character")
     assert made.decode(made.encode(tf.constant(["日 cab"]))[0].numpy()) == "日 cab"
 
 
 def test_ids_are_by_frequency_then_by_token() -> None:
-    made = fitted(["b a c", "c b d", "c e"])
+    made = fit_codec(["b a c", "c b d", "c e"])
     assert made.vocabulary == ("<pad>", "<unk>", "c", "b", "a", "d", "e")
     assert made.encode(tf.constant(["c x a"])).to_list() == [[2, 1, 4]]
     assert made.field.dtype == "int32"
     assert made.encode(tf.constant(["c"])).dtype == tf.int32
-    assert fitted(["b a c", "c b d"], vocabulary_size=3).vocabulary == ("<pad>", "<unk>", "b")
-    assert fitted(["b a c", "c b d"], minimum_count=2).size == 4
+    assert fit_codec(["b a c", "c b d"], vocabulary_size=3).vocabulary == ("<pad>", "<unk>", "b")
+    assert fit_codec(["b a c", "c b d"], minimum_count=2).size == 4
 
 
 def test_markers_enclose() -> None:
-    made = fitted(["a b", "a"], markers=True, max_tokens=1)
+    made = fit_codec(["a b", "a"], markers=True, max_tokens=1)
     assert made.vocabulary[:5] == ("<pad>", "<unk>", "<s>", "</s>", "a")
     assert made.encode(tf.constant(["a b", ""])).to_list() == [[2, 4, 3], [2, 1, 3]]
     assert made.tokenize(tf.constant(["a b"])).to_list() == [[b"<s>", b"a", b"</s>"]]
@@ -118,7 +118,7 @@ def test_truncation_worked_by_hand(truncate: str, expected: str) -> None:
 @pytest.mark.parametrize("kind", ["word", "character"])
 def test_a_batch_is_encoded_like_its_members(kind: str) -> None:
     texts = ["The cat, it's", "", "日本 🇩🇪", "x " * 50, "'", "a.b 1.5"]
-    made = fitted(texts[:4], tokens=kind, max_tokens=20, truncate="both")
+    made = fit_codec(texts[:4], tokens=kind, max_tokens=20, truncate="both")
     together = made.encode(tf.constant(texts)).to_list()
     assert together == [made.encode(tf.constant([text])).to_list()[0] for text in texts]
     assert min(map(len, together)) == 1
@@ -126,7 +126,7 @@ def test_a_batch_is_encoded_like_its_members(kind: str) -> None:
 
 
 def test_a_megabyte() -> None:
-    made = fitted(["word. " * 170_000], max_tokens=10)
+    made = fit_codec(["word. " * 170_000], max_tokens=10)
     assert made.encode(tf.constant(["word. " * 170_000])).row_lengths().numpy() == [10]
 
 
@@ -139,13 +139,13 @@ def test_a_megabyte() -> None:
     ],
 )
 def test_decode_spaces_as_people_write(text: str) -> None:
-    made = fitted([text])
+    made = fit_codec([text])
     decoded = made.decode(made.encode(tf.constant([text]))[0].numpy())
     assert decoded.replace('" 3.5 "', '"3.5"') == text.lower()
 
 
 def test_state_restores_and_is_checked_against_the_settings() -> None:
-    made = fitted(["a b b", "ü c"])
+    made = fit_codec(["a b b", "ü c"])
     state = json.loads(json.dumps(made.state()))
     again = codec()
     again.restore(state)
@@ -157,7 +157,7 @@ def test_state_restores_and_is_checked_against_the_settings() -> None:
 
 
 def test_summary_worked_by_hand() -> None:
-    facts = fitted(["a a a b", "a", "a c"], minimum_count=2, max_tokens=3).summary()
+    facts = fit_codec(["a a a b", "a", "a c"], minimum_count=2, max_tokens=3).summary()
     assert facts["vocabulary"] == 3
     assert facts["unknown_share"] == pytest.approx(2 / 7)
     assert facts["truncated_share"] == pytest.approx(1 / 3)
@@ -175,14 +175,14 @@ def test_counting_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_no_text_is_an_error() -> None:
     with pytest.raises(UserError, match="no text"):
-        fitted(["", " "])
+        fit_codec(["", " "])
 
 
 LISTS = [["New", "York", "'s", "<br>"], ["York", "!"], ["caf\u00e9 au lait"]]
 
 
 def test_a_list_of_words_is_taken_as_it_was_split() -> None:
-    made = fitted(LISTS, tokens="list")
+    made = fit_codec(LISTS, tokens="list")
     assert made.raw == FieldSpec((None,), "string")
     words = ["york", "!", "'s", "<br>", "caf\u00e9 au lait", "new"]
     assert made.vocabulary == ("<pad>", "<unk>", *words)
@@ -194,7 +194,7 @@ def test_a_list_of_words_is_taken_as_it_was_split() -> None:
 
 
 def test_words_of_a_list_keep_their_case_if_asked_and_are_cut_like_a_text() -> None:
-    made = fitted(LISTS, tokens="list", lowercase=False, markers=True, max_tokens=2)
+    made = fit_codec(LISTS, tokens="list", lowercase=False, markers=True, max_tokens=2)
     ids = made.encode(tf.ragged.constant([["York", "New", "!"]]))
     assert [made.vocabulary[k] for k in ids.to_list()[0]] == ["<s>", "York", "New", "</s>"]
     again = codec(tokens="list", lowercase=False, markers=True, max_tokens=2)
@@ -204,9 +204,9 @@ def test_words_of_a_list_keep_their_case_if_asked_and_are_cut_like_a_text() -> N
 
 def test_a_column_of_the_wrong_kind_is_an_error_that_names_the_remedy() -> None:
     with pytest.raises(UserError, match=r"lists of words with tokens=list.*use tokens=word"):
-        fitted(["New York"], tokens="list")
+        fit_codec(["New York"], tokens="list")
     with pytest.raises(UserError, match=r"text with tokens=word.*use tokens=list"):
-        fitted([["New", "York"]])
+        fit_codec([["New", "York"]])
 
 
 def test_a_vocabulary_that_was_not_learnt_is_an_error() -> None:
@@ -243,7 +243,7 @@ def test_saved_models_in_a_fresh_process(tmp_path: Path) -> None:
     here, paths = [], []
     for kind in ("word", "character", "sentencepiece"):
         texts = ["a cat, it's a cat", "🇩🇪 and more"] * 9
-        model = Model(fitted(texts, tokens=kind, vocabulary_size=40))
+        model = Model(fit_codec(texts, tokens=kind, vocabulary_size=40))
         paths.append(str(tmp_path / kind))
         tf.saved_model.save(model, paths[-1])
         out = model.serve(tf.constant(["a cat, it's", "", "🇩🇪 unseen"]))
@@ -257,7 +257,7 @@ def test_saved_models_in_a_fresh_process(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("model_type", ["unigram", "bpe"])
 def test_sentencepiece_adapts_to_little_text(model_type: str) -> None:
-    made = fitted(
+    made = fit_codec(
         ["the cat sat on the mat", "<b>A</b> dog"] * 5,
         tokens="sentencepiece",
         model_type=model_type,

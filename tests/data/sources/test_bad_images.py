@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from caption_files import CSV, ROWS, coco, folder, image, read, source
+from caption_files import CSV, ROWS, build_source, coco, make_image, read, write_folder
 from only_data import OnlyData
 from PIL import Image
 
@@ -47,22 +47,22 @@ def animated_webp() -> bytes:
 BAD = {
     "text.jpg": (b"I am no image", "no image of a known format"),
     "empty.png": (b"", "empty file"),
-    "truncated.png": (image(5, size=(60, 60))[:2000], "broken image"),
-    "truncated.jpg": (image(6, "JPEG", (60, 60))[:1500], "broken image"),
-    "head.png": (image(7)[:20], "broken header"),
+    "truncated.png": (make_image(5, size=(60, 60))[:2000], "broken image"),
+    "truncated.jpg": (make_image(6, "JPEG", (60, 60))[:1500], "broken image"),
+    "head.png": (make_image(7)[:20], "broken header"),
     "bomb.png": (header_only(50_000, 50_000), "more than 100,000,000 pixels"),
     "animation.webp": (animated_webp(), "animated WebP"),
-    "second.gif": (image(8, "GIF")[:-1] + b"," + bytes(9), "broken header"),
+    "second.gif": (make_image(8, "GIF")[:-1] + b"," + bytes(9), "broken header"),
 }
 
 
 def test_every_bad_image_is_an_issue_and_the_others_are_read(tmp_path: Path) -> None:
     names = [*BAD, "missing.png"]
     rows = "".join(f"{name},x\n" for name in names)
-    made = source(**folder(tmp_path, CSV + rows))
+    made = build_source(**write_folder(tmp_path, CSV + rows))
     for name, (content, _) in BAD.items():
         (tmp_path / "photos" / name).write_bytes(content)
-    (tmp_path / "photos" / "mute.jpg").write_bytes(image(8, "JPEG"))
+    (tmp_path / "photos" / "mute.jpg").write_bytes(make_image(8, "JPEG"))
     found, issues = read(made)
     assert found == ROWS
     expected = [f"{name}: {reason}" for name, (_, reason) in BAD.items()]
@@ -73,9 +73,9 @@ def test_every_bad_image_is_an_issue_and_the_others_are_read(tmp_path: Path) -> 
 def test_images_that_the_captions_are_not_about_are_told_but_are_no_bad_rows(
     tmp_path: Path,
 ) -> None:
-    made = source(**folder(tmp_path, CSV + "missing.png,five\n"))
+    made = build_source(**write_folder(tmp_path, CSV + "missing.png,five\n"))
     for name in ("mute.jpg", "silent.png"):
-        (tmp_path / "photos" / name).write_bytes(image(8))
+        (tmp_path / "photos" / name).write_bytes(make_image(8))
     issues = RowIssues()
     assert len(list(made.read("all", issues))) == len(ROWS)
     assert issues.count == 3
@@ -85,7 +85,7 @@ def test_images_that_the_captions_are_not_about_are_told_but_are_no_bad_rows(
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "GIF", "WEBP", "BMP"])
 def test_no_bytes_at_all_raise_anything_or_end_the_process(form: str) -> None:
     random = np.random.default_rng(0)
-    keep_decodable = np.frombuffer(image(1, form, (20, 24)), np.uint8)
+    keep_decodable = np.frombuffer(make_image(1, form, (20, 24)), np.uint8)
     for _ in range(200):
         broken = keep_decodable.copy()
         places = random.integers(4, random.choice([60, len(keep_decodable)]), 3)
@@ -96,22 +96,26 @@ def test_no_bytes_at_all_raise_anything_or_end_the_process(form: str) -> None:
 def test_a_coco_image_without_captions_is_an_issue(tmp_path: Path) -> None:
     content = coco()
     content["annotations"] = content["annotations"][:-1]
-    rows, issues = read(source(**folder(tmp_path, json.dumps(content), "captions.json")))
+    rows, issues = read(
+        build_source(**write_folder(tmp_path, json.dumps(content), "captions.json"))
+    )
     assert "2.png" not in rows
     assert issues == ["2.png: image without a caption"]
 
 
 def test_too_large_a_file_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_images, "MAX_BYTES", 4 << 20)
-    made = source(**folder(tmp_path, CSV))
+    made = build_source(**write_folder(tmp_path, CSV))
     with (tmp_path / "photos" / "0.png").open("wb") as file:
         file.truncate(5 << 20)
     assert read(made)[1] == ["0.png: more than 4 MB"]
 
 
 def test_prepare_skips_bad_images_and_counts_them(tmp_path: Path) -> None:
-    made = source(
-        **folder(tmp_path, "image,caption\n" + "".join(f"{n}.png,n\n" for n in range(20)), count=20)
+    made = build_source(
+        **write_folder(
+            tmp_path, "image,caption\n" + "".join(f"{n}.png,n\n" for n in range(20)), count=20
+        )
     )
     (tmp_path / "photos" / "3.png").write_bytes(b"broken")
 
@@ -140,10 +144,12 @@ def test_prepare_skips_bad_images_and_counts_them(tmp_path: Path) -> None:
     (example,) = train.examples([0])
     number = int(example["image"].name.removesuffix(".png"))
     assert isinstance(example["image"], FileBytes)
-    assert example["image"] == image(number)
+    assert example["image"] == make_image(number)
     assert train.gather(np.arange(3))["image"].shape == (3, 8, 8, 3)
     # The images stay where they are.
-    assert (data.directory / "raw.arrow").stat().st_size < sum(len(image(n)) for n in range(20))
+    assert (data.directory / "raw.arrow").stat().st_size < sum(
+        len(make_image(n)) for n in range(20)
+    )
     assert next(value.name for values in train.raw("image") for value in values) == f"{number}.png"
 
 
@@ -158,9 +164,9 @@ def test_the_largest_image_allowed_is_read_and_prepared() -> None:
 
 
 def test_images_that_left_their_folder_are_told(tmp_path: Path) -> None:
-    given = folder(tmp_path, CSV)
-    file = RawFile(_written(tmp_path, source(**given)), source(**given).files_in())
-    assert file.at(2) == {"image": image(2), "captions": "two"}
+    given = write_folder(tmp_path, CSV)
+    file = RawFile(_written(tmp_path, build_source(**given)), build_source(**given).files_in())
+    assert file.at(2) == {"image": make_image(2), "captions": "two"}
     assert file.at(2)["image"].name == "2.png"
     (tmp_path / "photos" / "2.png").unlink()
     with pytest.raises(UserError, match="must stay where it was"):
@@ -182,9 +188,9 @@ def test_files_of_several_folders_are_found_again(tmp_path: Path) -> None:
         "validation_images": str(tmp_path / "more" / "val"),
     }
     (tmp_path / "more" / "val").mkdir(parents=True)
-    (tmp_path / "more" / "val" / "9.png").write_bytes(image(9))
+    (tmp_path / "more" / "val" / "9.png").write_bytes(make_image(9))
     (tmp_path / "val.csv").write_text("image,caption\n9.png,nine\n")
-    made = source(**folder(tmp_path, CSV), **own)
+    made = build_source(**write_folder(tmp_path, CSV), **own)
     (row,) = made.read("validation", RowIssues())
     assert row["image"].name == "more/val/9.png"
     assert (made.files_in() / row["image"].name).read_bytes() == row["image"]

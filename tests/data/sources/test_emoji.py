@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from caption_files import settings_of
+from caption_files import read_settings
 from source_errors import error_of
 
 from pipelines.config.schema import _build
@@ -12,7 +12,7 @@ from pipelines.data.sources.emoji import Emoji, base_emoji, split_words
 
 
 def emoji(**changes) -> Emoji:
-    return _build(Emoji, {**settings_of("emoji"), **changes}, "data")
+    return _build(Emoji, {**read_settings("emoji"), **changes}, "data")
 
 
 def captions_of(source: Emoji) -> dict[str, dict[str, str]]:
@@ -90,5 +90,5 @@ def test_an_unknown_language_is_told_with_those_there_are() -> None:
 
 
 def test_other_images_in_the_package_are_told() -> None:
-    changed = {**settings_of("emoji")["images"], "sha256": "0" * 64}
+    changed = {**read_settings("emoji")["images"], "sha256": "0" * 64}
     assert "holds other files" in error_of(emoji(images=changed))

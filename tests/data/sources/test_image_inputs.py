@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import tensorflow as tf
-from caption_files import CSV, folder, image, source
+from caption_files import CSV, build_source, make_image, write_folder
 
 from pipelines.core.contracts import Codec, FieldSpec, RowIssues
 from pipelines.core.errors import UserError
@@ -20,26 +20,26 @@ from pipelines.runs.directory import Run
 IMAGE = {"image": FieldSpec((), "string")}
 
 
-def given(made: ImageCaptions, path: Path) -> tuple[list[str], list[str]]:
+def read_inputs(source: ImageCaptions, path: Path) -> tuple[list[str], list[str]]:
     issues = RowIssues()
-    rows = list(made.read_inputs(path, IMAGE, issues))
+    rows = list(source.read_inputs(path, IMAGE, issues))
     assert all(list(row) == ["image"] for row in rows)
     return [row["image"].name for row in rows], issues.first
 
 
 def test_an_image_a_folder_or_a_list_can_be_given(tmp_path: Path) -> None:
-    made = source(**folder(tmp_path, CSV))
+    source = build_source(**write_folder(tmp_path, CSV))
     photos = tmp_path / "photos"
     (photos / "bad.jpg").write_bytes(b"bad")
-    assert given(made, photos / "1.png") == (["1.png"], [])
-    names, issues = given(made, photos)
+    assert read_inputs(source, photos / "1.png") == (["1.png"], [])
+    names, issues = read_inputs(source, photos)
     assert names == ["0.png", "1.png", "2.png", "3.png"]
     assert issues == ["bad.jpg: no image of a known format"]
     with pytest.raises(UserError, match=r"captions\.csv: .*, or a file with a name a line \(\.txt"):
-        given(made, tmp_path / "captions.csv")
+        read_inputs(source, tmp_path / "captions.csv")
     listed = tmp_path / "list.txt"
     listed.write_text(f"{{\n{photos}/2.png\n\nphotos/0.png\nnone.png\n")
-    names, issues = given(made, listed)
+    names, issues = read_inputs(source, listed)
     assert names == [f"{photos}/2.png", "photos/0.png"]
     assert issues == [
         'list.txt:1: an image must be a file or {"image": …} as JSON',
@@ -49,8 +49,8 @@ def test_an_image_a_folder_or_a_list_can_be_given(tmp_path: Path) -> None:
 
 
 def test_json_with_base64_can_be_given() -> None:
-    line = json.dumps({"image": {"b64": base64.b64encode(image()).decode()}})
-    assert source().parse_input(line, IMAGE) == {"image": image()}
+    line = json.dumps({"image": {"b64": base64.b64encode(make_image()).decode()}})
+    assert build_source().parse_input(line, IMAGE) == {"image": make_image()}
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_json_with_base64_can_be_given() -> None:
 )
 def test_what_is_no_image_cannot_be_given(text: str) -> None:
     with pytest.raises(UserError) as error:
-        source().parse_input(text, IMAGE)
+        build_source().parse_input(text, IMAGE)
     assert "\n" not in str(error.value)
 
 
@@ -77,7 +77,7 @@ class Named:
 
 
 def test_predict_shows_the_names_of_images_and_never_their_bytes(tmp_path: Path) -> None:
-    made = source(**folder(tmp_path, CSV))
+    source = build_source(**write_folder(tmp_path, CSV))
     run = Run(tmp_path / "run")
     module = tf.Module()
 
@@ -89,8 +89,10 @@ def test_predict_shows_the_names_of_images_and_never_their_bytes(tmp_path: Path)
     tf.saved_model.save(module, str(run.saved_model), answer)
     write_imports(run.saved_model, Codec({}))
     output = tmp_path / "answers.jsonl"
-    predict(run, Named(), made, str(tmp_path / "photos"), str(output))
+    predict(run, Named(), source, str(tmp_path / "photos"), str(output))
     lines = [json.loads(line) for line in output.read_text().splitlines()]
-    assert lines == [{"image": f"{number}.png", "bytes": len(image(number))} for number in range(4)]
+    assert lines == [
+        {"image": f"{number}.png", "bytes": len(make_image(number))} for number in range(4)
+    ]
     # As another program asks it.
-    assert _ask(run.saved_model, [{"image": image(1)}]) == [{"bytes": len(image(1))}]
+    assert _ask(run.saved_model, [{"image": make_image(1)}]) == [{"bytes": len(make_image(1))}]

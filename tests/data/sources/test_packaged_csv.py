@@ -44,7 +44,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict:
     }
 
 
-def told(settings: dict) -> str:
+def read_error(settings: dict) -> str:
     with pytest.raises(UserError) as error:
         PackagedCsv(**settings).check()
     assert "\n" not in str(error.value)
@@ -84,20 +84,20 @@ def test_the_rows_wanted_are_read_with_the_labels_names(package: dict) -> None:
 
 
 def test_a_missing_package_is_told_with_how_to_install_it(package: dict) -> None:
-    assert told({**package, "package": "no-such-reviews"}).endswith(
+    assert read_error({**package, "package": "no-such-reviews"}).endswith(
         "pip install no-such-reviews==1.0"
     )
 
 
 def test_another_version_is_told(package: dict) -> None:
-    assert "needs the package some-reviews 2.0; 1.0 is installed" in told(
+    assert "needs the package some-reviews 2.0; 1.0 is installed" in read_error(
         {**package, "version": "2.0"}
     )
 
 
 def test_other_bytes_and_a_missing_file_are_told(package: dict) -> None:
-    assert "the file has other bytes" in told({**package, "sha256": "0" * 64})
-    assert "the file is missing" in told({**package, "file": "some_reviews/none.csv"})
+    assert "the file has other bytes" in read_error({**package, "sha256": "0" * 64})
+    assert "the file is missing" in read_error({**package, "file": "some_reviews/none.csv"})
 
 
 def test_a_label_without_a_name_is_told(package: dict) -> None:

@@ -36,7 +36,7 @@ def read(source: PackagedPairs) -> list[tuple[str, str]]:
     return rows
 
 
-def told(settings: dict) -> str:
+def read_error(settings: dict) -> str:
     with pytest.raises(UserError) as error:
         PackagedPairs(**settings).check()
     assert "\n" not in str(error.value)
@@ -104,15 +104,15 @@ def test_pairs_of_all_files_are_read_in_order(package: dict) -> None:
 
 @pytest.mark.parametrize("direction", ["en_de", "en", "en_en", "", "fr-en"])
 def test_a_direction_that_is_not_there_is_told(direction: str, package: dict) -> None:
-    message = told({**package, "direction": direction})
+    message = read_error({**package, "direction": direction})
     assert message.startswith(f"data.direction: there is no {direction!r} here; ")
     assert "fr_en" in message or "en_fr" in message
 
 
 def test_a_missing_package_and_other_bytes_are_told(package: dict) -> None:
-    assert told({**package, "package": "no-such"}).endswith("pip install no-such==1.0")
+    assert read_error({**package, "package": "no-such"}).endswith("pip install no-such==1.0")
     other = {**package["files"], "some_words/two.json": "0" * 64}
-    assert "two.json with the SHA-256 000000000000…; the file has other bytes" in told(
+    assert "two.json with the SHA-256 000000000000…; the file has other bytes" in read_error(
         {**package, "files": other}
     )
 

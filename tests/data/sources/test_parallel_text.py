@@ -216,11 +216,11 @@ def test_a_file_with_columns_is_told(tmp_path: Path) -> None:
 
 
 def test_an_unreadable_file_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(*_):
+    def fail_to_open(*_):
         raise PermissionError(13, "Permission denied")
 
     made = source(**pair(tmp_path, "one\n", "eins\n"))
-    monkeypatch.setattr(lines, "open", refused, raising=False)
+    monkeypatch.setattr(lines, "open", fail_to_open, raising=False)
     assert "can't be read (Permission denied)" in error_of(made)
 
 

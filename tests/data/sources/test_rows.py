@@ -39,7 +39,7 @@ def read(path: Path, columns=COLUMNS, **how) -> tuple[list[dict[str, str]], RowI
     return list(read_rows(path, Columns(columns, labels={"label"}), issues, Dialect(**how))), issues
 
 
-def written(path: Path, content: str | bytes) -> Path:
+def write_file(path: Path, content: str | bytes) -> Path:
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return path
 
@@ -69,7 +69,7 @@ def test_any_text_survives_csv(rows, delimiter: str, tmp_path: Path) -> None:
 @given(rows=st.lists(st.tuples(USABLE, st.sampled_from(["good", "1"])), min_size=1))
 def test_any_text_survives_json_lines(rows, ascii_only: bool, tmp_path: Path) -> None:
     lines = [json.dumps({"text": a, "label": b}, ensure_ascii=ascii_only) for a, b in rows]
-    found, issues = read(written(tmp_path / "a.jsonl", "\n".join(lines)))
+    found, issues = read(write_file(tmp_path / "a.jsonl", "\n".join(lines)))
     assert found == [{"text": text, "label": label} for text, label in rows]
     assert issues.count == 0
 
@@ -78,7 +78,7 @@ def test_any_text_survives_json_lines(rows, ascii_only: bool, tmp_path: Path) ->
 @given(content=st.binary() | st.text(' a,"\n\r\0é').map(str.encode))
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.txt", "a.csv.gz", "a.parquet"])
 def test_whatever_the_bytes_rows_come_or_a_user_error(content, name: str, tmp_path: Path) -> None:
-    path = written(tmp_path / name, content)
+    path = write_file(tmp_path / name, content)
     try:
         rows, _ = read(path, {"text": 0} if ".csv" in name else {"text": "text"})
     except UserError:
@@ -144,7 +144,7 @@ def test_the_same_label_is_the_same_text_in_every_format() -> None:
 )
 def test_a_bad_csv_row_is_told_with_its_line_and_the_rest_is_read(row, reason, tmp_path) -> None:
     content = b'text,label\n"two\nlines",good\n\n' + row + b"\nlast,bad\n"
-    found, issues = read(written(tmp_path / "a.csv", content))
+    found, issues = read(write_file(tmp_path / "a.csv", content))
     assert found == [{"text": "two\nlines", "label": "good"}, {"text": "last", "label": "bad"}]
     assert issues.first == [f"a.csv:5: {reason}"]
     assert issues.reasons == {reason: 1}
@@ -174,7 +174,7 @@ def test_a_bad_csv_row_is_told_with_its_line_and_the_rest_is_read(row, reason, t
 )
 def test_a_bad_json_line_is_told_and_the_rest_is_read(line, reason, tmp_path) -> None:
     content = b'{"text": "one", "label": 1}\n\n' + line + b'\n{"label": true, "text": "two"}'
-    found, issues = read(written(tmp_path / "a.jsonl", content))
+    found, issues = read(write_file(tmp_path / "a.jsonl", content))
     assert found == [{"text": "one", "label": "1"}, {"text": "two", "label": "true"}]
     assert issues.first == [f"a.jsonl:3: {reason}"]
 
@@ -183,7 +183,7 @@ def test_a_bad_json_line_is_told_and_the_rest_is_read(line, reason, tmp_path) ->
 def test_a_quote_that_never_closes_is_told_with_the_line_where_its_record_starts(
     last, tmp_path
 ) -> None:
-    path = written(tmp_path / "a.csv", 'text,label\n"a\nb",good\n' + last + "x,y\n" * 100)
+    path = write_file(tmp_path / "a.csv", 'text,label\n"a\nb",good\n' + last + "x,y\n" * 100)
     with pytest.raises(UserError, match="starts in line 4 doesn't") as error:
         read(path)
     assert "data.quoting=false" in one_line(error)
@@ -206,7 +206,7 @@ def test_a_quote_that_never_closes_swallows_no_more_than_the_longest_field(
 
 
 def test_quotes_are_plain_characters_without_quoting(tmp_path) -> None:
-    path = written(tmp_path / "a.tsv", 'text\tlabel\n"so\tgood\n" to speak\tbad\n')
+    path = write_file(tmp_path / "a.tsv", 'text\tlabel\n"so\tgood\n" to speak\tbad\n')
     found, _ = read(path, quoting=False)
     assert [row["text"] for row in found] == ['"so', '" to speak']
 
@@ -222,20 +222,20 @@ def test_a_line_without_end_is_fatal_and_is_not_read_whole(name, tmp_path) -> No
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path) -> None:
-    found, _ = read(written(tmp_path / "a.csv", "text,label\nx,y\n".encode("utf-8-sig")))
+    found, _ = read(write_file(tmp_path / "a.csv", "text,label\nx,y\n".encode("utf-8-sig")))
     assert found == [{"text": "x", "label": "y"}]
-    assert list(read_lines(written(tmp_path / "a.txt", "x\n".encode("utf-8-sig")))) == ["x"]
+    assert list(read_lines(write_file(tmp_path / "a.txt", "x\n".encode("utf-8-sig")))) == ["x"]
 
 
 def test_utf_16_is_refused_with_the_remedy(tmp_path) -> None:
     with pytest.raises(UserError, match="is UTF-16: save it as UTF-8") as error:
-        read(written(tmp_path / "a.csv", "text,label\nx,y\n".encode("utf-16")))
+        read(write_file(tmp_path / "a.csv", "text,label\nx,y\n".encode("utf-16")))
     one_line(error)
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_csv_lines_may_end_in_any_way(end, tmp_path) -> None:
-    found, _ = read(written(tmp_path / "a.csv", end.join(["text,label", "a,1", "b,0"])))
+    found, _ = read(write_file(tmp_path / "a.csv", end.join(["text,label", "a,1", "b,0"])))
     assert found == [{"text": "a", "label": "1"}, {"text": "b", "label": "0"}]
 
 
@@ -243,10 +243,10 @@ def test_csv_lines_may_end_in_any_way(end, tmp_path) -> None:
 def test_compressed_files_are_read_and_damaged_ones_refused(suffix, module, tmp_path) -> None:
     rows = "".join(f"text {number},{number}\n" for number in range(5000))
     packed = module.compress(f"text,label\n{rows}".encode())
-    assert len(read(written(tmp_path / f"a.CSV.{suffix}", packed))[0]) == 5000
+    assert len(read(write_file(tmp_path / f"a.CSV.{suffix}", packed))[0]) == 5000
     for content in (packed[: len(packed) // 2], b"text,label\nplain,1\n"):
         with pytest.raises(UserError, match="can't be read") as error:
-            read(written(tmp_path / f"a.csv.{suffix}", content))
+            read(write_file(tmp_path / f"a.csv.{suffix}", content))
         one_line(error)
 
 
@@ -257,12 +257,12 @@ def test_damaged_parquet_is_refused(tmp_path) -> None:
     content = (tmp_path / "a.parquet").read_bytes()
     for damaged in (content[:-20], b"PAR1" + b"\xff" * 60 + content[64:], b"text,label"):
         with pytest.raises(UserError, match="can't be read") as error:
-            read(written(tmp_path / "b.parquet", damaged))
+            read(write_file(tmp_path / "b.parquet", damaged))
         one_line(error)
 
 
 def test_plain_text_gives_a_row_a_line_and_keeps_its_numbers(tmp_path) -> None:
-    path = written(tmp_path / "a.txt", "one\r\n\n three\u2028still three\x0c\n")
+    path = write_file(tmp_path / "a.txt", "one\r\n\n three\u2028still three\x0c\n")
     found, issues = read(path, {"source": "anything"})
     assert [row["source"] for row in found] == ["one", " three\u2028still three\x0c"]
     assert issues.first == ["a.txt:2: column 'anything' is empty"]
@@ -270,7 +270,7 @@ def test_plain_text_gives_a_row_a_line_and_keeps_its_numbers(tmp_path) -> None:
 
 
 def test_without_a_header_columns_go_by_position(tmp_path) -> None:
-    path = written(tmp_path / "a.csv", "1,title,first\n2,title,second\nbroken\n")
+    path = write_file(tmp_path / "a.csv", "1,title,first\n2,title,second\nbroken\n")
     found, issues = read(path, {"text": 2, "label": 0})
     assert found == [{"text": "first", "label": "1"}, {"text": "second", "label": "2"}]
     assert issues.first == ["a.csv:3: wrong number of fields"]
@@ -303,27 +303,30 @@ def test_without_a_header_columns_go_by_position(tmp_path) -> None:
 )
 def test_a_file_that_cannot_do_is_told_in_one_line(name, content, message, tmp_path) -> None:
     with pytest.raises(UserError) as error:
-        read(written(tmp_path / name, content))
+        read(write_file(tmp_path / name, content))
     assert message in one_line(error)
 
 
 def test_a_position_where_columns_have_names_is_told(tmp_path) -> None:
-    path = written(tmp_path / "a.csv", "text,label\nx,y\n")
+    path = write_file(tmp_path / "a.csv", "text,label\nx,y\n")
     with pytest.raises(UserError, match=r"data\.label_column: a position"):
         read(path, {"text": "text", "label": 1})
     with pytest.raises(UserError, match=r"data\.text_column: a position"):
-        read(written(tmp_path / "a.jsonl", '{"text": "x"}'), {"text": 0})
+        read(write_file(tmp_path / "a.jsonl", '{"text": "x"}'), {"text": 0})
 
 
 def test_column_names_are_those_of_the_file(tmp_path) -> None:
-    assert column_names(written(tmp_path / "a.csv", " a ,b\n1,2\n")) == ["a", "b"]
-    assert column_names(written(tmp_path / "a.jsonl", '{"a": 1}\n{"b": 2, "a": 3}')) == ["a", "b"]
+    assert column_names(write_file(tmp_path / "a.csv", " a ,b\n1,2\n")) == ["a", "b"]
+    assert column_names(write_file(tmp_path / "a.jsonl", '{"a": 1}\n{"b": 2, "a": 3}')) == [
+        "a",
+        "b",
+    ]
     pq.write_table(pa.table({"a": [1], "b": [2]}), tmp_path / "a.parquet")
     assert column_names(tmp_path / "a.parquet") == ["a", "b"]
 
 
 def test_a_file_larger_than_a_block_is_read_in_order(tmp_path) -> None:
     lines = [f"é{number},{number % 3}" for number in range(200_000)]
-    found, issues = read(written(tmp_path / "a.csv", "\n".join(["text,label", *lines])))
+    found, issues = read(write_file(tmp_path / "a.csv", "\n".join(["text,label", *lines])))
     assert [row["text"] for row in found] == [f"é{number}" for number in range(200_000)]
     assert issues.count == 0

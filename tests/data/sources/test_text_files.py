@@ -134,10 +134,10 @@ def test_a_missing_column_of_any_part_is_told(tmp_path: Path) -> None:
 
 
 def test_an_unreadable_file_is_told(reviews: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(*_):
+    def fail_to_open(*_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(lines, "open", refused, raising=False)
+    monkeypatch.setattr(lines, "open", fail_to_open, raising=False)
     assert "can't be read (Permission denied)" in error_of(source(reviews))
 
 

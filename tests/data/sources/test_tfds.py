@@ -23,7 +23,7 @@ TEST = [("good", 1), ("unlabelled", -1), ("", 0), ("bad", 0)]
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tfds_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data directory with the set tiny_reviews, whose code is known to nobody afterwards."""
     import tensorflow_datasets as tfds
 
@@ -78,8 +78,8 @@ def source(folder: Path, **changes) -> Tfds:
     return Tfds(**{**SETTINGS, "name": "tiny_reviews", "data_dir": str(folder), **changes})
 
 
-def test_a_prepared_set_is_read_with_its_label_words(prepared: Path) -> None:
-    made = source(prepared)
+def test_a_prepared_set_is_read_with_its_label_words(tfds_folder: Path) -> None:
+    made = source(tfds_folder)
     made.check()
     assert made.parts() == ("train", "test")
     rows = list(made.read("train", RowIssues()))
@@ -89,8 +89,8 @@ def test_a_prepared_set_is_read_with_its_label_words(prepared: Path) -> None:
     assert list(made.read("train", RowIssues())) == rows
 
 
-def test_batches_are_what_tfds_reads_by_itself(prepared: Path) -> None:
-    builder = source(prepared)._downloaded_builder()
+def test_batches_are_what_tfds_reads_by_itself(tfds_folder: Path) -> None:
+    builder = source(tfds_folder)._downloaded_builder()
     columns = ["data/body", "text", "label", "stars", "data/fine"]
     for split in ("train", "train[7:19]", "test"):
         ours, theirs = (
@@ -99,27 +99,27 @@ def test_batches_are_what_tfds_reads_by_itself(prepared: Path) -> None:
         assert ours == theirs
 
 
-def test_unlabelled_and_empty_examples_are_bad_rows(prepared: Path) -> None:
+def test_unlabelled_and_empty_examples_are_bad_rows(tfds_folder: Path) -> None:
     issues = RowIssues()
-    rows = list(source(prepared).read("test", issues))
+    rows = list(source(tfds_folder).read("test", issues))
     assert {(row["text"], row["label"]) for row in rows} == {("good", "pos"), ("bad", "neg")}
     assert issues.reasons == {"column 'label' has no value": 1, "column 'text' is empty": 1}
     assert all(line.startswith("tiny_reviews test:") for line in issues.first)
 
 
-def test_numbers_truth_values_and_inner_features_may_be_labels(prepared: Path) -> None:
-    stars = source(prepared, label_column="stars", text_column="data/body")
+def test_numbers_truth_values_and_inner_features_may_be_labels(tfds_folder: Path) -> None:
+    stars = source(tfds_folder, label_column="stars", text_column="data/body")
     stars.check()
     assert {row["label"] for row in stars.read("train", RowIssues())} == {"3", "4"}
     assert all(row["text"].startswith("body of film") for row in stars.read("train", RowIssues()))
-    fine = source(prepared, label_column="data/fine")
+    fine = source(tfds_folder, label_column="data/fine")
     fine.check()
     assert {row["label"] for row in fine.read("train", RowIssues())} == {"true", "false"}
 
 
-def test_a_damaged_file_is_told(prepared: Path, tmp_path: Path) -> None:
+def test_a_damaged_file_is_told(tfds_folder: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
-    shutil.copytree(prepared, copy)
+    shutil.copytree(tfds_folder, copy)
     (file,) = copy.glob("tiny_reviews/1.0.0/*train.tfrecord*")
     for content in (file.read_bytes()[:-3], b"x" * 500):
         file.write_bytes(content)
@@ -127,9 +127,9 @@ def test_a_damaged_file_is_told(prepared: Path, tmp_path: Path) -> None:
             list(source(copy).read("train", RowIssues()))
 
 
-def test_splits_may_be_parts_of_tfds_splits(prepared: Path) -> None:
+def test_splits_may_be_parts_of_tfds_splits(tfds_folder: Path) -> None:
     made = source(
-        prepared, train_split="train[:20]", validation_split="train[20:]", test_split=None
+        tfds_folder, train_split="train[:20]", validation_split="train[20:]", test_split=None
     )
     made.check()
     assert made.parts() == ("train", "validation")
@@ -140,14 +140,14 @@ def test_splits_may_be_parts_of_tfds_splits(prepared: Path) -> None:
     assert not train & validation
 
 
-def test_one_split_alone_is_all_the_data(prepared: Path) -> None:
-    made = source(prepared, test_split=None)
+def test_one_split_alone_is_all_the_data(tfds_folder: Path) -> None:
+    made = source(tfds_folder, test_split=None)
     assert made.parts() == ("all",)
     assert len(list(made.read("all", RowIssues()))) == len(TRAIN)
 
 
-def test_provenance_is_what_tfds_says(prepared: Path) -> None:
-    provenance = source(prepared).provenance()
+def test_provenance_is_what_tfds_says(tfds_folder: Path) -> None:
+    provenance = source(tfds_folder).provenance()
     assert provenance.name == "tiny_reviews"
     assert "tiny_reviews/1.0.0" in provenance.origin
     assert "https://example.org" in provenance.origin
@@ -156,8 +156,8 @@ def test_provenance_is_what_tfds_says(prepared: Path) -> None:
 
 
 @pytest.mark.parametrize("wrong", ["validation", "train[:0]", "train[", "train[:200%]", ""])
-def test_a_split_that_is_not_there_is_told(wrong: str, prepared: Path) -> None:
-    message = error_of(source(prepared, validation_split=wrong))
+def test_a_split_that_is_not_there_is_told(wrong: str, tfds_folder: Path) -> None:
+    message = error_of(source(tfds_folder, validation_split=wrong))
     assert message.startswith("data.validation_split: ")
     assert "it has test, train" in message or "it has train, test" in message
 
@@ -172,8 +172,8 @@ def test_a_split_that_is_not_there_is_told(wrong: str, prepared: Path) -> None:
         ({"label_column": "data"}, "data.label_column: tiny_reviews has no feature 'data'"),
     ],
 )
-def test_a_set_that_is_no_text_classification_is_told(changes, message, prepared: Path) -> None:
-    assert error_of(source(prepared, **changes)).startswith(message)
+def test_a_set_that_is_no_text_classification_is_told(changes, message, tfds_folder: Path) -> None:
+    assert error_of(source(tfds_folder, **changes)).startswith(message)
 
 
 @pytest.mark.parametrize(
@@ -212,11 +212,11 @@ def test_without_a_network_a_download_is_refused_at_once(tmp_path, monkeypatch) 
 
 
 def test_the_fingerprint_changes_with_content_and_reading_only(
-    prepared: Path, tmp_path: Path
+    tfds_folder: Path, tmp_path: Path
 ) -> None:
-    first = source(prepared).fingerprint()
+    first = source(tfds_folder).fingerprint()
     copy = tmp_path / "copy"
-    shutil.copytree(prepared, copy)
+    shutil.copytree(tfds_folder, copy)
     assert source(copy).fingerprint() == first
     assert source(copy, label_column="stars").fingerprint() != first
     assert source(copy, train_split="train[:20]").fingerprint() != first

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from caption_files import image, settings_of
+from caption_files import make_image, read_settings
 from source_errors import error_of
 
 from pipelines.config.schema import _build
@@ -47,7 +47,7 @@ def tfds_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
                     yield (
                         number,
                         {
-                            "image": BytesIO(image(number, "JPEG")),
+                            "image": BytesIO(make_image(number, "JPEG")),
                             "image/filename": f"{number}.jpg",
                             "captions": [{"id": 0, "text": text} for text in texts],
                             "texts": texts,
@@ -62,7 +62,7 @@ def tfds_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def tfds_source(path: Path, **changes) -> TfdsCaptions:
     tiny = {"name": "tiny_captions", "data_dir": str(path)}
-    return _build(TfdsCaptions, {**settings_of("coco_captions"), **tiny, **changes}, "data")
+    return _build(TfdsCaptions, {**read_settings("coco_captions"), **tiny, **changes}, "data")
 
 
 @pytest.mark.parametrize("column", ["captions/text", "texts"])
@@ -75,7 +75,7 @@ def test_captions_of_tfds_are_lines_and_images_their_files(tfds_folder: Path, co
     assert not issues.count
     assert len(rows) == 5
     assert rows["0.jpg"]["captions"] == "val 0"
-    assert rows["3.jpg"] == {"image": image(3, "JPEG"), "captions": "val 3\na line"}
+    assert rows["3.jpg"] == {"image": make_image(3, "JPEG"), "captions": "val 3\na line"}
 
 
 def test_one_caption_of_tfds_will_do_and_a_name_is_not_needed(tfds_folder: Path) -> None:

@@ -20,7 +20,7 @@ TRAIN = [(f"Satz {number}, schön", f"sentence {number}") for number in range(20
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tfds_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data directory with the set tiny_pairs, whose code is known to nobody afterwards."""
     import tensorflow_datasets as tfds
 
@@ -78,32 +78,32 @@ def pairs(made: TfdsTranslation, part: str, issues: RowIssues) -> set[tuple[str,
     return {(row["source"], row["target"]) for row in made.read(part, issues)}
 
 
-def test_a_prepared_set_is_read_in_either_direction(prepared: Path) -> None:
-    made = source(prepared)
+def test_a_prepared_set_is_read_in_either_direction(tfds_folder: Path) -> None:
+    made = source(tfds_folder)
     made.check()
     assert made.parts() == ("train", "test")
     assert pairs(made, "train", RowIssues()) == set(TRAIN)
-    back = source(prepared, source_column="en", target_column="de")
+    back = source(tfds_folder, source_column="en", target_column="de")
     assert pairs(back, "train", RowIssues()) == {(en, de) for de, en in TRAIN}
     assert back.fingerprint() != made.fingerprint()
 
 
-def test_empty_sentences_are_bad_rows(prepared: Path) -> None:
+def test_empty_sentences_are_bad_rows(tfds_folder: Path) -> None:
     issues = RowIssues()
-    assert pairs(source(prepared), "test", issues) == {("gut", "good"), ("schlecht", "bad")}
+    assert pairs(source(tfds_folder), "test", issues) == {("gut", "good"), ("schlecht", "bad")}
     assert issues.reasons == {"column 'de' is empty": 1}
 
 
-def test_translations_may_be_inside_another_feature(prepared: Path) -> None:
+def test_translations_may_be_inside_another_feature(tfds_folder: Path) -> None:
     made = source(
-        prepared, name="tiny_pairs/inside", source_column="pair/de", target_column="pair/en"
+        tfds_folder, name="tiny_pairs/inside", source_column="pair/de", target_column="pair/en"
     )
     made.check()
     assert pairs(made, "train", RowIssues()) == set(TRAIN)
 
 
-def test_provenance_is_what_tfds_says(prepared: Path) -> None:
-    provenance = source(prepared).provenance()
+def test_provenance_is_what_tfds_says(tfds_folder: Path) -> None:
+    provenance = source(tfds_folder).provenance()
     assert provenance.name == "tiny_pairs/de_to_en"
     assert "tiny_pairs/de_to_en/1.0.0" in provenance.origin
     assert provenance.citation == "Tiny"
@@ -132,8 +132,8 @@ def test_provenance_is_what_tfds_says(prepared: Path) -> None:
         ),
     ],
 )
-def test_mistakes_are_told(changes: dict, message: str, prepared: Path) -> None:
-    assert error_of(source(prepared, **changes)).startswith(message)
+def test_mistakes_are_told(changes: dict, message: str, tfds_folder: Path) -> None:
+    assert error_of(source(tfds_folder, **changes)).startswith(message)
 
 
 def test_the_default_set_is_one_that_tfds_knows(tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_the_default_set_is_one_that_tfds_knows(tmp_path: Path) -> None:
     assert "ted_hrlr_translate/pt_to_en must be prepared" in message
 
 
-def test_what_is_given_to_translate_is_lines_or_a_column(prepared: Path, tmp_path: Path) -> None:
+def test_what_is_given_to_translate_is_lines_or_a_column(tfds_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "given.de").write_text("gut\n")
-    rows = source(prepared).read_inputs(tmp_path / "given.de", SOURCE, RowIssues())
+    rows = source(tfds_folder).read_inputs(tmp_path / "given.de", SOURCE, RowIssues())
     assert list(rows) == [{"source": "gut"}]
