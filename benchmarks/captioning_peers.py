@@ -19,10 +19,10 @@ first learns for some updates more, so that captions end as captions do, and our
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from measuring import (
@@ -38,6 +38,7 @@ from measuring import (
     table,
 )
 from our_writer import OurWriter
+from writer_peers import OURS, System, measure_searches
 
 from models.seeds import stream
 from pipelines.core.errors import UserError
@@ -47,9 +48,7 @@ from pipelines.distributed.tensorflow import import_tensorflow
 TURN = 2
 """Updates a turn."""
 
-SEARCHES = {"greedy": 1, "beam 5": 5}
-
-OURS, TORCH = "ours", "PyTorch"
+TORCH = "PyTorch"
 
 SAME = [
     "task=captioning",
@@ -75,19 +74,6 @@ SAME = [
     "decode.length_penalty=0.6",
     "decode.maximum_ratio=0.0",
 ]
-
-
-class System(Protocol):
-    """What is compared; batches are of its own kind."""
-
-    def batch(self, columns: dict[str, np.ndarray]) -> Any:
-        """From a Split's columns."""
-
-    def train(self, batches: Iterable[Any]) -> float:
-        """An update a batch; the loss of the last, in nats a target token."""
-
-    def search(self, batch: Any, beams: int) -> np.ndarray:
-        """The best caption of each image, (B, T) ids up to a </s> or 0; one beam is greedy."""
 
 
 class CaptionData:
@@ -132,15 +118,14 @@ class OurCaptioning(OurWriter):
 
         return tf.fill(tf.shape(given["image"])[:1], self.model.vision.positions)
 
-    def take(self, weights: Mapping[str, list[np.ndarray]]) -> None:
-        """Those of a peer, by the names that `captioning_torch.py` gives them."""
-        self.learner.weights.flush()  # or its own updates would go on later
+    def variables(self) -> dict[str, Any]:
+        """By the names that `captioning_torch.py` gives them."""
         vision, decoder = self.model.vision, self.model.decoder
         network = vision.network
         parts = list(network.stem)
         for block in network.blocks:
             parts += [block.first, block.second, *([block.shortcut] if block.shortcut else [])]
-        variables = {
+        return {
             "vision": [value for part in parts for value in part.weights],
             "project": vision.project.weights,
             "places": [vision.rows, vision.columns],
@@ -152,9 +137,6 @@ class OurCaptioning(OurWriter):
             "combine": decoder.combine.weights,
             "output": [decoder.kernel, decoder.bias],
         }
-        for name, arrays in weights.items():
-            for variable, array in zip(variables[name], arrays, strict=True):
-                variable.assign(array)
 
 
 def systems_of(images: CaptionData) -> dict[str, Any]:
@@ -234,31 +216,11 @@ def teach(images: CaptionData, systems: Mapping[str, Any], updates: int) -> None
 
 def captioning(images: CaptionData, systems: Mapping[str, Any], count: int, size: int) -> None:
     """Prints test images a second of each system: `count` of them, in batches of `size`."""
-    rows_of = np.arange(min(count, len(images.test)))
-    chosen = np.split(rows_of, range(size, len(rows_of), size))
-    rows = []
-    for title, beams in SEARCHES.items():
-        answers: dict[str, list[str]] = {}
-        calls: dict[str, Call] = {}
-        for name, system in systems.items():
-            progress(f"{title}, {name}: first batches")
-            made = [system.batch(images.test.gather(numbers)) for numbers in chosen]
-            found = [images.text(system.search(batch, beams)) for batch in made]
-            answers[name] = [text for texts in found for text in texts]
-
-            def call(number: int, system: Any = system, made: Any = made, n: int = beams) -> None:
-                system.search(made[number], n)
-
-            calls[name] = call if name == OURS else on_best_threads(call)
-        seconds = in_turns(calls, len(chosen), title=title)
-        for name, times in seconds.items():
-            pairs = zip(answers[name], answers[OURS], strict=True)
-            alike = sum(one == other for one, other in pairs) / len(rows_of)
-            words = sum(len(text.split()) for text in answers[name]) / len(rows_of)
-            facts = [f"{len(rows_of) / sum(times):,.0f}", f"{words:.1f}", f"{alike:.0%}"]
-            rows.append([title, name, *facts, f"{ratio(times, seconds[OURS]):.2f}"])
+    numbers = np.arange(min(count, len(images.test)))
+    chosen = np.split(numbers, range(size, len(numbers), size))
+    rows = measure_searches(systems, images.test, chosen, images.text, decimals=0)
     table(
-        f"Captioning {len(rows_of)} test images, {size} a batch: {images.config.data.name}\n"
+        f"Captioning {len(numbers)} test images, {size} a batch: {images.config.data.name}\n"
         f"{machine()}",
         ["search", "system", "images a second", "words each", "as ours", "/ ours"],
         rows,

@@ -54,6 +54,18 @@ class OurWriter:
         """(B,) int32, which the longest answer goes by."""
         raise NotImplementedError
 
+    def variables(self) -> dict[str, Any]:
+        """Those that a peer has as well, by the names that it gives them."""
+        raise NotImplementedError
+
+    def take(self, weights: Mapping[str, list[np.ndarray]]) -> None:
+        """Assigns a peer's weights."""
+        self.learner.weights.flush()  # or its own updates would go on later
+        variables = self.variables()
+        for name, arrays in weights.items():
+            for variable, array in zip(variables[name], arrays, strict=True):
+                variable.assign(array)
+
     def _traced(self, beams: int) -> Any:
         import tensorflow as tf
 

@@ -5,22 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 from our_writer import OurWriter
 
 
 class OurTranslation(OurWriter):
-    """A `translation_peers.System`."""
+    """A `writer_peers.System`."""
 
     def lengths(self, given: Mapping[str, Any]) -> Any:
         return given["source_tokens_length"]
 
-    def take(self, weights: Mapping[str, list[np.ndarray]]) -> None:
-        """Those of a peer, by the names that `translation_torch.py` gives them."""
-        self.learner.weights.flush()  # or its own updates would go on later
+    def variables(self) -> dict[str, Any]:
+        """By the names that `translation_torch.py` gives them."""
         encoder, decoder = self.model.encoder, self.model.decoder
         forward, backward = encoder.layers[0]
-        variables = {
+        return {
             "source": [self.model.source_embedding.matrix],
             "target": [self.model.target_embedding.matrix],
             "forward": forward.weights,
@@ -31,6 +29,3 @@ class OurTranslation(OurWriter):
             "combine": decoder.combine.weights,
             "output": [decoder.kernel, decoder.bias],
         }
-        for name, arrays in weights.items():
-            for variable, array in zip(variables[name], arrays, strict=True):
-                variable.assign(array)

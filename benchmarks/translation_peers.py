@@ -23,14 +23,15 @@ The output layer is the same matrix product for all: its share bounds what decod
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from measuring import Call, has_torch, in_turns, machine, on_best_threads, progress, ratio, table
 from translation_data import HOW_TO_GET_IT, Sentences, batches, part_of
+from writer_peers import OURS, SEARCHES, System, measure_searches
 
 from pipelines.core.errors import UserError
 from pipelines.data.batches import Plan
@@ -39,22 +40,7 @@ from pipelines.distributed.tensorflow import import_tensorflow
 TURN = 2
 """Updates a turn."""
 
-SEARCHES = {"greedy": 1, "beam 5": 5}
-
-OURS, PACKED, PADDED = "ours", "PyTorch packed", "PyTorch padded"
-
-
-class System(Protocol):
-    """What is compared; batches are of its own kind."""
-
-    def batch(self, columns: dict[str, np.ndarray]) -> Any:
-        """From the columns that `Sentences` has."""
-
-    def train(self, batches: Iterable[Any]) -> float:
-        """An update a batch; the loss of the last, in nats a target piece."""
-
-    def search(self, batch: Any, beams: int) -> np.ndarray:
-        """The best answer to each source, (B, T) ids up to a </s> or 0; one beam is greedy."""
+PACKED, PADDED = "PyTorch packed", "PyTorch padded"
 
 
 def systems_of(sentences: Sentences) -> dict[str, Any]:
@@ -151,24 +137,7 @@ def decoding(sentences: Sentences, systems: Mapping[str, System], count: int, si
     spread = np.linspace(0, len(order) - 1, max(1, min(count // size, len(order))))
     chosen = [order[k] for k in spread.round().astype(int)]
     total = sum(map(len, chosen))
-    rows = []
-    for title, beams in SEARCHES.items():
-        answers: dict[str, list[str]] = {}
-        calls: dict[str, Call] = {}
-        for name, system in systems.items():
-            progress(f"{title}, {name}: first batches")
-            made = [system.batch(sentences.test.gather(numbers)) for numbers in chosen]
-            found = [sentences.text(system.search(batch, beams)) for batch in made]
-            answers[name] = [text for texts in found for text in texts]
-            call = partial(_search, system, made, beams)
-            calls[name] = call if name == OURS else on_best_threads(call)
-        seconds = in_turns(calls, len(chosen), title=title)
-        for name, times in seconds.items():
-            pairs = zip(answers[name], answers[OURS], strict=True)
-            alike = sum(one == other for one, other in pairs) / total
-            words = sum(len(text.split()) for text in answers[name]) / total
-            facts = [f"{total / sum(times):,.1f}", f"{words:.1f}", f"{alike:.0%}"]
-            rows.append([title, name, *facts, _by_ours(seconds, name)])
+    rows = measure_searches(systems, sentences.test, chosen, sentences.text, decimals=1)
     table(
         f"Decoding {total} test sentences, {size} a batch: {sentences.name}\n{machine()}",
         ["search", "system", "sentences a second", "words each", "as ours", "/ ours"],
@@ -204,8 +173,8 @@ def output_layer(sentences: Sentences, ours: Any, size: int) -> None:
             lambda readout, beams=beams: blockwise_top_k(decoder.logits(readout), beams, bias)
         )
         calls: dict[str, Call] = {
-            "step": partial(_asked, whole, (ids, states)),
-            "output": partial(_asked, output, (readout,)),
+            "step": partial(_call, whole, (ids, states)),
+            "output": partial(_call, output, (readout,)),
         }
         for call in calls.values():
             call(0)
@@ -219,12 +188,8 @@ def output_layer(sentences: Sentences, ours: Any, size: int) -> None:
     )
 
 
-def _asked(graph: Any, given: Sequence[Any], number: int) -> None:
+def _call(graph: Any, given: Sequence[Any], number: int) -> None:
     graph(*given)
-
-
-def _search(system: System, made: Sequence[Any], beams: int, number: int) -> None:
-    system.search(made[number], beams)
 
 
 def _by_ours(seconds: Mapping[str, Sequence[float]], name: str) -> str:
