@@ -62,7 +62,7 @@ def first_value(argument: str) -> str:
 def write_files(data: dict[str, Any], folder: Path) -> None:
     """Writes, with two rows, the files that the command names and the folder lacks."""
     if data["format"] == "image_captions":
-        write_pictures(data, folder)
+        write_images(data, folder)
     columns = [value for key, value in data.items() if key.endswith("_column")]
     for key, value in data.items():
         named = isinstance(value, str) and re.fullmatch(r"[^\s:]+\.\w+", value)
@@ -75,8 +75,8 @@ def write_files(data: dict[str, Any], folder: Path) -> None:
         path.write_text("".join(f"{(mark or '').join(row)}\n" for row in rows))
 
 
-def write_pictures(data: dict[str, Any], folder: Path) -> None:
-    """Files with the names of pictures, and their captions."""
+def write_images(data: dict[str, Any], folder: Path) -> None:
+    """Files with the names of images, and their captions."""
     names = [f"{number:03}.png" for number in range(300)]
     for part in ("", "validation_", "test_"):
         images, captions = data[f"{part}images"], data[f"{part}captions"]

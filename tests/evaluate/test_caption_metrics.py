@@ -78,16 +78,16 @@ class TestCider:
 
     def test_several_references_are_averaged(self):
         """Beside "red cat": 1 for n = 1 and 2. Beside "old cat": one of two equal weights is
-        common: 1/2 for n = 1, no pair. "cat" is in both references but in one picture.
+        common: 1/2 for n = 1, no pair. "cat" is in both references but in one image.
         """
         right = [cut("red cat", "old cat"), cut("blue dog")]
         expected = 10 * ((1 + 1) + (1 / 2)) / 4 / 2
         assert cider(cut("red cat", "blue dog"), right) == pytest.approx([expected, 5])
 
-    def test_a_single_picture_gives_0(self):
+    def test_a_single_image_gives_0(self):
         assert cider(cut("a cat sits here"), [cut("a cat sits here")]) == [0]
 
-    def test_candidates_may_be_of_any_pictures_in_any_number(self):
+    def test_candidates_may_be_of_any_images_in_any_number(self):
         said, right = made_up()
         words, given = [text.split() for text in said], [cut(*texts) for texts in right]
         scorer = Cider(given)

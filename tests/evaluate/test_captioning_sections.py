@@ -104,7 +104,7 @@ def test_attention_has_an_image_a_token_and_long_captions_are_cut(monkeypatch):
     assert figures[1].caption == "The first 3 of 4 tokens."
 
 
-def test_a_picture_is_bright_where_it_is_looked_at():
+def test_an_image_is_bright_where_it_is_looked_at():
     """A grid of 1 x 2, all on the left: full there, dimmest at the right, halfway in between."""
     found = dim_unattended(np.full((2, 8, 3), 200, np.uint8), np.array([[0.8, 0.0]]))
     assert found[0, 0, 0] == found[1, 1, 0] == 200
@@ -114,7 +114,7 @@ def test_a_picture_is_bright_where_it_is_looked_at():
     assert np.all(dim_unattended(even, np.full((3, 3), 1 / 9)) == 90)
 
 
-def test_pictures_are_read_as_they_came():
+def test_images_are_read_as_they_came():
     class Split:
         def examples(self, rows):
             pixels = [np.full((3, 2, 3), 40 * row, np.uint8) for row in rows]

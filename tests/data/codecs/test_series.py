@@ -64,7 +64,7 @@ def test_a_univariate_series_has_no_axis_of_channels() -> None:
     again = SeriesCodec("load", univariate=True)
     again.restore(json.loads(json.dumps(codec.state())))
     assert again.field == FieldSpec((None,), "float32")
-    encoded = again.encode(ragged([[6.0], [2.0, 4.0]]))
+    encoded = again.encode(make_ragged([[6.0], [2.0, 4.0]]))
     assert encoded.shape.as_list() == [2, None]
     np.testing.assert_allclose(encoded.flat_values, [np.sqrt(2), -np.sqrt(2), 0], rtol=1e-6)
     np.testing.assert_allclose(again.decode(encoded[1].numpy()), [2, 4], rtol=1e-6)
