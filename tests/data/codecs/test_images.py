@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from io import BytesIO
 from pathlib import Path
 
@@ -275,14 +276,15 @@ TEXT = TextSettings(
 LINES = ["a dog runs", "a cat", "the dog sleeps"]
 
 
-def captions_codec() -> CaptionsCodec:
+@functools.cache
+def fit_captions_codec() -> CaptionsCodec:
     codec = CaptionsCodec("captions", TEXT)
     codec.fit([["\n".join(LINES), "a cat"]])
     return codec
 
 
 def test_captions_are_one_sequence_each_within_its_markers() -> None:
-    codec = captions_codec()
+    codec = fit_captions_codec()
     (ids,) = codec.encode(tf.constant(["\n".join(LINES)])).to_list()
     alone = [codec.text.encode(tf.constant([line])).to_list()[0] for line in LINES]
     assert ids == [number for one in alone for number in one]
@@ -291,24 +293,24 @@ def test_captions_are_one_sequence_each_within_its_markers() -> None:
 
 
 def test_blank_lines_are_no_captions() -> None:
-    codec = captions_codec()
+    codec = fit_captions_codec()
     made = codec.encode(tf.constant(["\na cat\n \n", "a cat"])).to_list()
     assert made[0] == made[1]
 
 
 def test_no_caption_at_all_is_an_unknown_token() -> None:
-    assert captions_codec().encode(tf.constant([""])).to_list() == [[BEGIN, UNKNOWN, END]]
+    assert fit_captions_codec().encode(tf.constant([""])).to_list() == [[BEGIN, UNKNOWN, END]]
 
 
 def test_captions_settings_are_those_of_one_caption() -> None:
     # Ten tokens each, not of all captions together.
-    codec = captions_codec()
+    codec = fit_captions_codec()
     (ids,) = codec.encode(tf.constant(["a " * 30 + "\n" + "a cat"])).to_list()
     assert [len(one) - 2 for one in split_captions(np.asarray(ids))] == [10, 2]
 
 
 def test_what_was_learnt_is_restored() -> None:
-    codec, other = captions_codec(), CaptionsCodec("captions", TEXT)
+    codec, other = fit_captions_codec(), CaptionsCodec("captions", TEXT)
     other.restore(codec.state())
     captions = tf.constant(["a dog runs\nthe cat"])
     assert other.encode(captions).to_list() == codec.encode(captions).to_list()
@@ -319,5 +321,5 @@ def test_what_was_learnt_is_restored() -> None:
 @settings(max_examples=50, deadline=None)
 def test_there_are_as_many_captions_as_lines_with_text(lines: list[str]) -> None:
     text = "\n".join(line.replace("\n", " ").replace("\r", " ") for line in lines)
-    (ids,) = captions_codec().encode(tf.constant([text])).to_list()
+    (ids,) = fit_captions_codec().encode(tf.constant([text])).to_list()
     assert len(split_captions(np.asarray(ids))) == max(1, len(caption_lines(text)))
