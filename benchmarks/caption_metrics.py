@@ -1,4 +1,4 @@
-"""Our scores of captions beside pycocoevalcap's, on the same captions: both values and the gap.
+"""Our scores of captions against pycocoevalcap's, on the same captions: both values and the gap.
 
 pip install '.[peers]'; python benchmarks/caption_metrics.py captions.txt
 

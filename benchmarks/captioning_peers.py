@@ -27,12 +27,12 @@ from typing import Any
 import numpy as np
 from measuring import (
     Call,
-    configured,
+    configure,
     has_torch,
     in_turns,
+    load_data,
     machine,
     on_best_threads,
-    prepared,
     progress,
     ratio,
     table,
@@ -80,8 +80,8 @@ class CaptionData:
     """The project's own preparation, and the order of its batches."""
 
     def __init__(self, overrides: list[str]):
-        self.config = configured([*SAME, *overrides])
-        made = prepared(self.config)
+        self.config = configure([*SAME, *overrides])
+        made = load_data(self.config)
         self.codec = made.codec
         self.train, self.test = made.splits["train"], made.splits["test"]
 

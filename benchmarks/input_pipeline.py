@@ -20,7 +20,7 @@ from contextlib import closing
 from typing import Any
 
 import numpy as np
-from measuring import configured, in_turns, machine, prepared, progress, ratio, table
+from measuring import configure, in_turns, load_data, machine, progress, ratio, table
 
 from models.seeds import stream
 from pipelines.data.batches import Plan, assemble, padding_share, plan
@@ -38,9 +38,9 @@ class Epoch:
 
         from pipelines.train.learner import Learner
 
-        config = configured(overrides)
+        config = configure(overrides)
         self.task, self.settings = config.task, config.train
-        data = prepared(config)
+        data = load_data(config)
         self.codec, self.split = data.codec, data.splits["train"]
         self.lengths, self.seed = self.split.lengths(), stream(config.seed, "order")
         whole = self.plan(0)

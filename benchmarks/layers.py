@@ -1,4 +1,4 @@
-"""Milliseconds of one recurrent layer, forward and backward, beside Keras' and PyTorch's.
+"""Milliseconds of one recurrent layer, forward and backward, against Keras' and PyTorch's.
 
     python benchmarks/layers.py                    about two minutes
     python benchmarks/layers.py --padded           sequences of T/2 to T positions
@@ -11,8 +11,8 @@ and ours get a mask and PyTorch a packed sequence. PyTorch runs on one thread or
 whichever a trial finds faster.
 
 A row is a cell at a shape; ms are medians; "Keras / ours" above 1 means that ours is faster.
-Expected on two cores: above 1 beside Keras for every cell. Beside PyTorch, whose lstm is one fused
-kernel, about 0.6 for lstm and 1 or more for gru and simple_rnn; with --padded, well above 1.
+Expected on two cores: above 1 against Keras for every cell. Against PyTorch, whose lstm is one
+fused kernel, about 0.6 for lstm and 1 or more for gru and simple_rnn; with --padded, well above 1.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 Call = Callable[[int], Any]
-"""Does a system's work; it is told the number of the round."""
+"""Does a system's work; it gets the number of the round."""
 
 PAUSE = 0.03
 """Seconds before a turn, in which the thread pool of the system before goes to sleep."""
@@ -150,7 +150,7 @@ def on_best_threads(call: Call, trial: Callable[[], Any] | None = None) -> Call:
     return run
 
 
-def configured(overrides: Sequence[str]) -> Any:
+def configure(overrides: Sequence[str]) -> Any:
     """The settings (pipelines.config.schema.Config) of a command line, checked."""
     from hydra import compose, initialize_config_dir
 
@@ -165,7 +165,7 @@ def configured(overrides: Sequence[str]) -> Any:
     return config
 
 
-def prepared(config: Any) -> Any:
+def load_data(config: Any) -> Any:
     """The encoded data (pipelines.data.prepare.Prepared) of a configuration, as a run has it."""
     from pipelines.stages import load_encoded_data
 

@@ -1,4 +1,4 @@
-"""Answers to a million short texts from a file: rows a second, memory, and row by row beside it.
+"""Answers to a million short texts from a file: rows a second, memory, and row by row to compare.
 
     python benchmarks/million_texts.py --run DIR             a run of task=sentiment; some minutes
 
@@ -38,13 +38,13 @@ def main() -> None:
         write_rows(texts, options.rows)
         before = rows_a_second_alone(options.run, texts)
         ask = [f"run={Path(options.run).absolute()}", f"input={texts}", f"output={answers}"]
-        asked = watch([sys.executable, str(ROOT / "main.py"), "mode=predict", *ask], folder)
+        watched = watch([sys.executable, str(ROOT / "main.py"), "mode=predict", *ask], folder)
         after = rows_a_second_alone(options.run, texts)
         with answers.open() as file:
             count = sum(1 for _ in file)
     if count != options.rows:
         raise ValueError(f"there must be {options.rows:,} answers; there are {count:,}")
-    show(asked, options.rows, (before + after) / 2)
+    show(watched, options.rows, (before + after) / 2)
 
 
 def rows_a_second_alone(run: str, texts: Path) -> float:
@@ -64,13 +64,13 @@ def rows_a_second_alone(run: str, texts: Path) -> float:
     return ALONE / (time.perf_counter() - begun)
 
 
-def show(asked: Watched, rows: int, alone: float) -> None:
-    first = asked.samples[0][0]
-    whole = asked.seconds
+def show(watched: Watched, rows: int, alone: float) -> None:
+    first = watched.samples[0][0]
+    whole = watched.seconds
     # The first quarter starts when the model answers.
-    begun = next((at for at, line in asked.lines if line.startswith("predict")), whole / 4)
+    begun = next((at for at, line in watched.lines if line.startswith("predict")), whole / 4)
     quarters = [
-        asked.peak(begun + (whole - begun) * k / 4, begun + (whole - begun) * (k + 1) / 4)[0]
+        watched.peak(begun + (whole - begun) * k / 4, begun + (whole - begun) * (k + 1) / 4)[0]
         for k in range(4)
     ]
     rate = rows / whole
@@ -83,7 +83,7 @@ def show(asked: Watched, rows: int, alone: float) -> None:
             ["rows a second, a text a call", f"{alone:,.0f}"],
             ["ratio", f"{rate / alone:.1f}"],
             ["peak MB, quarter by quarter", ", ".join(f"{peak:,.0f}" for peak in quarters)],
-            ["MB when it started", f"{asked.peak(first, first)[0]:,.0f}"],
+            ["MB when it started", f"{watched.peak(first, first)[0]:,.0f}"],
         ],
     )
 

@@ -53,7 +53,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name, texts, cell in systems(Path(folder), options.overrides):
             progress(name)
-            wall, spent = profiled(texts, cell)
+            wall, spent = profile_step(texts, cell)
             whole = spent.total()
             by_part: Counter[str] = Counter()
             for (part, _), seconds in spent.items():
@@ -85,7 +85,7 @@ def systems(folder: Path, overrides: list[str]) -> Iterator[tuple[str, Texts, st
             yield f"{length} words, {cell}", texts, cell
 
 
-def profiled(texts: Texts, cell: str) -> tuple[float, Spent]:
+def profile_step(texts: Texts, cell: str) -> tuple[float, Spent]:
     """Seconds of an update, and what threads spent in one."""
     import tensorflow as tf
 

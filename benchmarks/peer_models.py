@@ -1,6 +1,6 @@
 """What classifiers are compared with: Keras' documented recipe and fit, and ours in PyTorch.
 
-Each is an object that is told to take a number of steps, and that can say how well it does.
+Each is an object that takes a number of steps when asked, and that can say how well it does.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How well the project's main configurations do, over seeds, beside their baselines.
+"""How well the project's main configurations do, over seeds, against their baselines.
 
     python benchmarks/quality.py                           all, three seeds: some hours
     python benchmarks/quality.py --only default,lstm --seeds 1

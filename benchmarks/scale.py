@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measuring import Call, configured, in_turns, machine, table
+from measuring import Call, configure, in_turns, machine, table
 from ten_million_rows import command, watch, write_rows
 from texts import Texts
 
@@ -112,13 +112,13 @@ def updates(folder: Path, axis: str) -> Times:
             lazy = LazySettings(smallest_matrix=sys.maxsize) if name == WHOLE else LazySettings()
             calls[name] = update(texts, overrides, at, lazy)
         repeats = max(1, min(20, round(400 / size))) if axis == "length" else 2
-        calls = {name: repeated(call, repeats) for name, call in calls.items()}
+        calls = {name: repeat(call, repeats) for name, call in calls.items()}
         for name, seconds in in_turns(calls, ROUNDS, title=f"{axis} {size:,}").items():
             found[name][size] = 1000 * statistics.median(seconds) / repeats
     return found
 
 
-def repeated(call: Call, times: int) -> Call:
+def repeat(call: Call, times: int) -> Call:
     def turn(number: int) -> None:
         for _ in range(times):
             call(number)
@@ -130,7 +130,7 @@ def update(
     texts: Texts, overrides: Sequence[str], at: Mapping[str, int], lazy: LazySettings
 ) -> Call:
     """An update on one batch, after a first one."""
-    config = configured([
+    config = configure([
         *texts.overrides, *overrides, f"model.width={at['width']}",
         f"model.layers={at['layers']}",
     ])  # fmt: skip

@@ -45,12 +45,12 @@ def server(run: Path, arguments: list[str]) -> Iterator[tuple[psutil.Process, st
     with tempfile.NamedTemporaryFile("r") as log, open(log.name, "w") as error:
         process = subprocess.Popen([*command, *arguments], stderr=error, cwd=Path(log.name).parent)
         try:
-            told = ""
-            while not (found := re.search(r"Serving .* at (http://\S+)", told)):
+            output = ""
+            while not (found := re.search(r"Serving .* at (http://\S+)", output)):
                 if process.poll() is not None:
-                    raise SystemExit(f"the server ended: {told}")
+                    raise SystemExit(f"the server ended: {output}")
                 time.sleep(0.1)
-                told = Path(log.name).read_text()
+                output = Path(log.name).read_text()
             yield psutil.Process(process.pid), found[1]
         finally:
             process.terminate()
@@ -111,7 +111,9 @@ async def clients(run: Path, url: str, number: int, requests: int, most_seconds:
     )
 
 
-def measured(run: Path, url: str, number: int, requests: int, seconds: float) -> dict[str, float]:
+def measure_load(
+    run: Path, url: str, number: int, requests: int, seconds: float
+) -> dict[str, float]:
     """What clients in a process of their own saw."""
     given = [str(value) for value in (url, number, requests, seconds)]
     command = [sys.executable, __file__, "--run", str(run), "--clients", *given]
@@ -149,7 +151,7 @@ def throughput(run: Path, urls: dict[str, str], rounds: int, seconds: float) -> 
         for turn in range(rounds):
             progress(f"{number} clients: round {turn + 1} of {rounds}")
             for name in sorted(urls, reverse=bool(turn % 2)):
-                seen[name].append(measured(run, urls[name], number, 1_000_000, seconds))
+                seen[name].append(measure_load(run, urls[name], number, 1_000_000, seconds))
         gain = statistics.median(
             a["rate"] / b["rate"] for a, b in zip(seen["on"], seen["off"], strict=True)
         )
@@ -169,7 +171,7 @@ def memory(run: Path, process: psutil.Process, url: str, requests: int) -> None:
     rows = []
     for done in (SETTLED, requests // 2, requests - requests // 2):
         progress(f"memory: {done} requests")
-        errors = measured(run, url, 16, done, 600)["errors"]
+        errors = measure_load(run, url, 16, done, 600)["errors"]
         rows.append([done, f"{resident(process):.0f}", int(errors)])
     table("Memory of the server and its worker", ["after so many more", "MB", "errors"], rows)
 

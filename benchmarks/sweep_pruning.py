@@ -1,4 +1,4 @@
-"""What a search with pruning buys, beside random runs that all go to the end.
+"""What a search with pruning buys, against random runs that all go to the end.
 
     python benchmarks/sweep_pruning.py                     30 trials each, three repeats: 50 min
     python benchmarks/sweep_pruning.py --trials 4 --repeats 1 --set prepare.limit=600 train.epochs=2
@@ -130,11 +130,11 @@ def trials_until(measured: dict[str, Any], value: float) -> int | None:
     return next((done for done, one in enumerate(reached, 1) if one and one > value), None)
 
 
-def compared(search: dict[str, Any], other: dict[str, Any]) -> str:
+def compare_searches(search: dict[str, Any], other: dict[str, Any]) -> str:
     """What the search costs and brings, by what the random runs do."""
     ratio, wall = (search[name] / other[name] for name in ("seconds", "wall"))
     begun = search["trials"][0][1:]  # its value, if it has any
-    told = (
+    text = (
         f"{ratio:.2f} of the time in trials, {wall:.2f} of all of it, "
         f"{search['best'] - other['best']:+.4f} area"
     )
@@ -142,11 +142,11 @@ def compared(search: dict[str, Any], other: dict[str, Any]) -> str:
     if done is not None:
         spent = sum(one[0] for one in search["trials"][:done]) / other["seconds"]
         by_clock = search["until"][done - 1] / other["wall"]
-        told += (
+        text += (
             f"; better than those and than what it began with after {done} trials, "
             f"{spent:.2f} of the time in trials, {by_clock:.2f} of all of it"
         )
-    return told
+    return text
 
 
 def main() -> None:
@@ -179,7 +179,7 @@ def main() -> None:
     for row in rows:
         other = next(one for one in rows if one["way"] == RANDOM and one["repeat"] == row["repeat"])
         if row is not other:
-            print(f"repeat {row['repeat']}, {row['way']}: {compared(row, other)}")
+            print(f"repeat {row['repeat']}, {row['way']}: {compare_searches(row, other)}")
 
 
 if __name__ == "__main__":

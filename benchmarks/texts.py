@@ -7,7 +7,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from measuring import Call, configured, on_best_threads, prepared
+from measuring import Call, configure, load_data, on_best_threads
 from peer_models import TorchLearner, torch_batch
 
 from models.seeds import stream
@@ -22,8 +22,8 @@ class Texts:
 
     def __init__(self, overrides: Sequence[str]):
         self.overrides = list(overrides)
-        self.config = configured(self.overrides)
-        data = prepared(self.config)
+        self.config = configure(self.overrides)
+        data = load_data(self.config)
         self.codec, self.sizes = data.codec, data.codec.spec.sizes
         self.train = data.splits["train"]
         self.held_out = [data.splits["validation"], data.splits["test"]]
@@ -68,7 +68,7 @@ def turn_of(order: Plan, number: int, size: int) -> Plan:
 
 def our_turns(texts: Texts, cell: str, order: Plan, size: int) -> Call:
     """Our classifier: the plan's steps of a turn, `size` of them."""
-    learner = texts.learner(configured([*texts.overrides, f"model={cell}"]), 10**6)
+    learner = texts.learner(configure([*texts.overrides, f"model={cell}"]), 10**6)
 
     def turn(number: int) -> None:
         with texts.batches(turn_of(order, number, size), texts.ours) as batches:
@@ -82,7 +82,7 @@ def our_turns(texts: Texts, cell: str, order: Plan, size: int) -> Call:
 
 def torch_turns(texts: Texts, cell: str, order: Plan, size: int, *, packed: bool) -> Call:
     """PyTorch's: the same steps."""
-    config, sizes = configured([*texts.overrides, f"model={cell}"]), texts.sizes
+    config, sizes = configure([*texts.overrides, f"model={cell}"]), texts.sizes
     learner = TorchLearner(config, sizes["tokens"], sizes["label"], packed=packed)
 
     def turn(number: int) -> None:

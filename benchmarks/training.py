@@ -1,4 +1,4 @@
-"""Training of a classifier: tokens a second beside Keras' fit and PyTorch; memory; the first step.
+"""Training of a classifier: tokens a second against Keras' fit and PyTorch; memory; the first step.
 
     python benchmarks/training.py                      about twenty minutes
     python benchmarks/training.py --cells gru --lengths 100

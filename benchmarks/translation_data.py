@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measuring import configured, prepared
+from measuring import configure, load_data
 
 from models.seeds import stream
 from pipelines.core.contracts import Split
@@ -68,9 +68,9 @@ class Sentences:
         self.name = "generated sentences" if data is None else "Multi30k"
         given = [f"train.batch_tokens={batch_tokens}", f"prepare.limit={limit or 'null'}"]
         with tempfile.TemporaryDirectory() as directory:
-            files = _generated(Path(directory)) if data is None else _multi30k(data)
-            self.config = configured([*SAME, *given, "data=parallel_text", *files])
-            made = prepared(self.config)
+            files = _generate_files(Path(directory)) if data is None else _multi30k(data)
+            self.config = configure([*SAME, *given, "data=parallel_text", *files])
+            made = load_data(self.config)
         self.codec, self.sizes = made.codec, made.codec.spec.sizes
         self.train, self.test = made.splits["train"], made.splits["test"]
 
@@ -116,7 +116,7 @@ def _multi30k(directory: Path) -> list[str]:
     return settings
 
 
-def _generated(directory: Path, rows: int = 31_000, words: int = 6_000) -> list[str]:
+def _generate_files(directory: Path, rows: int = 31_000, words: int = 6_000) -> list[str]:
     """Settings that name the files of a language that never was, and its translation.
 
     Words are spread as Zipf has it, sentences are as long as in Multi30k (log-normal). In the
@@ -130,7 +130,7 @@ def _generated(directory: Path, rows: int = 31_000, words: int = 6_000) -> list[
     sentences = [row.tolist() for row in np.split(drawn, np.cumsum(lengths)[:-1])]
     source, target = directory / "source.txt", directory / "target.txt"
     source.write_text("".join(_line(spelling, row) for row in sentences))
-    target.write_text("".join(_line(other, _translated(row)) for row in sentences))
+    target.write_text("".join(_line(other, _translate(row)) for row in sentences))
     shares = ["prepare.validation=0.03", "prepare.test=0.033"]
     return [f"data.source='{source}'", f"data.target='{target}'", *shares]
 
@@ -143,7 +143,7 @@ def _spelling(random: np.random.Generator, words: int, consonants: str) -> list[
     return list(spelt)
 
 
-def _translated(words: list[int]) -> list[int]:
+def _translate(words: list[int]) -> list[int]:
     kept = [word for word in words if word % 13 != 1] or words
     for place in range(len(kept) - 1):
         if kept[place] % 5 == 0:

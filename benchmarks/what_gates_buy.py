@@ -89,7 +89,7 @@ def main() -> None:
     found: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for experiment in chosen:
         found[experiment] = {
-            cell: [made(options, experiment, cell, seed) for seed in seeds] for cell in CELLS
+            cell: [run_once(options, experiment, cell, seed) for seed in seeds] for cell in CELLS
         }
     for experiment, by_cell in found.items():
         made_table = results_table(experiment, by_cell)
@@ -97,7 +97,7 @@ def main() -> None:
     print(page(options, found))
 
 
-def made(options: argparse.Namespace, experiment: str, cell: str, seed: int) -> dict[str, Any]:
+def run_once(options: argparse.Namespace, experiment: str, cell: str, seed: int) -> dict[str, Any]:
     """metrics.json of the run, which is made if it isn't there whole."""
     name = cell.replace(", ", "_")
     directory = (options.directory / "runs" / experiment / name / str(seed)).resolve()
@@ -195,7 +195,7 @@ def dots_figure(
 
 
 def errors_figure(by_cell: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
-    """Error beside guessing by length, mean over seeds."""
+    """Error against guessing by length, mean over seeds."""
 
     def draw(axes: Any) -> None:
         for place, (cell, runs) in enumerate(by_cell.items()):
@@ -239,7 +239,7 @@ def page(
         parts.append(dots_figure("Memory horizon", "last steps, 90% of influence", reach, marks))
         parts += [words(experiment), "A row alone:"]
         overrides = command(experiment, "gru", 1, options)
-        parts.append(Code(" \\\n    ".join(["python main.py", *map(quoted, overrides)])))
+        parts.append(Code(" \\\n    ".join(["python main.py", *map(quote, overrides)])))
         chapters.append(Chapter(TITLES[experiment], parts))
     reaching = (
         "The horizon is how many of the last steps hold 90% of the influence on an answer, and "
@@ -279,7 +279,7 @@ def words(experiment: str) -> str:
     }[experiment]
 
 
-def quoted(text: str) -> str:
+def quote(text: str) -> str:
     return f'"{text}"' if "[" in text else text
 
 

@@ -61,8 +61,8 @@ class TestCider:
     def test_of_short_captions_by_hand(self):
         """Two images: "a" is in both, weight ln(2/2) = 0; the rest in one, weight ln 2.
 
-        "a cat" beside itself: cosine 1 for n = 1 and 2, none for 3 and 4: 10 * 2/4. Beside "a dog"
-        only "a" is common, which weighs nothing.
+        "a cat" compared with itself: cosine 1 for n = 1 and 2, none for 3 and 4: 10 * 2/4. With
+        "a dog" only "a" is common, which weighs nothing.
         """
         right = [cut("a cat"), cut("a dog")]
         assert cider(cut("a cat", "a cat"), right) == pytest.approx([5, 0])
@@ -70,7 +70,7 @@ class TestCider:
     def test_repetition_is_clipped_and_other_lengths_cost(self):
         """For n = 1 min(2, 1) * 1 / (2 * 1) = 1/2, times ln 2 squared above and below; n = 2: none.
 
-        Length, in pairs of words, is 1 beside 0: exp(-1 / (2 * 36)).
+        Length, in pairs of words, is 1 against 0: exp(-1 / (2 * 36)).
         """
         right = [cut("cat"), cut("dog")]
         expected = 10 * (1 / 2) / 4 * math.exp(-1 / 72)

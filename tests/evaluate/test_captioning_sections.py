@@ -56,7 +56,7 @@ def test_right_and_wrong_are_told_apart_without_colour(sections):
     wall = drawn(sections)["Images and captions"]
     lines = texts(wall)
     assert lines[0] == "✓ a red cat"
-    assert "the cat" not in lines  # another reference says nothing beside the right one
+    assert "the cat" not in lines  # another reference is not shown next to the right one
     assert lines[1:3] == ["✗ a blue cat", "a blue dog"]
     assert "✗ (nothing)" in lines
     assert lines[-2:] == ["✗ 犬", "猫が寝ている"]

@@ -1,4 +1,4 @@
-"""A classifier's scores, by hand and beside scikit-learn."""
+"""A classifier's scores, by hand and by scikit-learn."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Scores of texts, beside sacreBLEU's own."""
+"""Scores of texts, compared with sacreBLEU's own."""
 
 import importlib.util
 import random
