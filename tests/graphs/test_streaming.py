@@ -27,7 +27,9 @@ def built(*overrides: str) -> tuple[Config, keras.Model, Codec]:
     quick_overrides = ["model.width=6", "task.embedding.width=5", "task.text.minimum_count=1"]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         config = parse(
-            resolved(compose("config", [*quick_overrides, "task.embedding.scale=2", *overrides]))
+            to_plain_values(
+                compose("config", [*quick_overrides, "task.embedding.scale=2", *overrides])
+            )
         )
     codec = Codec(config.task.codec())
     codec.fields["tokens"].fit([["the film was a superb story", "dull music and people ,"]])

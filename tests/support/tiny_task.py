@@ -10,19 +10,19 @@ import numpy as np
 import tensorflow as tf
 from hydra import compose, initialize_config_dir
 
-from pipelines.config.restore import resolved
+from pipelines.config.restore import to_plain_values
 from pipelines.config.schema import Config, parse
 from pipelines.core.contracts import Batch, Codec
 from pipelines.core.paths import ROOT
 from pipelines.core.task import Trained
 from pipelines.graphs.prediction import Predictor
-from pipelines.graphs.tracing import padded
+from pipelines.graphs.tracing import pad_ragged
 from pipelines.train.learner import Learner
 
 
 def configure(*overrides: str) -> Config:
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return parse(resolved(compose("config", list(overrides))))
+        return parse(to_plain_values(compose("config", list(overrides))))
 
 
 class TinyTask:
@@ -35,7 +35,7 @@ class TinyTask:
         for field in self.codec.fields.values():
             field.fit([self.raw[column] for column in field.learns_from])
         tensors = {name: tf.constant(values) for name, values in self.raw.items()}
-        self.columns = {k: v.numpy() for k, v in padded(self.codec.encode(tensors)).items()}
+        self.columns = {k: v.numpy() for k, v in pad_ragged(self.codec.encode(tensors)).items()}
         keras.utils.set_random_seed(1)
         self.model = self.task.build(self.config.model, self.codec, 1)
         self.batch = self.task.batch(self.columns, self.codec)

@@ -7,7 +7,7 @@ import tensorflow as tf
 from tiny_captioning import PLAIN, TinyCaptioning
 
 from pipelines.evaluate.metrics.captioning import CiderReward
-from pipelines.tasks._shared.self_critical import Rewards, SelfCritical, keys
+from pipelines.tasks._shared.self_critical import Rewards, SelfCritical, identify_references
 from pipelines.train.learner import Learner
 
 
@@ -66,7 +66,7 @@ def test_rewards_are_ciders_and_the_greedy_caption_is_the_bar() -> None:
     tiny = TinyCaptioning()
     targets, owner = tiny.batch.targets, tiny.batch.inputs["owner"]
     references = [text.split("\n") for text in tiny.raw["captions"]]
-    rewards = Rewards(references, keys(targets, owner), "13a")
+    rewards = Rewards(references, identify_references(targets, owner), "13a")
     part = owner >= 3
     drawn = [references[3][0], "grey", *(given[0] for given in references[4:])]
     made = rewards.advantages(
@@ -83,7 +83,7 @@ def test_rewards_are_ciders_and_the_greedy_caption_is_the_bar() -> None:
 def test_self_critical_training_starts_when_it_is_due_and_teaches() -> None:
     tiny = TinyCaptioning(*PLAIN, "decode=greedy", "train.learning_rate=0.003")
     references = [text.split("\n") for text in tiny.raw["captions"]]
-    known = keys(tiny.batch.targets, tiny.batch.inputs["owner"])
+    known = identify_references(tiny.batch.targets, tiny.batch.inputs["owner"])
     rewards = Rewards(references, known, "13a")
     task = SelfCritical(tiny.task, 60, tiny.codec.fields["caption_tokens"].text, rewards)
     learner = Learner(task, tiny.model, tiny.codec, tiny.config.train, 10_000)

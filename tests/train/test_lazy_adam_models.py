@@ -53,7 +53,9 @@ def captioning() -> tuple[Any, ...]:
     """The same, self-critical from step 3 on."""
     tiny = TinyCaptioning(*PLAIN, "train.learning_rate=0.003")
     references = [text.split("\n") for text in tiny.raw["captions"]]
-    rewards = Rewards(references, keys(tiny.batch.targets, tiny.batch.inputs["owner"]), "13a")
+    rewards = Rewards(
+        references, identify_references(tiny.batch.targets, tiny.batch.inputs["owner"]), "13a"
+    )
     task = SelfCritical(tiny.task, 3, tiny.codec.fields["caption_tokens"].text, rewards)
     return task, tiny.model, tiny.codec, tiny.config.train, tiny.batch
 
