@@ -20,10 +20,11 @@ class PrepareSettings:
     """How the data is divided and kept; see pipelines/data/prepare.py and division.py.
 
     validation, test  shares of the examples, for the splits that the source doesn't bring.
-    division          hash: any row may go anywhere; blocks: neighbouring rows stay together; time:
-                      the latest rows are the test split.
+    division          hash: any row may go anywhere; related: texts that share rare words, and their
+                      neighbours, stay together; blocks: neighbouring rows stay together; time: the
+                      latest rows are the test split.
     group_by          columns of the data, such as a user or a film: rows with the same value in one
-                      of them never go to different splits.
+                      of them never go to different splits. With division=hash or related.
     block_rows        neighbouring rows that stay together with division=blocks.
     time_column       numbers or ISO 8601 dates, for division=time; null: rows stand in that order.
     bad_rows          share of rows that may be unreadable before that is an error.
@@ -35,7 +36,7 @@ class PrepareSettings:
     test: Annotated[float, Field(gt=0, lt=0.5)]
     bad_rows: Share
     limit: Count | None
-    division: Literal["hash", "blocks", "time"]
+    division: Literal["hash", "related", "blocks", "time"]
     group_by: str | list[str] | None
     block_rows: Count
     time_column: str | None

@@ -196,6 +196,11 @@ class RawFile(ArrowFile):
         self.has_read(row_batch.num_columns * APART)
         return {name: self.values(row_batch.column(name))[0] for name in row_batch.schema.names}
 
+    def holds_text(self, name: str) -> bool:
+        """Whether a column has texts, or lists of texts."""
+        kind = self.batches[0].schema.field(name).type
+        return pa.types.is_string(kind.value_type if pa.types.is_list(kind) else kind)
+
     def values(self, column: pa.Array) -> list[Value]:
         """The values that RawWriter wrote. UserError if a file isn't there any more."""
         if not pa.types.is_struct(column.type):

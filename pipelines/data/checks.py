@@ -9,10 +9,10 @@ from pipelines.core.settings import PrepareSettings
 
 def check_division(source: Source, settings: PrepareSettings) -> None:
     """Raises UserError for settings that contradict each other, or columns that aren't there."""
-    if settings.group_by and settings.division != "hash":
+    if settings.group_by and settings.division not in ("hash", "related"):
         raise UserError(
-            f"prepare.group_by goes with prepare.division=hash; received {settings.division}, "
-            "which keeps rows together in its own way: leave one of them out"
+            f"prepare.group_by goes with prepare.division=hash or related; received "
+            f"{settings.division}, which keeps rows together in its own way: leave one of them out"
         )
     if settings.time_column is not None and settings.division != "time":
         raise UserError("prepare.time_column goes with prepare.division=time; leave it null")

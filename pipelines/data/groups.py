@@ -37,7 +37,7 @@ def connected_groups(values: np.ndarray) -> np.ndarray:
 def draw_groups(
     ranks: np.ndarray, group: np.ndarray, strata: np.ndarray, rows: np.ndarray, count: int
 ) -> np.ndarray:
-    """At most `count` of the rows, as whole groups in the order of their least rank.
+    """At most `count` of the rows, as whole groups, of any size with the same probability.
 
     If all groups are too large for that, it is the one nearest in size.
 
@@ -53,7 +53,7 @@ def draw_groups(
     rows = rows[np.argsort(group[rows], kind="stable")]
     starts = np.flatnonzero(np.diff(group[rows], prepend=-1))
     sizes = np.diff(starts, append=len(rows))
-    order = np.argsort(np.minimum.reduceat(ranks[rows], starts), kind="stable")
+    order = _random_order(np.minimum.reduceat(ranks[rows], starts), sizes)
     order = order[np.argsort(sizes[order] > max(LARGE, count // 10), kind="stable")]
     of_group = _most_frequent(strata[rows], starts, sizes)
     chosen = np.zeros(len(starts), bool)
@@ -70,6 +70,18 @@ def draw_groups(
         # A few large groups, such as five speakers: one of them, of about the size to draw.
         chosen[order[np.argmin(np.abs(sizes[order] - count))]] = True
     return rows[np.repeat(chosen, sizes)]
+
+
+def _random_order(least: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """(G,) groups by the probability that of so many ranks the least is as small as it is.
+
+    By the least rank itself a user of many rows would come before those of few, and the test split
+    would hold none of these. least (G,) uint64.
+    """
+    share = least / 2.0**64
+    with np.errstate(divide="ignore"):
+        probability = -np.expm1(sizes * np.log1p(-share))
+    return np.lexsort((least, probability))
 
 
 def _most_frequent(strata: np.ndarray, starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:

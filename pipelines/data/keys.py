@@ -78,15 +78,18 @@ class KeyColumns:
         hashes: array[int],
         strata: array[int],
         given: array[int],
-        ties: Sequence[array[int]],
+        ties: Sequence[array[int] | np.ndarray],
         times: array[float],
     ) -> RowKeys:
-        """The keys of all rows, from the values that were read row by row."""
+        """The keys of all rows, from the values that were read row by row.
+
+        ties  (N,) uint64 each: rows with the same value in one of them stay together.
+        """
         count = len(hashes)
         groups = None
         if self.settings.division == "blocks":
             groups = (np.arange(count) // self.settings.block_rows).astype(np.int32)
-        elif ties and self.settings.division == "hash":
+        elif ties and self.settings.division in ("hash", "related"):
             groups = connected_groups(np.stack([np.frombuffer(tie, np.uint64) for tie in ties]))
         stamps = None
         if self.settings.division == "time":
@@ -105,6 +108,8 @@ class KeyColumns:
             return f"blocks of {self.settings.block_rows} neighbouring rows"
         if self.settings.division == "time":
             return f"time, by {self.time}" if self.time else "time, by the order of the rows"
+        if self.settings.division == "related":
+            return ", or ".join(["rows that share rare words", *self.groups])
         return f"groups by {', '.join(self.groups)}" if self.groups else "hash of the content"
 
     def describe_settings(self) -> str:

@@ -26,6 +26,8 @@ from pipelines.data import (
     encoding,
     fingerprints,
     keys,
+    rare_words,
+    related,
     splits,
     windows,
 )
@@ -161,13 +163,15 @@ class _Preparation:
     def run(self) -> None:
         rows = self._read()
         self._check_rows(rows)
-        divided = self._divide(rows)
         raw = arrow.RawFile(self.directory / "raw.arrow", self.source.files_in())
+        row_keys = self._row_keys(raw, rows)
+        divided = self._divide(row_keys)
         self._fit(raw, divided.split)
         self._encode(raw, divided.split)
         self.codec.save(self.directory / "codec")
         names = [name for part, name in enumerate(division.PARTS) if np.any(divided.split == part)]
-        cache.write_meta(self.directory, {"splits": names, "report": self._report(rows, divided)})
+        report = self._report(rows, divided) | _count_groups(row_keys.groups, divided.split)
+        cache.write_meta(self.directory, {"splits": names, "report": report})
 
     def _read(self) -> _Rows:
         task, rows = self.task, _Rows(ties=[array("Q") for _ in self.keys.groups])
@@ -249,13 +253,34 @@ class _Preparation:
                 "at least two different values are needed; is it the right label column?"
             )
 
-    def _divide(self, rows: _Rows) -> division.Division:
+    def _row_keys(self, raw: arrow.RawFile, rows: _Rows) -> division.RowKeys:
+        ties: list[array[int] | np.ndarray] = [*rows.ties]
+        if self.settings.division == "related":
+            strata = np.frombuffer(rows.strata, np.int32)
+            ties.append(related.related_groups(self._rare_words(raw), strata).astype(np.uint64))
+        return self.keys.row_keys(rows.hashes, rows.strata, rows.given, ties, rows.times)
+
+    def _rare_words(self, raw: arrow.RawFile) -> rare_words.RareWords:
+        columns = [name for name in self.task.input_columns if raw.holds_text(name)]
+        if not columns:
+            raise UserError(
+                "prepare.division=related goes with texts, whose rare words say what is related; "
+                f"task={self.task.name} reads {', '.join(self.task.input_columns)}: choose another"
+            )
+        collector = rare_words.RareWordCollector()
+        with self.progress("find related rows", len(raw), "rows") as bar:
+            for batch in raw.take(np.arange(len(raw)), columns):
+                collector.add([batch.column(name) for name in columns])
+                bar.advance(batch.num_rows)
+        return collector.finish()
+
+    def _divide(self, row_keys: division.RowKeys) -> division.Division:
         given = set(self.source.parts()) - {"all"}
         shares = {"validation": self.settings.validation, "test": self.settings.test}
         if self.divides_in_time:
             shares = dict.fromkeys(shares, 0.0)
         divided = division.divide(
-            self.keys.row_keys(rows.hashes, rows.strata, rows.given, rows.ties, rows.times),
+            row_keys,
             shares=shares,
             limit=self.settings.limit,
             seed=self.settings.split_seed,
@@ -272,7 +297,7 @@ class _Preparation:
         for name in needed:
             if not np.any(divided.split == division.PARTS.index(name)):
                 raise UserError(
-                    f"the {name} split is empty: {self.name} has {len(rows.hashes):,} rows, "
+                    f"the {name} split is empty: {self.name} has {len(row_keys.hashes):,} rows, "
                     f"{np.count_nonzero(divided.split >= 0):,} of them used and different{reason}; "
                     f"give more rows, or change {self.keys.describe_settings()}"
                 )
@@ -331,3 +356,11 @@ class _Preparation:
             "strata": strata if self.task.stratify_by else {},
             "codec": {name: codec.summary() for name, codec in self.codec.fields.items()},
         }
+
+
+def _count_groups(groups: np.ndarray | None, split: np.ndarray) -> JsonObject:
+    """How many groups of rows stayed together, among the rows that are used."""
+    if groups is None:
+        return {"groups": None, "largest_group": None}
+    _, sizes = np.unique(groups[split != division.DROPPED], return_counts=True)
+    return {"groups": len(sizes), "largest_group": int(sizes.max())}

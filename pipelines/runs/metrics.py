@@ -155,6 +155,8 @@ class DataFacts(Facts):
     kept_duplicates    duplicates left in validation and test splits that the source brings.
     left_out_by_limit  rows dropped by prepare.limit.
     division           how examples were divided where the source brings no splits.
+    groups             sets of rows that went to one split together, where the division has them.
+    largest_group      rows in the largest of them.
     splits             examples by split.
     strata             examples by split and by the value that the division balanced.
     codec              what was fitted, by field.
@@ -173,6 +175,8 @@ class DataFacts(Facts):
     kept_duplicates: int
     left_out_by_limit: int
     division: str = "hash"
+    groups: int | None = None
+    largest_group: int | None = None
     splits: dict[str, int]
     strata: dict[str, dict[str, int]]
     codec: dict[str, JsonObject]

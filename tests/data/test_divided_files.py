@@ -135,6 +135,67 @@ def test_of_a_folder_with_a_test_file_only_the_training_rows_are_grouped(tmp_pat
     assert not train & validation
 
 
+# Related rows
+
+
+def of_films(count: int = 400) -> list[dict[str, Any]]:
+    """4 reviews a film, of which 2 are good; sorted by label, as often in packages."""
+    rows = [review(n) for n in range(count)]
+    for n, row in enumerate(rows):
+        names = [f"{chr(97 + n // 4 % 26)}{chr(97 + n // 104)}{end}" for end in "xyz"]
+        row |= {"text": f"{' '.join(names)} {row['text']}", "user": f"u{n // 8}"}
+    return sorted(rows, key=lambda row: row["label"])
+
+
+def test_texts_that_share_rare_words_are_in_one_split(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", of_films())
+    data = prepared(path, "prepare.division=related")
+    assert data.report["division"] == "rows that share rare words"
+    assert (data.report["groups"], data.report["largest_group"]) == (100, 4)
+    assert data.report["splits"] == {"train": 280, "validation": 40, "test": 80}
+    for numbers in members(data).values():
+        assert {n ^ 1 for n in numbers} == {n ^ 2 for n in numbers} == set(numbers)
+    apart = prepared(path)
+    assert apart.report["groups"] is apart.report["largest_group"] is None
+    assert {n ^ 2 for n in members(apart)["test"]} != set(members(apart)["test"])
+
+
+def test_related_texts_and_a_users_rows_stay_together(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", of_films())
+    data = prepared(path, "prepare.division=related", "prepare.group_by=user")
+    assert data.report["division"] == "rows that share rare words, or user"
+    assert data.report["groups"] == 50
+    for numbers in members(data).values():
+        assert {n ^ 4 for n in numbers} == set(numbers)
+
+
+def test_only_texts_can_be_related() -> None:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        made = parse(resolved(compose("config", ["task=captioning", "prepare.division=related"])))
+    with pytest.raises(UserError) as error:
+        prepare(made.data, made.task, made.prepare)
+    assert "prepare.division=related goes with texts" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "division"),
+    [
+        ([], "related"),
+        (["experiment=imdb_best"], "related"),
+        (["prepare.division=hash"], "hash"),
+        (["data=rotten_tomatoes"], "hash"),
+        (["experiment=rotten_tomatoes_transfer"], "hash"),
+        (["data=text_files"], "hash"),
+        (["task=translation"], "hash"),
+    ],
+)
+def test_the_data_says_how_it_is_divided_unless_a_setting_does(
+    overrides: list[str], division: str
+) -> None:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        assert resolved(compose("config", overrides))["prepare"]["division"] == division
+
+
 # Blocks
 
 
@@ -290,11 +351,11 @@ def test_a_task_that_tells_no_rows_apart_keeps_them_all(tmp_path: Path) -> None:
         ),
         (
             ["prepare.group_by=user", "prepare.division=time"],
-            "prepare.group_by goes with prepare.division=hash; received time",
+            "prepare.group_by goes with prepare.division=hash or related; received time",
         ),
         (
             ["prepare.group_by=user", "prepare.division=blocks"],
-            "prepare.group_by goes with prepare.division=hash; received blocks",
+            "prepare.group_by goes with prepare.division=hash or related; received blocks",
         ),
         (["prepare.time_column=date"], "prepare.time_column goes with prepare.division=time"),
         (

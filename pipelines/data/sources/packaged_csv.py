@@ -25,6 +25,7 @@ class PackagedCsv(RowSource):
     file         path of the CSV file inside the package's installation.
     rows         column and the value it must have: {source: imdb}; {} for all rows.
     label_names  the file's labels and what we call them.
+    division     how its rows are best divided: what prepare.division is unless it is given.
     """
 
     format: Literal["packaged_csv"]
@@ -37,6 +38,7 @@ class PackagedCsv(RowSource):
     text_column: str
     label_column: str
     label_names: dict[str, str]
+    division: Literal["hash", "related", "blocks"]
     licence: str
     citation: str
 
