@@ -51,6 +51,8 @@ def prepare_data(config: Config, record: Record) -> Prepared:
         data.codec.save(run.codec)
     if config.mode == "train":
         metrics.data = DataFacts(fingerprint=data.content, **data.report)
+        for leak in metrics.data.leaks:
+            log.warning("prepare: %s", leak.sentence)
         record_facts(config, metrics)
         record.save()
     return with_codec_of(run, data, config)

@@ -153,6 +153,10 @@ class Source(ABC):
         """As `read`, with further columns of the data by their own names, for its division."""
         raise NotImplementedError
 
+    def further_columns(self) -> tuple[str, ...]:
+        """Columns of the data that `read_with` could give besides `columns`; fast."""
+        return ()
+
     def check_extra(self, names: Sequence[str]) -> None:
         """Raises UserError unless the data has these further columns; fast."""
         raise UserError(

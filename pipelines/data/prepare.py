@@ -26,9 +26,11 @@ from pipelines.data import (
     encoding,
     fingerprints,
     keys,
+    leaks,
     rare_words,
     related,
     splits,
+    unused_columns,
     windows,
 )
 from pipelines.runs.progress import Bar
@@ -168,9 +170,11 @@ class _Preparation:
         divided = self._divide(row_keys)
         self._fit(raw, divided.split)
         self._encode(raw, divided.split)
+        found = self._find_leaks(raw, rows, divided.split)
         self.codec.save(self.directory / "codec")
         names = [name for part, name in enumerate(division.PARTS) if np.any(divided.split == part)]
         report = self._report(rows, divided) | _count_groups(row_keys.groups, divided.split)
+        report["leaks"] = [leak.facts() for leak in found]
         cache.write_meta(self.directory, {"splits": names, "report": report})
 
     def _read(self) -> _Rows:
@@ -261,7 +265,7 @@ class _Preparation:
         return self.keys.row_keys(rows.hashes, rows.strata, rows.given, ties, rows.times)
 
     def _rare_words(self, raw: arrow.RawFile) -> rare_words.RareWords:
-        columns = [name for name in self.task.input_columns if raw.holds_text(name)]
+        columns = self._texts(raw)
         if not columns:
             raise UserError(
                 "prepare.division=related goes with texts, whose rare words say what is related; "
@@ -273,6 +277,22 @@ class _Preparation:
                 collector.add([batch.column(name) for name in columns])
                 bar.advance(batch.num_rows)
         return collector.finish()
+
+    def _texts(self, raw: arrow.RawFile) -> list[str]:
+        """Columns of the task's input that hold texts."""
+        return [name for name in self.task.input_columns if raw.holds_text(name)]
+
+    def _find_leaks(self, raw: arrow.RawFile, rows: _Rows, split: np.ndarray) -> list[leaks.Leak]:
+        task, settings = self.task, self.settings
+        strata = np.frombuffer(rows.strata, np.int32)
+        is_label = task.stratify_by is not None and task.stratify_by not in task.input_columns
+        found = leaks.find_leaks(
+            raw, self._texts(raw), split, strata, rows.values if is_label else []
+        )
+        parts = self.source.parts()
+        if "all" in parts and settings.division in ("hash", "related"):
+            found += unused_columns.find_unused_columns(self.source, "all", self.keys.groups)
+        return found
 
     def _divide(self, row_keys: division.RowKeys) -> division.Division:
         given = set(self.source.parts()) - {"all"}

@@ -88,6 +88,7 @@ def report(directory: Path, content: ReportContent, *, made: datetime.date | Non
             exports=exports_table(metrics),
             splits=_splits_table(metrics.data),
             data=_flat(metrics.data.model_dump(exclude=_SHOWN_APART)) if metrics.data else [],
+            leaks=[leak.sentence for leak in metrics.data.leaks] if metrics.data else [],
             bad_rows=metrics.data.bad_rows if metrics.data else 0,
             bad_row_examples=metrics.data.bad_row_examples if metrics.data else [],
             provenance=provenance,
@@ -250,7 +251,7 @@ def _lengths(metrics: RunMetrics) -> list[Figure]:
     return []
 
 
-_SHOWN_APART = {"source", "splits", "strata", "bad_row_examples"}
+_SHOWN_APART = {"leaks", "source", "splits", "strata", "bad_row_examples"}
 
 MOST_STRATA = 8
 

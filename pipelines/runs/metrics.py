@@ -139,6 +139,19 @@ class LengthBucket(Facts):
     high: float | None = None
 
 
+class LeakFacts(Facts):
+    """Something that makes scores better than they will be on new data.
+
+    kind      what it is: neighbours, near_duplicates, column, word or length.
+    strength  how much of the data has it, or how well it tells a label (F1); of 1.
+    sentence  what was found, and which setting removes it.
+    """
+
+    kind: str
+    strength: float
+    sentence: str
+
+
 class DataFacts(Facts):
     """The data and its division.
 
@@ -159,6 +172,7 @@ class DataFacts(Facts):
     largest_group      rows in the largest of them.
     splits             examples by split.
     strata             examples by split and by the value that the division balanced.
+    leaks              what makes scores better than they will be on new data, as a sample shows.
     codec              what was fitted, by field.
     """
 
@@ -179,6 +193,7 @@ class DataFacts(Facts):
     largest_group: int | None = None
     splits: dict[str, int]
     strata: dict[str, dict[str, int]]
+    leaks: list[LeakFacts] = Field(default_factory=list)
     codec: dict[str, JsonObject]
 
 

@@ -29,6 +29,7 @@ from pipelines.data.sources.rows import (
     check_columns,
     check_extra_columns,
     check_file,
+    column_names,
     extension,
     read_rows,
     resolve_delimiter,
@@ -86,6 +87,13 @@ class ColumnFiles(RowSource):
 
     def read(self, part: str, issues: RowIssues) -> Iterator[Example]:
         return self.read_with(part, issues, ())
+
+    def further_columns(self) -> tuple[str, ...]:
+        read = self._names().values()
+        if any(isinstance(column, int) for column in read):
+            return ()  # there is no header
+        path = next(iter(self._files().values()))
+        return tuple(name for name in column_names(path, self._dialect()) if name not in read)
 
     def check_extra(self, names: Sequence[str]) -> None:
         for path in self._files().values():

@@ -1,0 +1,89 @@
+"""Texts that nearly repeat others, by MinHash (Broder 1997) in bands (Leskovec et al.)."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+SHINGLE = 3
+"""Words in a row that are compared as one."""
+
+LEAST_WORDS = 8
+"""Shorter texts repeat each other by nature."""
+
+BANDS, BAND_ROWS = 8, 4
+"""Texts are compared if all hashes of a band are alike: 0.98 of those that share 0.8 of shingles."""
+
+ALIKE = 0.75
+"""Texts are near-duplicates if they share this part of their shingles (Jaccard), by estimate."""
+
+MOST_COMPARED = 4
+"""Training texts that a held-out one is compared with in each band."""
+
+
+def nearly_repeated(columns: Sequence[pa.Array], training: np.ndarray) -> np.ndarray:
+    """(N,) bool: held-out rows that nearly repeat a training row.
+
+    columns (N,) strings, or lists of strings, each; training (N,) bool.
+    """
+    signatures, long = _signatures(columns)
+    found = np.zeros(len(training), bool)
+    for band in range(BANDS):
+        part = signatures[:, band * BAND_ROWS : (band + 1) * BAND_ROWS]
+        _, bucket = np.unique(np.ascontiguousarray(part), axis=0, return_inverse=True)
+        order = np.argsort(np.where(long, bucket, -1), kind="stable")
+        order = order[np.count_nonzero(~long) :]
+        sources = order[training[order]]
+        asked = order[~training[order] & ~found[order]]
+        start = np.searchsorted(bucket[sources], bucket[asked])
+        for step in range(MOST_COMPARED):
+            place = np.minimum(start + step, max(len(sources) - 1, 0))
+            if not len(sources):
+                break
+            same = bucket[sources[place]] == bucket[asked]
+            alike = (signatures[sources[place]] == signatures[asked]).mean(axis=1) >= ALIKE
+            found[asked[same & alike]] = True
+    return found
+
+
+def _signatures(columns: Sequence[pa.Array]) -> tuple[np.ndarray, np.ndarray]:
+    """(N, BANDS * BAND_ROWS) uint64, the least of each hash of a row's shingles; (N,) bool, rows
+    that are long enough to have any."""
+    joined = [pc.binary_join(c, " ") if pa.types.is_list(c.type) else c for c in columns]
+    texts = pc.utf8_lower(pc.binary_join_element_wise(*joined, " "))
+    words = pc.split_pattern_regex(pc.utf8_trim_whitespace(texts), r"\s+")
+    lengths = pc.list_value_length(words).to_numpy().astype(np.int64)
+    encoded = words.flatten().dictionary_encode()
+    hashes = [zlib.crc32(word.encode()) for word in encoded.dictionary.to_pylist()]
+    flat = _mix(np.array(hashes, np.uint64))[encoded.indices.to_numpy()]
+    long = lengths >= LEAST_WORDS
+    signatures = np.zeros((len(texts), BANDS * BAND_ROWS), np.uint64)
+    if not long.any():
+        return signatures, long
+    with np.errstate(over="ignore"):
+        shingles = flat[: len(flat) - SHINGLE + 1].copy()
+        for step in range(1, SHINGLE):
+            shingles = _mix(shingles) + flat[step : len(flat) - SHINGLE + 1 + step]
+        shingles = _mix(shingles)
+        row = np.repeat(np.arange(len(texts)), lengths)[: len(shingles)]
+        left = np.repeat(np.cumsum(lengths), lengths)[: len(shingles)] - np.arange(len(shingles))
+        inside = long[row] & (left >= SHINGLE)  # no shingle goes on in the next row
+        shingles, row = shingles[inside], row[inside]
+        starts = np.flatnonzero(np.diff(row, prepend=-1))
+        factors = np.random.default_rng(0).integers(0, 2**63, BANDS * BAND_ROWS, np.uint64)
+        for column, factor in enumerate(factors):
+            # Multiplying by an odd number and shifting is a 2-universal hash (Dietzfelbinger 1997).
+            hashed = (shingles * (factor * np.uint64(2) + np.uint64(1))) >> np.uint64(16)
+            signatures[long, column] = np.minimum.reduceat(hashed, starts)
+    return signatures, long
+
+
+def _mix(numbers: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        mixed = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))
