@@ -72,6 +72,14 @@ def draw_groups(
     return rows[np.repeat(chosen, sizes)]
 
 
+def count_groups(group: np.ndarray | None, used: np.ndarray) -> dict[str, int | None]:
+    """The number of groups, and the size of the largest, of the rows that are used (N,) bool."""
+    if group is None:
+        return {"groups": None, "largest_group": None}
+    _, sizes = np.unique(group[used], return_counts=True)
+    return {"groups": len(sizes), "largest_group": int(sizes.max())}
+
+
 def _random_order(least: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """(G,) groups by the probability that of so many ranks the least is as small as it is.
 

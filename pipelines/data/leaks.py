@@ -181,8 +181,9 @@ def _near_duplicates(sample: Sample) -> Leak | None:
         "near_duplicates",
         repeated / held_out,
         f"{repeated:,} of {held_out:,} validation and test rows{seen} nearly repeat a training "
-        "row, which a model can know by heart: prepare.division=related keeps what shares rare words in "
-        "one split, and where files bring their own splits, take the rows out of the training file",
+        "row, which a model can know by heart: prepare.division=related keeps what shares rare "
+        "words in one split; where files bring their own splits, take the rows out of the "
+        "training file",
     )
 
 
@@ -192,12 +193,15 @@ def _telling_word(sample: Sample, labels: Sequence[Value]) -> Leak | None:
     words = pc.utf8_split_whitespace(pc.utf8_lower(texts))
     row = np.repeat(np.arange(len(texts)), pc.list_value_length(words).to_numpy())
     encoded = words.flatten().dictionary_encode()
-    kinds = len(encoded.dictionary)
-    pairs = np.unique(row * kinds + encoded.indices.to_numpy().astype(np.int64))
+    kinds, word = len(encoded.dictionary), encoded.indices.to_numpy().astype(np.int64)
+    sizes = np.bincount(sample.stratum, minlength=len(labels))
+    # A word of fewer rows can't tell any label well enough, and most words are of few.
+    kept = (np.bincount(word) >= GIVEN_AWAY / 2 * max(NEAR, sizes.min()))[word]
+    pairs = np.unique(row[kept] * kinds + word[kept])
     word, stratum = pairs % kinds, sample.stratum[pairs // kinds]
     rows = np.bincount(word, minlength=kinds)
     best: tuple[float, int, int] = (0.0, 0, 0)
-    for label, size in enumerate(np.bincount(sample.stratum, minlength=len(labels))):
+    for label, size in enumerate(sizes):
         hits = np.bincount(word[stratum == label], minlength=kinds)
         if _can_be_told(size, sample):
             score = 2 * hits / (rows + size)

@@ -16,7 +16,7 @@ LEAST_WORDS = 8
 """Shorter texts repeat each other by nature."""
 
 BANDS, BAND_ROWS = 8, 4
-"""Texts are compared if all hashes of a band are alike: 0.98 of those that share 0.8 of shingles."""
+"""Texts are compared if all hashes of a band are alike: 98% of those that share 0.8 of all."""
 
 ALIKE = 0.75
 """Texts are near-duplicates if they share this part of their shingles (Jaccard), by estimate."""
@@ -33,26 +33,26 @@ def nearly_repeated(columns: Sequence[pa.Array], training: np.ndarray) -> np.nda
     signatures, long = _signatures(columns)
     found = np.zeros(len(training), bool)
     for band in range(BANDS):
-        part = signatures[:, band * BAND_ROWS : (band + 1) * BAND_ROWS]
-        _, bucket = np.unique(np.ascontiguousarray(part), axis=0, return_inverse=True)
-        order = np.argsort(np.where(long, bucket, -1), kind="stable")
-        order = order[np.count_nonzero(~long) :]
-        sources = order[training[order]]
-        asked = order[~training[order] & ~found[order]]
-        start = np.searchsorted(bucket[sources], bucket[asked])
-        for step in range(MOST_COMPARED):
-            place = np.minimum(start + step, max(len(sources) - 1, 0))
-            if not len(sources):
-                break
-            same = bucket[sources[place]] == bucket[asked]
-            alike = (signatures[sources[place]] == signatures[asked]).mean(axis=1) >= ALIKE
-            found[asked[same & alike]] = True
+        bucket = np.zeros(len(training), np.uint64)
+        for column in range(band * BAND_ROWS, (band + 1) * BAND_ROWS):
+            bucket = _mix(bucket ^ signatures[:, column])
+        known = np.flatnonzero(long & training)
+        known = known[np.argsort(bucket[known], kind="stable")]
+        asked = np.flatnonzero(long & ~training & ~found)
+        start = np.searchsorted(bucket[known], bucket[asked])
+        for step in range(MOST_COMPARED if len(known) else 0):
+            other = known[np.minimum(start + step, len(known) - 1)]
+            same = bucket[other] == bucket[asked]
+            one, other = asked[same], other[same]
+            alike = (signatures[other] == signatures[one]).mean(axis=1) >= ALIKE
+            found[one[alike]] = True
     return found
 
 
 def _signatures(columns: Sequence[pa.Array]) -> tuple[np.ndarray, np.ndarray]:
     """(N, BANDS * BAND_ROWS) uint64, the least of each hash of a row's shingles; (N,) bool, rows
-    that are long enough to have any."""
+    that are long enough to have any.
+    """
     joined = [pc.binary_join(c, " ") if pa.types.is_list(c.type) else c for c in columns]
     texts = pc.utf8_lower(pc.binary_join_element_wise(*joined, " "))
     words = pc.split_pattern_regex(pc.utf8_trim_whitespace(texts), r"\s+")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,10 +25,12 @@ from pipelines.data import (
     division,
     encoding,
     fingerprints,
+    groups,
     keys,
     leaks,
     rare_words,
     related,
+    row_checks,
     splits,
     unused_columns,
     windows,
@@ -37,10 +39,6 @@ from pipelines.runs.progress import Bar
 
 Progress = Callable[[str, int | None, str], AbstractContextManager[Bar]]
 """Like Bar: of title, total and unit, makes something to call `advance(how many more)` on."""
-
-MOST_STRATA, FEW = 10_000, 10
-"""More values than this are no strata but a column taken by mistake, as are more than FEW where
-most occur only once."""
 
 EVERY = 1000
 """Rows between two advances of the bar, which costs more than reading a row."""
@@ -164,7 +162,10 @@ class _Preparation:
 
     def run(self) -> None:
         rows = self._read()
-        self._check_rows(rows)
+        count, values = len(rows.hashes), rows.values
+        allowed = self.settings.bad_rows
+        row_checks.check_rows(self.name, count, self.issues, self.rejected, allowed=allowed)
+        row_checks.check_strata(self.name, self.task.stratify_by, values, count)
         raw = arrow.RawFile(self.directory / "raw.arrow", self.source.files_in())
         row_keys = self._row_keys(raw, rows)
         divided = self._divide(row_keys)
@@ -173,7 +174,8 @@ class _Preparation:
         found = self._find_leaks(raw, rows, divided.split)
         self.codec.save(self.directory / "codec")
         names = [name for part, name in enumerate(division.PARTS) if np.any(divided.split == part)]
-        report = self._report(rows, divided) | _count_groups(row_keys.groups, divided.split)
+        report = self._report(rows, divided)
+        report |= groups.count_groups(row_keys.groups, divided.split != division.DROPPED)
         report["leaks"] = [leak.facts() for leak in found]
         cache.write_meta(self.directory, {"splits": names, "report": report})
 
@@ -199,8 +201,10 @@ class _Preparation:
                     rows.given.append(place)
                     if len(rows.hashes) % EVERY == 0:
                         bar.advance(EVERY)
-                    if len(ranks) > MOST_STRATA:
-                        raise self._strata_error(list(ranks), len(rows.hashes))
+                    if len(ranks) > row_checks.MOST_STRATA:
+                        raise row_checks.strata_error(
+                            self.name, task.stratify_by, list(ranks), len(rows.hashes)
+                        )
             raw.flush()
             bar.advance(len(rows.hashes) % EVERY)
         # Numbered by value, not by first occurrence: the order of rows must not matter.
@@ -222,40 +226,6 @@ class _Preparation:
                 yield example, time
             else:
                 self.rejected[reason] = self.rejected.get(reason, 0) + 1
-
-    def _strata_error(self, values: Sequence[Value], rows: int) -> UserError:
-        examples = ", ".join(repr(value) for value in values[:5])
-        return UserError(
-            f"column {self.task.stratify_by!r} of {self.name} has {len(values):,} different values "
-            f"among {rows:,} rows ({examples}, ...): is it the right label column? Numbers to be "
-            "estimated are no classes"
-        )
-
-    def _check_rows(self, rows: _Rows) -> None:
-        issues, count = self.issues, len(rows.hashes)
-        total = issues.count + count + sum(self.rejected.values())
-        if total == 0:
-            raise UserError(f"{self.name} has no rows")
-        if not count and self.rejected:
-            why = ", ".join(f"{number:,} {reason}" for reason, number in self.rejected.items())
-            raise UserError(f"cleaning leaves no rows of {self.name}: {why}; see task.cleaning")
-        allowed = self.settings.bad_rows
-        bad = issues.count - issues.tolerated
-        total -= issues.tolerated
-        if bad > allowed * total:
-            first = "; ".join(issues.first[:3]) + ("; …" if issues.count > 3 else "")
-            raise UserError(
-                f"{bad:,} of {total:,} rows of {self.name} can't be read "
-                f"({bad / total:.1%}, allowed {allowed:.1%}): {first}. "
-                "Mend them or raise prepare.bad_rows"
-            )
-        if len(rows.values) > max(FEW, count / 2):
-            raise self._strata_error(rows.values, count)
-        if self.task.stratify_by is not None and len(rows.values) < 2:
-            raise UserError(
-                f"column {self.task.stratify_by!r} of {self.name} holds only {rows.values[0]!r}: "
-                "at least two different values are needed; is it the right label column?"
-            )
 
     def _row_keys(self, raw: arrow.RawFile, rows: _Rows) -> division.RowKeys:
         ties: list[array[int] | np.ndarray] = [*rows.ties]
@@ -291,7 +261,9 @@ class _Preparation:
         )
         parts = self.source.parts()
         if "all" in parts and settings.division in ("hash", "related"):
-            found += unused_columns.find_unused_columns(self.source, "all", self.keys.groups)
+            found += unused_columns.find_unused_columns(
+                self.source, "all", len(split), self.keys.groups
+            )
         return found
 
     def _divide(self, row_keys: division.RowKeys) -> division.Division:
@@ -376,11 +348,3 @@ class _Preparation:
             "strata": strata if self.task.stratify_by else {},
             "codec": {name: codec.summary() for name, codec in self.codec.fields.items()},
         }
-
-
-def _count_groups(groups: np.ndarray | None, split: np.ndarray) -> JsonObject:
-    """How many groups of rows stayed together, among the rows that are used."""
-    if groups is None:
-        return {"groups": None, "largest_group": None}
-    _, sizes = np.unique(groups[split != division.DROPPED], return_counts=True)
-    return {"groups": len(sizes), "largest_group": int(sizes.max())}

@@ -171,7 +171,9 @@ def test_related_texts_and_a_users_rows_stay_together(tmp_path: Path) -> None:
 
 def test_only_texts_can_be_related() -> None:
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        made = parse(resolved(compose("config", ["task=captioning", "prepare.division=related"])))
+        made = parse(
+            to_plain_values(compose("config", ["task=captioning", "prepare.division=related"]))
+        )
     with pytest.raises(UserError) as error:
         prepare(made.data, made.task, made.prepare)
     assert "prepare.division=related goes with texts" in str(error.value)
@@ -193,7 +195,7 @@ def test_the_data_says_how_it_is_divided_unless_a_setting_does(
     overrides: list[str], division: str
 ) -> None:
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        assert resolved(compose("config", overrides))["prepare"]["division"] == division
+        assert to_plain_values(compose("config", overrides))["prepare"]["division"] == division
 
 
 # Blocks
