@@ -77,20 +77,20 @@ class Sample:
     def of(
         cls, raw: RawFile, names: Sequence[str], split: np.ndarray, strata: np.ndarray
     ) -> Sample:
-        """Rows that are used, of stretches that lie evenly over the file."""
+        """Stretches that lie evenly over the rows that are used."""
+        used = np.flatnonzero(split >= 0)
         size = sum(batch.column(name).nbytes for batch in raw.batches[:4] for name in names)
         rows = sum(batch.num_rows for batch in raw.batches[:4])
-        wanted = min(SAMPLE_ROWS, int(SAMPLE_BYTES * rows / max(size, 1)), len(raw))
+        wanted = min(SAMPLE_ROWS, int(SAMPLE_BYTES * rows / max(size, 1)), len(used))
         length = -(-wanted // STRETCHES)
-        starts = np.linspace(0, len(raw) - length, STRETCHES).astype(np.int64)
-        row = np.unique(starts[:, None] + np.arange(length))
-        row = row[split[row] >= 0]
+        starts = np.linspace(0, len(used) - length, STRETCHES).astype(np.int64)
+        place = np.unique(starts[:, None] + np.arange(length))
+        row = used[place]
         batches = list(raw.take(row, names))
         columns = [pa.concat_arrays([batch.column(name) for batch in batches]) for name in names]
-        stretch = np.searchsorted(starts, row, side="right")
-        if len(raw) == wanted:
-            stretch[:] = 0
-        return cls(columns, row, stretch, split[row], strata[row], len(row) / len(raw))
+        # Stretches that touch are one.
+        stretch = np.cumsum(np.diff(place, prepend=0) > 1)
+        return cls(columns, row, stretch, split[row], strata[row], len(row) / len(used))
 
     @property
     def training(self) -> np.ndarray:
