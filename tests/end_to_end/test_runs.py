@@ -156,7 +156,7 @@ def test_the_mean_of_the_best_weights_is_taken_only_if_it_scores_better(
     losses = {row["step"]: row["validation.loss"] for row in read_history(directory)}
     best = sorted(losses, key=lambda step: losses[step])
     kept = sorted((directory / "checkpoints").glob("kept_*.npz"))
-    assert kept == sorted(Run(directory).kept(step) for step in best[:2])
+    assert kept == sorted(Run(directory).best_checkpoint(step) for step in best[:2])
     reached = read_metrics(directory)["validation"]["loss"]["value"]
     assert ("is kept" in result.stderr) == (reached == pytest.approx(losses[best[0]]))
     files = [directory / "checkpoints" / "best.npz"] if "is kept" in result.stderr else kept
