@@ -6,6 +6,7 @@ sample of bounded size is looked at: about a second's work, whatever the size of
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
@@ -130,8 +131,7 @@ def _neighbours(sample: Sample) -> Leak | None:
     has, split = has[order], sample.split[order]
     place = np.stack([sample.stratum[order], sample.stretch[order]])
     near = _partners(has, split, range(1, NEAR + 1), place)
-    half = len(split) // 2
-    far = _partners(has, split, range(half, min(half + NEAR, len(split))), None)
+    far = sum(_far_partners(has[part], split[part]) for part in _by_stratum(place[0]))
     held_out = np.count_nonzero(split > 0)
     share, chance = near / held_out, max(far, 1) / held_out
     if near < REPEATED_ROWS or share < NEAR_SHARE or share < NEAR_RATIO * chance:
@@ -140,8 +140,8 @@ def _neighbours(sample: Sample) -> Leak | None:
         "neighbours",
         share,
         f"{share:.0%} of the validation and test rows share rare words with a training row that "
-        f"stands within {NEAR} rows of them, {share / chance:.0f} times as many as with rows far "
-        "away, so that neighbours are about the same thing and scores flatter: "
+        f"is within {NEAR} rows of the same label, {share / chance:.0f} times as many as with rows "
+        "farther away, so that neighbours are about the same thing and scores flatter: "
         "prepare.division=related keeps such rows in one split",
     )
 
@@ -151,6 +151,18 @@ def _incidence(rare: RareWords):  # type: ignore[no-untyped-def]
 
     ones = np.ones(len(rare.row), np.int8)
     return sparse.csr_matrix((ones, (rare.row, rare.word)), (rare.rows, rare.words))
+
+
+def _by_stratum(sorted_strata: np.ndarray) -> list[slice]:
+    """The rows of each stratum, of strata in rising order."""
+    starts = [*np.flatnonzero(np.diff(sorted_strata, prepend=-1)), len(sorted_strata)]
+    return [slice(start, stop) for start, stop in itertools.pairwise(starts)]
+
+
+def _far_partners(has, split: np.ndarray) -> int:  # type: ignore[no-untyped-def]
+    """As `_partners`, of rows of one stratum that are half of it apart: by chance alone."""
+    half = len(split) // 2
+    return _partners(has, split, range(half, min(half + NEAR, len(split))), None)
 
 
 def _partners(has, split: np.ndarray, distances: range, place: np.ndarray | None) -> int:  # type: ignore[no-untyped-def]

@@ -12,10 +12,14 @@ Both look only at words that few rows have, so that time and memory grow with th
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipelines.data.rare_words import MOST, RareWords
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 NEAR = 30
 """Rows of one word that are at most so far apart are neighbours."""
@@ -43,7 +47,9 @@ def related_groups(rare: RareWords, strata: np.ndarray) -> np.ndarray:
     """
     stretch = find_stretches(rare, strata)
     sizes = np.bincount(stretch)
-    first, second, evidence = find_links(rare, stretch)
+    stratum = np.zeros(len(sizes), np.int64)
+    stratum[stretch] = strata
+    first, second, evidence = find_links(rare, stretch, stratum)
     strongest = np.lexsort((second, first, -evidence))
     largest = max(LARGEST_ROWS, int(rare.rows * LARGEST_SHARE))
     parent = _join(first[strongest], second[strongest], sizes, largest)
@@ -73,19 +79,24 @@ def _unlikely_runs(
 ) -> tuple[np.ndarray, np.ndarray]:
     """First and last places of neighbouring rows with the same word, where chance is unlikely.
 
-    Of a word that n of N rows have, at most n * C(n - 1, m - 1) * (length / N)^(m - 1) runs of m
-    rows within so many neighbours are to be expected by chance.
+    Of a word that n of the N rows of a stratum have, at most n * C(n - 1, m - 1) *
+    (length / N)^(m - 1) runs of m rows within so many neighbours are to be expected by chance.
+    Words of one label only, as where labels are topics, tie no rows that aren't near each other.
     """
     order = np.lexsort((place[rare.row], rare.word))
     word, at = rare.word[order], place[rare.row[order]]
-    new = np.ones(len(order), bool)
     stratum = strata[rare.row[order]]
-    new[1:] = (np.diff(word) != 0) | (np.diff(stratum) != 0) | (np.diff(at) > NEAR)
+    change = np.ones(len(order), bool)
+    change[1:] = (np.diff(word) != 0) | (np.diff(stratum) != 0)
+    new = change.copy()
+    new[1:] |= np.diff(at) > NEAR
     starts = np.flatnonzero(new)
     rows = np.diff(starts, append=len(order))
     begin, end = at[starts], at[starts + rows - 1]
-    of_word = np.bincount(word)[word[starts]] if len(word) else rows
-    length = np.log((end - begin + 1) / max(rare.rows, 1))
+    in_stratum = np.diff(np.flatnonzero(change), append=len(order))
+    of_word = in_stratum[np.cumsum(change)[starts] - 1] if len(order) else rows
+    sizes = np.bincount(strata)[stratum[starts]] if len(order) else rows
+    length = np.log((end - begin + 1) / np.maximum(sizes, 1))
     expected = _ways()[of_word, rows] + (rows - 1) * length
     unlikely = (rows > 1) & (expected < math.log(CHANCE_RUN))
     return begin[unlikely], end[unlikely]
@@ -100,9 +111,13 @@ def _ways() -> np.ndarray:
     return ways
 
 
-def find_links(rare: RareWords, stretch: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def find_links(
+    rare: RareWords, stretch: np.ndarray, strata: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pairs of stretches, the lesser first, and the evidence for each in nats.
 
+    stretch (N,), of each row; strata (S,), of each stretch. How many words two stretches share by
+    chance depends on their strata: texts of one label have words in common whatever they are about.
     The evidence that s words are shared where chance has e of them is s * ln(s / e) - (s - e), by
     which a Poisson distribution bounds the probability (Chernoff). CHANCE_LINK says how much of it
     a link needs.
@@ -114,8 +129,7 @@ def find_links(rare: RareWords, stretch: np.ndarray) -> tuple[np.ndarray, np.nda
     ones = np.ones(pairs.shape[1], np.int32)
     has = sparse.csr_matrix((ones, pairs), (count, rare.words))
     words_of = np.bincount(pairs[0], minlength=count).astype(float)
-    stretches_of = np.bincount(pairs[1]).astype(float)
-    rate = (stretches_of * (stretches_of - 1)).sum() / max(words_of.sum(), 1) ** 2
+    rate = _sharing_rates(has, words_of, strata)
     wanted = math.log(max(count, 2) / 2 / CHANCE_LINK)
     found = []
     for start in range(0, count, AT_ONCE):
@@ -123,13 +137,32 @@ def find_links(rare: RareWords, stretch: np.ndarray) -> tuple[np.ndarray, np.nda
         first, second, words = shared.row + start, shared.col, shared.data
         kept = (first < second) & (words >= LEAST_SHARED)
         first, second, words = first[kept], second[kept], words[kept]
-        chance = words_of[first] * words_of[second] * rate
+        chance = words_of[first] * words_of[second] * rate[strata[first], strata[second]]
+        chance = np.maximum(chance, 1e-9)
         evidence = words * np.log(words / chance) - (words - chance)
         kept = (words > chance) & (evidence >= wanted)
         found.append((first[kept], second[kept], evidence[kept]))
     columns = zip(*found, strict=True) if found else ([np.zeros(0, int)] for _ in range(3))
     first, second, evidence = (np.concatenate(column) for column in columns)
     return first, second, evidence
+
+
+def _sharing_rates(has: sparse.csr_matrix, words_of: np.ndarray, strata: np.ndarray) -> np.ndarray:
+    """(K, K): the words that two stretches of two strata share by chance, for each pair of words.
+
+    has (S, W), which stretch has which word; words_of (S,), how many each has.
+    """
+    from scipy import sparse
+
+    kinds = int(strata.max(initial=-1)) + 1
+    ones = np.ones(len(strata), np.int64)
+    member = sparse.csr_matrix((ones, (strata, np.arange(len(strata)))), (kinds, len(strata)))
+    counts = member @ has  # (K, W): stretches of a stratum that have a word
+    shared = (counts @ counts.T).toarray().astype(float)
+    # A stretch isn't compared with itself.
+    np.fill_diagonal(shared, shared.diagonal() - np.asarray(counts.sum(1))[:, 0])
+    total = np.bincount(strata, words_of, kinds)
+    return shared / np.maximum(np.outer(total, total), 1)
 
 
 def _join(first: np.ndarray, second: np.ndarray, sizes: np.ndarray, largest: int) -> np.ndarray:

@@ -167,3 +167,14 @@ def test_groups_of_all_sizes_are_drawn_alike(seed: int) -> None:
     ranks = np.random.default_rng(seed).integers(0, 2**64, 8000, np.uint64, endpoint=False)
     drawn = draw_groups(ranks, group, np.zeros(8000, int), np.arange(8000), 1600)
     assert abs(np.count_nonzero(drawn < 4000) - 800) < 3 * np.sqrt(1600 * 10 / 4)
+
+
+def test_labels_with_words_of_their_own_tie_no_rows() -> None:
+    """Labels that are topics: each has its own rare words, spread at random over its rows."""
+    order = np.random.default_rng(0)
+    strata = order.permutation(np.repeat(np.arange(4), 200))
+    texts = [
+        " ".join(f"topic{letters(60 * label + number)}" for number in order.integers(0, 60, 3))
+        for label in strata
+    ]
+    assert np.bincount(related_groups(collect(texts), strata)).max() <= 20
