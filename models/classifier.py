@@ -6,7 +6,8 @@ import keras
 import tensorflow as tf
 
 from models.embedding import VocabularySpec, build_embedding
-from models.heads import HeadSettings, Pooling, PoolingState, dense_head
+from models.heads import HeadSettings, NgramSpec, Pooling, PoolingState, dense_head
+from models.ngrams import NgramLogits
 from models.recurrent import Encoder, States
 from models.seeds import stream
 from models.settings import EmbeddingSettings, RecurrentSettings
@@ -30,9 +31,12 @@ def build_classifier(
     head: HeadSettings,
     vocabulary: VocabularySpec,
     *,
+    ngrams: NgramSpec | None = None,
     seed: int,
 ) -> keras.Model:
     """{"tokens": (B, T) int32, "tokens_length": (B,) int32} -> logits (B, classes) float32.
+
+    With n-grams also "ngrams" (B, G) int32 goes in, and their logits are added.
 
     Every weight and every dropout has its own seed, so that two models that share a part start
     with the same weights there.
@@ -54,7 +58,12 @@ def build_classifier(
     # == Head
     for layer in dense_head(head.classes, dropout=head.dropout, seed=stream(seed, "head")):
         x = layer(x)
-    return keras.Model({"tokens": tokens, "tokens_length": length}, x, name="classifier")
+    inputs = {"tokens": tokens, "tokens_length": length}
+    if ngrams is not None:
+        inputs["ngrams"] = ids = keras.Input((None,), dtype="int32", name="ngrams")
+        wide = NgramLogits(*ngrams, head.classes, seed=stream(seed, "ngrams"), name="ngram_logits")
+        x = keras.layers.Add(dtype="float32", name="sum")([x, wide(ids)])
+    return keras.Model(inputs, x, name="classifier")
 
 
 class StreamState(NamedTuple):

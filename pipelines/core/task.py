@@ -192,6 +192,9 @@ class Task(ABC):
         """By sequence field, the cost of a position in a batch's budget, where it isn't 1."""
         return {}
 
+    def initialize(self, model: keras.Model, train: Split, codec: Codec) -> None:  # noqa: B027
+        """Sets weights of a new model that are estimated from all training examples at once."""
+
     def objective(self, train: Split, codec: Codec) -> Objective:
         """What training minimizes, where that isn't the task's own losses."""
         return self

@@ -8,8 +8,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
-from models.settings import EmbeddingSettings, Pooling, RecurrentSettings, SearchSettings, settings
-from pipelines.core.contracts import Batch, Codec, FieldCodec, Split
+import numpy as np
+
+from models.settings import (
+    EmbeddingSettings,
+    NgramSettings,
+    Pooling,
+    RecurrentSettings,
+    SearchSettings,
+    settings,
+)
+from pipelines.core.contracts import Batch, Codec, FieldCodec, Spec, Split
 from pipelines.core.errors import UserError
 from pipelines.core.sections import Section
 from pipelines.core.task import (
@@ -22,6 +31,7 @@ from pipelines.core.task import (
 )
 from pipelines.core.types import Arrays, Example, Tensors
 from pipelines.data.codecs.labels import LabelCodec
+from pipelines.data.codecs.ngrams import NgramCodec, texts_with_each
 from pipelines.data.codecs.text import UNKNOWN, TextCodec, TextSettings
 from pipelines.data.codecs.word_vectors import check_vectors, vectors_for
 from pipelines.runs.directory import Run, load_model
@@ -32,10 +42,15 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 
+ROWS = 2048
+"""Training examples whose n-grams are counted at once."""
+
+
 @settings
 class Sentiment(OneLabelTask, Streams, Explains):
     """Settings of text classification; see OneLabelTask for the others.
 
+    ngrams   a linear classifier of n-grams, whose logits are added to the recurrent network's.
     start    null, or the directory of a run on other data with the same model: what it learnt is
              where this one starts (Howard & Ruder 2018, "ULMFiT").
     """
@@ -43,6 +58,7 @@ class Sentiment(OneLabelTask, Streams, Explains):
     name: Literal["sentiment"]
     text: TextSettings
     embedding: EmbeddingSettings
+    ngrams: NgramSettings
     start: str | None
     pooling: Pooling
 
@@ -70,28 +86,47 @@ class Sentiment(OneLabelTask, Streams, Explains):
 
     def codec(self) -> Mapping[str, FieldCodec]:
         text = TextCodec("text", self.text, vectors=self.start or self.embedding.vectors)
-        return {"tokens": text, "label": LabelCodec("label")}
+        fields = {"tokens": text, "label": LabelCodec("label")}
+        if self.ngrams.order:
+            fields["ngrams"] = NgramCodec("text", self.ngrams, text)
+        return fields
 
     def build(self, model: RecurrentSettings, codec: Codec, seed: int) -> keras.Model:
         from models.classifier import build_classifier
         from models.embedding import VocabularySpec
-        from models.heads import HeadSettings
+        from models.heads import HeadSettings, NgramSpec
 
+        sizes = codec.spec.sizes
         vectors = vectors_for(_text(codec).vocabulary, self.start or self.embedding.vectors)
         classifier = build_classifier(
             model,
             self.embedding,
-            HeadSettings(self.pooling, codec.spec.sizes["label"], self.dropout),
+            HeadSettings(self.pooling, sizes["label"], self.dropout),
             VocabularySpec(
-                codec.spec.sizes["tokens"],
+                sizes["tokens"],
                 vectors.matrix if vectors else None,
                 vectors.known if vectors else None,
             ),
+            ngrams=NgramSpec(self.ngrams, sizes["ngrams"]) if self.ngrams.order else None,
             seed=seed,
         )
         if self.start is not None:
             self._transfer(classifier, Run(self.start), codec)
         return classifier
+
+    def initialize(self, model: keras.Model, train: Split, codec: Codec) -> None:
+        if not self.ngrams.order:
+            return
+        labels, rows = train.column("label"), np.arange(len(train))
+        parts = np.array_split(rows, -(-len(rows) // ROWS))
+        ids = ((train.gather(part)["ngrams"], labels[part]) for part in parts)
+        sizes = codec.spec.sizes
+        counts = texts_with_each(ids, sizes["ngrams"], sizes["label"])
+        model.get_layer("ngram_logits").set_ratios(counts)
+
+    def costs(self, spec: Spec) -> Mapping[str, float]:
+        """To look up an n-gram's weight costs next to nothing."""
+        return {"ngrams": 0.0} if self.ngrams.order else {}
 
     def _transfer(self, classifier: keras.Model, run: Run, codec: Codec) -> None:
         """All weights but the word vectors; the output layer's only if it is of the same labels."""
@@ -107,8 +142,9 @@ class Sentiment(OneLabelTask, Streams, Explains):
             ) from None
 
     def batch(self, columns: Arrays, codec: Codec) -> Batch:
-        """Inputs tokens (B, T) and tokens_length (B,); targets (B,); weights (B,)."""
-        inputs = {name: columns[name] for name in ("tokens", "tokens_length")}
+        """Inputs tokens (B, T), tokens_length (B,), ngrams (B, G); targets (B,); weights (B,)."""
+        names = ["tokens", "tokens_length", *(["ngrams"] if self.ngrams.order else [])]
+        inputs = {name: columns[name] for name in names}
         return Batch(inputs, columns["label"], self.weights(columns["label"], codec))
 
     def baselines(self, train: Split, test: Split) -> Mapping[str, Arrays]:

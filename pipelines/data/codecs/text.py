@@ -123,6 +123,16 @@ class TextCodec(FieldCodec):
         ids = tokens.with_flat_values(self._tokenizer.to_ids(tokens.flat_values))
         return self._enclose(ids, UNKNOWN, BEGIN, END)
 
+    def all_ids(self, values: RawColumn) -> tf.RaggedTensor:
+        """As `encode`, of the whole text, however long."""
+        tokens = self._tokenizer.split(values)
+        ids = tokens.with_flat_values(self._tokenizer.to_ids(tokens.flat_values))
+        return self._enclose(ids, UNKNOWN, BEGIN, END)
+
+    def as_tensor(self, values: Sequence[Value]) -> tf.Tensor | tf.RaggedTensor:
+        """Raw values as `encode` takes them."""
+        return self._tokenizer.as_tensor(values)
+
     def tokenize(self, values: tf.Tensor | tf.RaggedTensor) -> tf.RaggedTensor:
         """The tokens that `encode` makes ids of, as text (B, T)."""
         tokens = self._truncate(self._tokenizer.split(values))

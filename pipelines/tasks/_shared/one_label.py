@@ -69,7 +69,8 @@ class OneLabelTask(Task, Diagnosable):
         """Probabilities (B, C)."""
         import tensorflow as tf
 
-        return {"probabilities": tf.nn.softmax(trained.model(inputs, training=False))}
+        known = {name: inputs[name] for name in trained.model.input}
+        return {"probabilities": tf.nn.softmax(trained.model(known, training=False))}
 
     def score(self, predictions: Arrays, split: Split) -> dict[str, Score]:
         from pipelines.evaluate.metrics.classification import classification_scores

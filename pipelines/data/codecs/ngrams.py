@@ -1,0 +1,271 @@
+"""The n-grams that a text holds, as a set of ids."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from models.settings import NgramSettings
+from pipelines.core.contracts import FieldCodec, FieldSpec
+from pipelines.core.errors import UserError
+from pipelines.core.types import JsonObject, RawColumn, Value
+from pipelines.data.codecs.text import TextCodec
+from pipelines.runs.parallel import map_in_order
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+NONE = 0
+"""The id of no n-gram: padding, and the only one of a text without known n-grams."""
+
+FACTOR = 0x2545F4914F6CDD1D
+"""An odd number of 62 bits that mixes well (Steele & Vigna 2021)."""
+
+BUFFER, MOST_COUNTED = 4_000_000, 16_000_000
+"""Keys that are counted at once, and different ones that are kept while counting."""
+
+
+class NgramCodec(FieldCodec):
+    """Ids in rising order, each n-gram of a text once: from 1, the most frequent first.
+
+    An n-gram is 1 to `order` neighbouring tokens of the whole text, however long: the text codec's
+    max_tokens doesn't apply. It is known by a 64-bit key made of the tokens' ids; of a million
+    n-grams two share a key once in thirty million vocabularies.
+
+    text  codec of the same column, which must be fitted, or restored, first.
+    """
+
+    def __init__(self, column: str, settings: NgramSettings, text: TextCodec):
+        self.column, self.settings, self.text = column, settings, text
+        self.raw = text.raw
+        self._keys: np.ndarray | None = None
+
+    # Counting
+
+    def fit(self, batches: Iterable[Sequence[Value]]) -> None:
+        """Keeps the n-grams that the most training texts hold.
+
+        Of more than MOST_COUNTED different ones those seen once so far are forgotten (lossy
+        counting, Manku & Motwani 2002), so memory has a bound.
+        """
+        counts = _KeyCounts()
+        for keys in map_in_order(self._numpy_keys(), batches):
+            counts.add(keys)
+        self._set_keys(counts.most_frequent(self.settings.limit, self.settings.minimum_count))
+
+    def _numpy_keys(self) -> Callable[[Sequence[Value]], np.ndarray]:
+        import tensorflow as tf
+
+        signature = (
+            tf.RaggedTensorSpec([None, None], tf.string)
+            if self.raw.is_sequence
+            else tf.TensorSpec([None], tf.string)
+        )
+
+        @tf.function(input_signature=[signature], autograph=False)
+        def keys(values: RawColumn) -> tuple[tf.Tensor, tf.Tensor]:
+            return self._keys_and_rows(values)
+
+        def run(values: Sequence[Value]) -> np.ndarray:
+            """The keys of a batch, each as often as there are texts with it."""
+            made, rows = (part.numpy() for part in keys(self.text.as_tensor(values)))
+            order = np.lexsort((made, rows))
+            made, rows = made[order], rows[order]
+            new = np.ones(len(made), bool)
+            new[1:] = (made[1:] != made[:-1]) | (rows[1:] != rows[:-1])
+            return made[new]
+
+        return run
+
+    def _set_keys(self, keys: np.ndarray | None) -> None:
+        self._keys = keys
+        self.__dict__.pop("_sorted_keys", None)
+
+    @cached_property
+    def _sorted_keys(self) -> tuple[np.ndarray, np.ndarray]:
+        """The keys in ascending order, and the id of each."""
+        if self._keys is None:
+            raise ValueError("n-grams must be learnt or restored first: call fit or load")
+        # One key that none has, so that there is always something to search in.
+        keys = np.append(self._keys, np.iinfo(np.int64).max)
+        ids = np.append(np.arange(1, len(keys)), NONE).astype(np.int32)
+        order = np.argsort(keys, kind="stable")
+        return keys[order], ids[order]
+
+    # Graph code
+
+    def _keys_and_rows(self, values: RawColumn) -> tuple[tf.Tensor, tf.Tensor]:
+        """Keys (N,) int64 of all n-grams of a batch, and the row (N,) int64 of each."""
+        import tensorflow as tf
+
+        ids = self.text.all_ids(values)
+        rows = ids.value_rowids()
+        parts = ngram_keys(ids.flat_values, self.settings.order)
+        found = [(parts[0], rows)]
+        for size, keys in enumerate(parts[1:], start=2):
+            whole = rows[size - 1 :] == rows[: 1 - size]
+            found.append((tf.boolean_mask(keys, whole), tf.boolean_mask(rows[size - 1 :], whole)))
+        return tf.concat([keys for keys, _ in found], 0), tf.concat([row for _, row in found], 0)
+
+    def encode(self, values: RawColumn) -> tf.RaggedTensor:
+        """(B,) text, or ragged (B, T) words, to (B, G) int32 ids."""
+        import tensorflow as tf
+
+        keys, rows = self._keys_and_rows(values)
+        ids = tf.cast(self.look_up(keys), tf.int64)
+        count = tf.cast(self.size, tf.int64)
+        batch = values.nrows() if isinstance(values, tf.RaggedTensor) else tf.size(values, tf.int64)
+        # A row and an id as one number: sorted and without repetitions. Every text has NONE, so
+        # that no row is empty.
+        places = tf.concat([rows * count + ids, tf.range(batch) * count], 0)
+        places = tf.sort(tf.unique(places)[0])
+        made = tf.RaggedTensor.from_value_rowids(
+            tf.cast(places % count, tf.int32), places // count, batch, validate=False
+        )
+        return _drop_needless_none(made)
+
+    def look_up(self, keys: tf.Tensor) -> tf.Tensor:
+        """Keys (...) int64 to ids (...) int32, NONE where unknown."""
+        import tensorflow as tf
+
+        sorted_keys, ids = self._sorted_keys
+        flat = tf.reshape(keys, [-1])
+        place = tf.minimum(tf.searchsorted(tf.constant(sorted_keys), flat), len(ids) - 1)
+        found = tf.gather(tf.constant(sorted_keys), place) == flat
+        return tf.reshape(tf.where(found, tf.gather(tf.constant(ids), place), NONE), tf.shape(keys))
+
+    def ids_by_position(self, tokens: tf.Tensor) -> list[tf.Tensor]:
+        """Of token ids (B, T), 0 padding: by size n the ids (B, T - n + 1) of the n-grams that
+        start at each position, NONE where padding is in them. As many as T allows.
+        """
+        import tensorflow as tf
+
+        batch, length = tf.shape(tokens)[0], tf.shape(tokens)[1]
+        made = []
+        for size, keys in enumerate(ngram_keys(tf.reshape(tokens, [-1]), self.settings.order), 1):
+            # Laid end to end, so the last n-grams of a row reach into the next: they are cut off.
+            padded = tf.pad(keys, [[0, size - 1]])
+            ids = tf.reshape(self.look_up(padded), [batch, length])[:, : length - size + 1]
+            made.append(tf.where(tokens[:, size - 1 :] != 0, ids, NONE))
+        return made
+
+    # What was learnt
+
+    def decode(self, numbers: np.ndarray) -> Value:
+        """The ids themselves: the order of the text is lost."""
+        return np.asarray(numbers).tolist()
+
+    @property
+    def field(self) -> FieldSpec:
+        return FieldSpec((None,), "int32")
+
+    @property
+    def size(self) -> int:
+        """Known n-grams, and NONE."""
+        return len(self._sorted_keys[0])
+
+    @property
+    def resources(self) -> list[object]:
+        return self.text.resources
+
+    @property
+    def operators(self) -> tuple[str, ...]:
+        return self.text.operators
+
+    def state(self) -> JsonObject:
+        keys = np.zeros(0, np.int64) if self._keys is None else self._keys
+        packed = base64.b64encode(keys.astype("<i8").tobytes()).decode()
+        return {**self._constructor_arguments(), "keys": packed}
+
+    def _constructor_arguments(self) -> JsonObject:
+        return {"column": self.column, "settings": dataclasses.asdict(self.settings)}
+
+    def restore(self, state: JsonObject) -> None:
+        """UserError if the state was learnt with other settings."""
+        mine = self._constructor_arguments()
+        if (saved := {name: state[name] for name in mine}) != mine:
+            raise UserError(f"n-grams learnt with {saved} can't be used with {mine}")
+        keys = np.frombuffer(base64.b64decode(state["keys"]), "<i8")
+        self._set_keys(keys.astype(np.int64))
+
+    def summary(self) -> JsonObject:
+        return {"ngrams": self.size - 1, "order": self.settings.order}
+
+
+def ngram_keys(ids: tf.Tensor, order: int) -> list[tf.Tensor]:
+    """Graph code: keys (N - n + 1,) int64 of all n-grams of token ids (N,), for n = 1 to order.
+
+    The key of a longer n-gram is that of its beginning, times FACTOR, plus its last token's id.
+    """
+    import tensorflow as tf
+
+    ids = tf.cast(ids, tf.int64) + 1
+    keys = [ids * FACTOR]
+    for size in range(2, order + 1):
+        keys.append((keys[-1][:-1] + ids[size - 1 :] * size) * FACTOR)
+    return keys
+
+
+def _drop_needless_none(ragged: tf.RaggedTensor) -> tf.RaggedTensor:
+    """Rows whose first id is NONE without it, where there are others."""
+    import tensorflow as tf
+
+    starts = tf.gather(ragged.row_starts(), ragged.value_rowids())
+    first = tf.range(tf.size(starts, tf.int64)) == starts
+    lengths = tf.gather(ragged.row_lengths(), ragged.value_rowids())
+    keep = ~(first & (lengths > 1))
+    return tf.ragged.boolean_mask(ragged, ragged.with_flat_values(keep))
+
+
+class _KeyCounts:
+    """How often keys occur, in bounded memory."""
+
+    def __init__(self) -> None:
+        self.keys, self.counts = np.zeros(0, np.int64), np.zeros(0, np.int64)
+        self._waiting: list[np.ndarray] = []
+        self._buffered = 0
+
+    def add(self, keys: np.ndarray) -> None:
+        self._waiting.append(keys)
+        self._buffered += len(keys)
+        if self._buffered > BUFFER:
+            self._merge()
+
+    def _merge(self) -> None:
+        keys, counts = np.unique(
+            np.concatenate([self.keys[:0], *self._waiting]), return_counts=True
+        )
+        self._waiting, self._buffered = [], 0
+        both = np.concatenate([self.keys, keys])
+        self.keys, where = np.unique(both, return_inverse=True)
+        weights = np.concatenate([self.counts, counts])
+        self.counts = np.bincount(where, weights, len(self.keys)).astype(np.int64)
+        if len(self.keys) > MOST_COUNTED:
+            often = self.counts > 1
+            self.keys, self.counts = self.keys[often], self.counts[often]
+
+    def most_frequent(self, limit: int, minimum: int) -> np.ndarray:
+        """At most `limit` keys with that count, the most frequent first; ties by key."""
+        self._merge()
+        enough = self.counts >= minimum
+        keys, counts = self.keys[enough], self.counts[enough]
+        return keys[np.lexsort((keys, -counts))[:limit]]
+
+
+def texts_with_each(
+    batches: Iterable[tuple[np.ndarray, np.ndarray]], size: int, classes: int
+) -> np.ndarray:
+    """(size, classes): how many texts of each class hold each n-gram.
+
+    batches  padded ids (B, G) with labels (B,).
+    """
+    counts = np.zeros((size, classes), np.int64)
+    for ids, labels in batches:
+        for label in np.unique(labels):
+            counts[:, label] += np.bincount(ids[labels == label].ravel(), minlength=size)
+    return counts
