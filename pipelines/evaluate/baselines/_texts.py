@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 
 import numpy as np
@@ -26,3 +27,22 @@ def select_texts(texts: Iterable[str], rows: np.ndarray) -> Iterator[str]:
         if position == following:
             yield text
             following = next(wanted, None)
+
+
+def number_tokens(
+    texts: Sequence[str], split: Callable[[str], list[str]], numbers: dict[str, int], *, grow: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """All tokens of lower-cased texts by number (N,) int64, from 1, and the text of each (N,).
+
+    numbers  of the tokens so far; with `grow` new tokens are added, else they are 0.
+    """
+    ids, sizes = array("q"), np.zeros(len(texts), int)
+    for position, text in enumerate(texts):
+        tokens = split(text.lower())
+        sizes[position] = len(tokens)
+        if grow:
+            ids.extend([numbers.setdefault(token, len(numbers) + 1) for token in tokens])
+        else:
+            ids.extend([numbers.get(token, 0) for token in tokens])
+    flat = np.frombuffer(ids, np.int64) if ids else np.zeros(0, np.int64)
+    return flat, np.repeat(np.arange(len(texts)), sizes)

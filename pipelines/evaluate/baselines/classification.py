@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import warnings
-from array import array
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,8 @@ import numpy as np
 
 from pipelines.core.contracts import Split
 from pipelines.core.types import Value
-from pipelines.evaluate.baselines._texts import SLOTS, read_texts, select_texts
+from pipelines.evaluate.baselines import ngrams
+from pipelines.evaluate.baselines._texts import SLOTS, number_tokens, read_texts, select_texts
 
 if TYPE_CHECKING:
     from scipy import sparse
@@ -42,6 +42,13 @@ _SEPARATOR = (
 )
 _WORDS = re.compile(f"[^{_SEPARATOR}]+")
 _CHARACTERS = re.compile(f"[^{_SEPARATOR}]")
+_WORDS_AND_MARKS = re.compile(rf"[^{_SEPARATOR}]+|\S")
+_CHARACTERS_AND_MARKS = re.compile(r"\S")
+
+
+def _is_spaceless(texts: Sequence[str]) -> bool:
+    spaces = sum(text.count(" ") for text in texts)
+    return spaces < MIN_SPACE_SHARE * sum(map(len, texts))
 
 
 def majority_class(train_labels: np.ndarray, classes: int, examples: int) -> np.ndarray:
@@ -77,18 +84,29 @@ def text_classifiers(
         int
     )
     labels = train_labels[rows]
-    bag = _BagOfWords(
-        select_texts(read_texts(train_texts), rows),
-        min(MAX_FEATURES, MAX_WEIGHTS // classes),
-    )
-    test = bag.counts(test_texts)
+    texts, asked = list(select_texts(read_texts(train_texts), rows)), list(read_texts(test_texts))
+    bag = _BagOfWords(texts, min(MAX_FEATURES, MAX_WEIGHTS // classes))
+    test = bag.counts(asked)
     answers = {"majority class": majority_class(train_labels, classes, test.shape[0])}
     if bag.size and len(np.unique(labels)) > 1:
         answers["bag-of-words naive Bayes"] = _naive_bayes(bag.train, labels, test, classes)
         answers["tf-idf logistic regression"] = _logistic_regression(
             bag.train, labels, test, classes
         )
+        answers["naive Bayes n-grams"] = _ngram_classifier(texts, labels, asked, classes)
     return answers
+
+
+def _ngram_classifier(
+    texts: Sequence[str], labels: np.ndarray, test: Sequence[str], classes: int
+) -> np.ndarray:
+    numbers: dict[str, int] = {}
+    split = (_CHARACTERS_AND_MARKS if _is_spaceless(texts) else _WORDS_AND_MARKS).findall
+    features = ngrams.NgramFeatures(
+        *number_tokens(texts, split, numbers, grow=True), len(texts), classes
+    )
+    tested = features.matrix(*number_tokens(test, split, numbers, grow=False), len(test))
+    return ngrams.classify(features.train, labels, tested, classes)
 
 
 class _BagOfWords:
@@ -98,43 +116,26 @@ class _BagOfWords:
     times as fast as scikit-learn's CountVectorizer, which makes strings of pairs.
     """
 
-    def __init__(self, texts: Iterable[str], most_features: int):
-        kept = list(texts)
-        spaces = sum(text.count(" ") for text in kept)
-        spaceless = spaces < MIN_SPACE_SHARE * sum(map(len, kept))
-        self.pattern = _CHARACTERS if spaceless else _WORDS
+    def __init__(self, texts: Sequence[str], most_features: int):
+        self.pattern = _CHARACTERS if _is_spaceless(texts) else _WORDS
         self.words: dict[str, int] = {}
-        slots, documents = self._slots(kept, grow=True)
+        slots, documents = self._slots(texts, grow=True)
         occurrences = np.bincount(slots, minlength=SLOTS)
-        candidates = np.flatnonzero(occurrences >= min(2, len(kept)))
+        candidates = np.flatnonzero(occurrences >= min(2, len(texts)))
         order = np.argsort(-occurrences[candidates], kind="stable")
         frequent = candidates[order[:most_features]]
         self.size = len(frequent)
         self.feature = np.full(SLOTS, -1, np.int32)
         self.feature[frequent] = np.arange(self.size)
-        self.train = self._matrix(slots, documents, len(kept))
+        self.train = self._matrix(slots, documents, len(texts))
 
-    def counts(self, batches: Iterable[Sequence[Value]]) -> sparse.csr_matrix:
-        """Counts of each feature in each text of the batches (N, size)."""
-        from scipy import sparse
-
-        texts = (list(read_texts([batch])) for batch in batches)
-        parts = [self._matrix(*self._slots(kept, grow=False), len(kept)) for kept in texts]
-        return sparse.vstack(parts, format="csr")
+    def counts(self, texts: Sequence[str]) -> sparse.csr_matrix:
+        """Counts of each feature in each of the texts (N, size)."""
+        return self._matrix(*self._slots(texts, grow=False), len(texts))
 
     def _slots(self, texts: Sequence[str], *, grow: bool) -> tuple[np.ndarray, np.ndarray]:
         """Slot and text number of each occurrence of a word or pair."""
-        words, find = self.words, self.pattern.findall
-        ids, sizes = array("q"), np.zeros(len(texts), int)
-        for position, text in enumerate(texts):
-            found = find(text.lower())
-            sizes[position] = len(found)
-            if grow:
-                ids.extend([words.setdefault(word, len(words) + 1) for word in found])
-            else:
-                ids.extend([words.get(word, 0) for word in found])
-        flat = np.frombuffer(ids, np.int64) if ids else np.zeros(0, np.int64)
-        documents = np.repeat(np.arange(len(texts)), sizes)
+        flat, documents = number_tokens(texts, self.pattern.findall, self.words, grow=grow)
         first, second = flat[:-1], flat[1:]
         pair = (documents[:-1] == documents[1:]) & (first > 0) & (second > 0)
         pairs = (first[pair] * 0x9E3779B1 + second[pair] * 0x85EBCA77) >> 5
