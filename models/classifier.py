@@ -1,5 +1,6 @@
 """Sequence classifiers: embedding, recurrent encoder, pooling, dense head."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import keras
@@ -7,7 +8,7 @@ import tensorflow as tf
 
 from models.embedding import VocabularySpec, build_embedding
 from models.heads import HeadSettings, NgramSpec, Pooling, PoolingState, dense_head
-from models.ngrams import NgramLogits
+from models.ngrams import LogitMix, NgramLogits
 from models.recurrent import Encoder, States
 from models.seeds import stream
 from models.settings import EmbeddingSettings, RecurrentSettings
@@ -36,7 +37,7 @@ def build_classifier(
 ) -> keras.Model:
     """{"tokens": (B, T) int32, "tokens_length": (B,) int32} -> logits (B, classes) float32.
 
-    With n-grams also "ngrams" (B, G) int32 goes in, and their logits are added.
+    With n-grams also "ngrams" (B, G) int32 goes in, and logits are mixed with theirs.
 
     Every weight and every dropout has its own seed, so that two models that share a part start
     with the same weights there.
@@ -62,8 +63,22 @@ def build_classifier(
     if ngrams is not None:
         inputs["ngrams"] = ids = keras.Input((None,), dtype="int32", name="ngrams")
         wide = NgramLogits(*ngrams, head.classes, seed=stream(seed, "ngrams"), name="ngram_logits")
-        x = keras.layers.Add(dtype="float32", name="sum")([x, wide(ids)])
+        x = LogitMix(name="mix")([x, wide(ids)])
     return keras.Model(inputs, x, name="classifier")
+
+
+def logits_of_parts(
+    model: keras.Model, inputs: Mapping[str, tf.Tensor], training: bool
+) -> list[tf.Tensor]:
+    """Logits (B, C) of the recurrent network and, if there is one, of the n-gram classifier."""
+    names = [name for name in ("logits", "ngram_logits") if name in _layer_names(model)]
+    parts = keras.Model(model.input, [model.get_layer(name).output for name in names])
+    found: list[tf.Tensor] = parts({name: inputs[name] for name in model.input}, training=training)
+    return found
+
+
+def _layer_names(model: keras.Model) -> set[str]:
+    return {layer.name for layer in model.layers}
 
 
 class StreamState(NamedTuple):

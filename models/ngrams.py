@@ -1,6 +1,6 @@
 """A linear classifier of n-grams next to a recurrent network (Cheng et al. 2016, "Wide & Deep")."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, ClassVar
 
@@ -14,6 +14,10 @@ from models.settings import NgramSettings
 
 MAX_WEIGHTS = 4_000_000
 """Most weights (n-grams by columns): of many classes only the most frequent n-grams have some."""
+
+
+PRIOR = 10.0
+"""Examples that the prior of a mixture's weights counts as."""
 
 
 def column_count(classes: int) -> int:
@@ -88,3 +92,55 @@ class NgramLogits(FromConfig, keras.layers.Layer):
     def get_config(self) -> dict[str, object]:
         own = {"ngrams": self.ngrams, "classes": self.classes, "seed": self.seed}
         return {**super().get_config(), "settings": asdict(self.settings), **own}
+
+
+@keras.saving.register_keras_serializable(package="recurrent")
+class LogitMix(keras.layers.Layer):
+    """A weighted sum of the logits of parts that learn by themselves.
+
+    The weights are no part of training: `fit` estimates them on examples that no part has seen.
+    """
+
+    def __init__(self, parts: int = 2, **kwargs: Any) -> None:
+        super().__init__(**{"dtype": "float32", **kwargs})
+        self.parts = parts
+
+    def build(self, input_shape: object) -> None:
+        del input_shape
+        self.shares = self.add_weight((self.parts,), "ones", trainable=False, name="shares")
+        self.built = True
+
+    def call(self, logits: Sequence[tf.Tensor]) -> tf.Tensor:
+        """(B, C) each -> (B, C)."""
+        shares = tf.unstack(tf.convert_to_tensor(self.shares))
+        return tf.add_n([share * one for share, one in zip(shares, logits, strict=True)])
+
+    def fit(self, logits: np.ndarray, labels: np.ndarray) -> None:
+        """Sets the weights to those with the least cross-entropy; none is negative.
+
+        logits (P, N, C) of the parts, labels (N,). A Gaussian prior of mean 1 / P counts as much as
+        PRIOR examples do, so that a small split can't go far astray.
+        """
+        from scipy.optimize import minimize
+
+        parts = np.asarray(logits, np.float64)
+        mean = np.full(len(parts), 1 / len(parts))
+
+        def cost(shares: np.ndarray) -> tuple[float, np.ndarray]:
+            mixed = np.tensordot(shares, parts, 1)
+            shifted = mixed - mixed.max(1, keepdims=True)
+            log_total = np.log(np.exp(shifted).sum(1, keepdims=True))
+            slope = np.exp(shifted - log_total)
+            rows = np.arange(len(labels))
+            nats = -(shifted - log_total)[rows, labels].sum()
+            slope[rows, labels] -= 1
+            apart = shares - mean
+            gradient = np.tensordot(parts, slope, 2) + PRIOR * apart
+            return nats + PRIOR / 2 * float(apart @ apart), gradient
+
+        bounds = [(0, None)] * len(parts)
+        found = minimize(cost, mean, jac=True, method="L-BFGS-B", bounds=bounds)
+        self.shares.assign(found.x.astype(np.float32))
+
+    def get_config(self) -> dict[str, object]:
+        return {**super().get_config(), "parts": self.parts}

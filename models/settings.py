@@ -93,7 +93,7 @@ class EmbeddingSettings:
 
 @settings
 class NgramSettings:
-    """A linear classifier of n-grams, whose logits are added to the recurrent network's.
+    """A linear classifier of n-grams, whose logits are mixed with the recurrent network's.
 
     order          n-grams have 1 to so many tokens; 0: there is no such classifier.
     minimum_count  n-grams that fewer training texts hold are left out.

@@ -221,6 +221,16 @@ class Task(ABC):
         """
         return {}
 
+    def calibrate(self, model: keras.Model, predictions: Arrays, split: Split) -> Arrays:
+        """Sets weights that are estimated on validation, from its predictions; returns what these
+        become. It is called before each evaluation while training.
+        """
+        return predictions
+
+    def parts(self, predictions: Arrays) -> Mapping[str, Arrays]:
+        """Predictions of each part of the model by itself, by its name, where it has several."""
+        return {}
+
     def baselines(self, train: Split, test: Split) -> Mapping[str, Arrays]:
         """Predictions of simple systems for test, by the system's name, as `predict` gives them."""
         return {}

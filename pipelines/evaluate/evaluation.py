@@ -49,12 +49,13 @@ MOST_TIMED, MOST_SECONDS = 50, 3.0
 class Evaluation(NamedTuple):
     """The measurements, and the predictions by split, in the split's order.
 
-    scores, baselines, by_length, verdict, comparison, against, latency  as in RunMetrics.
+    scores, baselines, parts, by_length, verdict, comparison, against, latency  as in RunMetrics.
     throughput  predictions per second.
     """
 
     scores: dict[str, Scores]
     baselines: dict[str, dict[str, Baseline]]
+    parts: dict[str, dict[str, Baseline]]
     by_length: dict[str, list[LengthBucket]]
     verdict: str
     comparison: BaselineComparison | None
@@ -67,7 +68,8 @@ class Evaluation(NamedTuple):
         """Puts all into the run's metrics, in place of what an earlier evaluation measured."""
         for name in SPLITS:
             setattr(metrics, name, self.scores.get(name, {}))
-        metrics.baselines, metrics.by_length = self.baselines, self.by_length
+        metrics.baselines, metrics.parts = self.baselines, self.parts
+        metrics.by_length = self.by_length
         metrics.verdict, metrics.comparison = self.verdict, self.comparison
         metrics.against, metrics.latency = self.against, self.latency
         metrics.throughput["evaluate"] = self.throughput
@@ -116,6 +118,15 @@ def evaluate(
     baselines: dict[str, dict[str, Measurement]] = {}
     if settings.diagnostics:
         baselines = measure_baselines(task, splits["train"], splits[last], settings, seed=seed)
+    parts = {
+        label: measure_all(
+            task.score(outputs, splits[last]),
+            len(splits[last]),
+            resamples=settings.resamples,
+            seed=seed,
+        )
+        for label, outputs in task.parts(predictions[last]).items()
+    }
     labels = {key_of(label): label for label in baselines}
     by_key = {key_of(label): scores for label, scores in baselines.items()}
     verdict, comparison = judge(measured[last], by_key, labels, len(splits[last]))
@@ -133,6 +144,14 @@ def evaluate(
     return Evaluation(
         scores={name: entries(scores) for name, scores in measured.items()},
         baselines={last: _baselines(by_key, labels)} if settings.diagnostics else {},
+        parts={
+            last: {
+                key_of(label): Baseline(label=label, scores=entries(scores))
+                for label, scores in parts.items()
+            }
+        }
+        if parts
+        else {},
         by_length=buckets,
         verdict=verdict,
         comparison=comparison,

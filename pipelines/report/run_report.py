@@ -234,9 +234,9 @@ def _comparison(metrics: RunMetrics) -> list[Figure]:
     for split in metrics.evaluated_splits()[:1]:
         name, entry = next(iter(metrics.scores(split).items()))
         baselines = {
-            baseline.label: baseline.scores[name]
-            for baseline in metrics.baselines.get(split, {}).values()
-            if name in baseline.scores
+            system.label: system.scores[name]
+            for system in metrics.compared(split)
+            if name in system.scores
         }
         return [compare_baselines(entry.metric(name), entry, baselines)] if baselines else []
     return []

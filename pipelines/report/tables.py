@@ -19,19 +19,17 @@ class ScoreRow(NamedTuple):
 
 
 def score_columns(metrics: RunMetrics) -> list[str]:
-    """The evaluated splits, and the baselines."""
+    """The evaluated splits, the network's parts by themselves, and the baselines."""
     splits = metrics.evaluated_splits()
-    baselines = [
-        baseline.label for split in splits for baseline in metrics.baselines.get(split, {}).values()
-    ]
-    return [*splits, *dict.fromkeys(baselines)]
+    labels = [system.label for split in splits for system in metrics.compared(split)]
+    return [*splits, *dict.fromkeys(labels)]
 
 
 def score_rows(metrics: RunMetrics) -> list[ScoreRow]:
     splits = metrics.evaluated_splits()
     columns = [metrics.scores(split) for split in splits]
     for split in splits:
-        columns += [baseline.scores for baseline in metrics.baselines.get(split, {}).values()]
+        columns += [system.scores for system in metrics.compared(split)]
     rows = []
     for name in dict.fromkeys(name for column in columns for name in column):
         entries = [column.get(name) for column in columns]

@@ -53,7 +53,7 @@ Scores = dict[str, ScoreEntry]
 
 
 class Baseline(Facts):
-    """What a system without a recurrent network scores on the same examples.
+    """What a simple system, or a part of the network by itself, scores on the same examples.
 
     label   the system's name in words.
     scores  its scores, by the metric's name.
@@ -298,6 +298,7 @@ class RunMetrics(Facts):
     verdict       the comparison with the strongest baseline in words.
     comparison    with the strongest baseline.
     baselines     simple systems, by the split that they were measured on and by a key.
+    parts         of a network that has several, each by itself, by the same split and by a key.
     against       the comparison with another run.
     by_length     scores by length, by split.
     seconds       that each stage took, and all together.
@@ -326,6 +327,7 @@ class RunMetrics(Facts):
     verdict: str | None = None
     comparison: BaselineComparison | None = None
     baselines: dict[str, dict[str, Baseline]] = Field(default_factory=dict)
+    parts: dict[str, dict[str, Baseline]] = Field(default_factory=dict)
     against: RunComparison | None = None
     by_length: dict[str, list[LengthBucket]] = Field(default_factory=dict)
     seconds: dict[str, float] = Field(default_factory=dict)
@@ -351,6 +353,10 @@ class RunMetrics(Facts):
         """Splits that have scores; the one that the baselines were measured on comes first."""
         names = [name for name in reversed(SPLITS) if self.scores(name)]
         return sorted(names, key=lambda name: name not in self.baselines)
+
+    def compared(self, split: str) -> list[Baseline]:
+        """What stands next to the network on a split: its parts by themselves, and baselines."""
+        return [*self.parts.get(split, {}).values(), *self.baselines.get(split, {}).values()]
 
     def metric(self, name: str) -> Metric:
         """The metric of that name, as any of the scores describes it."""

@@ -29,7 +29,7 @@ from pipelines.core.task import (
     Streams,
     Trained,
 )
-from pipelines.core.types import Arrays, Example, Tensors
+from pipelines.core.types import Arrays, Example, Nest, Tensors
 from pipelines.data.codecs.labels import LabelCodec
 from pipelines.data.codecs.ngrams import NgramCodec, texts_with_each
 from pipelines.data.codecs.text import UNKNOWN, TextCodec, TextSettings
@@ -50,7 +50,7 @@ ROWS = 2048
 class Sentiment(OneLabelTask, Streams, Explains):
     """Settings of text classification; see OneLabelTask for the others.
 
-    ngrams   a linear classifier of n-grams, whose logits are added to the recurrent network's.
+    ngrams   a linear classifier of n-grams, whose logits are mixed with the recurrent network's.
     start    null, or the directory of a run on other data with the same model: what it learnt is
              where this one starts (Howard & Ruder 2018, "ULMFiT").
     """
@@ -124,6 +124,48 @@ class Sentiment(OneLabelTask, Streams, Explains):
         counts = texts_with_each(ids, sizes["ngrams"], sizes["label"])
         model.get_layer("ngram_logits").set_ratios(counts)
 
+    def outputs(self, model: keras.Model, inputs: Tensors, step: tf.Tensor) -> Nest:
+        """Logits of each part, which learns by itself: what one has learnt the other needn't."""
+        from models.classifier import logits_of_parts
+
+        return logits_of_parts(model, inputs, training=True)
+
+    def losses(self, outputs: Nest, targets: tf.Tensor) -> tf.Tensor:
+        """The mean cross-entropy of the parts' logits (B, C) with labels (B,): (B,) nats."""
+        import tensorflow as tf
+
+        parts = outputs if isinstance(outputs, list) else [outputs]
+        return tf.add_n([OneLabelTask.losses(self, one, targets) for one in parts]) / len(parts)
+
+    def predict(
+        self, trained: Trained, inputs: Tensors, *, detail: bool = False
+    ) -> dict[str, tf.Tensor]:
+        """Probabilities (B, C) and, with n-grams, part_logits (B, 2, C) that they are mixed of."""
+        import tensorflow as tf
+
+        from models.classifier import logits_of_parts
+
+        parts = logits_of_parts(trained.model, inputs, training=False)
+        if not self.ngrams.order:
+            return {"probabilities": tf.nn.softmax(parts[0])}
+        mixed = trained.model.get_layer("mix")(parts)
+        return {"probabilities": tf.nn.softmax(mixed), "part_logits": tf.stack(parts, 1)}
+
+    def calibrate(self, model: keras.Model, predictions: Arrays, split: Split) -> Arrays:
+        if not self.ngrams.order:
+            return predictions
+        mix, logits = model.get_layer("mix"), np.moveaxis(predictions["part_logits"], 1, 0)
+        mix.fit(logits, split.column("label"))
+        mixed = np.tensordot(mix.shares.numpy(), logits, 1)
+        return {**predictions, "probabilities": _softmax(mixed)}
+
+    def parts(self, predictions: Arrays) -> Mapping[str, Arrays]:
+        if not self.ngrams.order:
+            return {}
+        logits = np.moveaxis(predictions["part_logits"], 1, 0)
+        names = ("the recurrent network alone", "the n-grams alone")
+        return {n: {"probabilities": _softmax(x)} for n, x in zip(names, logits, strict=True)}
+
     def costs(self, spec: Spec) -> Mapping[str, float]:
         """To look up an n-gram's weight costs next to nothing."""
         return {"ngrams": 0.0} if self.ngrams.order else {}
@@ -160,7 +202,12 @@ class Sentiment(OneLabelTask, Streams, Explains):
         """From a whole text's tokens to probabilities."""
         from pipelines.graphs.prediction import predict_function
 
-        return {"classify": predict_function(trained)}
+        whole = predict_function(trained)
+
+        def classify(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+            return {"probabilities": whole.run(**inputs)["probabilities"]}
+
+        return {"classify": whole._replace(run=classify)}
 
     def stream(self, trained: Trained) -> ExportedFunction | None:
         """One token more, unless a backward direction would have to read all of them anew."""
@@ -215,6 +262,11 @@ class Sentiment(OneLabelTask, Streams, Explains):
         answers = classification.Answers(probabilities[rows], labels[rows], names)
         words = classification.words_that_mattered(trained.model, batch.inputs, tokens, answers)
         return [*sections, words]
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    powers = np.exp(logits - logits.max(-1, keepdims=True))
+    return powers / powers.sum(-1, keepdims=True)
 
 
 def _text(codec: Codec) -> TextCodec:

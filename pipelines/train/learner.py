@@ -216,12 +216,18 @@ class Learner:
     ) -> None:
         gradients, weight = self._reduce(gradients, weight)
         gradients = self.weights.coalesce(gradients)
-        scale = 1.0 / tf.maximum(tf.convert_to_tensor(weight), 1e-9)
-        norm = tf.linalg.global_norm(gradients) * scale
+        linear = self.weights.is_linear
+        mean = 1.0 / tf.maximum(tf.convert_to_tensor(weight), 1e-9)
+        clipped = [one for one, is_linear in zip(gradients, linear, strict=True) if not is_linear]
+        norm = tf.linalg.global_norm(clipped) * mean
         self.norm.assign(norm)
+        scale = mean
         if self.settings.clip_norm is not None:
             scale *= tf.minimum(1.0, self.settings.clip_norm / tf.maximum(norm, 1e-12))
-        scaled = [scale_gradient(gradient, scale) for gradient in gradients]
+        scaled = [
+            scale_gradient(one, mean if is_linear else scale)
+            for one, is_linear in zip(gradients, linear, strict=True)
+        ]
         self.weights.apply_gradients(scaled, rate, decay)
 
 
@@ -248,5 +254,5 @@ def _assign(
 
 
 def _is_statistic(variable: Variable) -> bool:
-    """Whether training changes it without a gradient, as a moving mean or variance."""
-    return not variable.trainable and tf.as_dtype(variable.dtype).is_floating
+    """Whether it is a moving mean or variance, which training changes without a gradient."""
+    return not variable.trainable and variable.name.startswith("moving_")

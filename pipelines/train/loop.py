@@ -222,7 +222,8 @@ class _TrainingLoop:
     def validation_scores(self) -> dict[str, tuple[float, bool]]:
         """Scores of the model's present weights: values, and whether higher ones are better."""
         job, split = self.job, self.job.splits["validation"]
-        predictions = predict_split(job.predict, split, tokens=job.evaluation_tokens).outputs
+        outputs = predict_split(job.predict, split, tokens=job.evaluation_tokens).outputs
+        predictions = self.task.calibrate(job.model, outputs, split)
         ones = np.ones((1, len(split)))
         scores = self.task.score(predictions, split)
         return {

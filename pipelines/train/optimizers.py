@@ -130,7 +130,7 @@ class Weights:
             id(layer.matrix): layer.settings.learning_rate / settings.learning_rate
             for layer in linear
         }
-        self._is_linear = [id(variable) in self._linear_rates for variable in self.variables]
+        self.is_linear = [id(variable) in self._linear_rates for variable in self.variables]
         excluded = {*by_id, *self._linear_rates}
         self._others = [v for v in self.variables if id(v) not in excluded]
         self.optimizer = make_optimizer(settings, self._others)

@@ -69,8 +69,7 @@ class OneLabelTask(Task, Diagnosable):
         """Probabilities (B, C)."""
         import tensorflow as tf
 
-        known = {name: inputs[name] for name in trained.model.input}
-        return {"probabilities": tf.nn.softmax(trained.model(known, training=False))}
+        return {"probabilities": tf.nn.softmax(trained.model(inputs, training=False))}
 
     def score(self, predictions: Arrays, split: Split) -> dict[str, Score]:
         from pipelines.evaluate.metrics.classification import classification_scores
