@@ -1,10 +1,12 @@
 """Attribution: how much each position of a sequence contributed to a prediction."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
+
+from models.ngrams import NgramLogits
 
 
 def gradient_times_input(
@@ -30,3 +32,39 @@ def normalize_by_largest(weights: tf.Tensor) -> tf.Tensor:
     """Graph code: (B, T) divided by each row's largest absolute value; rows of zeros unchanged."""
     largest = tf.reduce_max(tf.abs(weights), -1, keepdims=True)
     return tf.math.divide_no_nan(weights, largest)
+
+
+def ngram_attribution(
+    layer: NgramLogits, ids: Sequence[tf.Tensor], share: tf.Tensor, predicted: tf.Tensor
+) -> tf.Tensor:
+    """Graph code: what each token's n-grams add to the logit of the predicted class: (B, T) float32.
+
+    ids        by size n the n-grams (B, T - n + 1) that start at each position, 0 where none does.
+    share      of the n-grams in the mixture of logits, a scalar.
+    predicted  (B,) the class.
+
+    An n-gram counts once in a text: its contribution is divided among its occurrences, and of each
+    among its tokens.
+    """
+    total = tf.zeros(tf.shape(ids[0]))
+    for size, starting in enumerate(ids, start=1):
+        added = layer.contributions(starting)
+        if layer.columns == 1:
+            sign = tf.where(predicted == 1, 0.5, -0.5)
+            added = added[..., 0] * sign[:, tf.newaxis]
+        else:
+            added = tf.gather(added, tf.cast(predicted, tf.int32), axis=2, batch_dims=1)
+        added /= tf.cast(size * _occurrences(starting), tf.float32)
+        for place in range(size):
+            total += tf.pad(added, [[0, 0], [place, size - 1 - place]])
+    return total * share
+
+
+def _occurrences(ids: tf.Tensor) -> tf.Tensor:
+    """How often each id (B, P) int32 is in its row: (B, P) int32."""
+    rows = tf.range(tf.shape(ids)[0], dtype=tf.int64)[:, tf.newaxis]
+    flat = tf.reshape(
+        rows * (tf.cast(tf.reduce_max(ids), tf.int64) + 1) + tf.cast(ids, tf.int64), [-1]
+    )
+    _, where, counts = tf.unique_with_counts(flat)
+    return tf.reshape(tf.gather(counts, where), tf.shape(ids))

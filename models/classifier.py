@@ -1,6 +1,6 @@
 """Sequence classifiers: embedding, recurrent encoder, pooling, dense head."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import keras
@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from models.embedding import VocabularySpec, build_embedding
 from models.heads import HeadSettings, NgramSpec, Pooling, PoolingState, dense_head
-from models.ngrams import LogitMix, NgramLogits
+from models.ngrams import LogitMix, NgramLogits, NgramState
 from models.recurrent import Encoder, States
 from models.seeds import stream
 from models.settings import EmbeddingSettings, RecurrentSettings
@@ -85,12 +85,17 @@ class StreamState(NamedTuple):
     """A classifier's state after some tokens, of constant size; all zeros before the first.
 
     length (B,) int32, tokens so far; recurrent, states of the encoder's layers; pooled, the
-    pooling's.
+    pooling's; ngrams, that of the n-gram classifier, or () where there is none.
     """
 
     length: tf.Tensor
     recurrent: States
     pooled: PoolingState
+    ngrams: NgramState | tuple[()]
+
+
+FindNgrams = Callable[[tf.Tensor], tf.Tensor]
+"""From the last tokens (B, order) to the ids (B, order) of the n-grams that end with the last."""
 
 
 def initial_state(model: keras.Model, batch: int) -> StreamState:
@@ -101,12 +106,20 @@ def initial_state(model: keras.Model, batch: int) -> StreamState:
     """
     encoder, pool = model.get_layer("encoder"), model.get_layer("pool")
     pooled = pool.initial_state(batch, encoder.output_width)
-    return StreamState(tf.zeros([batch], tf.int32), encoder.initial_state(batch), pooled)
+    wide = "ngram_logits" in _layer_names(model)
+    ngrams = model.get_layer("ngram_logits").initial_state(batch) if wide else ()
+    return StreamState(tf.zeros([batch], tf.int32), encoder.initial_state(batch), pooled, ngrams)
 
 
-def step(model: keras.Model, token: tf.Tensor, state: StreamState) -> tuple[tf.Tensor, StreamState]:
+def step(
+    model: keras.Model,
+    token: tf.Tensor,
+    state: StreamState,
+    find_ngrams: FindNgrams | None = None,
+) -> tuple[tf.Tensor, StreamState]:
     """One more token (B,) int32, none of them 0, for a classifier that reads forward.
 
+    find_ngrams  needed by a classifier with n-grams.
     Returns the logits (B, classes) that the model gives to the tokens so far, and the state.
     """
     embed, encoder, pool, logits = (
@@ -116,7 +129,13 @@ def step(model: keras.Model, token: tf.Tensor, state: StreamState) -> tuple[tf.T
     x = embed(ids, tf.ones_like(ids, tf.bool))[:, 0]
     y, recurrent = encoder.step(x, state.recurrent)
     vector, pooled = pool.step(y, state.pooled, length)
-    return logits(vector), StreamState(length, recurrent, pooled)
+    total, ngrams = logits(vector), state.ngrams
+    if isinstance(ngrams, NgramState) and find_ngrams is not None:
+        wide = model.get_layer("ngram_logits")
+        ending = find_ngrams(tf.concat([ngrams.recent, ids], 1))
+        ngrams = wide.step(token, ending, ngrams)
+        total = model.get_layer("mix")([total, wide.to_logits(ngrams.total)])
+    return total, StreamState(length, recurrent, pooled, ngrams)
 
 
 def copy_weights(model: keras.Model, source: keras.Model, *, head: bool) -> None:

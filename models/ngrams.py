@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import keras
 import numpy as np
@@ -20,9 +20,25 @@ PRIOR = 10.0
 """Examples that the prior of a mixture's weights counts as."""
 
 
+BITS = 32
+"""Of one number of a state, each for an n-gram."""
+
+
 def column_count(classes: int) -> int:
     """Columns of weights: one for two classes, whose logits differ only in sign; else one each."""
     return 1 if classes == 2 else classes
+
+
+class NgramState(NamedTuple):
+    """What must be known of the tokens so far to add the n-grams of the next; at first all zeros.
+
+    recent (B, order - 1) int32, the last tokens; seen (B, N / 32) int32, a bit for each n-gram;
+    total (B, 1 or C), the sum of contributions.
+    """
+
+    recent: tf.Tensor
+    seen: tf.Tensor
+    total: tf.Tensor
 
 
 @keras.saving.register_keras_serializable(package="recurrent")
@@ -84,6 +100,31 @@ class NgramLogits(FromConfig, keras.layers.Layer):
         ids = tf.where(ids < rows, ids, 0)
         # Gathers from the variable, not from its value, which may be copied whole to be read.
         return tf.gather(self.ratios.value, ids) * tf.gather(self.matrix.value, ids)
+
+    def initial_state(self, batch: tf.Tensor | int) -> NgramState:
+        """The state before the first token."""
+        words = -(-self.ratios.shape[0] // BITS)
+        return NgramState(
+            tf.zeros([batch, self.settings.order - 1], tf.int32),
+            tf.zeros([batch, words], tf.int32),
+            tf.zeros([batch, self.columns]),
+        )
+
+    def step(self, token: tf.Tensor, ids: tf.Tensor, state: NgramState) -> NgramState:
+        """The state after one more token (B,), with which the n-grams `ids` (B, order) end."""
+        recent, seen, total = state
+        ids = tf.where(ids < self.ratios.shape[0], ids, 0)
+        place, bit = ids // BITS, tf.bitwise.left_shift(tf.ones_like(ids), ids % BITS)
+        known = tf.bitwise.bitwise_and(tf.gather(seen, place, batch_dims=1), bit) != 0
+        new = tf.where(known, 0, ids)
+        rows = tf.range(tf.shape(ids)[0])
+        # One after the other: the bits of two n-grams may be in the same number.
+        for n in range(self.settings.order):
+            where = tf.stack([rows, place[:, n]], 1)
+            marked = tf.bitwise.bitwise_or(tf.gather_nd(seen, where), bit[:, n])
+            seen = tf.tensor_scatter_nd_update(seen, where, marked)
+        total += tf.reduce_sum(self.contributions(new), 1)
+        return NgramState(tf.concat([recent, token[:, tf.newaxis]], 1)[:, 1:], seen, total)
 
     def to_logits(self, total: tf.Tensor) -> tf.Tensor:
         """Summed contributions (B, 1 or C) to logits (B, C)."""

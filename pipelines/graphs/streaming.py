@@ -52,10 +52,13 @@ def _to_float32(leaf: tf.Tensor) -> tf.Tensor:
     return tf.cast(leaf, tf.float32) if leaf.dtype.is_floating else leaf
 
 
-def stream_tokens(model: keras.Model) -> ExportedFunction | None:
+def stream_tokens(
+    model: keras.Model, find_ngrams: Callable[[tf.Tensor], tf.Tensor] | None = None
+) -> ExportedFunction | None:
     """A classifier's probabilities after one token more; None for a bidirectional one.
 
     A backward direction starts at the last token: with each further one it would read all anew.
+    find_ngrams: see models.classifier.step.
     """
     from models import classifier
 
@@ -65,7 +68,7 @@ def stream_tokens(model: keras.Model) -> ExportedFunction | None:
     def step(
         token: tf.Tensor, state: classifier.StreamState
     ) -> tuple[dict[str, tf.Tensor], classifier.StreamState]:
-        logits, state = classifier.step(model, token, state)
+        logits, state = classifier.step(model, token, state, find_ngrams)
         return {"probabilities": tf.nn.softmax(logits)}, state
 
     stream = stream_signature(classifier.initial_state(model, 1), step)

@@ -213,7 +213,9 @@ class Sentiment(OneLabelTask, Streams, Explains):
         """One token more, unless a backward direction would have to read all of them anew."""
         from pipelines.graphs.streaming import stream_tokens
 
-        return stream_tokens(trained.model)
+        codec = trained.codec.fields.get("ngrams")
+        find = codec.ids_at_end if isinstance(codec, NgramCodec) else None
+        return stream_tokens(trained.model, find)
 
     def signatures(self, trained: Trained) -> dict[str, Signature]:
         """Text to the ids that are read (tokenize)."""
@@ -228,20 +230,40 @@ class Sentiment(OneLabelTask, Streams, Explains):
         """The answer, with the tokens (B, T) and how much each speaks for it, (B, T) in [-1, 1]."""
         import tensorflow as tf
 
-        from models.attribution import gradient_times_input, normalize_by_largest
         from pipelines.graphs.prediction import encode_inputs, input_specs
 
         def explain(**text: tf.Tensor) -> dict[str, tf.Tensor]:
             fields = encode_inputs(trained, text)
-            logits, weights = gradient_times_input(trained.model, fields)
+            logits, weights = self.attribute(trained, fields)
             probabilities: Tensors = {"probabilities": tf.nn.softmax(logits)}
             return {
                 **self.decode_predictions(probabilities, trained.codec),
                 "tokens": _text(trained.codec).tokens(fields["tokens"]),
-                "weights": normalize_by_largest(weights),
+                "weights": weights,
             }
 
         return Signature(explain, input_specs(trained))
+
+    def attribute(self, trained: Trained, fields: Tensors) -> tuple[tf.Tensor, tf.Tensor]:
+        """Graph code: logits (B, C), and how much each token (B, T) speaks for the answer, by
+        gradient times input and by what its n-grams add; the largest of a text is 1 or -1.
+        """
+        import tensorflow as tf
+
+        from models.attribution import (
+            gradient_times_input,
+            ngram_attribution,
+            normalize_by_largest,
+        )
+
+        model, codec = trained.model, trained.codec.fields.get("ngrams")
+        logits, weights = gradient_times_input(model, fields)
+        if isinstance(codec, NgramCodec):
+            ids = codec.ids_by_position(tf.convert_to_tensor(fields["tokens"]))
+            share = tf.convert_to_tensor(model.get_layer("mix").shares)[1]
+            predicted = tf.argmax(logits, -1)
+            weights += ngram_attribution(model.get_layer("ngram_logits"), ids, share, predicted)
+        return logits, normalize_by_largest(weights)
 
     def recurrent_stacks(self, model: keras.Model) -> dict[str, RecurrentStack]:
         return {"encoder": RecurrentStack(model.get_layer("encoder"), "tokens", UNKNOWN)}
@@ -260,7 +282,8 @@ class Sentiment(OneLabelTask, Streams, Explains):
         gap = "" if self.text.tokens == "character" else " "
         tokens = [f"{token}{gap}" for token in _text(trained.codec).vocabulary]
         answers = classification.Answers(probabilities[rows], labels[rows], names)
-        words = classification.words_that_mattered(trained.model, batch.inputs, tokens, answers)
+        weights = self.attribute(trained, batch.inputs)[1].numpy()
+        words = classification.words_that_mattered(weights, batch.inputs, tokens, answers)
         return [*sections, words]
 
 

@@ -154,6 +154,16 @@ class NgramCodec(FieldCodec):
             made.append(tf.where(tokens[:, size - 1 :] != 0, ids, NONE))
         return made
 
+    def ids_at_end(self, tokens: tf.Tensor) -> tf.Tensor:
+        """Of the last `order` tokens (B, order) so far, 0 where there were fewer: the ids (B, order)
+        of the n-grams that end with the last, NONE where there is none.
+        """
+        import tensorflow as tf
+
+        ids = self.ids_by_position(tokens)
+        pairs = enumerate(ids, start=1)
+        return tf.stack([tf.where(tokens[:, -n] != 0, found[:, -1], NONE) for n, found in pairs], 1)
+
     # What was learnt
 
     def decode(self, numbers: np.ndarray) -> Value:

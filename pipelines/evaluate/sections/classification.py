@@ -14,7 +14,6 @@ from pipelines.evaluate.metrics.classification import confusion, reliability
 from pipelines.report.plots import INK, PAPER, SERIES, shorten, text_columns
 
 if TYPE_CHECKING:
-    import keras
     from matplotlib.axes import Axes
 
 MAX_CLASSES_DRAWN = 60
@@ -217,15 +216,12 @@ class Answers(NamedTuple):
 
 
 def words_that_mattered(
-    model: keras.Model, inputs: Arrays, tokens: Sequence[str], answers: Answers
+    weights: np.ndarray, inputs: Arrays, tokens: Sequence[str], answers: Answers
 ) -> Passages:
-    """Texts whose tokens are coloured by gradient times input.
+    """Texts whose tokens are coloured by their weights (B, T) in [-1, 1].
 
     inputs  tokens (B, T) and tokens_length (B,). tokens are those of the vocabulary, by id.
     """
-    from models.attribution import gradient_times_input, normalize_by_largest
-
-    weights = normalize_by_largest(gradient_times_input(model, inputs)[1]).numpy()
     probabilities, labels, names = answers
     items = []
     for row, length in enumerate(inputs["tokens_length"]):
@@ -236,6 +232,7 @@ def words_that_mattered(
         items.append(Passage(about, [(tokens[i], float(weight)) for i, weight in pairs]))
     caption = (
         "Tokens as the network reads them, from the most to the least confident prediction. The "
-        "colour is gradient times input: evidence for or against the predicted class."
+        "colour is evidence for or against the predicted class: gradient times input, and what the "
+        "n-grams add that a token is in."
     )
     return Passages("Words that mattered", items, caption)
