@@ -37,7 +37,7 @@ def normalize_by_largest(weights: tf.Tensor) -> tf.Tensor:
 def ngram_attribution(
     layer: NgramLogits, ids: Sequence[tf.Tensor], share: tf.Tensor, predicted: tf.Tensor
 ) -> tf.Tensor:
-    """Graph code: what each token's n-grams add to the logit of the predicted class: (B, T) float32.
+    """Graph code: what each token's n-grams add to the predicted class's logit: (B, T) float32.
 
     ids        by size n the n-grams (B, T - n + 1) that start at each position, 0 where none does.
     share      of the n-grams in the mixture of logits, a scalar.
@@ -56,15 +56,14 @@ def ngram_attribution(
             added = tf.gather(added, tf.cast(predicted, tf.int32), axis=2, batch_dims=1)
         added /= tf.cast(size * _occurrences(starting), tf.float32)
         for place in range(size):
-            total += tf.pad(added, [[0, 0], [place, size - 1 - place]])
+            total += tf.pad(added, [[0, 0], [place, size - 1 - place]])[:, : tf.shape(total)[1]]
     return total * share
 
 
 def _occurrences(ids: tf.Tensor) -> tf.Tensor:
     """How often each id (B, P) int32 is in its row: (B, P) int32."""
     rows = tf.range(tf.shape(ids)[0], dtype=tf.int64)[:, tf.newaxis]
-    flat = tf.reshape(
-        rows * (tf.cast(tf.reduce_max(ids), tf.int64) + 1) + tf.cast(ids, tf.int64), [-1]
-    )
-    _, where, counts = tf.unique_with_counts(flat)
+    ids = tf.cast(ids, tf.int64)
+    keys = tf.reshape(rows * (tf.reduce_max(ids) + 1) + ids, [-1])
+    _, where, counts = tf.unique_with_counts(keys)
     return tf.reshape(tf.gather(counts, where), tf.shape(ids))

@@ -114,7 +114,8 @@ class NgramLogits(FromConfig, keras.layers.Layer):
         """The state after one more token (B,), with which the n-grams `ids` (B, order) end."""
         recent, seen, total = state
         ids = tf.where(ids < self.ratios.shape[0], ids, 0)
-        place, bit = ids // BITS, tf.bitwise.left_shift(tf.ones_like(ids), ids % BITS)
+        place = ids // BITS
+        bit = tf.bitwise.left_shift(tf.ones_like(ids), ids - BITS * place)
         known = tf.bitwise.bitwise_and(tf.gather(seen, place, batch_dims=1), bit) != 0
         new = tf.where(known, 0, ids)
         rows = tf.range(tf.shape(ids)[0])

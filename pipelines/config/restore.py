@@ -112,6 +112,10 @@ def _with_new_names(saved: Values, current: Values) -> Values:
     return saved
 
 
+ABSENT: Values = {"task": {"ngrams": {"order": 0}}}
+"""Settings that turned a default around: what they are in runs that were made before them."""
+
+
 def _fill_missing(saved: Values, current: Values) -> Values:
     """The saved settings, with defaults for settings that are newer than the run."""
     if any(saved.get(key) != current.get(key) for key in KINDS):
@@ -124,6 +128,17 @@ def _fill_missing(saved: Values, current: Values) -> Values:
     }
 
 
+def _as_of_old(saved: Values, current: Values) -> Values:
+    """The current settings, but those in ABSENT as they were before there was such a section."""
+    made = {**current}
+    for group, sections in ABSENT.items():
+        for name, values in sections.items():
+            there = isinstance(saved.get(group), dict) and name in saved[group]
+            if not there and name in current.get(group, {}):
+                made[group] = {**made[group], name: {**made[group][name], **values}}
+    return made
+
+
 def load_run_config(run: Run, current: Values) -> Values:
     """The settings that a run was made with; those that aren't saved are the current ones."""
     try:
@@ -132,7 +147,7 @@ def load_run_config(run: Run, current: Values) -> Values:
         if not isinstance(saved, dict) or not text.rstrip().endswith(END.rstrip()):
             raise UserError("it isn't whole")
         saved |= {name: current[name] for name in EPHEMERAL_KEYS}
-        saved = _fill_missing(_with_new_names(saved, current), current)
+        saved = _fill_missing(_with_new_names(saved, current), _as_of_old(saved, current))
         parse(saved)
     except NotADirectoryError:
         raise UserError(f"run={run.directory} is not a run's directory: it is a file") from None

@@ -147,16 +147,19 @@ class NgramCodec(FieldCodec):
 
         batch, length = tf.shape(tokens)[0], tf.shape(tokens)[1]
         made = []
-        for size, keys in enumerate(ngram_keys(tf.reshape(tokens, [-1]), self.settings.order), 1):
+        order = self.settings.order
+        flat = tf.pad(tf.reshape(tokens, [-1]), [[0, order - 1]])
+        for size, keys in enumerate(ngram_keys(flat, order), start=1):
             # Laid end to end, so the last n-grams of a row reach into the next: they are cut off.
-            padded = tf.pad(keys, [[0, size - 1]])
-            ids = tf.reshape(self.look_up(padded), [batch, length])[:, : length - size + 1]
+            ids = self.look_up(keys[: batch * length])
+            ids = tf.reshape(ids, [batch, length])[:, : tf.maximum(length - size + 1, 0)]
             made.append(tf.where(tokens[:, size - 1 :] != 0, ids, NONE))
         return made
 
     def ids_at_end(self, tokens: tf.Tensor) -> tf.Tensor:
-        """Of the last `order` tokens (B, order) so far, 0 where there were fewer: the ids (B, order)
-        of the n-grams that end with the last, NONE where there is none.
+        """The ids (B, order) of the n-grams that end with the last of these tokens (B, order).
+
+        NONE where there is none; tokens are 0 where there are fewer.
         """
         import tensorflow as tf
 
