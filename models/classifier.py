@@ -1,6 +1,6 @@
 """Sequence classifiers: embedding, recurrent encoder, pooling, dense head."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import keras
@@ -62,18 +62,29 @@ def build_classifier(
     inputs = {"tokens": tokens, "tokens_length": length}
     if ngrams is not None:
         inputs["ngrams"] = ids = keras.Input((None,), dtype="int32", name="ngrams")
-        wide = NgramLogits(*ngrams, head.classes, seed=stream(seed, "ngrams"), name="ngram_logits")
+        wide = NgramLogits(*ngrams, head.classes, name="ngram_logits")
         x = LogitMix(name="mix")([x, wide(ids)])
     return keras.Model(inputs, x, name="classifier")
 
 
-def logits_of_parts(
+def recurrent_logits(
     model: keras.Model, inputs: Mapping[str, tf.Tensor], training: bool
-) -> list[tf.Tensor]:
+) -> tf.Tensor:
+    """Logits (B, C) of the recurrent network alone, without the n-grams."""
+    return _outputs_of(model, ["logits"], inputs, training)[0]
+
+
+def logits_of_parts(model: keras.Model, inputs: Mapping[str, tf.Tensor]) -> list[tf.Tensor]:
     """Logits (B, C) of the recurrent network and, if there is one, of the n-gram classifier."""
     names = [name for name in ("logits", "ngram_logits") if name in _layer_names(model)]
-    parts = keras.Model(model.input, [model.get_layer(name).output for name in names])
-    found: list[tf.Tensor] = parts({name: inputs[name] for name in model.input}, training=training)
+    return _outputs_of(model, names, inputs, False)
+
+
+def _outputs_of(
+    model: keras.Model, names: Sequence[str], inputs: Mapping[str, tf.Tensor], training: bool
+) -> list[tf.Tensor]:
+    part = keras.Model(model.input, [model.get_layer(name).output for name in names])
+    found: list[tf.Tensor] = part({name: inputs[name] for name in model.input}, training=training)
     return found
 
 

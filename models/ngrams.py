@@ -8,7 +8,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from models.dropout import Dropout
 from models.serialization import FromConfig
 from models.settings import NgramSettings
 
@@ -43,67 +42,45 @@ class NgramState(NamedTuple):
 
 @keras.saving.register_keras_serializable(package="recurrent")
 class NgramLogits(FromConfig, keras.layers.Layer):
-    """The set of n-grams of each text -> logits: Σ r w over its n-grams (Wang & Manning 2012).
+    """The set of n-grams of each text -> logits, the sum of their weights.
 
-    r is the naive Bayes log-count ratio of an n-gram, a constant that `set_ratios` estimates from
-    the training texts; w is learnt, from 0, by plain gradient descent. So an n-gram that is seen
-    mostly with one class learns faster than one that is seen with all. Ids are those of NgramCodec:
-    from 1, the most frequent first; 0 is padding, and its ratio is 0.
+    Ids are those of NgramCodec: from 1, the most frequent first; 0 is padding, and its weight is 0.
+    Gradients don't reach the weights: models/ngram_training.py finds them, before the recurrent
+    network is trained.
     """
 
     config_types: ClassVar[Mapping[str, type]] = {"settings": NgramSettings}
 
-    def __init__(
-        self, settings: NgramSettings, ngrams: int, classes: int, *, seed: int = 0, **kwargs: Any
-    ) -> None:
+    def __init__(self, settings: NgramSettings, ngrams: int, classes: int, **kwargs: Any) -> None:
         """ngrams: how many there are, 0 included; classes: at least 2."""
         super().__init__(**{"dtype": "float32", **kwargs})
-        self.settings, self.ngrams, self.classes, self.seed = settings, ngrams, classes, seed
+        self.settings, self.ngrams, self.classes = settings, ngrams, classes
         self.columns = column_count(classes)
-        self.drop = Dropout(settings.dropout, seed=seed)
+        self.rows = max(1, min(ngrams, MAX_WEIGHTS // self.columns))
 
     def build(self, input_shape: object) -> None:
         del input_shape
-        shape = (max(1, min(self.ngrams, MAX_WEIGHTS // self.columns)), self.columns)
-        self.ratios = self.add_weight(shape, "zeros", trainable=False, name="ratios")
-        self.matrix = self.add_weight(shape, "zeros", name="matrix")
+        shape = (self.rows, self.columns)
+        self.matrix = self.add_weight(shape, "zeros", trainable=False, name="matrix")
         self.built = True
-
-    def set_ratios(self, counts: np.ndarray) -> None:
-        """From counts (N, C): how many training texts of each class hold each n-gram.
-
-        r = log(p / |p|) - log(q / |q|), with p the counts of a class and q those of all others,
-        both plus 1.
-        """
-        rows = self.ratios.shape[0]
-        p = counts[:rows].astype(np.float64)
-        q = p.sum(1, keepdims=True) - p
-        r = np.log((p + 1) / (p + 1).sum(0)) - np.log((q + 1) / (q + 1).sum(0))
-        r[0] = 0
-        self.ratios.assign(r[:, 1:] if self.columns == 1 else r)
 
     def compute_mask(self, *_: object) -> None:
         """Masks are explicit: none travels with a tensor."""
 
-    def call(self, ids: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+    def call(self, ids: tf.Tensor) -> tf.Tensor:
         """Ids (B, G) int32, each n-gram of a text once -> logits (B, C) float32."""
-        parts = self.contributions(ids)
-        if training and self.settings.dropout:
-            parts *= self.drop.sample_mask(tf.shape(ids))[..., tf.newaxis]
-        return self.to_logits(tf.reduce_sum(parts, 1))
+        return self.to_logits(tf.reduce_sum(self.contributions(ids), 1))
 
     def contributions(self, ids: tf.Tensor) -> tf.Tensor:
         """What each n-gram (...) adds: (..., 1), half to the second logit and minus half to the
         first, or (..., C).
         """
-        rows = self.ratios.shape[0]
-        ids = tf.where(ids < rows, ids, 0)
         # Gathers from the variable, not from its value, which may be copied whole to be read.
-        return tf.gather(self.ratios.value, ids) * tf.gather(self.matrix.value, ids)
+        return tf.gather(self.matrix.value, tf.where(ids < self.rows, ids, 0))
 
     def initial_state(self, batch: tf.Tensor | int) -> NgramState:
         """The state before the first token."""
-        words = -(-self.ratios.shape[0] // BITS)
+        words = -(-self.rows // BITS)
         return NgramState(
             tf.zeros([batch, self.settings.order - 1], tf.int32),
             tf.zeros([batch, words], tf.int32),
@@ -113,7 +90,7 @@ class NgramLogits(FromConfig, keras.layers.Layer):
     def step(self, token: tf.Tensor, ids: tf.Tensor, state: NgramState) -> NgramState:
         """The state after one more token (B,), with which the n-grams `ids` (B, order) end."""
         recent, seen, total = state
-        ids = tf.where(ids < self.ratios.shape[0], ids, 0)
+        ids = tf.where(ids < self.rows, ids, 0)
         place = ids // BITS
         bit = tf.bitwise.left_shift(tf.ones_like(ids), ids - BITS * place)
         known = tf.bitwise.bitwise_and(tf.gather(seen, place, batch_dims=1), bit) != 0
@@ -132,7 +109,7 @@ class NgramLogits(FromConfig, keras.layers.Layer):
         return tf.concat([-total / 2, total / 2], -1) if self.columns == 1 else total
 
     def get_config(self) -> dict[str, object]:
-        own = {"ngrams": self.ngrams, "classes": self.classes, "seed": self.seed}
+        own = {"ngrams": self.ngrams, "classes": self.classes}
         return {**super().get_config(), "settings": asdict(self.settings), **own}
 
 

@@ -97,18 +97,13 @@ class NgramSettings:
 
     order          n-grams have 1 to so many tokens; 0: there is no such classifier.
     minimum_count  n-grams that fewer training texts hold are left out.
-    limit          the most n-grams; the most frequent stay. Each takes 8 bytes in the codec and 8
-                   in the model.
-    dropout        share of a text's n-grams that are left out in training.
-    learning_rate  of plain gradient descent, by which they learn whatever the optimizer; it
-                   follows train.schedule.
+    limit          the most n-grams; the most frequent stay. Each takes 8 bytes in the codec and 4
+                   in the model, or 4 a class if there are more than two.
     """
 
     order: Annotated[int, Field(ge=0, le=5)]
     minimum_count: Count
     limit: Count
-    dropout: Rate
-    learning_rate: Annotated[float, Field(gt=0)]
 
 
 Pooling = Literal["last", "mean", "max", "mean_max", "attention"]

@@ -87,7 +87,8 @@ def train_model(
     keras.utils.set_random_seed(stream(config.seed, "keras"))
     keras.config.set_dtype_policy(config.train.precision)
     model = build_model(config, data)
-    config.task.initialize(model, data.splits["train"], data.codec)
+    if not run.checkpoint(0).exists():  # else what it would set is in there
+        config.task.initialize(model, data.splits["train"], data.codec)
     log.info("%s", describe(config, data, model))
     try:
         job = TrainingJob(

@@ -31,7 +31,7 @@ from pipelines.core.task import (
 )
 from pipelines.core.types import Arrays, Example, Nest, Tensors
 from pipelines.data.codecs.labels import LabelCodec
-from pipelines.data.codecs.ngrams import NgramCodec, texts_with_each
+from pipelines.data.codecs.ngrams import NgramCodec, ngram_matrix
 from pipelines.data.codecs.text import UNKNOWN, TextCodec, TextSettings
 from pipelines.data.codecs.word_vectors import check_vectors, vectors_for
 from pipelines.runs.directory import Run, load_model
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 
 ROWS = 2048
-"""Training examples whose n-grams are counted at once."""
+"""Training examples whose n-grams are read at once."""
 
 
 @settings
@@ -51,6 +51,7 @@ class Sentiment(OneLabelTask, Streams, Explains):
     """Settings of text classification; see OneLabelTask for the others.
 
     ngrams   a linear classifier of n-grams, whose logits are mixed with the recurrent network's.
+             It is trained first and by itself; how much each counts is estimated on validation.
     start    null, or the directory of a run on other data with the same model: what it learnt is
              where this one starts (Howard & Ruder 2018, "ULMFiT").
     """
@@ -115,27 +116,30 @@ class Sentiment(OneLabelTask, Streams, Explains):
         return classifier
 
     def initialize(self, model: keras.Model, train: Split, codec: Codec) -> None:
+        """Trains the n-grams, which takes seconds; the recurrent network learns by itself."""
         if not self.ngrams.order:
             return
-        labels, rows = train.column("label"), np.arange(len(train))
-        parts = np.array_split(rows, -(-len(rows) // ROWS))
-        ids = ((train.gather(part)["ngrams"], labels[part]) for part in parts)
-        sizes = codec.spec.sizes
-        counts = texts_with_each(ids, sizes["ngrams"], sizes["label"])
-        model.get_layer("ngram_logits").set_ratios(counts)
+        from models.ngram_training import train_weights
+        from pipelines.runs.progress import Bar
+
+        labels, layer = train.column("label"), model.get_layer("ngram_logits")
+        parts = np.array_split(np.arange(len(train)), -(-len(train) // ROWS))
+        texts = ngram_matrix((train.gather(part)["ngrams"] for part in parts), layer.rows)
+        with Bar("train n-grams", None, "texts") as bar:
+            weights = train_weights(
+                texts,
+                labels,
+                layer.classes,
+                weights=self.weights(labels, codec),
+                progress=bar.advance,
+            )
+        layer.matrix.assign(weights.T)
 
     def outputs(self, model: keras.Model, inputs: Tensors, step: tf.Tensor) -> Nest:
-        """Logits of each part, which learns by itself: what one has learnt the other needn't."""
-        from models.classifier import logits_of_parts
+        """The recurrent network's logits alone: what the n-grams know it may learn as well."""
+        from models.classifier import recurrent_logits
 
-        return logits_of_parts(model, inputs, training=True)
-
-    def losses(self, outputs: Nest, targets: tf.Tensor) -> tf.Tensor:
-        """The mean cross-entropy of the parts' logits (B, C) with labels (B,): (B,) nats."""
-        import tensorflow as tf
-
-        parts = outputs if isinstance(outputs, list) else [outputs]
-        return tf.add_n([OneLabelTask.losses(self, one, targets) for one in parts]) / len(parts)
+        return recurrent_logits(model, inputs, training=True)
 
     def predict(
         self, trained: Trained, inputs: Tensors, *, detail: bool = False
@@ -145,7 +149,7 @@ class Sentiment(OneLabelTask, Streams, Explains):
 
         from models.classifier import logits_of_parts
 
-        parts = logits_of_parts(trained.model, inputs, training=False)
+        parts = logits_of_parts(trained.model, inputs)
         if not self.ngrams.order:
             return {"probabilities": tf.nn.softmax(parts[0])}
         mixed = trained.model.get_layer("mix")(parts)
@@ -154,17 +158,23 @@ class Sentiment(OneLabelTask, Streams, Explains):
     def calibrate(self, model: keras.Model, predictions: Arrays, split: Split) -> Arrays:
         if not self.ngrams.order:
             return predictions
+        from models.ngram_training import to_probabilities
+
         mix, logits = model.get_layer("mix"), np.moveaxis(predictions["part_logits"], 1, 0)
         mix.fit(logits, split.column("label"))
         mixed = np.tensordot(mix.shares.numpy(), logits, 1)
-        return {**predictions, "probabilities": _softmax(mixed)}
+        return {**predictions, "probabilities": to_probabilities(mixed)}
 
     def parts(self, predictions: Arrays) -> Mapping[str, Arrays]:
         if not self.ngrams.order:
             return {}
+        from models.ngram_training import to_probabilities
+
         logits = np.moveaxis(predictions["part_logits"], 1, 0)
         names = ("the recurrent network alone", "the n-grams alone")
-        return {n: {"probabilities": _softmax(x)} for n, x in zip(names, logits, strict=True)}
+        return {
+            n: {"probabilities": to_probabilities(x)} for n, x in zip(names, logits, strict=True)
+        }
 
     def costs(self, spec: Spec) -> Mapping[str, float]:
         """To look up an n-gram's weight costs next to nothing."""
@@ -285,11 +295,6 @@ class Sentiment(OneLabelTask, Streams, Explains):
         weights = self.attribute(trained, batch.inputs)[1].numpy()
         words = classification.words_that_mattered(weights, batch.inputs, tokens, answers)
         return [*sections, words]
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    powers = np.exp(logits - logits.max(-1, keepdims=True))
-    return powers / powers.sum(-1, keepdims=True)
 
 
 def _text(codec: Codec) -> TextCodec:

@@ -37,15 +37,6 @@ def scale_gradient(gradient: Gradient, factor: tf.Tensor) -> Gradient:
     return gradient * factor
 
 
-def add_scaled(variable: Variable, gradient: Gradient, factor: tf.Tensor) -> None:
-    """Adds the gradient times a scalar to the variable; of a sparse one to its rows only."""
-    target = tf_variable(variable)
-    if isinstance(gradient, tf.IndexedSlices):
-        target.scatter_add(scale_gradient(gradient, factor))
-    else:
-        target.assign_add(gradient * factor)
-
-
 def apply_adam(
     variable: Variable,
     moments: tuple[Variable, Variable],

@@ -216,18 +216,12 @@ class Learner:
     ) -> None:
         gradients, weight = self._reduce(gradients, weight)
         gradients = self.weights.coalesce(gradients)
-        linear = self.weights.is_linear
-        mean = 1.0 / tf.maximum(tf.convert_to_tensor(weight), 1e-9)
-        clipped = [one for one, is_linear in zip(gradients, linear, strict=True) if not is_linear]
-        norm = tf.linalg.global_norm(clipped) * mean
+        scale = 1.0 / tf.maximum(tf.convert_to_tensor(weight), 1e-9)
+        norm = tf.linalg.global_norm(gradients) * scale
         self.norm.assign(norm)
-        scale = mean
         if self.settings.clip_norm is not None:
             scale *= tf.minimum(1.0, self.settings.clip_norm / tf.maximum(norm, 1e-12))
-        scaled = [
-            scale_gradient(one, mean if is_linear else scale)
-            for one, is_linear in zip(gradients, linear, strict=True)
-        ]
+        scaled = [scale_gradient(gradient, scale) for gradient in gradients]
         self.weights.apply_gradients(scaled, rate, decay)
 
 

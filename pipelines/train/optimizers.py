@@ -10,14 +10,11 @@ from contextlib import AbstractContextManager
 import keras
 import tensorflow as tf
 
-from models.layer_tree import flatten_layers
-from models.ngrams import NgramLogits
 from pipelines.core.settings import TrainSettings
 from pipelines.train.gradients import (
     AdamConstants,
     Gradient,
     Variable,
-    add_scaled,
     apply_adam,
     coalesce,
     tf_variable,
@@ -124,15 +121,7 @@ class Weights:
         embeddings = lazy_embeddings(model, lazy_settings) if by_adam else []
         by_id = {id(embedding.matrix): embedding for embedding in embeddings}
         self._is_embedding = [id(variable) in by_id for variable in self.variables]
-        linear = [layer for layer in flatten_layers(model) if isinstance(layer, NgramLogits)]
-        # How much larger their learning rate is than that of all others, by the variable.
-        self._linear_rates = {
-            id(layer.matrix): layer.settings.learning_rate / settings.learning_rate
-            for layer in linear
-        }
-        self.is_linear = [id(variable) in self._linear_rates for variable in self.variables]
-        excluded = {*by_id, *self._linear_rates}
-        self._others = [v for v in self.variables if id(v) not in excluded]
+        self._others = [v for v in self.variables if id(v) not in by_id]
         self.optimizer = make_optimizer(settings, self._others)
         self.optimizer.build(self._others)
         ema = settings.ema_decay is not None
@@ -140,7 +129,7 @@ class Weights:
         self.lazy_adam = (
             LazyAdam(ordered, ADAM, ema=ema, lazy=lazy, settings=lazy_settings) if ordered else None
         )
-        averaged = [tf_variable(v) for v in self.variables if id(v) not in by_id] if ema else []
+        averaged = [tf_variable(variable) for variable in self._others] if ema else []
         self._averages = [(tf.Variable(v, trainable=False), v) for v in averaged]
 
     def state_variables(self) -> dict[str, Sequence[Variable]]:
@@ -178,14 +167,10 @@ class Weights:
         if self.lazy_adam:
             corrected = self.optimizer.bias_corrected(learning_rate)
             self.lazy_adam.update(self._of_embeddings(gradients), corrected, decay)
-        dense = []
-        for gradient, variable, is_embedding in zip(
-            gradients, self.variables, self._is_embedding, strict=True
-        ):
-            if (ratio := self._linear_rates.get(id(variable))) is not None:
-                add_scaled(variable, gradient, -ratio * learning_rate)
-            elif not is_embedding:
-                dense.append(tf.convert_to_tensor(gradient))
+        is_other = (not is_embedding for is_embedding in self._is_embedding)
+        dense = [
+            tf.convert_to_tensor(gradient) for gradient in itertools.compress(gradients, is_other)
+        ]
         self.optimizer.apply(dense, self._others)
         for average, variable in self._averages:
             update_ema(average, variable, decay)

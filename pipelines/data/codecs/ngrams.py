@@ -19,6 +19,7 @@ from pipelines.runs.parallel import map_in_order
 
 if TYPE_CHECKING:
     import tensorflow as tf
+    from scipy import sparse
 
 NONE = 0
 """The id of no n-gram: padding, and the only one of a text without known n-grams."""
@@ -270,15 +271,17 @@ class _KeyCounts:
         return keys[np.lexsort((keys, -counts))[:limit]]
 
 
-def texts_with_each(
-    batches: Iterable[tuple[np.ndarray, np.ndarray]], size: int, classes: int
-) -> np.ndarray:
-    """(size, classes): how many texts of each class hold each n-gram.
-
-    batches  padded ids (B, G) with labels (B,).
+def ngram_matrix(batches: Iterable[np.ndarray], size: int) -> sparse.csr_matrix:
+    """(N, size): 1 where a text has an n-gram, from padded ids (B, G); NONE and ids from `size` on
+    are left out.
     """
-    counts = np.zeros((size, classes), np.int64)
-    for ids, labels in batches:
-        for label in np.unique(labels):
-            counts[:, label] += np.bincount(ids[labels == label].ravel(), minlength=size)
-    return counts
+    from scipy import sparse
+
+    columns, counts = [np.zeros(0, np.int32)], [np.zeros(1, np.int64)]
+    for ids in batches:
+        real = (ids != NONE) & (ids < size)
+        columns.append(ids[real])
+        counts.append(real.sum(1))
+    flat, starts = np.concatenate(columns), np.cumsum(np.concatenate(counts))
+    ones = np.ones(len(flat), np.float32)
+    return sparse.csr_matrix((ones, flat, starts), shape=(len(starts) - 1, size))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from models.ngram_training import classify
 from pipelines.core.contracts import Split
 from pipelines.core.types import Value
 from pipelines.evaluate.baselines import ngrams
@@ -106,7 +107,7 @@ def _ngram_classifier(
         *number_tokens(texts, split, numbers, grow=True), len(texts), classes
     )
     tested = features.matrix(*number_tokens(test, split, numbers, grow=False), len(test))
-    return ngrams.classify(features.train, labels, tested, classes)
+    return classify(features.train, labels, tested, classes)
 
 
 class _BagOfWords:

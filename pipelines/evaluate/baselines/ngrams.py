@@ -1,9 +1,5 @@
-"""N-grams scaled by naive Bayes: the strongest classifier of texts that trains in seconds.
-
-The features are binary: which n-grams of 1 to 3 tokens a text has. Each is scaled by its log-count
-ratio between a class and all others, and a linear classifier learns from them (Wang & Manning 2012,
-"NBSVM"). It is trained by stochastic gradient descent on the cross-entropy, and in each step half
-of a text's n-grams are left out, which regularizes better than a penalty on the weights.
+"""N-grams of 1 to 3 tokens as features: with models/ngram_training.py the strongest classifier of
+texts that trains in seconds.
 """
 
 from __future__ import annotations
@@ -18,13 +14,6 @@ if TYPE_CHECKING:
 ORDER = 3
 MIN_TEXTS = 2
 """Fewest training texts with an n-gram that is a feature."""
-
-BATCH, DROPOUT, RATE = 64, 0.5, 1.0
-WARM_UP, FINAL_RATE = 0.05, 0.05
-"""Share of the steps in which the rate rises to RATE, from where it falls to this share of it."""
-
-TEXTS_SEEN, FEWEST_EPOCHS, MOST_EPOCHS = 50_000, 2, 16
-"""Small training sets are gone through more often, until so many texts were seen."""
 
 MAX_WEIGHTS = 8_000_000
 """Most weights (n-grams by classes): of many classes the most frequent n-grams only."""
@@ -95,67 +84,3 @@ def _ngrams(tokens: np.ndarray, texts: np.ndarray) -> tuple[np.ndarray, np.ndarr
         keys.append(key[whole])
         owners.append(texts[:stop][whole])
     return np.concatenate([*keys, np.zeros(0, np.int64)]), np.concatenate([*owners, texts[:0]])
-
-
-def log_count_ratios(train: sparse.csr_matrix, labels: np.ndarray, classes: int) -> np.ndarray:
-    """(classes, features): log(p / |p|) - log(q / |q|), p and q as in NgramLogits.set_ratios."""
-    counts = np.stack([np.asarray(train[labels == c].sum(0))[0] for c in range(classes)])
-    others = counts.sum(0) - counts
-    p, q = counts + 1.0, others + 1.0
-    ratios = np.log(p / p.sum(1, keepdims=True)) - np.log(q / q.sum(1, keepdims=True))
-    return ratios.astype(np.float32)
-
-
-def train_weights(
-    train: sparse.csr_matrix, labels: np.ndarray, classes: int, *, seed: int = 0
-) -> np.ndarray:
-    """Weights (K, features): of two classes K is 1, the logit of the second; else K is C."""
-    from scipy import sparse
-
-    ratios = log_count_ratios(train, labels, classes)[1 if classes == 2 else 0 :]
-    weights = np.zeros_like(ratios)
-    count = train.shape[0]
-    epochs = int(np.clip(round(TEXTS_SEEN / max(count, 1)), FEWEST_EPOCHS, MOST_EPOCHS))
-    starts = [*range(0, count, BATCH)]
-    random = np.random.default_rng(seed)
-    targets = np.eye(classes, dtype=np.float32)[labels]
-    for epoch in range(epochs):
-        order = random.permutation(count)
-        for step, start in enumerate(starts):
-            rows = order[start : start + BATCH]
-            batch = train[rows]
-            columns, owners = batch.indices, np.repeat(np.arange(len(rows)), np.diff(batch.indptr))
-            keep = (random.random(len(columns)) >= DROPOUT).astype(np.float32) / (1 - DROPOUT)
-            values = keep * ratios[:, columns]
-            totals = [
-                sparse.csr_matrix((one, columns, batch.indptr), batch.shape) @ weight
-                for one, weight in zip(values, weights, strict=True)
-            ]
-            slopes = _probabilities(np.stack(totals, 1)) - targets[rows]
-            done = (epoch * len(starts) + step) / (epochs * len(starts))
-            rate = RATE * _schedule(done) / len(rows)
-            for weight, one, slope in zip(weights, values, slopes.T[-len(weights) :], strict=True):
-                np.subtract.at(weight, columns, rate * one * slope[owners])
-    return ratios * weights
-
-
-def _schedule(done: float) -> float:
-    """The rate's share of its peak: rises over WARM_UP, then falls along a cosine."""
-    if done < WARM_UP:
-        return done / WARM_UP
-    cosine = (1 + np.cos(np.pi * (done - WARM_UP) / (1 - WARM_UP))) / 2
-    return FINAL_RATE + (1 - FINAL_RATE) * float(cosine)
-
-
-def _probabilities(totals: np.ndarray) -> np.ndarray:
-    """(N, C) of logits (N, C), or of the second class's (N, 1) relative to the first's."""
-    logits = np.pad(totals, [(0, 0), (1, 0)]) if totals.shape[1] == 1 else totals
-    powers = np.exp(logits - logits.max(1, keepdims=True))
-    return powers / powers.sum(1, keepdims=True)
-
-
-def classify(
-    train: sparse.csr_matrix, labels: np.ndarray, test: sparse.csr_matrix, classes: int
-) -> np.ndarray:
-    """Probabilities (N, C) of the rows of `test`."""
-    return _probabilities(test @ train_weights(train, labels, classes).T)
