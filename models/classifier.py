@@ -71,20 +71,22 @@ def recurrent_logits(
     model: keras.Model, inputs: Mapping[str, tf.Tensor], training: bool
 ) -> tf.Tensor:
     """Logits (B, C) of the recurrent network alone, without the n-grams."""
-    return _outputs_of(model, ["logits"], inputs, training)[0]
+    return _outputs_of(model, ["logits"], inputs, training)["logits"]
 
 
 def logits_of_parts(model: keras.Model, inputs: Mapping[str, tf.Tensor]) -> list[tf.Tensor]:
     """Logits (B, C) of the recurrent network and, if there is one, of the n-gram classifier."""
     names = [name for name in ("logits", "ngram_logits") if name in _layer_names(model)]
-    return _outputs_of(model, names, inputs, False)
+    return list(_outputs_of(model, names, inputs, False).values())
 
 
 def _outputs_of(
     model: keras.Model, names: Sequence[str], inputs: Mapping[str, tf.Tensor], training: bool
-) -> list[tf.Tensor]:
-    part = keras.Model(model.input, [model.get_layer(name).output for name in names])
-    found: list[tf.Tensor] = part({name: inputs[name] for name in model.input}, training=training)
+) -> dict[str, tf.Tensor]:
+    part = keras.Model(model.input, {name: model.get_layer(name).output for name in names})
+    found: dict[str, tf.Tensor] = part(
+        {name: inputs[name] for name in model.input}, training=training
+    )
     return found
 
 

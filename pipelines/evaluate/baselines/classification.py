@@ -171,7 +171,7 @@ def _logistic_regression(
     from sklearn.linear_model import LogisticRegression
 
     weigh = TfidfTransformer(sublinear_tf=True).fit(train)
-    model = LogisticRegression(C=INVERSE_REGULARISATION, max_iter=50, tol=1e-3)
+    model = LogisticRegression(C=INVERSE_REGULARISATION, max_iter=50, tol=3e-4)
     with warnings.catch_warnings():
         # Accuracy on held-out texts converges long before the gradient vanishes.
         warnings.simplefilter("ignore", ConvergenceWarning)
