@@ -103,5 +103,8 @@ def to_probabilities(totals: np.ndarray) -> np.ndarray:
 def classify(
     train: sparse.csr_matrix, labels: np.ndarray, test: sparse.csr_matrix, classes: int
 ) -> np.ndarray:
-    """Probabilities (N, C) of the rows of `test`."""
-    return to_probabilities(test @ train_weights(train, labels, classes).T)
+    """Probabilities (N, C) of the rows of `test`; 0 for classes that training lacks."""
+    known, places = np.unique(labels, return_inverse=True)
+    answers = np.zeros((test.shape[0], classes))
+    answers[:, known] = to_probabilities(test @ train_weights(train, places, len(known)).T)
+    return answers
