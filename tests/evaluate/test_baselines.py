@@ -17,6 +17,8 @@ WORDS = {
     "emoji": (["😀", "🎉"], ["😡", "👎"], ["film", "cinema"]),
 }
 
+LINEAR = ["bag-of-words naive Bayes", "tf-idf logistic regression", "naive Bayes n-grams"]
+
 
 def texts(good, bad, plain, n, seed):
     random = np.random.default_rng(seed)
@@ -28,7 +30,7 @@ def texts(good, bad, plain, n, seed):
 
 
 @pytest.mark.parametrize("script", WORDS)
-def test_both_classifiers_learn_words_of_any_script(script):
+def test_all_classifiers_learn_words_of_any_script(script):
     train, train_labels = texts(*WORDS[script], 200, 0)
     test, test_labels = texts(*WORDS[script], 100, 1)
     answers = text_classifiers([train[:70], train[70:]], train_labels, [test], classes=2)
@@ -36,6 +38,7 @@ def test_both_classifiers_learn_words_of_any_script(script):
         "majority class",
         "bag-of-words naive Bayes",
         "tf-idf logistic regression",
+        "naive Bayes n-grams",
     ]
     for name, probabilities in answers.items():
         assert probabilities.shape == (100, 2)
@@ -48,7 +51,7 @@ def test_scripts_without_spaces_are_read_by_characters():
     train = ["この映画は良い", "とても良い映画だ", "この映画は悪い", "とても悪い映画だ"] * 10
     labels = np.array([1, 1, 0, 0] * 10)
     answers = text_classifiers([train], labels, [["本当に良い", "本当に悪い"]], classes=2)
-    for name in ("bag-of-words naive Bayes", "tf-idf logistic regression"):
+    for name in LINEAR:
         assert answers[name].argmax(1).tolist() == [1, 0], name
 
 
@@ -80,7 +83,8 @@ def test_many_classes_of_which_training_lacks_some():
     for probabilities in answers.values():
         assert probabilities.shape == (2, 6)
         assert (probabilities[:, [1, 3, 5]] == 0).all()
-    assert answers["bag-of-words naive Bayes"].argmax(1).tolist() == [2, 4]
+    for name in LINEAR:
+        assert answers[name].argmax(1).tolist() == [2, 4], name
 
 
 def test_texts_without_words_leave_the_majority():
