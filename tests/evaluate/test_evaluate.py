@@ -79,6 +79,9 @@ class Task:
         assert train.name == "train"
         return {"always yes": {"said": np.ones(len(test))}, "never": {"said": np.zeros(len(test))}}
 
+    def parts(self, predictions):
+        return {"the half": {"said": predictions["said"] * (predictions["row"] < 100)}}
+
     def decode_predictions(self, predictions, codec):
         words = np.array([b"\xe3\x81\x84", b"yes"])
         return {"label": words[predictions["said"].astype(int)], "chance": predictions["chance"]}
@@ -162,6 +165,12 @@ def test_all_of_it(tmp_path, splits):
     assert metrics.baselines["test"]["always_yes"].label == "always yes"
     yes = metrics.baselines["test"]["always_yes"].scores["accuracy"]
     assert yes.low < yes.value < yes.high
+    assert list(metrics.parts) == ["test"]
+    assert metrics.parts["test"]["the_half"].label == "the half"
+    # Of rows from 100 to 236 those are wrong that are even, which are 69.
+    half = metrics.parts["test"]["the_half"].scores["accuracy"]
+    assert half.value == pytest.approx(1 - 69 / 237)
+    assert [one.label for one in metrics.compared("test")] == ["the half", "always yes", "never"]
     assert metrics.comparison.outcome == "better"
     assert metrics.comparison.score == "accuracy"
     assert metrics.comparison.baseline == "always_yes"

@@ -60,6 +60,7 @@ def full() -> RunMetrics:
         train=scores, validation=scores, test=scores,
         comparison=BaselineComparison(score="accuracy", baseline="majority_class", **better),
         baselines={"test": {"majority_class": Baseline(label="majority class", scores=scores)}},
+        parts={"test": {"the_ngrams_alone": Baseline(label="the n-grams alone", scores=scores)}},
         against=RunComparison(
             run="other", split="test", verdict="?", outcome=None,
             scores={"loss": OtherScore(value=0.5, label="nats", scale=None, **better)},
