@@ -119,7 +119,10 @@ def test_sentencepiece_works_from_end_to_end(overrides: list[str], tmp_path: Pat
 def test_a_linear_baseline_that_beats_the_network_is_named(
     overrides: list[str], tmp_path: Path
 ) -> None:
-    more = ["train.learning_rate=0.000001", "evaluate.diagnostics=true", "export.saved_model=false"]
+    more = [
+        "train.learning_rate=0.000001", "task.ngrams.order=0", "evaluate.diagnostics=true",
+        "export.saved_model=false",
+    ]  # fmt: skip
     metrics = run_here(tmp_path / "run", *overrides, *more).metrics
     assert metrics["comparison"]["outcome"] == "worse"
     strongest = metrics["baselines"]["test"][metrics["comparison"]["baseline"]]["label"]
