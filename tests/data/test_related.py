@@ -170,11 +170,11 @@ def test_groups_of_all_sizes_are_drawn_alike(seed: int) -> None:
 
 
 def test_labels_with_words_of_their_own_tie_no_rows() -> None:
-    """Labels that are topics: each has its own rare words, spread at random over its rows."""
+    """Labels that are topics: each has its own rare words, spread at random over its 200 rows."""
     order = np.random.default_rng(0)
     strata = order.permutation(np.repeat(np.arange(4), 200))
     texts = [
         " ".join(f"topic{letters(60 * label + number)}" for number in order.integers(0, 60, 3))
         for label in strata
     ]
-    assert np.bincount(related_groups(collect(texts), strata)).max() <= 20
+    assert np.bincount(related_groups(collect(texts), strata)).max() < 100
