@@ -88,7 +88,8 @@ def train_model(
     keras.config.set_dtype_policy(config.train.precision)
     model = build_model(config, data)
     if not run.checkpoint(0).exists():  # else what it would set is in there
-        config.task.initialize(model, data.splits["train"], data.codec)
+        seed = stream(config.seed, "initialize")
+        config.task.initialize(model, data.splits["train"], data.codec, seed)
     log.info("%s", describe(config, data, model))
     try:
         job = TrainingJob(

@@ -192,7 +192,9 @@ class Task(ABC):
         """By sequence field, the cost of a position in a batch's budget, where it isn't 1."""
         return {}
 
-    def initialize(self, model: keras.Model, train: Split, codec: Codec) -> None:  # noqa: B027
+    def initialize(  # noqa: B027 - optional
+        self, model: keras.Model, train: Split, codec: Codec, seed: int
+    ) -> None:
         """Sets weights of a new model that are estimated from all training examples at once."""
 
     def objective(self, train: Split, codec: Codec) -> Objective:

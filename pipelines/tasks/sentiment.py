@@ -115,7 +115,7 @@ class Sentiment(OneLabelTask, Streams, Explains):
             self._transfer(classifier, Run(self.start), codec)
         return classifier
 
-    def initialize(self, model: keras.Model, train: Split, codec: Codec) -> None:
+    def initialize(self, model: keras.Model, train: Split, codec: Codec, seed: int) -> None:
         """Trains the n-grams, which takes seconds; the recurrent network learns by itself."""
         if not self.ngrams.order:
             return
@@ -131,6 +131,7 @@ class Sentiment(OneLabelTask, Streams, Explains):
                 labels,
                 layer.classes,
                 weights=self.weights(labels, codec),
+                seed=seed,
                 progress=bar.advance,
             )
         layer.matrix.assign(weights.T)

@@ -34,7 +34,16 @@ def built(*overrides: str) -> tuple[Config, keras.Model, Codec]:
     codec = Codec(config.task.codec())
     codec.fields["tokens"].fit([["the film was a superb story", "dull music and people ,"]])
     codec.fields["label"].fit([["positive", "negative", "neither"] * 2])
-    return config, config.task.build(config.model, codec, 1), codec
+    if "ngrams" in codec.fields:
+        # Each twice, so that all of their n-grams are known.
+        codec.fields["ngrams"].fit([["the film was a superb story", "dull music and people ,"] * 2])
+    model = config.task.build(config.model, codec, 1)
+    if "ngrams" in codec.fields:
+        matrix = model.get_layer("ngram_logits").matrix
+        matrix.assign(np.random.default_rng(0).normal(size=matrix.shape))
+        matrix.assign(np.concatenate([np.zeros_like(matrix[:1]), matrix[1:]]))
+        model.get_layer("mix").shares.assign([0.4, 0.7])
+    return config, model, codec
 
 
 def endpoints(*overrides: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 from conftest import QUICK
+from hydra import compose, initialize_config_dir
 from scipy import sparse
 from score_checks import ColumnSplit
 from tiny_runs import run_here
@@ -16,7 +17,10 @@ from tiny_task import TinyTask, configure
 
 from models.ngram_training import train_weights
 from models.ngrams import LogitMix
+from models.seeds import stream
 from pipelines import stages
+from pipelines.config.restore import load_run_config, save_config, to_plain_values
+from pipelines.core.paths import ROOT
 from pipelines.core.task import Trained
 from pipelines.data.prepare import Prepared, prepare
 from pipelines.evaluate.evaluation import predict_split
@@ -49,12 +53,12 @@ def test_weights_are_learnt_from_all_training_texts(
 ) -> None:
     monkeypatch.setattr(sentiment, "ROWS", rows)
     made = tiny()
-    made.task.initialize(made.model, RowSplit(**made.columns), made.codec)
+    made.task.initialize(made.model, RowSplit(**made.columns), made.codec, 1)
     ids = made.columns["ngrams"]
     assert ids.shape == (4, 2)  # good, film and bad, padded
     which = np.array([[number in row for number in range(4)] for row in ids], np.float32)
     which[:, 0] = 0
-    expected = train_weights(sparse.csr_matrix(which), made.columns["label"], 2)
+    expected = train_weights(sparse.csr_matrix(which), made.columns["label"], 2, seed=1)
     np.testing.assert_allclose(
         made.model.get_layer("ngram_logits").matrix.numpy(), expected.T, rtol=1e-4, atol=1e-6
     )
@@ -63,7 +67,7 @@ def test_weights_are_learnt_from_all_training_texts(
 
 def test_without_ngrams_there_is_nothing_to_estimate() -> None:
     made = tiny("task.ngrams.order=0")
-    made.task.initialize(made.model, RowSplit(**made.columns), made.codec)
+    made.task.initialize(made.model, RowSplit(**made.columns), made.codec, 1)
     assert set(made.batch.inputs) == {"tokens", "tokens_length"}
     predictions = made.predict()
     assert set(predictions) == {"probabilities"}
@@ -74,7 +78,7 @@ def test_without_ngrams_there_is_nothing_to_estimate() -> None:
 
 def test_the_recurrent_network_learns_as_it_does_alone() -> None:
     both, alone = tiny(), tiny("task.ngrams.order=0")
-    both.task.initialize(both.model, RowSplit(**both.columns), both.codec)
+    both.task.initialize(both.model, RowSplit(**both.columns), both.codec, 1)
     for made in (both, alone):
         step = Learner(made.task, made.model, made.codec, made.config.train, 3)
         for number in range(3):
@@ -145,7 +149,8 @@ def finished(reviews: Path, tmp_path_factory: pytest.TempPathFactory) -> Finishe
 def matrix(finished: Finished, split: str) -> np.ndarray:
     """Weights of the n-grams of a new model, learnt from this split."""
     model = stages.build_model(finished.config, finished.data)
-    finished.config.task.initialize(model, finished.data.splits[split], finished.data.codec)
+    seed = stream(finished.config.seed, "initialize")
+    finished.config.task.initialize(model, finished.data.splits[split], finished.data.codec, seed)
     found: np.ndarray = model.get_layer("ngram_logits").matrix.numpy()
     return found
 
@@ -185,3 +190,15 @@ def test_each_part_is_measured_on_the_last_split(finished: Finished) -> None:
     assert labels == ["the recurrent network alone", "the n-grams alone"]
     for one in parts.values():
         assert set(one["scores"]) == set(finished.metrics["test"])
+
+
+def test_a_run_from_before_there_were_ngrams_has_none(tmp_path: Path) -> None:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        current = to_plain_values(compose("config", ["task=sentiment"]))
+    assert current["task"]["ngrams"]["order"] == 3
+    run, former = Run(tmp_path), {**current, "task": {**current["task"]}}
+    del former["task"]["ngrams"]
+    save_config(run, former)
+    assert load_run_config(run, current)["task"]["ngrams"]["order"] == 0
+    save_config(run, current)
+    assert load_run_config(run, current)["task"]["ngrams"] == current["task"]["ngrams"]
