@@ -81,6 +81,8 @@ def explain_hydra(error: Exception, arguments: list[str]) -> str:
         if wrong in RENAMED:
             return f"{wrong} is now called {RENAMED[wrong]}"
         return f"{wrong}: there is no such setting; {_nearest_key(wrong, _valid_keys(arguments))}"
+    if bare := re.search(r"Error parsing override '([^'=]+)'\s+missing EQUAL", text):
+        return f"{bare[1]} needs a value: {bare[1]}=VALUE"
     return " ".join(next(filter(None, map(str, _chain(error))), type(error).__name__).split())
 
 

@@ -140,6 +140,10 @@ def _check_mode(config: Config) -> None:
         raise UserError(f"runs goes with mode=compare; received mode={mode}")
     if mode != "predict" and config.input is not None:
         raise UserError(f"input and output go with mode=predict; received mode={mode}")
+    if config.input == "":
+        raise UserError(
+            "input must be a text, a file or a folder, or null for standard input; received nothing"
+        )
     if mode not in ("predict", "compare") and config.output is not None:
         raise UserError(f"output goes with mode=predict or compare; received mode={mode}")
 

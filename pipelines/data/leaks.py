@@ -193,9 +193,8 @@ def _near_duplicates(sample: Sample) -> Leak | None:
         "near_duplicates",
         repeated / held_out,
         f"{repeated:,} of {held_out:,} validation and test rows{seen} nearly repeat a training "
-        "row, which a model can know by heart: prepare.division=related keeps what shares rare "
-        "words in one split; where files bring their own splits, take the rows out of the "
-        "training file",
+        "row, which a model can know by heart: take one of each two out of the file; where they "
+        "share rare words, prepare.division=related keeps them in one split",
     )
 
 
@@ -263,7 +262,7 @@ def _telling_length(sample: Sample, labels: Sequence[Value]) -> Leak | None:
         score,
         f"texts of {side} {border:,} characters are those labelled {labels[label]!r} (F1 "
         f"{score:.2f}), so that the length alone gives the label away: if new texts aren't so, cut "
-        "all to one length with task.text.max_tokens",
+        "all to the length of the shortest with task.text.max_tokens",
     )
 
 

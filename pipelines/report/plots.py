@@ -163,10 +163,26 @@ def _curve(history: Sequence[HistoryRow], label: str, keys: Sequence[str]) -> Fi
             )
         axes.set_xlabel(axis)
         axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
+        values = [value for row in history for key in keys if (value := row.get(key)) is not None]
+        start_at_zero(axes.get_ylim, axes.set_ylim, values)
         if any("." in key for key in keys):
             axes.legend()
 
     return Figure(_title(label), draw, size=(3.6, 2.4))
+
+
+def start_at_zero(
+    get_limits: Callable[[], tuple[float, float]],
+    set_limits: Callable[[float, float], object],
+    values: Sequence[float],
+) -> None:
+    """Moves an axis' lower end to 0 where there would be room below it for nothing.
+
+    get_limits, set_limits  such as axes.get_ylim and axes.set_ylim.
+    """
+    low, high = get_limits()
+    if low < 0 <= min(values, default=-1):
+        set_limits(0, high if max(values) > 0 else 1)
 
 
 def _title(text: str) -> str:
@@ -234,6 +250,8 @@ def _draw_intervals(
     axes.set_yticks(range(len(names)), [shorten(name, 32) for name in names])
     axes.set_ylim(len(names) - 0.5, -0.75)
     axes.margins(x=0.08)
+    ends = [end for value, low, high, *_ in spans for end in (value, low, high) if end is not None]
+    start_at_zero(axes.get_xlim, axes.set_xlim, ends)
     axes.grid(axis="y", visible=False)
 
 

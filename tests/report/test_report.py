@@ -17,6 +17,7 @@ from pipelines.report.plots import (
     plot_by_length,
     set_log_scale,
     shorten,
+    start_at_zero,
     svgs,
     text_columns,
 )
@@ -391,3 +392,15 @@ def test_logarithmic_axes_have_plain_numbers(name: str, values: tuple, shown: li
     drawn = svgs(Figure("Growth", draw), "x")[0]
     assert "mathdefault" not in drawn
     assert all(f">{text}</text>" in drawn for text in shown)
+
+
+@pytest.mark.parametrize(
+    ("values", "limits"),
+    [([0.0, 0.0], (0, 1)), ([0.0, 2.0], (0, 2.1)), ([-1.0, 2.0], (-1.15, 2.15)), ([], (-1, 1))],
+)
+def test_an_axis_has_no_room_below_zero_for_nothing(values: list[float], limits: tuple) -> None:
+    found = []
+    given = {(0.0, 2.0): (-0.1, 2.1), (-1.0, 2.0): (-1.15, 2.15), (): (-1, 1)}
+    start = given.get(tuple(values), (-0.05, 0.05))
+    start_at_zero(lambda: start, lambda low, high: found.append((low, high)), values)
+    assert (found or [start]) == [limits]
