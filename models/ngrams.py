@@ -51,12 +51,21 @@ class NgramLogits(FromConfig, keras.layers.Layer):
 
     config_types: ClassVar[Mapping[str, type]] = {"settings": NgramSettings}
 
-    def __init__(self, settings: NgramSettings, ngrams: int, classes: int, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        settings: NgramSettings,
+        ngrams: int,
+        classes: int,
+        *,
+        max_weights: int = MAX_WEIGHTS,
+        **kwargs: Any,
+    ) -> None:
         """ngrams: how many there are, 0 included; classes: at least 2."""
         super().__init__(**{"dtype": "float32", **kwargs})
         self.settings, self.ngrams, self.classes = settings, ngrams, classes
         self.columns = column_count(classes)
-        self.rows = max(1, min(ngrams, MAX_WEIGHTS // self.columns))
+        self.max_weights = max_weights
+        self.rows = max(1, min(ngrams, max_weights // self.columns))
 
     def build(self, input_shape: object) -> None:
         del input_shape
@@ -109,8 +118,13 @@ class NgramLogits(FromConfig, keras.layers.Layer):
         return tf.concat([-total / 2, total / 2], -1) if self.columns == 1 else total
 
     def get_config(self) -> dict[str, object]:
-        own = {"ngrams": self.ngrams, "classes": self.classes}
-        return {**super().get_config(), "settings": asdict(self.settings), **own}
+        return {
+            **super().get_config(),
+            "settings": asdict(self.settings),
+            "ngrams": self.ngrams,
+            "classes": self.classes,
+            "max_weights": self.max_weights,
+        }
 
 
 @keras.saving.register_keras_serializable(package="recurrent")

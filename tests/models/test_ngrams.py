@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models import ngrams as module
 from models.classifier import build_classifier, logits_of_parts, recurrent_logits
 from models.embedding import VocabularySpec
 from models.heads import HeadSettings, NgramSpec
@@ -18,9 +17,9 @@ from models.ngrams import PRIOR, LogitMix, NgramLogits
 from models.settings import EmbeddingSettings, NgramSettings, RecurrentSettings
 
 
-def layer(ngrams: int, classes: int, order: int = 2) -> NgramLogits:
+def layer(ngrams: int, classes: int, order: int = 2, **more: int) -> NgramLogits:
     settings = NgramSettings(order=order, minimum_count=1, limit=100)
-    made = NgramLogits(settings, ngrams, classes)
+    made = NgramLogits(settings, ngrams, classes, **more)
     made.build(None)
     return made
 
@@ -66,16 +65,18 @@ def test_no_gradient_reaches_the_weights() -> None:
 
 @pytest.mark.parametrize(("classes", "rows"), [(2, 6), (3, 2), (6, 1), (9, 1)])
 def test_only_the_most_frequent_have_weights_where_there_are_too_many(
-    classes: int, rows: int, monkeypatch: pytest.MonkeyPatch
+    classes: int, rows: int
 ) -> None:
-    monkeypatch.setattr(module, "MAX_WEIGHTS", 6)  # of two classes each n-gram has one weight
-    made = layer(8, classes)
+    made = layer(8, classes, max_weights=6)  # of two classes each n-gram has one weight
     assert made.matrix.shape == (rows, 1 if classes == 2 else classes)
     made.matrix.assign(np.arange(rows)[:, None] * np.ones([1, made.columns]))
     known, rare = (made(tf.constant([ids])).numpy() for ids in ([1, 0], [7, 6]))
     assert np.any(known) == (rows > 1)
     assert not np.any(rare)
     np.testing.assert_array_equal(made(tf.constant([[1, 7]])), known)
+    again = NgramLogits.from_config(made.get_config())
+    again.build(None)
+    assert again.matrix.shape == made.matrix.shape
 
 
 @pytest.mark.parametrize("classes", [2, 3])
