@@ -16,7 +16,7 @@ from pathlib import Path
 
 from measuring import in_turns, machine, ratio, run_main, table
 
-TASK = ["experiment=rotten_tomatoes", "model=gru,lstm", "seed=1,2"]
+TASK = ["experiment=rotten_tomatoes", "task.ngrams.order=0", "model=gru,lstm", "seed=1,2"]
 QUICK = ["export.saved_model=false", "evaluate.diagnostics=false"]
 
 

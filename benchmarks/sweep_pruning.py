@@ -36,7 +36,7 @@ WAYS = {
     RANDOM: ["sweep.sampler=random", "sweep.pruner=none", "sweep.start_from=random"],
 }
 
-TASK = ["experiment=rotten_tomatoes", "sweep=rotten_tomatoes"]
+TASK = ["experiment=rotten_tomatoes", "task.ngrams.order=0", "sweep=rotten_tomatoes"]
 
 
 class Watch:
