@@ -23,7 +23,7 @@ import numpy as np
 from measuring import configure, in_turns, load_data, machine, progress, ratio, table
 
 from models.seeds import stream
-from pipelines.data.batches import Plan, assemble, padding_share, plan
+from pipelines.data.batches import Plan, assemble, costs_of, padding_share, plan
 from pipelines.distributed.tensorflow import import_tensorflow
 
 EPOCHS = 3
@@ -42,7 +42,8 @@ class Epoch:
         self.task, self.settings = config.task, config.train
         data = load_data(config)
         self.codec, self.split = data.codec, data.splits["train"]
-        self.lengths, self.seed = self.split.lengths(), stream(config.seed, "order")
+        self.lengths = costs_of(config.task, self.codec, self.split)
+        self.seed = stream(config.seed, "order")
         whole = self.plan(0)
         self.part = Plan(whole.order, whole.bounds[:batches])
         self.share = len(self.part) / len(whole)

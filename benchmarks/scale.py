@@ -94,6 +94,7 @@ def texts_of(folder: Path, words: int) -> Texts:
     return Texts([
         "data=text_files", f"data.path={path}", f"task.text.vocabulary_size={words + 2}",
         "task.text.minimum_count=1", "prepare.validation=0.01", "prepare.test=0.01",
+        "task.ngrams.order=0",
     ])  # fmt: skip
 
 

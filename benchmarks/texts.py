@@ -11,7 +11,7 @@ from measuring import Call, configure, load_data, on_best_threads
 from peer_models import TorchLearner, torch_batch
 
 from models.seeds import stream
-from pipelines.data.batches import Plan, assemble, plan
+from pipelines.data.batches import Plan, assemble, costs_of, plan
 
 if TYPE_CHECKING:
     from pipelines.train.lazy_adam import LazySettings
@@ -27,7 +27,7 @@ class Texts:
         self.codec, self.sizes = data.codec, data.codec.spec.sizes
         self.train = data.splits["train"]
         self.held_out = [data.splits["validation"], data.splits["test"]]
-        self.lengths = self.train.lengths()
+        self.lengths = costs_of(self.config.task, self.codec, self.train)
 
     def plan(self, epoch: int) -> Plan:
         settings = self.config.train

@@ -81,7 +81,7 @@ def texts_of(folder: Path, length: int, batch_tokens: int | None = None) -> Text
         f"task.text.vocabulary_size={WORDS}", "task.text.minimum_count=1",
         f"model.width={WIDTH}", f"task.embedding.width={WIDTH}",
         f"train.batch_tokens={batch_tokens or BATCH * 3 * length}",
-        "prepare.validation=0.01", "prepare.test=0.01",
+        "prepare.validation=0.01", "prepare.test=0.01", "task.ngrams.order=0",
     ])  # fmt: skip
 
 
