@@ -44,7 +44,13 @@ EXPERIMENTS: dict[str, list[str]] = {
         "task=probe", "data=copy", "data.symbols=5", "data.lengths=[10,13,17,29,51,107]",
         "train.epochs=18", *BUDGET,
     ],
-    "imdb": ["task=sentiment", "data=imdb", "task.ngrams.order=0", "task.pooling=last", "evaluate.resamples=200"],
+    "imdb": [
+        "task=sentiment",
+        "data=imdb",
+        "task.ngrams.order=0",
+        "task.pooling=last",
+        "evaluate.resamples=200",
+    ],
 }  # fmt: skip
 PROBES = ("adding", "copy")
 QUICK = {
