@@ -216,9 +216,12 @@ class Sentiment(OneLabelTask, Streams, Explains):
         whole = predict_function(trained)
 
         def classify(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-            return {"probabilities": whole.run(**inputs)["probabilities"]}
+            probabilities = whole.run(**inputs)["probabilities"]
+            return {"probabilities": probabilities}
 
-        return {"classify": whole._replace(run=classify)}
+        # Of n-grams the model needs no lengths: padding has no weight.
+        specs = {name: spec for name, spec in whole.inputs.items() if name in trained.model.input}
+        return {"classify": whole._replace(run=classify, inputs=specs)}
 
     def stream(self, trained: Trained) -> ExportedFunction | None:
         """One token more, unless a backward direction would have to read all of them anew."""
@@ -233,7 +236,8 @@ class Sentiment(OneLabelTask, Streams, Explains):
         from pipelines.graphs.prediction import encode_inputs, input_specs
 
         def tokenize(**text: tf.Tensor) -> dict[str, tf.Tensor]:
-            return encode_inputs(trained, text)
+            fields = encode_inputs(trained, text)
+            return {name: fields[name] for name in trained.model.input}
 
         return {"tokenize": Signature(tokenize, input_specs(trained))}
 

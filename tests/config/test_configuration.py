@@ -136,7 +136,6 @@ MISTAKES: list[tuple[list[str], str]] = [
     (["modl=gru"], "modl: there is no such setting; did you mean model"),
     (["model=grux"], "model=grux: no such option; did you mean 'gru'"),
     (["train.epochs"], "train.epochs needs a value: train.epochs=VALUE"),
-    (["mode=predict", "run=.", "input="], "input must be a text, a file or a folder"),
     (["task.embedding={widht:3}"], "task.embedding.widht: there is no such setting; did you"),
     (["train.epoch=3"], "train.epoch: there is no such setting; did you mean train.epochs?"),
     (["epochs=3"], "did you mean train.epochs?"),

@@ -44,8 +44,30 @@ def run(finished_run: FinishedRun, tmp_path_factory: pytest.TempPathFactory) -> 
     return copy
 
 
-def test_every_core_has_a_file_of_every_format_and_precision(run: Path) -> None:
+@pytest.fixture(scope="module")
+def alone(quick_overrides: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run without n-grams, whose streaming has files of other formats too."""
+    folder = tmp_path_factory.mktemp("alone")
+    options = ["task.ngrams.order=0", "evaluate.diagnostics=false", f"hydra.run.dir={folder}/run"]
+    result = main_here(*quick_overrides, *options, *BOTH, folder=folder)
+    assert result.returncode == 0, result.stderr
+    return folder / "run"
+
+
+def test_ngrams_are_in_the_files_and_streaming_them_is_refused(run: Path) -> None:
     rows = rows_of(run)
+    for row in rows:
+        is_original = row["format"] == "tensorflow"
+        if row["function"] == "classify" and not is_original:
+            assert (run / "exports" / row["file"]).is_file()
+            assert row["difference"] <= row["tolerance"]
+        if row["function"] == "stream" and not is_original:
+            assert "file" not in row
+            assert row["reason"]
+
+
+def test_every_core_has_a_file_of_every_format_and_precision(alone: Path) -> None:
+    run, rows = alone, rows_of(alone)
     files = {row["file"] for row in rows if "file" in row}
     expected = {
         f"{kind}/{name}{'' if precision == 'float32' else f'.{precision}'}.{form.suffix}"
@@ -81,7 +103,8 @@ def test_whole_texts_are_answered_as_by_the_saved_model(run: Path) -> None:
         np.testing.assert_allclose(said["probabilities"][0], wanted, atol=1e-5)
 
 
-def test_a_file_streams_from_zeros(run: Path) -> None:
+def test_a_file_streams_from_zeros(alone: Path) -> None:
+    run = alone
     signatures = tf.saved_model.load(str(run / "saved_model")).signatures
     text = tf.constant(["the film was superb"])
     runner = litert.Interpreter(str(run / "exports/litert/stream.tflite")).get_signature_runner()

@@ -121,3 +121,10 @@ def test_predict_reads_a_file_in_another_format(
     result = command_here("mode=predict", f"run={run}", "input=other.csv", *options)
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)["text"] == "a superb film"
+
+
+def test_an_empty_input_is_a_mistake(run: Path, command_here: Command) -> None:
+    """As of an environment variable that isn't set: it doesn't name the working directory."""
+    result = command_here("mode=predict", f"run={run}", "input=")
+    assert result.returncode == 1
+    assert "input must be a text, a file or a folder" in result.stderr

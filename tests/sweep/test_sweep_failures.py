@@ -22,7 +22,7 @@ def test_failed_trials_of_a_search_are_repeated_at_their_points(run_sweep, tmp_p
     trials = read_summary(tmp_path)["trials"]
     assert [trial["state"] for trial in trials] == ["COMPLETE"] * 3
     assert [t["parameters"] for t in trials] == [t["parameters"] for t in failed]
-    assert trials[0]["parameters"]["train.learning_rate"] == 0.002  # the default
+    assert trials[0]["parameters"]["train.learning_rate"] == 0.003  # the default
 
 
 def test_failures_are_stored_with_their_reason_and_the_sweep_continues(run_sweep, tmp_path) -> None:

@@ -49,7 +49,7 @@ def test_a_search_has_exactly_its_total_and_continues_to_a_larger_one(run_sweep,
 
 
 def test_a_search_starts_from_the_defaults_that_the_space_contains(run_sweep, tmp_path) -> None:
-    space = ["model.width=choice(16,32)", "train.learning_rate=interval(0.001,0.002)"]
+    space = ["model.width=choice(16,32)", "train.learning_rate=interval(0.001,0.003)"]
     search = ["sweep=optuna", "sweep.trials=2", "sweep.sampler=random"]
     # The default width, 64, isn't in the space, so it is drawn.
     for start, is_default in (("defaults", True), ("random", False)):
@@ -59,8 +59,8 @@ def test_a_search_starts_from_the_defaults_that_the_space_contains(run_sweep, tm
         assert code == 0, output
         (path,) = tmp_path.glob(f"outputs/sentiment/sweep/{start}/sweep.json")
         trials = [trial["parameters"] for trial in json.loads(path.read_text())["trials"]]
-        assert [trial["train.learning_rate"] == 0.002 for trial in trials] == [is_default, False]
-        assert [trial["task.embedding.dropout"] == 0.2 for trial in trials] == [is_default, False]
+        assert [trial["train.learning_rate"] == 0.003 for trial in trials] == [is_default, False]
+        assert [trial["task.embedding.dropout"] == 0.3 for trial in trials] == [is_default, False]
         assert {trial["model.width"] for trial in trials} <= {"16", "32"}
         # The same command continues the study and doesn't start a new one.
         code, output = run_sweep(
