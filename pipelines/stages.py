@@ -87,7 +87,8 @@ def train_model(
     keras.utils.set_random_seed(stream(config.seed, "keras"))
     keras.config.set_dtype_policy(config.train.precision)
     model = build_model(config, data)
-    if not run.checkpoint(0).exists():  # else what it would set is in there
+    # The chief's weights go to all workers; what a checkpoint holds needn't be estimated again.
+    if workers.is_chief and not run.checkpoint(0).exists():
         seed = stream(config.seed, "initialize")
         config.task.initialize(model, data.splits["train"], data.codec, seed)
     log.info("%s", describe(config, data, model))

@@ -25,7 +25,7 @@ NONE = 0
 """The id of no n-gram: padding, and the only one of a text without known n-grams."""
 
 FACTOR = 0x2545F4914F6CDD1D
-"""An odd number of 62 bits that mixes well (Steele & Vigna 2021)."""
+"""The odd multiplier of the generator xorshift64* (Vigna 2016)."""
 
 BUFFER, MOST_COUNTED = 4_000_000, 16_000_000
 """Keys that are counted at once, and different ones that are kept while counting."""
@@ -85,7 +85,8 @@ class NgramCodec(FieldCodec):
 
     def _set_keys(self, keys: np.ndarray | None) -> None:
         self._keys = keys
-        self.__dict__.pop("_sorted_keys", None)
+        for name in ("_sorted_keys", "_table"):
+            self.__dict__.pop(name, None)
 
     @cached_property
     def _sorted_keys(self) -> tuple[np.ndarray, np.ndarray]:
@@ -97,6 +98,15 @@ class NgramCodec(FieldCodec):
         ids = np.append(np.arange(1, len(keys)), NONE).astype(np.int32)
         order = np.argsort(keys, kind="stable")
         return keys[order], ids[order]
+
+    @cached_property
+    def _table(self) -> tuple[tf.Variable, tf.Variable]:
+        """As _sorted_keys. Variables, so that a SavedModel holds them once, not in every graph."""
+        import tensorflow as tf
+
+        with tf.init_scope():
+            keys, ids = (tf.Variable(part, trainable=False) for part in self._sorted_keys)
+        return keys, ids
 
     # Graph code
 
@@ -134,11 +144,11 @@ class NgramCodec(FieldCodec):
         """Keys (...) int64 to ids (...) int32, NONE where unknown."""
         import tensorflow as tf
 
-        sorted_keys, ids = self._sorted_keys
+        sorted_keys, ids = (tf.convert_to_tensor(part) for part in self._table)
         flat = tf.reshape(keys, [-1])
-        place = tf.minimum(tf.searchsorted(tf.constant(sorted_keys), flat), len(ids) - 1)
-        found = tf.gather(tf.constant(sorted_keys), place) == flat
-        return tf.reshape(tf.where(found, tf.gather(tf.constant(ids), place), NONE), tf.shape(keys))
+        place = tf.minimum(tf.searchsorted(sorted_keys, flat), self.size - 1)
+        found = tf.gather(sorted_keys, place) == flat
+        return tf.reshape(tf.where(found, tf.gather(ids, place), NONE), tf.shape(keys))
 
     def ids_by_position(self, tokens: tf.Tensor) -> list[tf.Tensor]:
         """Of token ids (B, T), 0 padding: by size n the ids (B, T - n + 1) of the n-grams that
@@ -185,7 +195,7 @@ class NgramCodec(FieldCodec):
 
     @property
     def resources(self) -> list[object]:
-        return self.text.resources
+        return [*self.text.resources, *self._table]
 
     @property
     def operators(self) -> tuple[str, ...]:
@@ -252,7 +262,7 @@ class _KeyCounts:
 
     def _merge(self) -> None:
         keys, counts = np.unique(
-            np.concatenate([self.keys[:0], *self._waiting]), return_counts=True
+            np.concatenate([np.zeros(0, np.int64), *self._waiting]), return_counts=True
         )
         self._waiting, self._buffered = [], 0
         both = np.concatenate([self.keys, keys])
