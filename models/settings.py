@@ -97,7 +97,7 @@ class NgramSettings:
 
     order          n-grams have 1 to so many tokens; 0: there is no such classifier.
     minimum_count  n-grams that fewer training texts hold are left out.
-    limit          the most n-grams; the most frequent stay. Each takes 8 bytes in the codec and 4
+    limit          the most n-grams; the most frequent stay. Each takes 12 bytes in the codec and 4
                    in the model, or 4 a class if there are more than two.
     """
 

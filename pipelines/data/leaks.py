@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +19,9 @@ from pipelines.core.types import JsonObject, Value
 from pipelines.data.arrow import RawFile
 from pipelines.data.near_duplicates import nearly_repeated
 from pipelines.data.rare_words import RareWordCollector, RareWords
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 SAMPLE_ROWS, SAMPLE_BYTES = 60_000, 4_000_000
 """Of the data that is looked at, at most, in stretches of neighbouring rows."""
@@ -146,7 +149,7 @@ def _neighbours(sample: Sample) -> Leak | None:
     )
 
 
-def _incidence(rare: RareWords):  # type: ignore[no-untyped-def]
+def _incidence(rare: RareWords) -> sparse.csr_matrix:
     from scipy import sparse
 
     ones = np.ones(len(rare.row), np.int8)
@@ -159,13 +162,15 @@ def _by_stratum(sorted_strata: np.ndarray) -> list[slice]:
     return [slice(start, stop) for start, stop in itertools.pairwise(starts)]
 
 
-def _far_partners(has, split: np.ndarray) -> int:  # type: ignore[no-untyped-def]
+def _far_partners(has: sparse.csr_matrix, split: np.ndarray) -> int:
     """As `_partners`, of rows of one stratum that are half of it apart: by chance alone."""
     half = len(split) // 2
     return _partners(has, split, range(half, min(half + NEAR, len(split))), None)
 
 
-def _partners(has, split: np.ndarray, distances: range, place: np.ndarray | None) -> int:  # type: ignore[no-untyped-def]
+def _partners(
+    has: sparse.csr_matrix, split: np.ndarray, distances: range, place: np.ndarray | None
+) -> int:
     """Held-out rows with a training row at one of the distances that shares words with them.
 
     place (2, n): only rows of the same place count.
