@@ -35,6 +35,11 @@ def log_count_ratios(train: sparse.csr_matrix, labels: np.ndarray, classes: int)
     return ratios.astype(np.float32)
 
 
+def epochs_for(texts: int) -> int:
+    """How often so many training texts are gone through."""
+    return int(np.clip(round(TEXTS_SEEN / max(texts, 1)), FEWEST_EPOCHS, MOST_EPOCHS))
+
+
 def train_weights(
     train: sparse.csr_matrix,
     labels: np.ndarray,
@@ -56,7 +61,7 @@ def train_weights(
     ratios = log_count_ratios(train, labels, classes)[1 if classes == 2 else 0 :]
     learnt = np.zeros_like(ratios)
     count = train.shape[0]
-    epochs = int(np.clip(round(TEXTS_SEEN / max(count, 1)), FEWEST_EPOCHS, MOST_EPOCHS))
+    epochs = epochs_for(count)
     starts = range(0, count, BATCH)
     random = np.random.default_rng(seed)
     targets = np.eye(classes, dtype=np.float32)[labels]

@@ -118,15 +118,7 @@ def evaluate(
     baselines: dict[str, dict[str, Measurement]] = {}
     if settings.diagnostics:
         baselines = measure_baselines(task, splits["train"], splits[last], settings, seed=seed)
-    parts = {
-        label: measure_all(
-            task.score(outputs, splits[last]),
-            len(splits[last]),
-            resamples=settings.resamples,
-            seed=seed,
-        )
-        for label, outputs in task.parts(predictions[last]).items()
-    }
+    parts = _measure(task.parts(predictions[last]), task, splits[last], settings, seed=seed)
     labels = {key_of(label): label for label in baselines}
     by_key = {key_of(label): scores for label, scores in baselines.items()}
     verdict, comparison = judge(measured[last], by_key, labels, len(splits[last]))
@@ -143,15 +135,8 @@ def evaluate(
     log.info("%s", verdict)
     return Evaluation(
         scores={name: entries(scores) for name, scores in measured.items()},
-        baselines={last: _baselines(by_key, labels)} if settings.diagnostics else {},
-        parts={
-            last: {
-                key_of(label): Baseline(label=label, scores=entries(scores))
-                for label, scores in parts.items()
-            }
-        }
-        if parts
-        else {},
+        baselines={last: _baselines(baselines)} if settings.diagnostics else {},
+        parts={last: _baselines(parts)} if parts else {},
         by_length=buckets,
         verdict=verdict,
         comparison=comparison,
@@ -167,11 +152,11 @@ def key_of(label: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", label.lower()).strip("_")
 
 
-def _baselines(
-    by_key: Mapping[str, Mapping[str, Measurement]], labels: Mapping[str, str]
-) -> dict[str, Baseline]:
+def _baselines(measured: Mapping[str, Mapping[str, Measurement]]) -> dict[str, Baseline]:
+    """By key, from measurements by label."""
     return {
-        key: Baseline(label=labels[key], scores=entries(scores)) for key, scores in by_key.items()
+        key_of(label): Baseline(label=label, scores=entries(scores))
+        for label, scores in measured.items()
     }
 
 
@@ -242,14 +227,26 @@ def measure_baselines(
 ) -> dict[str, dict[str, Measurement]]:
     """The same scores on the same resamples for each naive system, by its name."""
     start = time.perf_counter()
-    measured = {
+    measured = _measure(task.baselines(train, split), task, split, settings, seed=seed)
+    log.info("baselines: %s in %.1f s", ", ".join(measured) or "none", time.perf_counter() - start)
+    return measured
+
+
+def _measure(
+    systems: Mapping[str, Arrays],
+    task: Task,
+    split: Split,
+    settings: EvaluateSettings,
+    *,
+    seed: int,
+) -> dict[str, dict[str, Measurement]]:
+    """Of each system's predictions, by its name."""
+    return {
         name: measure_all(
             task.score(outputs, split), len(split), resamples=settings.resamples, seed=seed
         )
-        for name, outputs in task.baselines(train, split).items()
+        for name, outputs in systems.items()
     }
-    log.info("baselines: %s in %.1f s", ", ".join(measured) or "none", time.perf_counter() - start)
-    return measured
 
 
 def score_by_length(

@@ -119,13 +119,14 @@ class Sentiment(OneLabelTask, Streams, Explains):
         """Trains the n-grams, which takes seconds; the recurrent network learns by itself."""
         if not self.ngrams.order:
             return
-        from models.ngram_training import train_weights
+        from models.ngram_training import epochs_for, train_weights
         from pipelines.runs.progress import Bar
 
         labels, layer = train.column("label"), model.get_layer("ngram_logits")
         parts = np.array_split(np.arange(len(train)), -(-len(train) // ROWS))
         texts = ngram_matrix((train.gather(part)["ngrams"] for part in parts), layer.rows)
-        with Bar("train n-grams", None, "texts") as bar:
+        total = epochs_for(len(train)) * len(train)
+        with Bar("train n-grams", total, "texts") as bar:
             weights = train_weights(
                 texts,
                 labels,
