@@ -233,7 +233,7 @@ def measure_baselines(
 
 
 def _measure(
-    systems: Mapping[str, Arrays],
+    systems: Mapping[str, Mapping[str, np.ndarray]],
     task: Task,
     split: Split,
     settings: EvaluateSettings,
