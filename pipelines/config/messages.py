@@ -14,6 +14,7 @@ from pipelines.core.types import Config as Values
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
+    from pydantic_core import ErrorDetails
 
 OPEN = ("sweep.space",)
 """Settings that take any key."""
@@ -41,24 +42,42 @@ PLUGINS = {"submitit_slurm": "submitit", "submitit_local": "submitit"}
 
 def from_validation(error: ValidationError, where: str, cls: type) -> UserError:
     """The first finding of a pydantic ValidationError about settings of class `cls`."""
-    first = error.errors()[0]
-    location = [str(part) for part in first["loc"]]
-    path = ".".join([where, *location])
+    found = error.errors()
+    first = found[0]
+    # After a setting's name come places inside of its value, and the kinds that it may be of.
+    name = str(first["loc"][0]) if first["loc"] else ""
+    path = f"{where}.{name}" if name else where
     if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         names = [field.name for field in fields(cls)]
-        return UserError(f"{path}: there is no such setting; {suggest(location[-1], names)}")
+        return UserError(f"{path}: there is no such setting; {suggest(name, names)}")
     if first["type"] in ("missing", "missing_argument"):
         return UserError(f"{path}: a value is needed")
-    message = first["msg"].removeprefix("Value error, ")
-    message = message[0].lower() + message[1:]
+    rules = [one for one in found if one["loc"][:1] == first["loc"][:1]]
+    # A value of the right kind with a wrong item is wrong by that item, not by its other kinds.
+    in_items = [one for one in rules if any(isinstance(part, int) for part in one["loc"])]
+    first = (in_items or rules)[0]
+    place = next((part + 1 for part in first["loc"] if isinstance(part, int)), None)
+    texts = [_rule(one) for one in in_items[:1] or rules]
+    rule = texts[0] + "".join(f" or {text.removeprefix('must be ')}" for text in texts[1:])
+    item = "" if place is None else f"item {place} "
     hint = ""
     if first["type"] == "literal_error":
-        choices = re.findall(r"'([^']*)'", first["ctx"]["expected"])
-        message = f"must be one of {', '.join(choices)}"
-        near = difflib.get_close_matches(str(first["input"]), choices, n=1)
+        near = difflib.get_close_matches(str(first["input"]), _choices(first), n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-    message = message.replace("input should be", "must be")
-    return UserError(f"{path}: {message}; received {first['input']!r}{hint}")
+    return UserError(f"{path}: {item}{rule}; received {first['input']!r}{hint}")
+
+
+def _rule(error: ErrorDetails) -> str:
+    """What a value must be."""
+    if error["type"] == "literal_error":
+        return f"must be one of {', '.join(_choices(error))}"
+    message = error["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    return message.replace("input should be", "must be")
+
+
+def _choices(error: ErrorDetails) -> list[str]:
+    return re.findall(r"'([^']*)'", error["ctx"]["expected"])
 
 
 def explain_hydra(error: Exception, arguments: list[str]) -> str:
