@@ -201,9 +201,12 @@ def summarize(
             "better",
         )
     shown_level = "; ".join(level[:3]) + (f"; and {len(level) - 3} more" if len(level) > 3 else "")
+    if len(differences) == 1:
+        return f"{sentence} Its difference from {shown_level} is not significant.", "equal"
+    several = f"{len(level)} are" if len(level) > 1 else "one is"
     return (
-        f"{sentence} Its difference from {len(level)} of {len(differences)} others is not "
-        f"significant: {shown_level}.",
+        f"{sentence} Of the {len(differences)} others that were tested {several} not "
+        f"significantly worse: {shown_level}.",
         "equal",
     )
 
@@ -220,9 +223,9 @@ def _cards(ranking: Ranking) -> list[dict[str, str]]:
     for split in dict.fromkeys([ranking.ranked_on, ranking.reported]):
         interval = winner.score(split, metric.name)
         if interval:
-            note = f"95% {number(interval.low, metric)} to {number(interval.high, metric)}"
-            value = number(interval.mean, metric)
-            cards.append({"name": f"best {split} {metric.label}", "value": value, "note": note})
+            bounds = f"95% {number(interval.low, metric)} to {number(interval.high, metric)}"
+            value, note = number(interval.mean, metric), f"of the best; {bounds}"
+            cards.append({"name": f"{split} {metric.label}", "value": value, "note": note})
     for cost, (title, format_value) in COSTS.items():
         value_of = winner.cost(cost)
         if value_of is not None:

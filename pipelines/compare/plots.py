@@ -168,9 +168,10 @@ def _cost_figure(
         f"{letter}: {costs[place][0].name}"
         for letter, place in zip(_letters(len(front)), front, strict=True)
     ]
-    caption = (
-        f"The line is the Pareto front: nothing is both better and cheaper. {'; '.join(names)}."
-    )
+    front_line = "The line is the Pareto front: nothing is both better and cheaper."
+    if len(front) == 1:
+        front_line = "One is both the best and the cheapest."
+    caption = f"{front_line} {'; '.join(names)}."
     return Figure(f"{capitalize(ranking.metric.label)} and {cost}", draw, caption, size=(4.4, 3.0))
 
 

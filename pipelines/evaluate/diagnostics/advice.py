@@ -106,7 +106,7 @@ def _flow_warnings(
         found.append(
             f"{where}: gradients vanish after about {gone} steps{before}: that far back, 1% of the "
             f"last state's gradient is left, and sequences have {length} steps. "
-            f"{_vanishing_remedy(model)}{_other_ways(horizons)}"
+            f"{_other_ways(horizons) or _vanishing_remedy(model)}"
         )
     elif start_gone is not None and start_gone < length:
         found.append(
@@ -142,11 +142,11 @@ def _other_ways(horizons: Mapping[str, Horizon]) -> str:
         return ""
     longest = max(found.value for found in states)
     if answer.value >= EVENLY * answer.even:
-        return " The answer depends on all steps nevertheless, since it reads every state."
+        return "The answer depends on all steps nevertheless, since it reads every state."
     if answer.value < 2 * longest:
         return ""
     return (
-        f" The answer reaches back further nevertheless ({answer.value:.0f} steps, "
+        f"The answer reaches back further nevertheless ({answer.value:.0f} steps, "
         f"{longest:.0f} through the last state), since it reads other states, too."
     )
 
