@@ -47,7 +47,6 @@ def run(composed: DictConfig, overrides: Sequence[str], directory: str) -> None:
         compare(config, values)
         return
     if config.mode == "predict":
-        import_tensorflow()
         predict(config, run)
         return
     if is_non_chief(config.train.workers):

@@ -23,6 +23,7 @@ from pipelines.core.task import Task
 from pipelines.core.types import Example, Json, JsonObject
 from pipelines.data.sources._named import digest
 from pipelines.data.sources.rows import COMPRESSIONS, EXTENSIONS, FaultError, extension, usable_text
+from pipelines.distributed.tensorflow import import_tensorflow
 from pipelines.export.client import as_tensors, load, model_inputs, to_plain
 from pipelines.predict.batched_inference import (
     BATCH_ROWS,
@@ -47,8 +48,10 @@ def predict(
     """Writes, for each row of the input, its columns and the prediction as a JSON object.
 
     source  of the run's data: it knows the files' format.
-    given   a file, a folder or a text; None for standard input, a text a line.
+    text_or_path  a file, a folder or a text; None for standard input, a text a line.
     output  a file; None for standard output. See prediction_writer.py.
+
+    UserError for what isn't there, before TensorFlow is imported.
     """
     if output is not None:
         check_output(output)
@@ -57,6 +60,7 @@ def predict(
         raise UserError(
             f"{run.directory} holds no saved_model: make one with mode=export run={run.directory}"
         )
+    import_tensorflow()
     with open_writer(output, _fingerprint(run, source, inputs)) as writer:
         model = _SavedModel(run, task)
         fields = Codec(task.codec()).load(run.codec).raw_fields(task.input_columns)
@@ -103,6 +107,8 @@ def _resolve_inputs(text_or_path: str | None, source: Source) -> _Inputs:
         if " " not in text_or_path and path.suffix in FILE_ENDINGS:
             raise UserError(f"input={text_or_path}: there is no such file")
         return _Inputs([], text_or_path)
+    if path.is_file() and path.stat().st_size == 0:
+        raise UserError(f"input={text_or_path}: the file is empty")
     if path.is_file() or source.reads_folders:
         return _Inputs([path])
     files = sorted(file for file in path.iterdir() if extension(file) in EXTENSIONS)

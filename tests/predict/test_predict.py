@@ -128,3 +128,20 @@ def test_an_empty_input_is_a_mistake(run: Path, command_here: Command) -> None:
     result = command_here("mode=predict", f"run={run}", "input=")
     assert result.returncode == 1
     assert "input must be a text, a file or a folder" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["missing.csv", "empty.csv"])
+def test_a_file_without_rows_is_told_before_tensorflow_is_imported(
+    name: str, run: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "empty.csv").write_bytes(b"")
+    command = ["mode=predict", f"run={run}", f"input={tmp_path / name}"]
+    result = subprocess.run(
+        [sys.executable, "-X", "importtime", str(ROOT / "main.py"), *command],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 1
+    assert f"{name}: the" in result.stderr or f"{name}: there is no such file" in result.stderr
+    assert "| tensorflow\n" not in result.stderr
