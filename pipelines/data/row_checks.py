@@ -34,9 +34,15 @@ def check_rows(
         first = "; ".join(issues.first[:3]) + ("; …" if issues.count > 3 else "")
         raise UserError(
             f"{bad:,} of {total:,} rows of {name} can't be read "
-            f"({bad / total:.1%}, allowed {allowed:.1%}): {first}. "
-            "Mend them or raise prepare.bad_rows"
+            f"({bad / total:.1%}, allowed {allowed:.1%}): {first}. {_remedy(issues)}"
         )
+
+
+def _remedy(issues: RowIssues) -> str:
+    remedy = "Mend them or raise prepare.bad_rows"
+    if any("UTF-8" in reason for reason in issues.reasons):
+        return f"Convert the file, such as by iconv -f WINDOWS-1252 -t UTF-8. {remedy}"
+    return remedy
 
 
 def check_strata(name: str, column: str | None, values: Sequence[Value], count: int) -> None:

@@ -215,9 +215,10 @@ def test_quotes_are_plain_characters_without_quoting(tmp_path) -> None:
 def test_a_line_without_end_is_fatal_and_is_not_read_whole(name, tmp_path) -> None:
     path = tmp_path / name
     with path.open("wb") as file:
-        file.write(b'{"text": "a"}\n' if "json" in name else b"text\n")
+        # More than is looked at to see whether this is a text file at all.
+        file.write((b'{"text": "a"}\n' if "json" in name else b"text\n") * 250_000)
         file.truncate(1 << 33)  # eight gigabytes of NUL, without using any disk
-    with pytest.raises(UserError, match="line 2 is longer"):
+    with pytest.raises(UserError, match="line 250001 is longer"):
         read(path, {"text": "text"})
 
 
@@ -231,6 +232,24 @@ def test_utf_16_is_refused_with_the_remedy(tmp_path) -> None:
     with pytest.raises(UserError, match="is UTF-16: save it as UTF-8") as error:
         read(write_file(tmp_path / "a.csv", "text,label\nx,y\n".encode("utf-16")))
     one_line(error)
+
+
+@pytest.mark.parametrize(
+    ("start", "message"),
+    [
+        (b"PK\x03\x04rest", "Excel workbook: export its table as CSV"),
+        (b"%PDF-1.7\n", "it is a PDF"),
+        (b"PAR1\x15\x04", "ends in .parquet"),
+        (b"\x1f\x8b\x08", "ends in .gz"),
+        (bytes(range(9)) * 20, "it is in a binary format"),
+    ],
+)
+def test_files_that_are_no_text_are_refused_by_their_kind(
+    start: bytes, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=message) as error:
+        read(write_file(tmp_path / "a.csv", start))
+    assert "must be a text file" in str(error.value)
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])

@@ -23,6 +23,21 @@ _BLOCK = 1 << 20
 _UTF8_MARK = b"\xef\xbb\xbf"
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
+_SIGNATURES = {
+    b"PK\x03\x04": "a ZIP archive, such as an Excel workbook: export its table as CSV",
+    b"\xd0\xcf\x11\xe0": "an Excel workbook of old: export its table as CSV",
+    b"%PDF": "a PDF: take its text out first",
+    b"PAR1": "a Parquet file: give it a name that ends in .parquet",
+    b"SQLite format 3": "a SQLite database: export a table as CSV",
+    b"\x1f\x8b": "compressed with gzip: give it a name that ends in .gz",
+    b"\x89PNG": "an image",
+    b"\xff\xd8\xff": "an image",
+}
+"""How files begin that people take for text, and what to do."""
+
+_MOST_ZEROS, _MOST_ZERO_SHARE = 8, 0.002
+"""NUL bytes in a file's first block, and their share of it, above which it is no text."""
+
 
 def extension(path: Path) -> str:
     """Lower-case and with its dot; of "Reviews.CSV.gz" it is ".csv"."""
@@ -80,6 +95,10 @@ def _strip_mark(start: bytes, path: Path) -> bytes:
             f"{path}: text must be UTF-8; this file is UTF-16: save it as UTF-8, "
             "or convert it with iconv -f UTF-16 -t UTF-8"
         )
+    kind = next((kind for mark, kind in _SIGNATURES.items() if start.startswith(mark)), None)
+    zeros = start.count(0)
+    if kind is not None or zeros > max(_MOST_ZEROS, _MOST_ZERO_SHARE * len(start)):
+        raise UserError(f"{path} must be a text file; it is {kind or 'in a binary format'}")
     return start.removeprefix(_UTF8_MARK)
 
 
