@@ -22,6 +22,12 @@ RowLookup: TypeAlias = Callable[[tf.Tensor], tf.Tensor]
 row_lookups: Hooks[RowLookup] = Hooks("row_lookups")
 """Look-ups in place of a plain one, as of an optimizer that updates rows when they are read."""
 
+EmbeddedVectors: TypeAlias = Callable[[Callable[[], tf.Tensor]], tf.Tensor]
+"""From a function that gives an embedding's outputs (B, T, D) to what stands in their place."""
+
+embedded_vectors: Hooks[EmbeddedVectors] = Hooks("embedded_vectors")
+"""Outputs in place of an embedding's own, as where training moves them to make the task harder."""
+
 _register = keras.saving.register_keras_serializable(package="recurrent")
 
 
@@ -101,6 +107,12 @@ class Embedding(FromConfig, keras.layers.Layer):
 
         Time-major works too: (T, B) -> (T, B, D).
         """
+        hook = embedded_vectors.of(self)
+        if hook is not None:
+            return hook(lambda: self._embed(ids, mask, training))
+        return self._embed(ids, mask, training)
+
+    def _embed(self, ids: tf.Tensor, mask: tf.Tensor, training: bool | None) -> tf.Tensor:
         vectors = tf.cast(self._look_up(ids), self.compute_dtype)
         keep = tf.cast(mask, tf.float32)
         if training and self.settings.word_dropout:

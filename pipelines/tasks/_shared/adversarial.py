@@ -1,0 +1,75 @@
+"""Adversarial training (Miyato, Dai & Goodfellow 2017, "Adversarial Training Methods for
+Semi-Supervised Text Classification"): word vectors are moved a little where it hurts most.
+
+A network that answers the same however its inputs are moved a little depends less on single words,
+and learns fewer of them by heart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import keras
+import tensorflow as tf
+
+from models.embedding import EmbeddedVectors, Embedding, embedded_vectors
+from models.layer_tree import flatten_layers
+from pipelines.core.task import Objective
+from pipelines.core.types import Nest, Tensors
+
+
+class Adversarial:
+    """An Objective: the mean of a task's own losses and of those with moved word vectors.
+
+    objective  the task, or another objective; each Embedding of its model is moved.
+    size       how far a sequence is moved: the length of all of its vectors' displacement together,
+               relative to the root mean square of a batch's lengths of vectors.
+    """
+
+    def __init__(self, objective: Objective, size: float):
+        self.objective, self.size = objective, size
+
+    def outputs(self, model: keras.Model, inputs: Tensors, step: tf.Tensor) -> Nest:
+        """The arguments: how vectors are moved depends on the targets."""
+        return model, inputs, step
+
+    def losses(self, outputs: Nest, targets: tf.Tensor) -> tf.Tensor:
+        model, inputs, step = outputs
+        layers = [layer for layer in flatten_layers(model) if isinstance(layer, Embedding)]
+        vectors: dict[Embedding, tf.Tensor] = {}
+
+        def losses(replace: Callable[[Embedding], EmbeddedVectors]) -> tf.Tensor:
+            with embedded_vectors.attach((layer, replace(layer)) for layer in layers):
+                made = self.objective.outputs(model, inputs, step)
+            return self.objective.losses(made, targets)
+
+        def watch(layer: Embedding) -> EmbeddedVectors:
+            def watched(embed: Callable[[], tf.Tensor]) -> tf.Tensor:
+                vectors[layer] = embed()
+                tape.watch(vectors[layer])
+                return vectors[layer]
+
+            return watched
+
+        with tf.GradientTape() as tape:
+            own = losses(watch)
+            total = tf.reduce_sum(own)
+        gradients = tape.gradient(total, list(vectors.values()))
+        moved = {
+            layer: found + self._displacement(found, gradient)
+            for (layer, found), gradient in zip(vectors.items(), gradients, strict=True)
+        }
+        # Each reads the same words, without the same ones, as before: dropout isn't drawn anew.
+        return (own + losses(lambda layer: lambda _: moved[layer])) / 2
+
+    def _displacement(
+        self, vectors: tf.Tensor, gradient: tf.Tensor | tf.IndexedSlices
+    ) -> tf.Tensor:
+        """Vectors and the loss's gradient (T, B, D) -> (T, B, D): no further gradient."""
+        squares = tf.reduce_sum(tf.square(tf.cast(vectors, tf.float32)), -1)
+        real = tf.math.count_nonzero(squares, dtype=tf.float32)
+        mean = tf.sqrt(tf.math.divide_no_nan(tf.reduce_sum(squares), real))
+        steepest = tf.cast(tf.convert_to_tensor(gradient), tf.float32)
+        lengths = tf.sqrt(tf.reduce_sum(tf.square(steepest), [0, 2], keepdims=True))
+        displacement = self.size * mean * tf.math.divide_no_nan(steepest, lengths)
+        return tf.stop_gradient(tf.cast(displacement, vectors.dtype))
