@@ -10,22 +10,28 @@ from models.ngrams import NgramLogits
 
 
 def gradient_times_input(
-    model: keras.Model, inputs: Mapping[str, tf.Tensor | np.ndarray], layer: str = "embedding"
+    model: keras.Model,
+    inputs: Mapping[str, tf.Tensor | np.ndarray],
+    layers: Sequence[str] = ("embedding",),
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Graph code: a classifier's logits (B, C), and each position's attribution (B, T) float32.
 
     The attribution is the sum over features of the position's vector times the gradient of the
     largest logit: positive where the vector, scaled up, would raise that logit (Shrikumar et al.
-    2016). It is 0 on padding.
+    2016). It is 0 on padding. With several layers of vectors it is the sum over them.
     """
-    parts = keras.Model(model.input, [model.get_layer(layer).output, model.output])
+    outputs = [model.get_layer(layer).output for layer in layers]
+    parts = keras.Model(model.input, [model.output, *outputs])
     tensors = {name: tf.convert_to_tensor(inputs[name]) for name in model.input}
     with tf.GradientTape() as tape:
-        embedded, logits = parts(tensors, training=False)
+        logits, *embedded = parts(tensors, training=False)
         largest = tf.reduce_max(logits, -1)
-    gradient = tape.gradient(largest, embedded)
-    attribution = tf.reduce_sum(tf.cast(gradient * embedded, tf.float32), -1)
-    return logits, tf.transpose(attribution)
+    gradients = tape.gradient(largest, embedded)
+    attributions = [
+        tf.reduce_sum(tf.cast(gradient * vectors, tf.float32), -1)
+        for gradient, vectors in zip(gradients, embedded, strict=True)
+    ]
+    return logits, tf.transpose(tf.add_n(attributions))
 
 
 def normalize_by_largest(weights: tf.Tensor) -> tf.Tensor:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from models.embedding import VocabularySpec, build_embedding
+from models.embedding import Embedding, VocabularySpec, build_embedding
 from models.heads import HeadSettings, NgramSpec, Pooling, PoolingState, dense_head
 from models.ngrams import LogitMix, NgramLogits, NgramState
 from models.recurrent import Encoder, States
@@ -26,18 +26,29 @@ class TimeMajor(keras.layers.Layer):
         return tf.transpose(tokens), positions[:, tf.newaxis] < lengths
 
 
+class Network(NamedTuple):
+    """The layers of one of a classifier's recurrent networks, each with weights of its own."""
+
+    embedding: Embedding
+    encoder: Encoder
+    pool: Pooling
+    logits: keras.layers.Dense
+
+
 def build_classifier(
     recurrent: RecurrentSettings,
     embedding: EmbeddingSettings,
     head: HeadSettings,
     vocabulary: VocabularySpec,
     *,
+    ensemble: int = 1,
     ngrams: NgramSpec | None = None,
     seed: int,
 ) -> keras.Model:
     """{"tokens": (B, T) int32, "tokens_length": (B,) int32} -> logits (B, classes) float32.
 
-    With n-grams also "ngrams" (B, G) int32 goes in, and logits are mixed with theirs.
+    ensemble  recurrent networks, whose logits are averaged.
+    ngrams    if there are any, "ngrams" (B, G) int32 goes in too, and logits are mixed with theirs.
 
     Every weight and every dropout has its own seed, so that two models that share a part start
     with the same weights there.
@@ -45,38 +56,71 @@ def build_classifier(
     # == Inputs
     tokens = keras.Input((None,), dtype="int32", name="tokens")
     length = keras.Input((), dtype="int32", name="tokens_length")
+    inputs = {"tokens": tokens, "tokens_length": length}
     ids, mask = TimeMajor(name="steps")(tokens, length)
 
-    # == Body
-    embed = build_embedding(embedding, vocabulary, seed=stream(seed, "embedding"))
-    encoder = Encoder(recurrent, seed=stream(seed, "encoder"), name="encoder")
-    pool = Pooling(
-        head.pooling, bidirectional=recurrent.bidirectional, seed=stream(seed, "pool"), name="pool"
-    )
-    y, _ = encoder(embed(ids, mask), mask=mask, time_major=True)
-    x = pool(y, mask)
+    # == Recurrent networks
+    logits = []
+    for number in range(1, ensemble + 1):
+        own, suffix = seed if number == 1 else stream(seed, f"network_{number}"), _suffix(number)
+        embed = build_embedding(
+            embedding, vocabulary, seed=stream(own, "embedding"), name=f"embedding{suffix}"
+        )
+        encoder = Encoder(recurrent, seed=stream(own, "encoder"), name=f"encoder{suffix}")
+        pool = Pooling(
+            head.pooling,
+            bidirectional=recurrent.bidirectional,
+            seed=stream(own, "pool"),
+            name=f"pool{suffix}",
+        )
+        y, _ = encoder(embed(ids, mask), mask=mask, time_major=True)
+        x = pool(y, mask)
+        for layer in dense_head(
+            head.classes, dropout=head.dropout, seed=stream(own, "head"), suffix=suffix
+        ):
+            x = layer(x)
+        logits.append(x)
+    x = keras.layers.Average(name=MEAN, dtype="float32")(logits) if ensemble > 1 else logits[0]
 
-    # == Head
-    for layer in dense_head(head.classes, dropout=head.dropout, seed=stream(seed, "head")):
-        x = layer(x)
-    inputs = {"tokens": tokens, "tokens_length": length}
+    # == N-grams
     if ngrams is not None:
-        inputs["ngrams"] = ids = keras.Input((None,), dtype="int32", name="ngrams")
+        inputs["ngrams"] = held = keras.Input((None,), dtype="int32", name="ngrams")
         wide = NgramLogits(*ngrams, head.classes, name="ngram_logits")
-        x = LogitMix(name="mix")([x, wide(ids)])
+        x = LogitMix(name="mix")([x, wide(held)])
     return keras.Model(inputs, x, name="classifier")
 
 
-def recurrent_logits(
+MEAN = "mean_logits"
+"""The layer that averages the logits of several networks."""
+
+
+def _suffix(number: int) -> str:
+    """What the names of a network's layers end with; that of the first has its plain names."""
+    return "" if number == 1 else f"_{number}"
+
+
+def networks_of(model: keras.Model) -> list[Network]:
+    """A classifier's recurrent networks, one at least."""
+    names = _layer_names(model)
+    found: list[Network] = []
+    while f"encoder{_suffix(len(found) + 1)}" in names:
+        suffix = _suffix(len(found) + 1)
+        found.append(Network(*(model.get_layer(f"{part}{suffix}") for part in Network._fields)))
+    return found
+
+
+def logits_of_networks(
     model: keras.Model, inputs: Mapping[str, tf.Tensor], training: bool
-) -> tf.Tensor:
-    """Logits (B, C) of the recurrent network alone, without the n-grams."""
-    return _outputs_of(model, ["logits"], inputs, training)["logits"]
+) -> list[tf.Tensor]:
+    """Logits (B, C) of each recurrent network, without the n-grams."""
+    names = [network.logits.name for network in networks_of(model)]
+    return list(_outputs_of(model, names, inputs, training).values())
 
 
 def logits_of_parts(model: keras.Model, inputs: Mapping[str, tf.Tensor]) -> list[tf.Tensor]:
-    """Logits (B, C) of the recurrent network and, if there is one, of the n-gram classifier."""
-    names = [name for name in ("logits", "ngram_logits") if name in _layer_names(model)]
+    """Logits (B, C) of the recurrent networks and, if there is one, of the n-gram classifier."""
+    there = _layer_names(model)
+    names = [MEAN if MEAN in there else "logits", *({"ngram_logits"} & there)]
     return list(_outputs_of(model, names, inputs, False).values())
 
 
@@ -87,7 +131,7 @@ def _outputs_of(
     found: dict[str, tf.Tensor] = part(
         {name: inputs[name] for name in model.input}, training=training
     )
-    return found
+    return {name: found[name] for name in names}
 
 
 def _layer_names(model: keras.Model) -> set[str]:
@@ -97,13 +141,14 @@ def _layer_names(model: keras.Model) -> set[str]:
 class StreamState(NamedTuple):
     """A classifier's state after some tokens, of constant size; all zeros before the first.
 
-    length (B,) int32, tokens so far; recurrent, states of the encoder's layers; pooled, the
-    pooling's; ngrams, that of the n-gram classifier, or () where there is none.
+    length (B,) int32, tokens so far; of each network: recurrent, the states of the encoder's
+    layers, and pooled, the pooling's; ngrams, that of the n-gram classifier, or () where there is
+    none.
     """
 
     length: tf.Tensor
-    recurrent: States
-    pooled: PoolingState
+    recurrent: tuple[States, ...]
+    pooled: tuple[PoolingState, ...]
     ngrams: NgramState | tuple[()]
 
 
@@ -117,11 +162,16 @@ def initial_state(model: keras.Model, batch: int) -> StreamState:
     ValueError for a bidirectional classifier: its backward direction starts at the last token, so
     that each further token changes all states.
     """
-    encoder, pool = model.get_layer("encoder"), model.get_layer("pool")
-    pooled = pool.initial_state(batch, encoder.output_width)
+    networks = networks_of(model)
     wide = "ngram_logits" in _layer_names(model)
-    ngrams = model.get_layer("ngram_logits").initial_state(batch) if wide else ()
-    return StreamState(tf.zeros([batch], tf.int32), encoder.initial_state(batch), pooled, ngrams)
+    return StreamState(
+        tf.zeros([batch], tf.int32),
+        tuple(network.encoder.initial_state(batch) for network in networks),
+        tuple(
+            network.pool.initial_state(batch, network.encoder.output_width) for network in networks
+        ),
+        model.get_layer("ngram_logits").initial_state(batch) if wide else (),
+    )
 
 
 def step(
@@ -135,31 +185,42 @@ def step(
     find_ngrams  needed by a classifier with n-grams.
     Returns the logits (B, classes) that the model gives to the tokens so far, and the state.
     """
-    embed, encoder, pool, logits = (
-        model.get_layer(name) for name in ("embedding", "encoder", "pool", "logits")
-    )
     ids, length = token[:, tf.newaxis], state.length + 1
-    x = embed(ids, tf.ones_like(ids, tf.bool))[:, 0]
-    y, recurrent = encoder.step(x, state.recurrent)
-    vector, pooled = pool.step(y, state.pooled, length)
-    total, ngrams = logits(vector), state.ngrams
+    logits, recurrent, pooled = [], [], []
+    for network, states, pool in zip(
+        networks_of(model), state.recurrent, state.pooled, strict=True
+    ):
+        x = network.embedding(ids, tf.ones_like(ids, tf.bool))[:, 0]
+        y, states = network.encoder.step(x, states)
+        vector, pool = network.pool.step(y, pool, length)
+        logits.append(network.logits(vector))
+        recurrent.append(states)
+        pooled.append(pool)
+    total, ngrams = tf.add_n(logits) / len(logits), state.ngrams
     if isinstance(ngrams, NgramState) and find_ngrams is not None:
         wide = model.get_layer("ngram_logits")
         ending = find_ngrams(tf.concat([ngrams.recent, ids], 1))
         ngrams = wide.step(token, ending, ngrams)
         total = model.get_layer("mix")([total, wide.to_logits(ngrams.total)])
-    return total, StreamState(length, recurrent, pooled, ngrams)
+    return total, StreamState(length, tuple(recurrent), tuple(pooled), ngrams)
 
 
 def copy_weights(model: keras.Model, source: keras.Model, *, head: bool) -> None:
     """Copies another classifier's encoder, pooling and, where `head`, output layer into `model`.
 
-    Word vectors are matched by word instead: see build_embedding. ValueError where shapes differ.
+    Of an ensemble each network is that of its number there; where there are fewer, they are taken
+    in turns. Word vectors are matched by word instead: see build_embedding. ValueError where shapes
+    differ.
     """
-    for name in ("encoder", "pool", *(["logits"] if head else [])):
-        own, other = model.get_layer(name).weights, source.get_layer(name).weights
-        shapes = [[tuple(weight.shape) for weight in weights] for weights in (own, other)]
-        if shapes[0] != shapes[1]:
-            raise ValueError(f"{name} has weights of shapes {shapes[0]} here and {shapes[1]} there")
-        for weight, value in zip(own, other, strict=True):
-            weight.assign(value)
+    sources = networks_of(source)
+    for number, network in enumerate(networks_of(model)):
+        other = sources[number % len(sources)]
+        for name in ("encoder", "pool", *(["logits"] if head else [])):
+            own, theirs = (getattr(one, name).weights for one in (network, other))
+            shapes = [[tuple(weight.shape) for weight in weights] for weights in (own, theirs)]
+            if shapes[0] != shapes[1]:
+                raise ValueError(
+                    f"{name} has weights of shapes {shapes[0]} here and {shapes[1]} there"
+                )
+            for weight, value in zip(own, theirs, strict=True):
+                weight.assign(value)

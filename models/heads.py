@@ -213,12 +213,16 @@ class Pooling(FromConfig, keras.layers.Layer):
         return {**super().get_config(), **own}
 
 
-def dense_head(outputs: int, *, dropout: float, seed: int) -> list[keras.layers.Layer]:
+def dense_head(
+    outputs: int, *, dropout: float, seed: int, suffix: str = ""
+) -> list[keras.layers.Layer]:
     """Layers from a pooled vector (B, N) to logits (B, outputs), to be applied in order.
 
     Logits are float32 whatever the compute type: softmax and losses need the range.
     """
     initial = keras.initializers.GlorotUniform(seed=stream(seed, "logits"))
-    dense = keras.layers.Dense(outputs, kernel_initializer=initial, dtype="float32", name="logits")
-    drop = Dropout(dropout, seed=stream(seed, "head_dropout"), name="head_dropout")
+    dense = keras.layers.Dense(
+        outputs, kernel_initializer=initial, dtype="float32", name=f"logits{suffix}"
+    )
+    drop = Dropout(dropout, seed=stream(seed, "head_dropout"), name=f"head_dropout{suffix}")
     return [drop, dense] if dropout else [dense]

@@ -75,9 +75,12 @@ class EmbeddingSettings:
 
     scale            random vectors start uniformly between -scale and scale. What suits a
                      classifier (0.05) makes an encoder-decoder learn many times slower (0.3 suits).
-    vectors          null, "glove" (the optional package), a word2vec or GloVe text file, or the
-                     directory of a run on other data, whose vectors are used. Their words are in
-                     the vocabulary even if training lacks them, as far as there is room.
+                     Of vectors of the corpus it is the root mean square.
+    vectors          null; "corpus", where words of the training texts that have the same neighbours
+                     start with the same vectors; "glove" (the optional package), a word2vec or
+                     GloVe text file, or the directory of a run on other data, whose vectors are
+                     used. Words of these are in the vocabulary even if training lacks them, as far
+                     as there is room.
     trainable        false freezes the pretrained vectors; words without one stay trainable.
     word_dropout     share of tokens whose whole vector is zeroed in training.
     dropout          share of features zeroed in training.

@@ -62,7 +62,7 @@ def stream_tokens(
     """
     from models import classifier
 
-    if model.get_layer("encoder").settings.bidirectional:
+    if classifier.networks_of(model)[0].encoder.settings.bidirectional:
         return None
 
     def step(

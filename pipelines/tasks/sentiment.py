@@ -5,12 +5,15 @@ python main.py task=sentiment model=gru
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, Literal, cast
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, cast
 
 import numpy as np
+from pydantic import Field
 
 from models.settings import (
+    Count,
     EmbeddingSettings,
     NgramSettings,
     Pooling,
@@ -24,6 +27,7 @@ from pipelines.core.sections import Section
 from pipelines.core.task import (
     Explains,
     ExportedFunction,
+    Objective,
     RecurrentStack,
     Signature,
     Streams,
@@ -33,7 +37,7 @@ from pipelines.core.types import Arrays, Example, Nest, Tensors
 from pipelines.data.codecs.labels import LabelCodec
 from pipelines.data.codecs.ngrams import NgramCodec, ngram_matrix
 from pipelines.data.codecs.text import UNKNOWN, TextCodec, TextSettings
-from pipelines.data.codecs.word_vectors import check_vectors, vectors_for
+from pipelines.data.codecs.word_vectors import CORPUS, check_vectors, vectors_for
 from pipelines.runs.directory import Run, load_model
 from pipelines.tasks._shared.one_label import OneLabelTask
 
@@ -41,15 +45,21 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
+    from models.embedding import Embedding
+
 
 ROWS = 2048
-"""Training examples whose n-grams are read at once."""
+"""Training examples that are read at once."""
 
 
 @settings
 class Sentiment(OneLabelTask, Streams, Explains):
     """Settings of text classification; see OneLabelTask for the others.
 
+    adversarial  how far word vectors are moved in adversarial training, as tasks/_shared says;
+             0: not at all.
+    ensemble  recurrent networks that learn with seeds of their own; their logits are averaged
+             (Hansen & Salamon 1990, "Neural Network Ensembles").
     ngrams   a linear classifier of n-grams, whose logits are mixed with the recurrent network's.
              It is trained first and by itself; how much each counts is estimated on validation.
     start    null, or the directory of a run on other data with the same model: what it learnt is
@@ -59,6 +69,8 @@ class Sentiment(OneLabelTask, Streams, Explains):
     name: Literal["sentiment"]
     text: TextSettings
     embedding: EmbeddingSettings
+    adversarial: Annotated[float, Field(ge=0)]
+    ensemble: Count
     ngrams: NgramSettings
     start: str | None
     pooling: Pooling
@@ -73,6 +85,11 @@ class Sentiment(OneLabelTask, Streams, Explains):
 
     def check(self, decode: SearchSettings) -> None:
         check_vectors(self.embedding.vectors)
+        if self.embedding.vectors == CORPUS and not self.embedding.trainable:
+            raise UserError(
+                "task.embedding.vectors=corpus are vectors to start from, which learn on: set "
+                "task.embedding.trainable=true"
+            )
         if self.start is None:
             return
         if self.embedding.vectors is not None:
@@ -85,8 +102,14 @@ class Sentiment(OneLabelTask, Streams, Explains):
                 f"{self.start!r}"
             )
 
+    @property
+    def _given_vectors(self) -> str | None:
+        """Where vectors come from that are there before training; the corpus has none yet."""
+        vectors = self.embedding.vectors
+        return self.start or (None if vectors == CORPUS else vectors)
+
     def codec(self) -> Mapping[str, FieldCodec]:
-        text = TextCodec("text", self.text, vectors=self.start or self.embedding.vectors)
+        text = TextCodec("text", self.text, vectors=self._given_vectors)
         fields = {"tokens": text, "label": LabelCodec("label")}
         if self.ngrams.order:
             fields["ngrams"] = NgramCodec("text", self.ngrams, text)
@@ -98,7 +121,7 @@ class Sentiment(OneLabelTask, Streams, Explains):
         from models.heads import HeadSettings, NgramSpec
 
         sizes = codec.spec.sizes
-        vectors = vectors_for(_text(codec).vocabulary, self.start or self.embedding.vectors)
+        vectors = vectors_for(_text(codec).vocabulary, self._given_vectors)
         classifier = build_classifier(
             model,
             self.embedding,
@@ -108,6 +131,7 @@ class Sentiment(OneLabelTask, Streams, Explains):
                 vectors.matrix if vectors else None,
                 vectors.known if vectors else None,
             ),
+            ensemble=self.ensemble,
             ngrams=NgramSpec(self.ngrams, sizes["ngrams"]) if self.ngrams.order else None,
             seed=seed,
         )
@@ -116,15 +140,34 @@ class Sentiment(OneLabelTask, Streams, Explains):
         return classifier
 
     def initialize(self, model: keras.Model, train: Split, codec: Codec, seed: int) -> None:
-        """Trains the n-grams, which takes seconds; the recurrent network learns by itself."""
-        if not self.ngrams.order:
-            return
+        """Word vectors of the training texts, and the n-grams' weights; takes seconds."""
+        from models.classifier import networks_of
+
+        if self.embedding.vectors == CORPUS:
+            layers = [network.embedding for network in networks_of(model)]
+            self._start_from_corpus(layers, train, seed)
+        if self.ngrams.order:
+            self._train_ngrams(model, train, codec, seed)
+
+    def _start_from_corpus(self, layers: Sequence[Embedding], train: Split, seed: int) -> None:
+        from pipelines.data.corpus_vectors import vectors_of_corpus
+        from pipelines.runs.progress import Bar
+
+        words, width = layers[0].matrix.shape
+        with Bar("learn word vectors", len(train), "texts") as bar:
+            texts = (columns["tokens"] for columns in _blocks(train, bar.advance))
+            norm = self.embedding.scale * math.sqrt(width)
+            vectors = vectors_of_corpus(texts, words, width, norm=norm, seed=seed)
+        known = vectors.any(axis=1, keepdims=True)
+        for layer in layers:
+            layer.matrix.assign(np.where(known, vectors, layer.matrix.numpy()))
+
+    def _train_ngrams(self, model: keras.Model, train: Split, codec: Codec, seed: int) -> None:
         from models.ngram_training import epochs_for, train_weights
         from pipelines.runs.progress import Bar
 
         labels, layer = train.column("label"), model.get_layer("ngram_logits")
-        parts = np.array_split(np.arange(len(train)), -(-len(train) // ROWS))
-        texts = ngram_matrix((train.gather(part)["ngrams"] for part in parts), layer.rows)
+        texts = ngram_matrix((columns["ngrams"] for columns in _blocks(train)), layer.rows)
         total = epochs_for(len(train)) * len(train)
         with Bar("train n-grams", total, "texts") as bar:
             weights = train_weights(
@@ -137,11 +180,27 @@ class Sentiment(OneLabelTask, Streams, Explains):
             )
         layer.matrix.assign(weights.T)
 
-    def outputs(self, model: keras.Model, inputs: Tensors, step: tf.Tensor) -> Nest:
-        """The recurrent network's logits alone: what the n-grams know it may learn as well."""
-        from models.classifier import recurrent_logits
+    def objective(self, train: Split, codec: Codec) -> Objective:
+        if not self.adversarial:
+            return self
+        from pipelines.tasks._shared.adversarial import Adversarial
 
-        return recurrent_logits(model, inputs, training=True)
+        return Adversarial(self, self.adversarial)
+
+    def outputs(self, model: keras.Model, inputs: Tensors, step: tf.Tensor) -> Nest:
+        """Logits (B, C) of each recurrent network: none leaves to another, or to the n-grams, what
+        it may learn as well.
+        """
+        from models.classifier import logits_of_networks
+
+        return logits_of_networks(model, inputs, training=True)
+
+    def losses(self, outputs: Nest, targets: tf.Tensor) -> tf.Tensor:
+        """Of one network's logits (B, C), or the mean over those of several."""
+        import tensorflow as tf
+
+        of_one, networks = super().losses, tf.nest.flatten(outputs)
+        return tf.add_n([of_one(logits, targets) for logits in networks]) / len(networks)
 
     def predict(
         self, trained: Trained, inputs: Tensors, *, detail: bool = False
@@ -173,7 +232,8 @@ class Sentiment(OneLabelTask, Streams, Explains):
         from models.ngram_training import to_probabilities
 
         logits = np.moveaxis(predictions["part_logits"], 1, 0)
-        names = ("the recurrent network alone", "the n-grams alone")
+        network = "networks" if self.ensemble > 1 else "network"
+        names = (f"the recurrent {network} alone", "the n-grams alone")
         return {
             n: {"probabilities": to_probabilities(x)} for n, x in zip(names, logits, strict=True)
         }
@@ -271,9 +331,11 @@ class Sentiment(OneLabelTask, Streams, Explains):
             ngram_attribution,
             normalize_by_largest,
         )
+        from models.classifier import networks_of
 
         model, codec = trained.model, trained.codec.fields.get("ngrams")
-        logits, weights = gradient_times_input(model, fields)
+        layers = [network.embedding.name for network in networks_of(model)]
+        logits, weights = gradient_times_input(model, fields, layers)
         if isinstance(codec, NgramCodec):
             ids = codec.ids_by_position(tf.convert_to_tensor(fields["tokens"]))
             share = tf.convert_to_tensor(model.get_layer("mix").shares)[1]
@@ -282,6 +344,7 @@ class Sentiment(OneLabelTask, Streams, Explains):
         return logits, normalize_by_largest(weights)
 
     def recurrent_stacks(self, model: keras.Model) -> dict[str, RecurrentStack]:
+        """That of the first network, where there are several."""
         return {"encoder": RecurrentStack(model.get_layer("encoder"), "tokens", UNKNOWN)}
 
     def report_sections(self, trained: Trained, predictions: Arrays, split: Split) -> list[Section]:
@@ -301,6 +364,17 @@ class Sentiment(OneLabelTask, Streams, Explains):
         weights = self.attribute(trained, batch.inputs)[1].numpy()
         words = classification.words_that_mattered(weights, batch.inputs, tokens, answers)
         return [*sections, words]
+
+
+def _blocks(
+    split: Split, advance: Callable[[int], None] | None = None
+) -> Iterator[dict[str, np.ndarray]]:
+    """The columns of all rows, some rows at once; `advance` is called with their number."""
+    for start in range(0, len(split), ROWS):
+        rows = np.arange(start, min(start + ROWS, len(split)))
+        yield split.gather(rows)
+        if advance is not None:
+            advance(len(rows))
 
 
 def _text(codec: Codec) -> TextCodec:

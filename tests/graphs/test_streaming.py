@@ -92,6 +92,14 @@ def test_each_prefix_is_answered_like_a_whole_text(cell: str, pooling: str) -> N
         check(offered, text)
 
 
+@pytest.mark.parametrize("order", [0, 2])
+def test_an_ensemble_reads_with_all_of_its_networks(order: int) -> None:
+    options = ["task.ensemble=2", "task.pooling=mean_max", f"task.ngrams.order={order}"]
+    offered = endpoints("model=lstm", *options)
+    for text in TEXTS:
+        check(offered, text)
+
+
 def test_rows_of_a_batch_are_read_apart() -> None:
     offered = endpoints("task.pooling=attention")
     stream = offered["stream"]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.classifier import build_classifier, logits_of_parts, recurrent_logits
+from models.classifier import build_classifier, logits_of_networks, logits_of_parts
 from models.embedding import VocabularySpec
 from models.heads import HeadSettings, NgramSpec
 from models.ngrams import PRIOR, LogitMix, NgramLogits
@@ -218,11 +218,12 @@ def test_the_recurrent_part_is_the_model_without_ngrams() -> None:
 
 
 @pytest.mark.parametrize("ngrams", [False, True])
-def test_recurrent_logits_are_of_all_texts(ngrams: bool) -> None:
+def test_logits_of_networks_are_of_all_texts(ngrams: bool) -> None:
     model = classifier(ngrams=ngrams)
     expected = logits_of_parts(model, INPUTS)[0]
     assert expected.shape == (2, 3)
-    np.testing.assert_array_equal(recurrent_logits(model, INPUTS, training=False), expected)
+    (logits,) = logits_of_networks(model, INPUTS, training=False)
+    np.testing.assert_array_equal(logits, expected)
 
 
 def test_saves_and_loads(tmp_path: Path) -> None:

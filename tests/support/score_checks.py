@@ -35,6 +35,13 @@ class ColumnSplit:
         return self.column("lengths")[:, None]
 
 
+class RowSplit(ColumnSplit):
+    """A split of encoded columns that are in memory."""
+
+    def gather(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        return {name: values[rows] for name, values in self.columns.items()}
+
+
 def check_scores(name: str, predictions: Mapping[str, np.ndarray], split: ColumnSplit) -> None:
     """Scores are the metrics that the task declares, in their order and within their scale.
 

@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 from conftest import QUICK
 from fresh_process import check_fresh_answers
-from score_checks import ColumnSplit, check_scores
+from score_checks import ColumnSplit, RowSplit, check_scores
 from tiny_runs import MODELS, Run, run_each_model_once, run_here
-from tiny_task import TinyTask
+from tiny_task import TinyTask, configure
+
+from models.classifier import networks_of
+from pipelines.core.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +101,13 @@ def test_every_model_learns_32_examples_by_heart(model: str) -> None:
             "export.saved_model=false",
         ],
         ["train.precision=mixed_bfloat16", "train.max_steps=4"],
+        [
+            "task.ensemble=2",
+            "task.adversarial=0.3",
+            "task.embedding.vectors=corpus",
+            "model=bi_gru",
+            "evaluate.diagnostics=true",
+        ],
     ],
     ids=lambda options: options[0],
 )
@@ -107,6 +117,33 @@ def test_options_work_from_end_to_end(
     _, metrics, history = run_here(tmp_path / "run", *overrides, *options)
     assert metrics["test"]["loss"]["value"] > 0
     assert history[-1]["gradient_norm"] > 0
+
+
+def test_corpus_vectors_are_where_every_network_starts() -> None:
+    raw = {"text": ["a x b", "a y b", "c d d"] * 2, "label": ["p", "p", "n"] * 2}
+    tiny = TinyTask(
+        raw, "task.text.minimum_count=1", "task.ngrams.order=0", "task.ensemble=2",
+        "task.embedding.vectors=corpus", "task.embedding.scale=0.2", "task.embedding.width=4",
+    )  # fmt: skip
+    first, second = (network.embedding.matrix for network in networks_of(tiny.model))
+    before = first.numpy()
+    tiny.task.initialize(tiny.model, RowSplit(**tiny.columns), tiny.codec, 1)
+    words = tiny.codec.fields["tokens"].vocabulary
+    vectors = {word: first.numpy()[place] for place, word in enumerate(words)}
+    np.testing.assert_allclose(vectors["x"], vectors["y"], atol=1e-5)
+    assert np.abs(vectors["x"] - vectors["d"]).max() > 0.01
+    known = first.numpy()[2:]
+    assert np.sqrt(np.square(known).mean()) == pytest.approx(0.2, rel=1e-4)
+    np.testing.assert_array_equal(first.numpy()[:2], before[:2])  # padding, unknown
+    np.testing.assert_array_equal(second.numpy()[2:], known)
+
+
+def test_corpus_vectors_that_would_not_learn_are_refused() -> None:
+    task = configure(
+        "task=sentiment", "task.embedding.vectors=corpus", "task.embedding.trainable=false"
+    )
+    with pytest.raises(UserError, match="which learn on"):
+        task.task.check(task.decode)
 
 
 def test_sentencepiece_works_from_end_to_end(overrides: list[str], tmp_path: Path) -> None:

