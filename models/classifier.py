@@ -7,8 +7,8 @@ import keras
 import tensorflow as tf
 
 from models.embedding import Embedding, VocabularySpec, build_embedding
-from models.heads import HeadSettings, NgramSpec, Pooling, PoolingState, dense_head
-from models.ngrams import LogitMix, NgramLogits, NgramState
+from models.heads import HeadSettings, Pooling, PoolingState, dense_head
+from models.ngrams import LogitMix, NgramLogits, NgramSpec, NgramState
 from models.recurrent import Encoder, States
 from models.seeds import stream
 from models.settings import EmbeddingSettings, RecurrentSettings

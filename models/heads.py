@@ -31,13 +31,6 @@ class HeadSettings(NamedTuple):
     dropout: float
 
 
-class NgramSpec(NamedTuple):
-    """N-grams next to the encoder, of which there are `size`, id 0 included."""
-
-    settings: settings.NgramSettings
-    size: int
-
-
 _register = keras.saving.register_keras_serializable(package="recurrent")
 
 

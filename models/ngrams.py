@@ -28,6 +28,13 @@ def column_count(classes: int) -> int:
     return 1 if classes == 2 else classes
 
 
+class NgramSpec(NamedTuple):
+    """N-grams next to an encoder, of which there are `size`, id 0 included."""
+
+    settings: NgramSettings
+    size: int
+
+
 class NgramState(NamedTuple):
     """What must be known of the tokens so far to add the n-grams of the next; at first all zeros.
 

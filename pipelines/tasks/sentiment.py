@@ -118,7 +118,8 @@ class Sentiment(OneLabelTask, Streams, Explains):
     def build(self, model: RecurrentSettings, codec: Codec, seed: int) -> keras.Model:
         from models.classifier import build_classifier
         from models.embedding import VocabularySpec
-        from models.heads import HeadSettings, NgramSpec
+        from models.heads import HeadSettings
+        from models.ngrams import NgramSpec
 
         sizes = codec.spec.sizes
         vectors = vectors_for(_text(codec).vocabulary, self._given_vectors)

@@ -18,7 +18,8 @@ from models.classifier import (
     networks_of,
 )
 from models.embedding import VocabularySpec
-from models.heads import HeadSettings, NgramSpec
+from models.heads import HeadSettings
+from models.ngrams import NgramSpec
 from models.settings import EmbeddingSettings, NgramSettings, RecurrentSettings
 
 INPUTS = {

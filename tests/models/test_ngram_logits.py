@@ -12,8 +12,8 @@ import tensorflow as tf
 
 from models.classifier import build_classifier, logits_of_networks, logits_of_parts
 from models.embedding import VocabularySpec
-from models.heads import HeadSettings, NgramSpec
-from models.ngrams import PRIOR, LogitMix, NgramLogits
+from models.heads import HeadSettings
+from models.ngrams import PRIOR, LogitMix, NgramLogits, NgramSpec
 from models.settings import EmbeddingSettings, NgramSettings, RecurrentSettings
 
 

@@ -14,7 +14,9 @@ from models.settings import NgramSettings
 from pipelines.core.contracts import FieldCodec, FieldSpec
 from pipelines.core.errors import UserError
 from pipelines.core.types import JsonObject, RawColumn, Value
+from pipelines.data.codecs.key_search import find_ids
 from pipelines.data.codecs.text import TextCodec
+from pipelines.data.codecs.tokenizers import raw_texts
 from pipelines.runs.parallel import map_in_order
 
 if TYPE_CHECKING:
@@ -62,13 +64,7 @@ class NgramCodec(FieldCodec):
     def _numpy_keys(self) -> Callable[[Sequence[Value]], np.ndarray]:
         import tensorflow as tf
 
-        signature = (
-            tf.RaggedTensorSpec([None, None], tf.string)
-            if self.raw.is_sequence
-            else tf.TensorSpec([None], tf.string)
-        )
-
-        @tf.function(input_signature=[signature], autograph=False)
+        @tf.function(input_signature=[raw_texts(self.raw)], autograph=False)
         def keys(values: RawColumn) -> tuple[tf.Tensor, tf.Tensor]:
             return self._keys_and_rows(values)
 
@@ -145,10 +141,8 @@ class NgramCodec(FieldCodec):
         import tensorflow as tf
 
         sorted_keys, ids = (tf.convert_to_tensor(part) for part in self._table)
-        flat = tf.reshape(keys, [-1])
-        place = tf.minimum(tf.searchsorted(sorted_keys, flat), self.size - 1)
-        found = tf.gather(sorted_keys, place) == flat
-        return tf.reshape(tf.where(found, tf.gather(ids, place), NONE), tf.shape(keys))
+        found = find_ids(tf.reshape(keys, [-1]), sorted_keys, ids, missing=NONE)
+        return tf.reshape(found, tf.shape(keys))
 
     def ids_by_position(self, tokens: tf.Tensor) -> list[tf.Tensor]:
         """Of token ids (B, T), 0 padding: by size n the ids (B, T - n + 1) of the n-grams that

@@ -19,6 +19,7 @@ from pipelines.core.contracts import FieldSpec
 from pipelines.core.types import JsonObject, RawColumn, Value
 from pipelines.data.codecs import tokens
 from pipelines.data.codecs.counting import Counts, Lengths
+from pipelines.data.codecs.key_search import find_ids
 from pipelines.data.codecs.special_ids import UNKNOWN
 from pipelines.data.codecs.text_settings import TextSettings
 from pipelines.runs.parallel import map_in_order
@@ -28,6 +29,15 @@ if TYPE_CHECKING:
 
 Batches = Iterable[Sequence[Value]]
 """Raw values of a column, batch by batch."""
+
+
+def raw_texts(raw: FieldSpec) -> tf.TensorSpec | tf.RaggedTensorSpec:
+    """What graph code gets of a batch of texts (B,), or of lists of words (B, T)."""
+    import tensorflow as tf
+
+    if raw.is_sequence:
+        return tf.RaggedTensorSpec([None, None], tf.string)
+    return tf.TensorSpec([None], tf.string)
 
 
 class TokenizerState(NamedTuple):
@@ -136,13 +146,7 @@ class _CountingTokenizer(Tokenizer):
         """`split` on raw values, to tokens laid end to end and the number of each text's."""
         import tensorflow as tf
 
-        signature = (
-            tf.RaggedTensorSpec([None, None], tf.string)
-            if self.raw.is_sequence
-            else tf.TensorSpec([None], tf.string)
-        )
-
-        @tf.function(input_signature=[signature], autograph=False)
+        @tf.function(input_signature=[raw_texts(self.raw)], autograph=False)
         def split(values: RawColumn) -> tuple[tf.Tensor, tf.Tensor]:
             ragged = self.split(values)
             return ragged.flat_values, ragged.row_lengths()
@@ -156,11 +160,8 @@ class _CountingTokenizer(Tokenizer):
     def to_ids(self, flat: tf.Tensor) -> tf.Tensor:
         import tensorflow as tf
 
-        token_keys = self._keys(flat)
-        keys, ids = self._sorted_keys
-        place = tf.minimum(tf.searchsorted(tf.constant(keys), token_keys), len(keys) - 1)
-        is_known = tf.gather(tf.constant(keys), place) == token_keys
-        return tf.where(is_known, tf.gather(tf.constant(ids), place), UNKNOWN)
+        keys, ids = (tf.constant(part) for part in self._sorted_keys)
+        return find_ids(self._keys(flat), keys, ids, missing=UNKNOWN)
 
     @cached_property
     def _sorted_keys(self) -> tuple[np.ndarray, np.ndarray]:
