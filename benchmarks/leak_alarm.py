@@ -4,8 +4,8 @@
     python benchmarks/leak_alarm.py --rows 100000            a smaller large file
 
 IMDB divided by `hash` and as it is by itself; Rotten Tomatoes; a file of 4,000 texts with a column
-of users, ten texts each; a file in which a token gives one label away; and a file of a million short
-texts. Every preparation starts from nothing.
+of users, ten texts each; a file in which a token gives one label away; and a file of a million
+short texts. Every preparation starts from nothing.
 
 Target: at most 5% of the time for the million rows; a sentence on IMDB by hash, on the users and on
 the token; none on Rotten Tomatoes.
