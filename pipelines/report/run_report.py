@@ -291,7 +291,7 @@ def _costs(metrics: RunMetrics) -> list[tuple[str, object]]:
 
 
 def _with_spaces(name: str) -> str:
-    return name.replace("_", " ")
+    return name.replace("_", " ").replace(".", " ")
 
 
 def _facts(facts: BaseModel | None, before: str = "") -> list[tuple[str, object]]:

@@ -72,6 +72,12 @@ def test_best_and_worst_are_by_cider_without_the_empty_ones(sections):
     assert "0.000" in found["Worst captions"]
 
 
+def test_where_all_captions_score_alike_none_is_the_best_or_the_worst():
+    titles = [one.title for one in image_sections(["x", "y"], [["a"], ["b"]], look)]
+    assert "Images and captions" in titles
+    assert not {"Best captions", "Worst captions"} & set(titles)
+
+
 def test_all_empty_and_single_captions_are_drawn():
     assert drawn(image_sections(["", ""], [["a"], ["b"]], look))
     assert drawn(image_sections(["a"], [["a"]], look))

@@ -100,7 +100,7 @@ def _figure(read: list[str], written: list[str], weights: np.ndarray, number: in
 def _caption(read: int, written: int, *, explained: bool) -> str:
     said = (
         "Each row is a generated token. The stronger the colour, the more attention it paid to the "
-        "source token at the top."
+        "source token at the top, relative to the most in the figure."
     )
     cut = [
         f"{count} {kind}"

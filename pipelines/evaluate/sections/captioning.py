@@ -79,6 +79,8 @@ def image_sections(
     # Among equal scores those with the longest references come first: they say most.
     lengths = np.array([max(map(len, texts)) for texts in right])
     nonempty = np.flatnonzero([bool(text.strip()) for text in said])
+    if len(np.unique(scores[nonempty])) < 2:
+        nonempty = nonempty[:0]  # where all are equal, none is the best
     best = nonempty[np.lexsort((-lengths[nonempty], -scores[nonempty]))][:EXTREMES]
     worst = nonempty[np.lexsort((-lengths[nonempty], scores[nonempty]))][:EXTREMES]
     by = f"Ranked by the {CIDER.label} above each caption; empty captions are left out."
