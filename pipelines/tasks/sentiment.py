@@ -5,8 +5,7 @@ python main.py task=sentiment model=gru
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, cast
 
 import numpy as np
@@ -35,7 +34,7 @@ from pipelines.core.task import (
 )
 from pipelines.core.types import Arrays, Example, Nest, Tensors
 from pipelines.data.codecs.labels import LabelCodec
-from pipelines.data.codecs.ngrams import NgramCodec, ngram_matrix
+from pipelines.data.codecs.ngrams import NgramCodec
 from pipelines.data.codecs.text import UNKNOWN, TextCodec, TextSettings
 from pipelines.data.codecs.word_vectors import CORPUS, check_vectors, vectors_for
 from pipelines.runs.directory import Run, load_model
@@ -44,12 +43,6 @@ from pipelines.tasks._shared.one_label import OneLabelTask
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
-
-    from models.embedding import Embedding
-
-
-ROWS = 2048
-"""Training examples that are read at once."""
 
 
 @settings
@@ -143,43 +136,19 @@ class Sentiment(OneLabelTask, Streams, Explains):
     def initialize(self, model: keras.Model, train: Split, codec: Codec, seed: int) -> None:
         """Word vectors of the training texts, and the n-grams' weights; takes seconds."""
         from models.classifier import networks_of
+        from pipelines.tasks._shared.first_weights import (
+            read_column,
+            start_from_corpus,
+            train_ngrams,
+        )
 
         if self.embedding.vectors == CORPUS:
             layers = [network.embedding for network in networks_of(model)]
-            self._start_from_corpus(layers, train, seed)
+            start_from_corpus(layers, train, "tokens", scale=self.embedding.scale, seed=seed)
         if self.ngrams.order:
-            self._train_ngrams(model, train, codec, seed)
-
-    def _start_from_corpus(self, layers: Sequence[Embedding], train: Split, seed: int) -> None:
-        from pipelines.data.corpus_vectors import vectors_of_corpus
-        from pipelines.runs.progress import Bar
-
-        words, width = layers[0].matrix.shape
-        with Bar("learn word vectors", len(train), "texts") as bar:
-            texts = (columns["tokens"] for columns in _blocks(train, bar.advance))
-            norm = self.embedding.scale * math.sqrt(width)
-            vectors = vectors_of_corpus(texts, words, width, norm=norm, seed=seed)
-        known = vectors.any(axis=1, keepdims=True)
-        for layer in layers:
-            layer.matrix.assign(np.where(known, vectors, layer.matrix.numpy()))
-
-    def _train_ngrams(self, model: keras.Model, train: Split, codec: Codec, seed: int) -> None:
-        from models.ngram_training import epochs_for, train_weights
-        from pipelines.runs.progress import Bar
-
-        labels, layer = train.column("label"), model.get_layer("ngram_logits")
-        texts = ngram_matrix((columns["ngrams"] for columns in _blocks(train)), layer.rows)
-        total = epochs_for(len(train)) * len(train)
-        with Bar("train n-grams", total, "texts") as bar:
-            weights = train_weights(
-                texts,
-                labels,
-                layer.classes,
-                weights=self.weights(labels, codec),
-                seed=seed,
-                progress=bar.advance,
-            )
-        layer.matrix.assign(weights.T)
+            ids, labels = read_column(train, "ngrams"), train.column("label")
+            weights = self.weights(labels, codec)
+            train_ngrams(model.get_layer("ngram_logits"), ids, labels, weights, seed=seed)
 
     def objective(self, train: Split, codec: Codec) -> Objective:
         if not self.adversarial:
@@ -365,17 +334,6 @@ class Sentiment(OneLabelTask, Streams, Explains):
         weights = self.attribute(trained, batch.inputs)[1].numpy()
         words = classification.words_that_mattered(weights, batch.inputs, tokens, answers)
         return [*sections, words]
-
-
-def _blocks(
-    split: Split, advance: Callable[[int], None] | None = None
-) -> Iterator[dict[str, np.ndarray]]:
-    """The columns of all rows, some rows at once; `advance` is called with their number."""
-    for start in range(0, len(split), ROWS):
-        rows = np.arange(start, min(start + ROWS, len(split)))
-        yield split.gather(rows)
-        if advance is not None:
-            advance(len(rows))
 
 
 def _text(codec: Codec) -> TextCodec:

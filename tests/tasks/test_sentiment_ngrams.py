@@ -26,7 +26,7 @@ from pipelines.data.prepare import Prepared, prepare
 from pipelines.evaluate.evaluation import predict_split
 from pipelines.graphs.prediction import Predictor
 from pipelines.runs.directory import Run, load_model
-from pipelines.tasks import sentiment
+from pipelines.tasks._shared import first_weights
 from pipelines.train.learner import Learner
 
 RAW = {"text": ["bad film", "good film", "good", "good good"], "label": ["n", "p", "p", "n"]}
@@ -43,7 +43,7 @@ def tiny(*overrides: str) -> TinyTask:
 def test_weights_are_learnt_from_all_training_texts(
     rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sentiment, "ROWS", rows)
+    monkeypatch.setattr(first_weights, "ROWS", rows)
     made = tiny()
     made.task.initialize(made.model, RowSplit(**made.columns), made.codec, 1)
     ids = made.columns["ngrams"]
