@@ -83,7 +83,7 @@ def test_a_task_brings_its_data_and_an_explicit_choice_wins() -> None:
         ("task.name=sentimnt", "did you mean 'sentiment'?"),
     ],
 )
-def test_a_value_that_cannot_be_is_told_with_its_place(override: str, message: str) -> None:
+def test_a_value_that_cannot_be_is_reported_with_its_place(override: str, message: str) -> None:
     with pytest.raises(UserError) as error:
         parse(composed(override))
     assert message in str(error.value)

@@ -376,7 +376,7 @@ def test_a_task_that_tells_no_rows_apart_keeps_them_all(tmp_path: Path) -> None:
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_what_cannot_be_divided_so_is_told_in_one_line(
+def test_what_cannot_be_divided_so_is_reported_in_one_line(
     tmp_path: Path, overrides: list[str], message: str
 ) -> None:
     rows = [

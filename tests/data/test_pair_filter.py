@@ -29,7 +29,7 @@ def test_true_translations_stay(source: str, target: str) -> None:
     assert reject(source, target) is reject(target, source) is None
 
 
-def test_a_side_that_is_far_longer_is_told() -> None:
+def test_a_side_that_is_far_longer_is_reported() -> None:
     long = "Young girls weave corn stalks into elaborate designs."
     assert reject(long, "@@") == reject("@@", long) == "length ratio"
     assert reject(long, "@@", PairCleaning(length_ratio=None, maximum_characters=None)) is None
@@ -43,7 +43,7 @@ def test_the_ratio_is_of_bytes_with_ten_more_each() -> None:
     assert reject("日" * 11, "x" * 10, cleaning) == "length ratio"
 
 
-def test_a_side_with_too_many_characters_is_told() -> None:
+def test_a_side_with_too_many_characters_is_reported() -> None:
     cleaning = PairCleaning(length_ratio=None, maximum_characters=3)
     assert reject("日本語", "abc", cleaning) is None
     assert reject("日本語だ", "abc", cleaning) == reject("abc", "abcd", cleaning) == "too long"

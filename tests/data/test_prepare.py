@@ -410,7 +410,7 @@ def test_limit(options: dict[str, Any]) -> None:
     assert data.report["left_out_by_limit"] == 50
 
 
-def test_progress_is_told(options: dict[str, Any]) -> None:
+def test_progress_is_reported(options: dict[str, Any]) -> None:
     bars: dict[str, list[int | None]] = {}
 
     class Told:

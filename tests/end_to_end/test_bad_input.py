@@ -61,7 +61,7 @@ def test_an_empty_file(tmp_path: Path, content: bytes) -> None:
     assert "empty" in fail_to_train(tmp_path, f"data.path={tmp_path / 'empty.csv'}")
 
 
-def test_a_missing_column_is_told_with_those_that_are_there(tmp_path: Path) -> None:
+def test_a_missing_column_is_reported_with_those_that_are_there(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "a.csv", ROWS, ("review", "label"))
     message = fail_to_train(tmp_path, f"data.path={path}")
     assert "data.text_column" in message
@@ -84,7 +84,7 @@ def write_headless(path: Path, rows: list[tuple[str, ...]]) -> Path:
         ),
     ],
 )
-def test_a_file_without_a_header_is_told_with_positions_that_work(
+def test_a_file_without_a_header_is_reported_with_positions_that_work(
     tmp_path: Path, rows: list[tuple[str, ...]], advice: str
 ) -> None:
     path = write_headless(tmp_path / "a.csv", rows)
@@ -127,7 +127,7 @@ def test_a_label_that_occurs_in_test_only(tmp_path: Path) -> None:
     assert "positive" in message
 
 
-def test_a_quote_that_never_closes_is_told_by_the_line_where_it_opens(tmp_path: Path) -> None:
+def test_a_quote_that_never_closes_is_reported_by_the_line_where_it_opens(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "a.csv", ROWS)
     lines = path.read_text().splitlines()
     lines[4] = '"' + lines[4]

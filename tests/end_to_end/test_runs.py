@@ -197,7 +197,7 @@ def test_what_was_trained_cannot_be_contradicted_afterwards(
 
 
 @pytest.mark.parametrize("place", ["file", "file/below", "/proc/run", "/dev/null/run", "a" * 300])
-def test_a_place_where_nothing_can_be_written_is_told_in_one_line(
+def test_a_place_where_nothing_can_be_written_is_reported_in_one_line(
     quick_overrides: list[str], run: Path, command_here: Command, tmp_path: Path, place: str
 ) -> None:
     (tmp_path / "file").write_text("mine")
@@ -256,7 +256,7 @@ def test_a_run_starts_from_what_another_learnt(
     ],
     ids=lambda value: value[-1] if isinstance(value, list) else "",
 )
-def test_a_start_that_cannot_be_is_told(
+def test_a_start_that_cannot_be_is_reported(
     run: Path, quick_overrides: list[str], command_here: Command, options: list[str], message: str
 ) -> None:
     result = command_here(*quick_overrides, *(option.format(run=run) for option in options))

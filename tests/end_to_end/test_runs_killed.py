@@ -86,7 +86,7 @@ def flip_bit(content: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("damage", [lambda c: c[: len(c) // 2], lambda _: b"", flip_bit])
-def test_a_damaged_checkpoint_is_told_and_the_one_before_leads_to_the_same_weights(
+def test_a_damaged_checkpoint_is_reported_and_the_one_before_leads_to_the_same_weights(
     run: Path, copy: Path, command_here: Command, damage: Callable[[bytes], bytes]
 ) -> None:
     last, before = (Run(copy).checkpoint(age) for age in (0, 1))
@@ -115,7 +115,7 @@ def read_curve(directory: Path) -> list[int]:
     )
 
 
-def test_a_file_in_the_place_of_tensorboards_directory_is_told_and_kept(
+def test_a_file_in_the_place_of_tensorboards_directory_is_reported_and_kept(
     copy: Path, command_here: Command
 ) -> None:
     shutil.rmtree(copy / "tensorboard")
@@ -176,7 +176,7 @@ def replace_by_other_weights(content: bytes) -> bytes:
         ("codec/label.json", remove, "train", "label.json is damaged or missing"),
     ],
 )
-def test_a_damaged_run_is_told_in_one_line(
+def test_a_damaged_run_is_reported_in_one_line(
     copy: Path,
     command_here: Command,
     path: str,

@@ -155,7 +155,7 @@ def test_scores_that_are_computed_otherwise_are_not_compared(other):
         (Split(), Task(words=("no",)), "can't be read by this run, whose labels"),
     ],
 )
-def test_other_examples_and_other_answers_are_told(other, split, task, message):
+def test_other_examples_and_other_answers_are_reported(other, split, task, message):
     with pytest.raises(UserError) as error:
         check_same_examples(other, task, Codec({}), split)
     assert message in str(error.value)
@@ -169,7 +169,7 @@ def test_another_reference_is_another_example(other):
         check_same_examples(other, Task(), Codec({}), split)
 
 
-def test_what_is_no_run_to_compare_with_is_told_at_once(other, tmp_path):
+def test_what_is_no_run_to_compare_with_is_reported_at_once(other, tmp_path):
     with pytest.raises(UserError, match="is not a run's directory"):
         check_against(str(tmp_path), task="sentiment", run=None)
     with pytest.raises(UserError, match="is a run of task=sentiment; this is translation"):

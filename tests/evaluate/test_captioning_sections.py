@@ -52,7 +52,7 @@ def test_sections_and_their_order(sections):
     ]
 
 
-def test_right_and_wrong_are_told_apart_without_colour(sections):
+def test_right_and_wrong_are_distinguished_without_colour(sections):
     wall = drawn(sections)["Images and captions"]
     lines = texts(wall)
     assert lines[0] == "✓ a red cat"

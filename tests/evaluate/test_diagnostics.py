@@ -202,7 +202,7 @@ def layer_of(gradient_flow: np.ndarray, **changes: Any) -> Layer:
     return Layer(**{**values, **changes})
 
 
-def test_a_vanishing_gradient_is_told_with_the_step_and_the_remedy() -> None:
+def test_a_vanishing_gradient_is_reported_with_the_step_and_the_remedy() -> None:
     gradient_flow = np.tile(0.5 ** np.arange(30), (8, 1))
     inspection = Inspection({"encoder": [layer_of(gradient_flow)]}, {})
     assert steps_until(gradient_flow) == (7, None)
@@ -214,7 +214,7 @@ def test_a_vanishing_gradient_is_told_with_the_step_and_the_remedy() -> None:
     assert give_advice([Moment("a", 0, calm), Moment("b", 1, calm)], {}, [], settings(), 1.0) == []
 
 
-def test_exploding_saturated_dead_and_clipped_are_told() -> None:
+def test_exploding_saturated_dead_and_clipped_are_reported() -> None:
     gradient_flow = np.tile(2.0 ** np.arange(30), (8, 1))
     flat = layer_of(gradient_flow, saturated=0.8, gates={"update": (0.99, 0.0)})
     inspection = Inspection({"encoder": [flat]}, {})

@@ -92,7 +92,7 @@ def test_it_is_written_again_with_new_scores(
     assert "Not measured yet." in run.card.read_text()
 
 
-def test_a_damaged_saved_model_is_told(tmp_path: Path) -> None:
+def test_a_damaged_saved_model_is_reported(tmp_path: Path) -> None:
     (tmp_path / "saved_model.pb").write_bytes(b"\xff\xfe broken")
     with pytest.raises(UserError, match="make it again with mode=export"):
         read_signatures(tmp_path)

@@ -73,7 +73,7 @@ def test_texts_without_importance_teach_nothing_but_ratios() -> None:
     assert counted[1] > 0.6
 
 
-def test_progress_is_told_of_all_texts_of_all_epochs() -> None:
+def test_progress_is_reported_of_all_texts_of_all_epochs() -> None:
     told: list[int] = []
     train_weights(*coin_flips(2), 2, progress=told.append)
     assert told == [64, 26] * 16  # 16 epochs are the most

@@ -131,7 +131,7 @@ def test_an_empty_input_is_a_mistake(run: Path, command_here: Command) -> None:
 
 
 @pytest.mark.parametrize("name", ["missing.csv", "empty.csv"])
-def test_a_file_without_rows_is_told_before_tensorflow_is_imported(
+def test_a_file_without_rows_is_reported_before_tensorflow_is_imported(
     name: str, run: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "empty.csv").write_bytes(b"")

@@ -132,7 +132,7 @@ def test_no_key_holds_a_space() -> None:
         ),
     ],
 )
-def test_a_file_that_is_damaged_or_of_another_version_is_told_in_one_line(
+def test_a_file_that_is_damaged_or_of_another_version_is_reported_in_one_line(
     tmp_path: Path, content: bytes, where: str
 ) -> None:
     run = Run(tmp_path)

@@ -276,7 +276,7 @@ def test_sentencepiece_adapts_to_little_text(model_type: str) -> None:
     assert set(made.summary()) >= {"vocabulary", "unknown_share", "mean_length"}
 
 
-def test_a_vocabulary_too_small_for_the_characters_is_told_with_how_many_there_are() -> None:
+def test_a_vocabulary_too_small_for_the_characters_is_reported_with_how_many_there_are() -> None:
     """A to h, the sign for a space, padding and unknown: eleven."""
     small = codec(tokens="sentencepiece", vocabulary_size=10)
     with pytest.raises(UserError, match=r"text: a vocabulary_size of 10 .* give more than"):

@@ -45,14 +45,14 @@ def test_a_word_as_it_stands_goes_before_its_lower_case_form(tmp_path: Path) -> 
     [("film 1 2\ngood 1 x\n", "vectors.txt:2"), ("film 1 2\ngood 1\n", "vectors.txt:2"),
      ("other 1 2\n", "not one of the vocabulary's tokens")],
 )  # fmt: skip
-def test_a_bad_file_is_told(tmp_path: Path, content: str, message: str) -> None:
+def test_a_bad_file_is_reported(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "vectors.txt"
     path.write_text(content)
     with pytest.raises(UserError, match=message):
         vectors_for(("good", "Good"), str(path))
 
 
-def test_a_missing_file_is_told_before_any_work() -> None:
+def test_a_missing_file_is_reported_before_any_work() -> None:
     with pytest.raises(UserError, match=r"no file 'glove\.txt'"):
         check_vectors("glove.txt")
 

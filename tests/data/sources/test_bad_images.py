@@ -70,7 +70,7 @@ def test_every_bad_image_is_an_issue_and_the_others_are_read(tmp_path: Path) -> 
     assert issues == sorted(expected)
 
 
-def test_images_that_the_captions_are_not_about_are_told_but_are_no_bad_rows(
+def test_images_that_the_captions_are_not_about_are_reported_but_are_no_bad_rows(
     tmp_path: Path,
 ) -> None:
     made = build_source(**write_folder(tmp_path, CSV + "missing.png,five\n"))
@@ -163,7 +163,7 @@ def test_the_largest_image_allowed_is_read_and_prepared() -> None:
     assert (made.numpy() == (255, 0, 0)).all()
 
 
-def test_images_that_left_their_folder_are_told(tmp_path: Path) -> None:
+def test_images_that_left_their_folder_are_reported(tmp_path: Path) -> None:
     given = write_folder(tmp_path, CSV)
     file = RawFile(_written(tmp_path, build_source(**given)), build_source(**given).files_in())
     assert file.at(2) == {"image": make_image(2), "captions": "two"}

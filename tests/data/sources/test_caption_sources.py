@@ -72,14 +72,14 @@ def test_captions_may_be_separated_by_another_character(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
-def test_a_coco_file_that_was_cut_is_told_in_one_line(tmp_path: Path, share: float) -> None:
+def test_a_coco_file_that_was_cut_is_reported_in_one_line(tmp_path: Path, share: float) -> None:
     text = json.dumps(coco())
     made = build_source(**write_folder(tmp_path, text[: int(len(text) * share)], "captions.json"))
     assert "breaks off at character" in error_of(made)
 
 
 @pytest.mark.parametrize("content", [[], {"images": []}, coco(images=[{"id": 1}])])
-def test_json_of_another_form_is_told(tmp_path: Path, content: object) -> None:
+def test_json_of_another_form_is_reported(tmp_path: Path, content: object) -> None:
     made = build_source(**write_folder(tmp_path, json.dumps(content), "captions.json"))
     assert "must be as COCO's" in error_of(made)
 
@@ -121,7 +121,7 @@ def test_a_list_of_names_says_what_is_held_out(tmp_path: Path) -> None:
     ]
 
 
-def test_a_name_that_is_held_out_and_has_no_caption_is_told(tmp_path: Path) -> None:
+def test_a_name_that_is_held_out_and_has_no_caption_is_reported(tmp_path: Path) -> None:
     (tmp_path / "test.txt").write_text("2.png\n7.png\n")
     made = build_source(**write_folder(tmp_path, CSV), test=str(tmp_path / "test.txt"))
     issues = RowIssues()
@@ -166,11 +166,11 @@ def test_bad_captions_count_once_though_there_are_splits(tmp_path: Path) -> None
         ({"test_images": "photos"}, "data.test_images goes with data.test_captions"),
     ],
 )
-def test_wrong_settings_are_told(tmp_path: Path, changes: dict, message: str) -> None:
+def test_wrong_settings_are_reported(tmp_path: Path, changes: dict, message: str) -> None:
     assert message in error_of(build_source(**{**write_folder(tmp_path, CSV), **changes}))
 
 
-def test_the_wrong_folder_is_told_before_anything_is_read(tmp_path: Path) -> None:
+def test_the_wrong_folder_is_reported_before_anything_is_read(tmp_path: Path) -> None:
     given = write_folder(tmp_path, CSV)
     (tmp_path / "empty").mkdir()
     assert "0.png is not there, nor are 3 more" in error_of(

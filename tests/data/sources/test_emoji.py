@@ -85,10 +85,10 @@ def test_variations_of_an_emoji_have_the_same_base() -> None:
     assert base_emoji("👋") != base_emoji("👍")
 
 
-def test_an_unknown_language_is_told_with_those_there_are() -> None:
+def test_an_unknown_language_is_reported_with_those_there_are() -> None:
     assert "choices: ar, de, en" in error_of(emoji(language="xx"))
 
 
-def test_other_images_in_the_package_are_told() -> None:
+def test_other_images_in_the_package_are_reported() -> None:
     changed = {**read_settings("emoji")["images"], "sha256": "0" * 64}
     assert "holds other files" in error_of(emoji(images=changed))

@@ -83,24 +83,24 @@ def test_the_rows_wanted_are_read_with_the_labels_names(package: dict) -> None:
     assert len(list(PackagedCsv(**{**package, "rows": {}}).read("all", RowIssues()))) == 3
 
 
-def test_a_missing_package_is_told_with_how_to_install_it(package: dict) -> None:
+def test_a_missing_package_is_reported_with_how_to_install_it(package: dict) -> None:
     assert read_error({**package, "package": "no-such-reviews"}).endswith(
         "pip install no-such-reviews==1.0"
     )
 
 
-def test_another_version_is_told(package: dict) -> None:
+def test_another_version_is_reported(package: dict) -> None:
     assert "needs the package some-reviews 2.0; 1.0 is installed" in read_error(
         {**package, "version": "2.0"}
     )
 
 
-def test_other_bytes_and_a_missing_file_are_told(package: dict) -> None:
+def test_other_bytes_and_a_missing_file_are_reported(package: dict) -> None:
     assert "the file has other bytes" in read_error({**package, "sha256": "0" * 64})
     assert "the file is missing" in read_error({**package, "file": "some_reviews/none.csv"})
 
 
-def test_a_label_without_a_name_is_told(package: dict) -> None:
+def test_a_label_without_a_name_is_reported(package: dict) -> None:
     source = PackagedCsv(**{**package, "label_names": {"1": "positive"}})
     with pytest.raises(UserError, match="lacks '0'"):
         list(source.read("all", RowIssues()))

@@ -103,13 +103,13 @@ def test_pairs_of_all_files_are_read_in_order(package: dict) -> None:
 
 
 @pytest.mark.parametrize("direction", ["en_de", "en", "en_en", "", "fr-en"])
-def test_a_direction_that_is_not_there_is_told(direction: str, package: dict) -> None:
+def test_a_direction_that_is_not_there_is_reported(direction: str, package: dict) -> None:
     message = read_error({**package, "direction": direction})
     assert message.startswith(f"data.direction: there is no {direction!r} here; ")
     assert "fr_en" in message or "en_fr" in message
 
 
-def test_a_missing_package_and_other_bytes_are_told(package: dict) -> None:
+def test_a_missing_package_and_other_bytes_are_reported(package: dict) -> None:
     assert read_error({**package, "package": "no-such"}).endswith("pip install no-such==1.0")
     other = {**package["files"], "some_words/two.json": "0" * 64}
     assert "two.json with the SHA-256 000000000000…; the file has other bytes" in read_error(
@@ -118,7 +118,7 @@ def test_a_missing_package_and_other_bytes_are_told(package: dict) -> None:
 
 
 @pytest.mark.parametrize("content", ["{", "7", '["x"]', '[{"pairs": [{"fr": "x"}]}]', "[null]"])
-def test_json_of_another_form_is_told(content: str, package: dict, tmp_path: Path) -> None:
+def test_json_of_another_form_is_reported(content: str, package: dict, tmp_path: Path) -> None:
     (tmp_path / "some_words/one.json").write_text(content)
     files = {"some_words/one.json": hashlib.sha256(content.encode()).hexdigest()}
     with pytest.raises(UserError, match="must hold a JSON list of entries") as error:
@@ -163,7 +163,7 @@ def test_what_is_given_to_translate_is_lines_or_a_column(
     assert list(rows) == [{"source": "un"}, {"source": "deux"}]
 
 
-def test_a_given_file_without_the_column_is_told_without_a_setting_there_is_not(
+def test_a_given_file_without_the_column_is_reported_without_a_setting_there_is_not(
     package: dict, tmp_path: Path
 ) -> None:
     (tmp_path / "given.csv").write_text("french\nun\n")

@@ -73,7 +73,7 @@ def test_numbers_are_no_sentences(tmp_path: Path) -> None:
     assert issues.first == ["a.jsonl:1: column 'target' is not text"]
 
 
-def test_mistakes_are_told_by_the_settings_there_are(tmp_path: Path) -> None:
+def test_mistakes_are_reported_by_the_settings_there_are(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("source,targt\none,eins\n")
     assert "data.target_column: a.csv has no column 'target'; did you mean 'targt'?" in error_of(
         source(tmp_path / "a.csv")

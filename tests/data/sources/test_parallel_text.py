@@ -136,7 +136,7 @@ def test_a_line_that_cannot_be_used_is_a_bad_row(tmp_path: Path) -> None:
     ]
 
 
-def test_a_file_in_another_encoding_is_told_with_how_to_convert_it(tmp_path: Path) -> None:
+def test_a_file_in_another_encoding_is_reported_with_how_to_convert_it(tmp_path: Path) -> None:
     german = "ein Mann\nMänner\nschöne Grüße\n"
     message = error_of(source(**pair(tmp_path, "a\nb\nc\n", german.encode("latin-1"))))
     assert message.startswith(f"data.target: {tmp_path}/a.de must be UTF-8; line 2 isn't ('M\\xe4n")
@@ -144,7 +144,7 @@ def test_a_file_in_another_encoding_is_told_with_how_to_convert_it(tmp_path: Pat
     assert "is UTF-16" in error_of(source(**pair(tmp_path, "a\nb\nc\n", german.encode("utf-16"))))
 
 
-def test_a_file_with_more_lines_is_told_with_both_numbers_and_the_first_too_many(
+def test_a_file_with_more_lines_is_reported_with_both_numbers_and_the_first_too_many(
     tmp_path: Path,
 ) -> None:
     made = source(**pair(tmp_path, "one\ntwo\n", f"eins\nzwei\n{'drei ' * 50}\nvier\n"))
@@ -157,7 +157,7 @@ def test_a_file_with_more_lines_is_told_with_both_numbers_and_the_first_too_many
     assert str(error.value) == message
 
 
-def test_blank_lines_at_the_end_of_one_file_are_told_as_such(tmp_path: Path) -> None:
+def test_blank_lines_at_the_end_of_one_file_are_reported_as_such(tmp_path: Path) -> None:
     message = error_of(source(**pair(tmp_path, "one\ntwo\n\n \n", "eins\nzwei\n")))
     assert "a.en has 4 lines" in message
     assert message.endswith("the lines beyond 2 are blank: remove them")
@@ -171,7 +171,7 @@ def test_large_files_are_checked_when_they_are_read(tmp_path: Path, monkeypatch)
         read(made)
 
 
-def test_files_that_are_not_given_are_told(tmp_path: Path) -> None:
+def test_files_that_are_not_given_are_reported(tmp_path: Path) -> None:
     assert error_of(source()).startswith("data.source and data.target must be given")
     files = pair(tmp_path, "one\n", "eins\n")
     assert "data.target is null: give both" in error_of(source(source=files["source"]))
@@ -182,7 +182,7 @@ def test_files_that_are_not_given_are_told(tmp_path: Path) -> None:
     assert message.startswith("data.source and data.target must be given")
 
 
-def test_a_missing_file_is_told_by_its_setting_with_the_nearest_names(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported_by_its_setting_with_the_nearest_names(tmp_path: Path) -> None:
     files = pair(tmp_path, "one\n", "eins\n")
     message = error_of(source(source=files["source"], target=tmp_path / "a.d"))
     assert message.startswith("data.target: there is no file")
@@ -194,7 +194,7 @@ def test_a_missing_file_is_told_by_its_setting_with_the_nearest_names(tmp_path: 
         error_of(source(source=files["source"], target=odd))
 
 
-def test_the_same_file_twice_is_told(tmp_path: Path) -> None:
+def test_the_same_file_twice_is_reported(tmp_path: Path) -> None:
     files = pair(tmp_path, "one\n", "eins\n")
     link = tmp_path / "link.de"
     os.symlink(files["source"], link)
@@ -205,17 +205,17 @@ def test_the_same_file_twice_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "\n\n", " \r\n"])
-def test_an_empty_file_is_told(content: str, tmp_path: Path) -> None:
+def test_an_empty_file_is_reported(content: str, tmp_path: Path) -> None:
     message = error_of(source(**pair(tmp_path, "one\n", content)))
     assert message == f"data.target: {tmp_path}/a.de must hold a sentence a line; it is empty"
 
 
-def test_a_file_with_columns_is_told(tmp_path: Path) -> None:
+def test_a_file_with_columns_is_reported(tmp_path: Path) -> None:
     message = error_of(source(**pair(tmp_path, "one\n", "eins\n", ("a.en", "a.csv.gz"))))
     assert "a.csv.gz has columns: use data=pair_files" in message
 
 
-def test_an_unreadable_file_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_file_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail_to_open(*_):
         raise PermissionError(13, "Permission denied")
 

@@ -142,7 +142,9 @@ def test_the_same_label_is_the_same_text_in_every_format() -> None:
         (b'"fine"not,good', "text after a closing quote"),
     ],
 )
-def test_a_bad_csv_row_is_told_with_its_line_and_the_rest_is_read(row, reason, tmp_path) -> None:
+def test_a_bad_csv_row_is_reported_with_its_line_and_the_rest_is_read(
+    row, reason, tmp_path
+) -> None:
     content = b'text,label\n"two\nlines",good\n\n' + row + b"\nlast,bad\n"
     found, issues = read(write_file(tmp_path / "a.csv", content))
     assert found == [{"text": "two\nlines", "label": "good"}, {"text": "last", "label": "bad"}]
@@ -172,7 +174,7 @@ def test_a_bad_csv_row_is_told_with_its_line_and_the_rest_is_read(row, reason, t
         (b'{"text": "\\u0000a", "label": "b"}', "column 'text' holds a NUL byte"),
     ],
 )
-def test_a_bad_json_line_is_told_and_the_rest_is_read(line, reason, tmp_path) -> None:
+def test_a_bad_json_line_is_reported_and_the_rest_is_read(line, reason, tmp_path) -> None:
     content = b'{"text": "one", "label": 1}\n\n' + line + b'\n{"label": true, "text": "two"}'
     found, issues = read(write_file(tmp_path / "a.jsonl", content))
     assert found == [{"text": "one", "label": "1"}, {"text": "two", "label": "true"}]
@@ -180,7 +182,7 @@ def test_a_bad_json_line_is_told_and_the_rest_is_read(line, reason, tmp_path) ->
 
 
 @pytest.mark.parametrize("last", ['"never closed,good\nnext,bad\n', '"open,good\n"next",bad\n'])
-def test_a_quote_that_never_closes_is_told_with_the_line_where_its_record_starts(
+def test_a_quote_that_never_closes_is_reported_with_the_line_where_its_record_starts(
     last, tmp_path
 ) -> None:
     path = write_file(tmp_path / "a.csv", 'text,label\n"a\nb",good\n' + last + "x,y\n" * 100)
@@ -320,13 +322,13 @@ def test_without_a_header_columns_go_by_position(tmp_path) -> None:
         ("a.xlsx", "PK", "must end in .csv"),
     ],
 )
-def test_a_file_that_cannot_do_is_told_in_one_line(name, content, message, tmp_path) -> None:
+def test_a_file_that_cannot_do_is_reported_in_one_line(name, content, message, tmp_path) -> None:
     with pytest.raises(UserError) as error:
         read(write_file(tmp_path / name, content))
     assert message in one_line(error)
 
 
-def test_a_position_where_columns_have_names_is_told(tmp_path) -> None:
+def test_a_position_where_columns_have_names_is_reported(tmp_path) -> None:
     path = write_file(tmp_path / "a.csv", "text,label\nx,y\n")
     with pytest.raises(UserError, match=r"data\.label_column: a position"):
         read(path, {"text": "text", "label": 1})

@@ -75,11 +75,11 @@ def test_a_folder_with_a_train_file_alone_is_all_the_data(tmp_path: Path) -> Non
     assert source(folder_of(tmp_path, "train.csv")).parts() == ("all",)
 
 
-def test_a_path_that_is_not_given_is_told() -> None:
+def test_a_path_that_is_not_given_is_reported() -> None:
     assert error_of(source(None)).startswith("data.path must be given")
 
 
-def test_a_missing_file_is_told_with_the_nearest_names(reviews: Path) -> None:
+def test_a_missing_file_is_reported_with_the_nearest_names(reviews: Path) -> None:
     assert "did you mean 'reviews.csv'?" in error_of(source(reviews.with_name("review.csv")))
     assert "data.path: there is no file" in error_of(source(reviews.with_name("review.csv")))
     assert "nearest folder that exists" in error_of(source(reviews.parent / "no/such/file.csv"))
@@ -90,26 +90,26 @@ def test_a_missing_file_is_told_with_the_nearest_names(reviews: Path) -> None:
         error_of(TextFiles(**{**SETTINGS, "path": odd}))
 
 
-def test_a_folder_without_a_train_file_is_told(tmp_path: Path) -> None:
+def test_a_folder_without_a_train_file_is_reported(tmp_path: Path) -> None:
     assert "holds no file of a known format" in error_of(source(tmp_path))
     assert "holds test.csv" in error_of(source(folder_of(tmp_path, "test.csv")))
 
 
-def test_two_files_for_one_part_are_told(tmp_path: Path) -> None:
+def test_two_files_for_one_part_are_reported(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, "train.csv", "dev.csv", "val.csv")
     assert "one validation file; it holds dev.csv and val.csv" in error_of(source(folder))
 
 
-def test_the_same_file_twice_is_told(reviews: Path) -> None:
+def test_the_same_file_twice_is_reported(reviews: Path) -> None:
     assert "different files" in error_of(source(reviews, test_path=str(reviews)))
 
 
-def test_the_same_column_twice_is_told(reviews: Path) -> None:
+def test_the_same_column_twice_is_reported(reviews: Path) -> None:
     assert "must differ" in error_of(source(reviews, text_column="text", label_column="text"))
 
 
 @pytest.mark.parametrize("delimiter", ["", ",,", '"', "\n"])
-def test_an_impossible_delimiter_is_told(delimiter: str, reviews: Path) -> None:
+def test_an_impossible_delimiter_is_reported(delimiter: str, reviews: Path) -> None:
     assert "data.delimiter must be one character" in error_of(source(reviews, delimiter=delimiter))
 
 
@@ -120,20 +120,20 @@ def test_a_tab_may_be_written_as_in_python(tmp_path: Path) -> None:
     assert len(list(made.read("all", RowIssues()))) == 2
 
 
-def test_a_missing_column_is_told_by_its_setting(reviews: Path) -> None:
+def test_a_missing_column_is_reported_by_its_setting(reviews: Path) -> None:
     assert (
         "data.label_column: reviews.csv has no column 'labels'; did you mean 'label'?"
         in error_of(source(reviews, label_column="labels"))
     )
 
 
-def test_a_missing_column_of_any_part_is_told(tmp_path: Path) -> None:
+def test_a_missing_column_of_any_part_is_reported(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, "train.csv", "test.csv")
     (folder / "test.csv").write_text("text\nx\n")
     assert "data.label_column: test.csv has no column 'label'" in error_of(source(folder))
 
 
-def test_an_unreadable_file_is_told(reviews: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_file_is_reported(reviews: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail_to_open(*_):
         raise PermissionError(13, "Permission denied")
 

@@ -117,7 +117,7 @@ def test_numbers_truth_values_and_inner_features_may_be_labels(tfds_folder: Path
     assert {row["label"] for row in fine.read("train", RowIssues())} == {"true", "false"}
 
 
-def test_a_damaged_file_is_told(tfds_folder: Path, tmp_path: Path) -> None:
+def test_a_damaged_file_is_reported(tfds_folder: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(tfds_folder, copy)
     (file,) = copy.glob("tiny_reviews/1.0.0/*train.tfrecord*")
@@ -156,7 +156,7 @@ def test_provenance_is_what_tfds_says(tfds_folder: Path) -> None:
 
 
 @pytest.mark.parametrize("wrong", ["validation", "train[:0]", "train[", "train[:200%]", ""])
-def test_a_split_that_is_not_there_is_told(wrong: str, tfds_folder: Path) -> None:
+def test_a_split_that_is_not_there_is_reported(wrong: str, tfds_folder: Path) -> None:
     message = error_of(source(tfds_folder, validation_split=wrong))
     assert message.startswith("data.validation_split: ")
     assert "it has test, train" in message or "it has train, test" in message
@@ -172,7 +172,9 @@ def test_a_split_that_is_not_there_is_told(wrong: str, tfds_folder: Path) -> Non
         ({"label_column": "data"}, "data.label_column: tiny_reviews has no feature 'data'"),
     ],
 )
-def test_a_set_that_is_no_text_classification_is_told(changes, message, tfds_folder: Path) -> None:
+def test_a_set_that_is_no_text_classification_is_reported(
+    changes, message, tfds_folder: Path
+) -> None:
     assert error_of(source(tfds_folder, **changes)).startswith(message)
 
 
@@ -188,11 +190,15 @@ def test_a_set_that_is_no_text_classification_is_told(changes, message, tfds_fol
         ("mnist", "mnist has no feature 'text'; it has image (image), label (label)"),
     ],
 )
-def test_an_unknown_name_is_told_with_the_nearest(name: str, message: str, tmp_path: Path) -> None:
+def test_an_unknown_name_is_reported_with_the_nearest(
+    name: str, message: str, tmp_path: Path
+) -> None:
     assert message in error_of(source(tmp_path, name=name))
 
 
-def test_a_set_that_is_not_prepared_is_told_if_it_must_not_be_downloaded(tmp_path: Path) -> None:
+def test_a_set_that_is_not_prepared_is_reported_if_it_must_not_be_downloaded(
+    tmp_path: Path,
+) -> None:
     assert "set data.download=true" in error_of(
         source(tmp_path, name="imdb_reviews", download=False)
     )

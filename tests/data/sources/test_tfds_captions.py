@@ -85,7 +85,7 @@ def test_one_caption_of_tfds_will_do_and_a_name_is_not_needed(tfds_folder: Path)
     assert names == {f"test:{number}" for number in range(1, 6)}
 
 
-def test_what_tfds_has_not_is_told(tfds_folder: Path) -> None:
+def test_what_tfds_has_not_is_reported(tfds_folder: Path) -> None:
     assert "data.image_column" in error_of(tfds_source(tfds_folder, image_column="one"))
     assert "data.captions_column" in error_of(tfds_source(tfds_folder, captions_column="none"))
     assert "captions (sequence)" in error_of(tfds_source(tfds_folder, image_column="pixels"))

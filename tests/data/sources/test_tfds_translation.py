@@ -132,7 +132,7 @@ def test_provenance_is_what_tfds_says(tfds_folder: Path) -> None:
         ),
     ],
 )
-def test_mistakes_are_told(changes: dict, message: str, tfds_folder: Path) -> None:
+def test_mistakes_are_reported(changes: dict, message: str, tfds_folder: Path) -> None:
     assert error_of(source(tfds_folder, **changes)).startswith(message)
 
 
