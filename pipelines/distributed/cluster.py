@@ -230,7 +230,7 @@ def _spawn_worker(cluster: Cluster, index: int, device: str) -> subprocess.Popen
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     environment = {"PYTHONPATH": path, "TF_CONFIG": cluster.tf_config(index)}
     return subprocess.Popen(
-        [sys.executable, "-m", "pipelines.launch.worker", device, str(os.getpid())],
+        [sys.executable, "-P", "-m", "pipelines.launch.worker", device, str(os.getpid())],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         env={**os.environ, **environment},

@@ -25,6 +25,11 @@ import numpy as np
 
 BATCH_ROWS = 64
 
+OPERATORS = ("tensorflow_text",)
+"""Modules with operators that an export may need. Those that it names itself are only believed if
+they are here: a file that comes with a model must not choose what code runs.
+"""
+
 LENGTH_SUFFIX = "_length"
 """An input x (B, T, ...) with an input x_length (B,) holds padded sequences and their lengths."""
 
@@ -46,14 +51,21 @@ def main() -> None:
 def load(directory: str) -> Any:
     """The SavedModel, after the modules with the operators that it uses (SentencePiece's).
 
-    Keep the model: its signatures alone don't keep it alive.
+    Keep the model: its signatures alone don't keep it alive. ValueError where it names a module
+    that isn't one of OPERATORS.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import tensorflow as tf
 
     with open(f"{directory}/assets.extra/imports.txt", encoding="utf-8") as modules:
-        for module in modules.read().split():
-            importlib.import_module(module)
+        named = modules.read().split()
+    for module in named:
+        if module not in OPERATORS:
+            raise ValueError(
+                f"assets.extra/imports.txt must name none but {', '.join(OPERATORS)}; it names "
+                f"{module[:80]!r}"
+            )
+        importlib.import_module(module)
     return tf.saved_model.load(directory)
 
 

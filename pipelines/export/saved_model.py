@@ -30,6 +30,7 @@ from pipelines.core.task import (
     Trained,
 )
 from pipelines.core.types import Example, Json, JsonObject, Nest, Tensors
+from pipelines.export.client import OPERATORS
 from pipelines.graphs.prediction import answer_graph, gather_batch, input_specs, prediction_inputs
 from pipelines.runs.directory import Run
 
@@ -133,6 +134,8 @@ def _answers(trained: Trained, inputs: Mapping[str, Nest]) -> Tensors:
 def write_imports(directory: Path, codec: Codec) -> None:
     """Lists the modules that must be imported before the graph is loaded; see client.py."""
     modules = sorted({name for part in codec.fields.values() for name in part.operators})
+    if unknown := set(modules) - set(OPERATORS):
+        raise ValueError(f"client.OPERATORS must have all of a codec's; it lacks {unknown}")
     extra = directory / "assets.extra"
     extra.mkdir()
     (extra / "imports.txt").write_text("".join(f"{name}\n" for name in modules))

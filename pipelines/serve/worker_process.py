@@ -97,7 +97,8 @@ class WorkerProcess:
 
     async def _spawn(self) -> None:
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-        command = [sys.executable, "-m", "pipelines.serve.worker"]
+        # -P: no file of the working directory, where a stranger's model may lie, is code.
+        command = [sys.executable, "-P", "-m", "pipelines.serve.worker"]
         try:
             self._process = await asyncio.create_subprocess_exec(
                 *(*command, str(self.directory.absolute())),

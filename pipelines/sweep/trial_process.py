@@ -59,19 +59,23 @@ MAIN_SCRIPT = RunScript()
 
 @contextlib.contextmanager
 def _import_from_here() -> Iterator[None]:
-    """The server, too, imports this code's own packages before any installed copy of it.
+    """The server, too, imports this code's own packages before any installed copy of it, and
+    nothing from the working directory.
 
     Before 3.12 Python doesn't tell the server where modules are (sys.path).
     """
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [before])])
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    given = {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
+    before = {name: os.environ.get(name) for name in given}
+    os.environ.update(given)
     try:
         yield
     finally:
-        if before is None:
-            del os.environ["PYTHONPATH"]
-        else:
-            os.environ["PYTHONPATH"] = before
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 class RunProcess:
@@ -105,11 +109,12 @@ class RunProcess:
         self.process = context.Process(
             target=_run_script, args=(script.path, arguments, log, run_environment(threads))
         )
-        # The resource tracker would unblock the signals when it starts, so it must be running.
-        resource_tracker.ensure_running()
-        # The server inherits blocked signals, so Ctrl-C doesn't end it before its runs.
-        with _block_signals(), _import_from_here():
-            self.process.start()
+        with _import_from_here():
+            # The resource tracker would unblock the signals when it starts, so it must be running.
+            resource_tracker.ensure_running()
+            # The server inherits blocked signals, so Ctrl-C doesn't end it before its runs.
+            with _block_signals():
+                self.process.start()
         pid = self.process.pid
         if pid is None:
             raise RuntimeError("the process of the run has no number after its start")
