@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -282,19 +282,40 @@ def test_reuse_needs_no_tensorflow(options: dict[str, Any]) -> None:
     assert result.stdout.split() == ["28", "3"]
 
 
-@pytest.mark.parametrize("damage", ["missing", "truncated", "meta"])
-def test_damaged_cache_is_made_again(options: dict[str, Any], damage: str) -> None:
+def flip_a_bit(content: bytes, place: int) -> bytes:
+    return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+
+
+DAMAGE: dict[str, tuple[str, Callable[[bytes], bytes | None]]] = {
+    "missing": ("train.arrow", lambda _: None),
+    "truncated": ("train.arrow", lambda content: content[:-40]),
+    "a label changed": ("test.arrow", lambda content: flip_a_bit(content, len(content) // 2)),
+    "a footer changed": ("raw.arrow", lambda content: flip_a_bit(content, len(content) - 12)),
+    "a codec changed": ("codec/label.json", lambda content: content.swapcase()),
+    "meta truncated": ("meta.json", lambda content: content[:-40]),
+    "meta of another kind": ("meta.json", lambda _: b"[]"),
+    "meta too deep": ("meta.json", lambda _: b"[" * 100_000),
+    "meta with other files": ("meta.json", lambda _: b'{"files": {"train.arrow": 3}}'),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damaged_cache_is_made_again(
+    options: dict[str, Any], damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
     made = run(Memory({"all": rows(40)}), options)
-    file = made.directory / ("meta.json" if damage == "meta" else "train.arrow")
-    if damage == "missing":
-        file.unlink()
-    else:
-        file.write_bytes(file.read_bytes()[:-40])
+    name, change = DAMAGE[damage]
+    changed = change((made.directory / name).read_bytes())
+    (made.directory / name).unlink()
+    if changed is not None:
+        (made.directory / name).write_bytes(changed)
     source = Memory({"all": rows(40)})
     data = run(source, options)
     assert (data.reused, source.reads) == (False, 1)
     assert len(data.splits["train"]) == 28
+    assert data.content == made.content
     assert left(options) == [made.directory.name]
+    assert f"the cache {made.directory} is damaged" in caplog.text
 
 
 def test_bad_rows_are_counted_or_too_many(options: dict[str, Any]) -> None:
