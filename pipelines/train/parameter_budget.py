@@ -48,12 +48,13 @@ def fit_width(
 
 
 def count_parameters(model: keras.Model) -> int:
-    """Parameters of the model without its embeddings, whose size the vocabulary decides."""
+    """Parameters without those of embeddings and n-grams, of which the data decides how many."""
     from models.embedding import Embedding
     from models.layer_tree import flatten_layers
+    from models.ngrams import NgramLogits
 
-    embeddings = [layer for layer in flatten_layers(model) if isinstance(layer, Embedding)]
-    excluded = {id(v) for embedding in embeddings for v in embedding.weights}
+    tables = [x for x in flatten_layers(model) if isinstance(x, Embedding | NgramLogits)]
+    excluded = {id(v) for table in tables for v in table.weights}
     return sum(v.value.shape.num_elements() for v in model.weights if id(v) not in excluded)
 
 

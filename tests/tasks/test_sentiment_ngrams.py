@@ -28,6 +28,7 @@ from pipelines.graphs.prediction import Predictor
 from pipelines.runs.directory import Run, load_model
 from pipelines.tasks._shared import first_weights
 from pipelines.train.learner import Learner
+from pipelines.train.parameter_budget import count_parameters
 
 RAW = {"text": ["bad film", "good film", "good", "good good"], "label": ["n", "p", "p", "n"]}
 
@@ -194,3 +195,12 @@ def test_a_run_from_before_there_were_ngrams_has_none(tmp_path: Path) -> None:
     assert load_run_config(run, current)["task"]["ngrams"]["order"] == 0
     save_config(run, current)
     assert load_run_config(run, current)["task"]["ngrams"] == current["task"]["ngrams"]
+
+
+def test_a_budget_of_parameters_counts_neither_ngrams_nor_word_vectors() -> None:
+    both, alone = tiny(), tiny("task.ngrams.order=0")
+    mixture = 2  # how much each part counts
+    assert count_parameters(both.model) == count_parameters(alone.model) + mixture
+    assert both.model.get_layer("ngram_logits").count_params() == 4
+    wider = tiny("task.embedding.width=2", "task.text.minimum_count=2")  # fewer words
+    assert count_parameters(wider.model) == count_parameters(both.model)
