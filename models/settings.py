@@ -46,8 +46,8 @@ class ModelSettings(RecurrentSettings):
     """As RecurrentSettings, with a width that may be left to a budget.
 
     width       0 where `parameters` decides it.
-    parameters  a budget for the whole model without its embeddings: the width is the largest that
-                fits.
+    parameters  a budget for the whole model without embeddings and n-grams: the width is the
+                largest that fits.
     """
 
     width: Annotated[int, Field(ge=0)]
