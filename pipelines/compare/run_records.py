@@ -10,9 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from pipelines.core.errors import UserError
+from pipelines.core.saved_files import DamagedError, read_json, read_yaml
 from pipelines.runs.directory import Run
 from pipelines.runs.metrics import RunMetrics, ScoreEntry
 from pipelines.runs.overrides import overridden_keys, recorded_overrides
@@ -146,8 +145,8 @@ def _find_runs(root: Path) -> Iterable[Path]:
 
 def _read_summary(directory: Path) -> JsonObject:
     try:
-        summary = json.loads((directory / SUMMARY).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        summary = read_json(directory / SUMMARY, "make the sweep again")
+    except (OSError, DamagedError):
         return {}
     return summary if isinstance(summary, dict) else {}
 
@@ -208,8 +207,8 @@ def _model_overrides(overrides: Sequence[str]) -> list[str]:
 
 def _read_yaml(path: Path) -> JsonObject:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError):
+        values = read_yaml(path, "start a new run")
+    except (OSError, DamagedError):
         return {}
     return values if isinstance(values, dict) else {}
 

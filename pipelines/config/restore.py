@@ -12,6 +12,7 @@ from pipelines.config.messages import RENAMED
 from pipelines.config.schema import parse
 from pipelines.core.errors import UserError
 from pipelines.core.files import atomic_write
+from pipelines.core.saved_files import DamagedError, read_yaml
 from pipelines.core.types import Config as Values
 from pipelines.runs.directory import Run
 from pipelines.runs.overrides import overridden_keys, recorded_overrides
@@ -142,8 +143,8 @@ def _as_of_old(saved: Values, current: Values) -> Values:
 def load_run_config(run: Run, current: Values) -> Values:
     """The settings that a run was made with; those that aren't saved are the current ones."""
     try:
+        saved = read_yaml(run.config, "start a new run")
         text = run.config.read_text(encoding="utf-8")
-        saved = yaml.safe_load(text)
         if not isinstance(saved, dict) or not text.rstrip().endswith(END.rstrip()):
             raise UserError("it isn't whole")
         saved |= {name: current[name] for name in EPHEMERAL_KEYS}
@@ -155,7 +156,9 @@ def load_run_config(run: Run, current: Values) -> Values:
         exists = run.directory.exists()
         hint = "it holds no config.yaml" if exists else "there is no such directory"
         raise UserError(f"run={run.directory} is not a run's directory: {hint}") from None
-    except (yaml.YAMLError, KeyError, UserError, UnicodeDecodeError, OSError) as error:
+    except DamagedError:
+        raise
+    except (LookupError, TypeError, UserError, RecursionError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{run.config} is damaged or of another version: {reason}") from None
     return saved

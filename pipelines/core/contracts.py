@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from pipelines.core.errors import UserError
 from pipelines.core.files import sync
+from pipelines.core.saved_files import DamagedError, read_json, reading
 from pipelines.core.types import Example, JsonObject, Nest, RawColumn, Value
 
 if TYPE_CHECKING:
@@ -362,11 +363,8 @@ class Codec:
         for name, codec in self.fields.items():
             path = directory / f"{name}.json"
             try:
-                codec.restore(json.loads(path.read_text(encoding="utf-8")))
-            except UserError:
-                raise
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                raise UserError(
-                    f"{path} is damaged or missing ({error}): start a new run"
-                ) from None
+                with reading(path, "start a new run"):
+                    codec.restore(read_json(path, "start a new run"))
+            except FileNotFoundError:
+                raise DamagedError(f"{path} is missing: start a new run") from None
         return self

@@ -6,16 +6,14 @@ The other run's predictions are scored anew, by this run's scores and resamples:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
-
 from pipelines.core.contracts import Codec, Split
 from pipelines.core.errors import UserError
+from pipelines.core.saved_files import DamagedError, parse_json, read_yaml
 from pipelines.core.task import Task
 from pipelines.core.types import JsonObject
 from pipelines.runs.metrics import OtherScore, RunComparison
@@ -39,8 +37,8 @@ def check_against(directory: str | None, *, task: str, run: str | None) -> None:
         raise UserError(f"evaluate.against={directory} is this run itself: choose another")
     other = Run(directory)
     try:
-        name = yaml.safe_load(other.config.read_text(encoding="utf-8"))["task"]["name"]
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+        name = read_yaml(other.config, "choose another run")["task"]["name"]
+    except (OSError, DamagedError, LookupError, TypeError):
         raise UserError(f"evaluate.against={directory} is not a run's directory") from None
     if name != task:
         raise UserError(f"evaluate.against={directory} is a run of task={name}; this is {task}")
@@ -141,10 +139,7 @@ def _predictions(directory: str, split: Split) -> dict[str, np.ndarray]:
 def _lines(path: Path, split: str) -> Iterator[JsonObject]:
     with path.open(encoding="utf-8") as file:
         for text in file:
-            try:
-                line = json.loads(text)
-            except ValueError as error:
-                raise UserError(f"{path} is damaged ({error}): measure that run again") from None
+            line = parse_json(text, path, "measure that run again")
             if line.get("split") == split:
                 yield line
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from pipelines.core.contracts import Codec, Split
 from pipelines.core.errors import UserError
 from pipelines.core.files import atomic_write
 from pipelines.core.formatting import to_readable_json
+from pipelines.core.saved_files import reading
 from pipelines.core.task import Task
 from pipelines.core.types import JsonObject, Nest
 
@@ -96,12 +96,13 @@ def save_predictions(path: Path, split: str, predictions: Mapping[str, np.ndarra
 def load_predictions(path: Path, split: str) -> Arrays:
     """The predictions of `save_predictions`, text as bytes. UserError if there are none."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with (
+            reading(path, "measure that run again"),
+            np.load(path, allow_pickle=False) as file,
+        ):
             mine = {name: file[name] for name in file.files if name.startswith(f"{split}/")}
     except FileNotFoundError:
         raise UserError(f"there is no {path}: measure that run again with mode=evaluate") from None
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} is damaged ({error}): measure that run again") from None
     if not mine:
         raise UserError(f"{path} holds nothing of the {split} split; see evaluate.splits")
     predictions: Arrays = {}

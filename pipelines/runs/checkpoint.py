@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -12,6 +11,7 @@ import numpy as np
 
 from pipelines.core.errors import UserError
 from pipelines.core.files import atomic_write
+from pipelines.core.saved_files import DamagedError, reading
 from pipelines.core.types import JsonObject
 
 
@@ -26,10 +26,6 @@ class Variable(Protocol):
 
 Variables = Mapping[str, Sequence[Variable]]
 """Variables by group, in an order that each process makes alike."""
-
-
-class DamagedError(UserError):
-    """A checkpoint is damaged or missing."""
 
 
 def save(path: Path, variables: Variables, state: Mapping[str, object]) -> None:
@@ -51,8 +47,14 @@ def restore(path: Path, variables: Variables) -> JsonObject:
     missing or damaged, UserError if a shape differs; then no variable has changed.
     """
     try:
-        with path.open("rb") as file, np.load(file) as saved:
+        with (
+            reading(path, "it may be of another model: delete it, or start a new run"),
+            path.open("rb") as file,
+            np.load(file) as saved,
+        ):
             state = json.loads(saved["state"].tobytes())
+            if not isinstance(state, dict):
+                raise TypeError("its state is no object")
             pairs = [
                 (variable, saved[f"{group}:{index}"])
                 for group, members in variables.items()
@@ -61,10 +63,6 @@ def restore(path: Path, variables: Variables) -> JsonObject:
     except FileNotFoundError:
         raise DamagedError(
             f"{path} is missing, and training can't resume without it: start a new run"
-        ) from None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise DamagedError(
-            f"{path} is damaged or of another model ({error}): delete it, or start a new run"
         ) from None
     for variable, value in pairs:
         if tuple(variable.shape) != value.shape:

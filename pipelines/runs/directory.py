@@ -25,11 +25,15 @@ from pydantic import ValidationError
 
 from pipelines.core.errors import UserError
 from pipelines.core.files import ASIDE, atomic_write
-from pipelines.core.types import Json, JsonObject
+from pipelines.core.saved_files import DamagedError, parse_json, read_json, reading
+from pipelines.core.types import JsonObject
 from pipelines.runs.metrics import RunMetrics
 
 if TYPE_CHECKING:
     import keras
+
+
+AGAIN = "delete it and run again"
 
 
 class Run:
@@ -65,7 +69,7 @@ class Run:
         if not self.metrics.exists():
             return RunMetrics()
         try:
-            return RunMetrics.model_validate(_json(self.metrics, self.metrics.read_bytes()))
+            return RunMetrics.model_validate(read_json(self.metrics, AGAIN))
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "it"
@@ -83,7 +87,10 @@ class Run:
         if not self.history.exists():
             return []
         lines = self.history.read_bytes().splitlines()
-        return [_json(self.history, line) for line in lines]
+        rows = [parse_json(line, self.history, AGAIN) for line in lines]
+        if not all(isinstance(row, dict) for row in rows):
+            raise DamagedError(f"{self.history} is damaged (a line is no object): {AGAIN}")
+        return rows
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -106,13 +113,6 @@ class Run:
             yield
 
 
-def _json(path: Path, text: bytes) -> Json:
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}): delete it and run again") from None
-
-
 def load_model(run: Run) -> keras.Model:
     """The run's model with its best weights. Raises UserError if it is missing or damaged."""
     if not run.model.exists():
@@ -127,10 +127,5 @@ def load_model(run: Run) -> keras.Model:
     for module in pkgutil.iter_modules(models.__path__):
         importlib.import_module(f"models.{module.name}")  # registers its layers
 
-    try:
+    with reading(run.model, f"resume with mode=train run={run.directory}"):
         return keras.models.load_model(run.model)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{run.model} is damaged ({str(error).splitlines()[0]}): resume with "
-            f"mode=train run={run.directory}"
-        ) from None

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import yaml
-
+from pipelines.core.saved_files import DamagedError, read_yaml
 from pipelines.runs.directory import Run
 
 
 def recorded_overrides(run: Run) -> list[str]:
     """The overrides on the command line that started the run; none if they aren't known."""
     try:
-        recorded = yaml.safe_load((run.directory / ".hydra" / "overrides.yaml").read_text())
-    except (OSError, yaml.YAMLError, UnicodeDecodeError):
+        recorded = read_yaml(run.directory / ".hydra" / "overrides.yaml", "start a new run")
+    except (OSError, DamagedError):
         return []
     return [str(text) for text in recorded] if isinstance(recorded, list) else []
 

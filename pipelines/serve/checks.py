@@ -8,9 +8,8 @@ import re
 from ipaddress import ip_address
 from pathlib import Path
 
-import yaml
-
 from pipelines.core.errors import UserError
+from pipelines.core.saved_files import DamagedError, read_yaml
 from pipelines.core.settings import ServeSettings
 from pipelines.serve.versions import latest_version
 
@@ -68,9 +67,9 @@ def _explain_missing(path: Path) -> str:
 def _default_name(path: Path) -> str:
     """The task's name for a run; otherwise the directory's name."""
     try:
-        config = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
+        config = read_yaml(path / "config.yaml", "make the run again")
         return str(config["task"]["name"])
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError):
+    except (OSError, DamagedError, LookupError, TypeError):
         return re.sub(r"[^\w.-]", "_", path.resolve().name, flags=re.ASCII)
 
 

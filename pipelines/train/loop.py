@@ -19,6 +19,7 @@ import numpy as np
 
 from pipelines.core.errors import UserError
 from pipelines.core.files import atomic_write
+from pipelines.core.saved_files import DamagedError
 from pipelines.core.settings import MOST_KEPT
 from pipelines.core.types import JsonObject
 from pipelines.data.batches import Plan
@@ -115,7 +116,7 @@ class _TrainingLoop:
         for age in ages:
             try:
                 return checkpoint.restore(self.run.checkpoint(age), self.learner.state_variables())
-            except checkpoint.DamagedError as error:
+            except DamagedError as error:
                 if age == ages[-1]:
                     raise
                 log.warning("%s. Going on from the checkpoint before.", error)

@@ -16,6 +16,7 @@ import numpy as np
 
 from models.settings import RecurrentSettings
 from pipelines.core.contracts import Split
+from pipelines.core.saved_files import DamagedError
 from pipelines.core.sections import Section
 from pipelines.core.settings import MOST_KEPT
 from pipelines.core.task import Diagnosable, Trained
@@ -144,7 +145,7 @@ def _restore_checkpoints(run: Run, model: keras.Model, last: int) -> Iterator[in
         path = run.checkpoint(age)
         try:
             step = checkpoint.restore(path, {}).get("step", 0) if path.exists() else 0
-        except checkpoint.DamagedError:
+        except DamagedError:
             continue
         if step not in (0, last):
             steps[step] = path

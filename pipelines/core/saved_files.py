@@ -1,0 +1,92 @@
+"""Reading what was saved: a damaged file, whatever is wrong with it, is told in one line.
+
+Libraries raise some twenty kinds of errors for damaged content, and none says which. All files that
+a run, a cache or a sweep wrote are read through here.
+"""
+
+from __future__ import annotations
+
+import json
+import lzma
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import yaml
+
+from pipelines.core.errors import UserError
+from pipelines.core.types import Json
+
+DAMAGE = (
+    OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, ArithmeticError,
+    RuntimeError, MemoryError, struct.error, zipfile.BadZipFile, zlib.error, lzma.LZMAError,
+    yaml.YAMLError,
+)  # fmt: skip
+"""What reading damaged content raises. RuntimeError has RecursionError and NotImplementedError."""
+
+MOST_BYTES = 1 << 30
+"""Of a file that is read whole."""
+
+LONGEST = 200
+"""Characters of a library's message that are shown."""
+
+
+class DamagedError(UserError):
+    """A file is damaged, or not what it should be."""
+
+
+@contextmanager
+def reading(path: Path, remedy: str) -> Iterator[None]:
+    """Turns errors of reading a file's content into a DamagedError with the file and the remedy.
+
+    A file that isn't there stays a FileNotFoundError, and a UserError as it is.
+    """
+    try:
+        yield
+    except (UserError, FileNotFoundError):
+        raise
+    except DAMAGE as error:
+        raise DamagedError(f"{path} is damaged ({describe(error)}): {remedy}") from None
+
+
+def describe(error: BaseException) -> str:
+    """An error's message in one short line."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+
+
+def read_json(path: Path, remedy: str) -> Json:
+    """The file's JSON. FileNotFoundError if there is none, DamagedError if it isn't JSON."""
+    with reading(path, remedy):
+        return json.loads(_read(path))
+
+
+def read_yaml(path: Path, remedy: str) -> Json:
+    """As `read_json`. Aliases are refused: some hundred bytes of them can stand for billions."""
+    with reading(path, remedy):
+        return yaml.load(_read(path), _PlainLoader)
+
+
+def parse_json(text: str | bytes, path: Path, remedy: str) -> Json:
+    """The JSON of a line of a file."""
+    with reading(path, remedy):
+        return json.loads(text)
+
+
+def _read(path: Path) -> str:
+    size = path.stat().st_size
+    if size > MOST_BYTES:
+        raise ValueError(f"it has {size:,} bytes, more than {MOST_BYTES:,}")
+    return path.read_text(encoding="utf-8")
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """YAML without aliases."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it has aliases, which no file of ours has")
+        return super().compose_node(parent, index)
