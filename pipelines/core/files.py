@@ -5,9 +5,38 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+KINDS = {
+    stat.S_ISFIFO: "a pipe",
+    stat.S_ISCHR: "a device",
+    stat.S_ISBLK: "a device",
+    stat.S_ISSOCK: "a socket",
+    stat.S_ISDIR: "a folder",
+}
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; also of names that none can have, such as one with a NUL."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def special_kind(path: Path) -> str | None:
+    """What a path is that is no regular file: reading it could wait for ever, or never end.
+
+    None for a regular file, and for what isn't there or can't be looked at.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return None
+    return next((kind for test, kind in KINDS.items() if test(mode)), None)
 
 
 def sync(path: Path) -> None:

@@ -103,10 +103,12 @@ def _coco(path: Path, issues: RowIssues) -> Iterator[tuple[str, str]]:
 def _json(path: Path) -> Json:
     try:
         return json.loads(read_bytes(path))
+    except UserError:
+        raise
     except json.JSONDecodeError as error:
         raise UserError(
             f"{path} must be whole JSON; it is wrong or breaks off at character {error.pos:,} of "
             f"{len(error.doc):,} ({error.msg}): get the file again"
         ) from None
-    except (UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} can't be read as JSON: {' '.join(str(error).split())}") from None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from pipelines.core.contracts import FieldSpec, FileBytes, RowIssues
 from pipelines.core.errors import UserError
+from pipelines.core.files import is_file, special_kind
 from pipelines.core.types import Example, Json
 from pipelines.data.codecs.images import SIGNATURES, decode_image
 from pipelines.data.sources._named import expand_home
@@ -82,6 +83,8 @@ def bytes_reader(path: Path) -> Callable[[], bytes]:
     """A function that reads a file, up to the first byte beyond MAX_BYTES."""
 
     def read() -> bytes:
+        if kind := special_kind(path):
+            raise UserError(f"is {kind}, no regular file")
         with path.open("rb") as file:
             return file.read(MAX_BYTES + 1)
 
@@ -96,7 +99,7 @@ def _parse_line(text: str, folder: Path) -> NamedFile:
     if value.startswith("{"):
         try:
             value = json.loads(value)["image"]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise UserError('an image must be a file or {"image": …} as JSON') from None
     if isinstance(value, dict):
         try:
@@ -105,7 +108,7 @@ def _parse_line(text: str, folder: Path) -> NamedFile:
             raise UserError('an image in JSON must be {"b64": "…"} in base64') from None
         return "image in base64", lambda: content
     path = expand_home(str(value))
-    return str(value), bytes_reader(path if path.exists() else folder / path)
+    return str(value), bytes_reader(path if is_file(path) else folder / path)
 
 
 def _read_list(path: Path) -> Iterator[NamedFile]:
@@ -161,6 +164,8 @@ def _read_and_check(name: str, read: Callable[[], bytes]) -> FileBytes | str:
         return "there is no such file"
     except OSError as error:
         return f"can't be read: {error.strerror or error}"
+    except ValueError:  # a NUL, or half a character
+        return "no file can have such a name"
     return find_fault(content) or FileBytes(content, name)
 
 

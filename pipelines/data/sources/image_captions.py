@@ -14,6 +14,7 @@ from pydantic import Field
 from models.settings import settings
 from pipelines.core.contracts import Provenance, RowIssues
 from pipelines.core.errors import UserError
+from pipelines.core.files import is_file
 from pipelines.core.types import Example
 from pipelines.data.sources._caption_files import KEYS, read_captions
 from pipelines.data.sources._column_files import Column
@@ -73,7 +74,7 @@ class ImageCaptions(CaptionedImages):
         self._check_held_out()
         for images in self._split(RowIssues()).values():
             some = images[:_CHECKED_IMAGES]
-            if some and not any(image.path.is_file() for image in some):
+            if some and not any(is_file(image.path) for image in some):
                 raise UserError(
                     f"data.images: {some[0].path.parent} must hold the images that the captions "
                     f"name; {some[0].name} is not there, nor are {len(some) - 1} more: give "
@@ -105,7 +106,7 @@ class ImageCaptions(CaptionedImages):
         sha256 = hashlib.sha256()
         for part, images in self._split(RowIssues()).items():
             for name, path, captions in images:
-                state = path.stat() if path.is_file() else None
+                state = path.stat() if is_file(path) else None
                 facts = state and [state.st_size, state.st_mtime_ns]
                 sha256.update(json.dumps([part, name, captions, facts]).encode())
         return sha256.hexdigest()

@@ -13,9 +13,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from pipelines.core.errors import UserError
+from pipelines.core.files import special_kind
 
 MAX_LINE_BYTES = 16 << 20
 """Most bytes of a line, and characters of a field. Beyond it, a quote or a line never ends."""
+
+MOST_WHOLE = 512 << 20
+"""Most bytes of a file that is read whole, such as one of JSON. Blanks pack to a thousandth."""
 
 COMPRESSIONS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 
@@ -53,9 +57,17 @@ def read_lines(path: Path) -> Iterator[str]:
 
 
 def read_bytes(path: Path) -> bytes:
-    """All of a file, which must fit into memory."""
+    """All of a file. UserError if it is, unpacked, larger than MOST_WHOLE bytes."""
+    parts, size = [], 0
     with _open(path) as file:
-        return b"".join(iter(lambda: _read(file, path), b""))
+        while block := _read(file, path):
+            parts.append(block)
+            size += len(block)
+            if size > MOST_WHOLE:
+                raise UserError(
+                    f"{path} must have at most {MOST_WHOLE >> 20} MB, unpacked; it has more"
+                )
+    return b"".join(parts)
 
 
 def raw_lines(path: Path, newline: str) -> Iterator[str]:
@@ -102,7 +114,14 @@ def _strip_mark(start: bytes, path: Path) -> bytes:
     return start.removeprefix(_UTF8_MARK)
 
 
+def check_regular(path: Path) -> None:
+    """Raises UserError for a pipe, a device and the like, which might never end."""
+    if kind := special_kind(path):
+        raise UserError(f"{path} must be a regular file; it is {kind}")
+
+
 def _open(path: Path) -> IO[bytes]:
+    check_regular(path)
     opener = COMPRESSIONS.get(path.suffix.lower(), open)
     try:
         return opener(path, "rb")

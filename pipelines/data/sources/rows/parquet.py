@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pipelines.core.errors import UserError
 from pipelines.core.types import Value
-from pipelines.data.sources.rows.lines import unreadable_error
+from pipelines.data.sources.rows.lines import check_regular, unreadable_error
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -48,6 +48,7 @@ def _open(path: Path) -> pq.ParquetFile:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    check_regular(path)
     try:
         return pq.ParquetFile(path, memory_map=True)
     except (pa.ArrowException, OSError) as error:
