@@ -19,6 +19,7 @@ from models.settings import ModelSettings, SearchSettings
 from pipelines.config.messages import from_validation
 from pipelines.core.contracts import Source
 from pipelines.core.errors import UserError, suggest
+from pipelines.core.secrets import check_no_password
 from pipelines.core.settings import (
     EvaluateSettings,
     ExportSettings,
@@ -157,6 +158,12 @@ def _check_training(config: Config) -> None:
         raise UserError(f"train.monitor: there is no score {train.monitor!r}; {hint}")
     if train.weight_decay and train.optimizer != "adamw":
         raise UserError(f"train.weight_decay goes with adamw; received {train.optimizer}")
+    if train.mlflow is not None:
+        check_no_password(
+            "train.mlflow",
+            train.mlflow,
+            "give it in MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+        )
     if train.mlflow is not None and importlib.util.find_spec("mlflow") is None:
         raise UserError(
             "train.mlflow needs mlflow, which is not installed: pip install '.[mlflow]'"
@@ -191,7 +198,7 @@ def _strategy(values: object, task: Task) -> type[SearchSettings]:
         get_args(get_type_hints(cls)["strategy"])[0]: cls for cls in SearchSettings.__subclasses__()
     }
     name = values.get("strategy") if isinstance(values, dict) else values
-    if name not in kinds:
+    if not isinstance(name, str) or name not in kinds:
         raise UserError(f"decode.strategy: no such strategy: {name!r}; {suggest(str(name), kinds)}")
     searches = name != "none"
     if searches != isinstance(task, Decodes):
@@ -220,7 +227,7 @@ def _implementation(package: str, values: object, where: str, key: str, base: ty
     modules = [module.name for module in pkgutil.iter_modules(folders) if not module.ispkg]
     choices = {name for name in modules if not name.startswith("_")}
     name = values.get(key) if isinstance(values, dict) else values
-    if name not in choices:
+    if not isinstance(name, str) or name not in choices:
         raise UserError(f"{where}.{key}: no such {where}: {name!r}; {suggest(str(name), choices)}")
     module = importlib.import_module(f"pipelines.{package}.{name}")
     classes = [

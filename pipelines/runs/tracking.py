@@ -7,6 +7,7 @@ import logging
 import re
 from collections.abc import Iterator, Mapping
 
+from pipelines.core.secrets import mask_passwords
 from pipelines.runs.directory import Run
 from pipelines.runs.metrics import numbers
 from pipelines.runs.overrides import overridden_keys, recorded_overrides
@@ -76,7 +77,8 @@ def track_run(run: Run, address: str | None, settings: Mapping[str, Setting]) ->
             _send(run, address, settings, status)
         except Exception as error:  # MLflow, requests and SQLAlchemy have no common class
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            log.warning("MLflow at %s could not be written to: %s", address, reason)
+            text = f"MLflow at {address} could not be written to: {reason}"
+            log.warning("%s", mask_passwords(text))
 
 
 def _send(run: Run, address: str, settings: Mapping[str, Setting], status: str) -> None:

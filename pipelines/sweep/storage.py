@@ -5,12 +5,12 @@ from __future__ import annotations
 import fcntl
 import importlib
 import os
-import re
 import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from pipelines.core.errors import UserError
+from pipelines.core.secrets import mask_passwords
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -92,5 +92,5 @@ def open_storage(url: str | None, directory: Path) -> BaseStorage:
     except (sqlalchemy.SQLAlchemyError, ImportError, ValueError) as error:
         # The driver's message, or the missing module's name, is in the cause.
         reason = (str(error.__cause__ or "") or str(error)).splitlines()[0].removesuffix(".")
-        masked = re.sub(r"(://[^:@/]*):[^@/]*@", r"\1:***@", f"sweep.storage={url}")
-        raise UserError(f"{masked} can't be used: {reason}") from None
+        text = mask_passwords(f"sweep.storage={url} can't be used: {reason}")
+        raise UserError(text) from None

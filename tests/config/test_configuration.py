@@ -61,6 +61,9 @@ def test_a_task_brings_its_data_and_an_explicit_choice_wins() -> None:
     ("override", "message"),
     [
         ("train.epochs=three", "train.epochs: must be a valid integer; received 'three'"),
+        ("task.name=[a]", "task.name: no such task: ['a']"),
+        ("data.format={a:1}", "data.format: no such data: {'a': 1}"),
+        ("decode.strategy=[1]", "decode.strategy: no such strategy: [1]"),
         ("train.epochs=0", "train.epochs: must be greater than or equal to 1; received 0"),
         ("train.epochs=2.5", "train.epochs: must be a valid integer; received 2.5"),
         ("train.learning_rate=0", "train.learning_rate: must be greater than 0; received 0"),
