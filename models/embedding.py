@@ -32,13 +32,14 @@ _register = keras.saving.register_keras_serializable(package="recurrent")
 
 
 def _check_known(known: np.ndarray, vectors: np.ndarray) -> np.ndarray:
-    """Checks pretrained vectors (V, D) and which of their rows are real, (V,) bool."""
+    """Which rows of pretrained vectors (V, D) are real, (V,) bool; ValueError if sizes differ."""
     if vectors.ndim != 2 or known.shape != vectors.shape[:1]:
         raise ValueError(
             "vectors have a row for each word and `known` a flag for each row; "
             f"got vectors {vectors.shape} and known {known.shape}."
         )
-    return known.astype(bool)
+    # Padding is masked and the unknown word is no word: neither has a pretrained vector.
+    return known.astype(bool) & (np.arange(len(known)) > UNKNOWN)
 
 
 @_register
@@ -94,10 +95,16 @@ class Embedding(FromConfig, keras.layers.Layer):
             )
         self.built = True
 
-    def freeze(self, vectors: np.ndarray, known: np.ndarray) -> None:
-        """Freezes the known rows, (V,) bool, at vectors (V, D); the others learn."""
-        self.frozen.assign(vectors[known])
-        self.rows.assign(np.where(known, -np.cumsum(known), np.cumsum(~known) - 1))
+    def assign_vectors(self, vectors: np.ndarray, known: np.ndarray) -> None:
+        """Gives the known rows, (V,) bool, their vectors (V, D); the others stay as they are.
+
+        In a layer with frozen rows it is these that are frozen, as many as frozen_rows.
+        """
+        if self.frozen_rows:
+            self.frozen.assign(vectors[known])
+            self.rows.assign(np.where(known, -np.cumsum(known), np.cumsum(~known) - 1))
+        else:
+            self.matrix.assign(np.where(known[:, np.newaxis], vectors, self.matrix.numpy()))
 
     def compute_mask(self, *_: object) -> None:
         """Masks are explicit: none travels with a tensor."""
@@ -181,15 +188,10 @@ def build_embedding(
     known = _check_known(np.any(vectors != 0, axis=1) if known is None else known, vectors)
     if len(known) != size:
         raise ValueError(f"there is a vector for each of {size} words; got {len(known)}.")
-    # Padding is masked and the unknown word is no word: neither has a pretrained vector.
-    known[: UNKNOWN + 1] = False
     frozen = 0 if settings.trainable else int(known.sum())
     layer = Embedding(
         settings, size, width=vectors.shape[1], frozen_rows=frozen, seed=seed, name=name
     )
     layer.build((None, None))
-    if frozen:
-        layer.freeze(vectors, known)
-    else:
-        layer.matrix.assign(np.where(known[:, np.newaxis], vectors, layer.matrix.numpy()))
+    layer.assign_vectors(vectors, known)
     return layer

@@ -36,7 +36,12 @@ from pipelines.core.types import Arrays, Example, Nest, Tensors
 from pipelines.data.codecs.labels import LabelCodec
 from pipelines.data.codecs.ngrams import NgramCodec
 from pipelines.data.codecs.text import UNKNOWN, TextCodec, TextSettings
-from pipelines.data.codecs.word_vectors import CORPUS, check_vectors, vectors_for
+from pipelines.data.codecs.word_vectors import (
+    CORPUS,
+    check_vectors,
+    vectors_for,
+    vectors_of_layer,
+)
 from pipelines.runs.directory import Run, load_model
 from pipelines.tasks._shared.one_label import OneLabelTask
 
@@ -213,13 +218,21 @@ class Sentiment(OneLabelTask, Streams, Explains):
         return {"ngrams": 0.0} if self.ngrams.order else {}
 
     def _transfer(self, classifier: keras.Model, run: Run, codec: Codec) -> None:
-        """All weights but the word vectors; the output layer's only if it is of the same labels."""
-        from models.classifier import copy_weights
+        """All weights, word vectors by word; the output layer's only if it is of the same labels.
+
+        build_embedding has given all networks the vectors of the run's first one, and its width.
+        """
+        from models.classifier import copy_weights, networks_of
 
         theirs = self.labels(Codec({"label": LabelCodec("label")}).load(run.codec))
+        source, words = load_model(run), _text(codec).vocabulary
         try:
             same = theirs.names == self.labels(codec).names
-            copy_weights(classifier, load_model(run), head=same)
+            copy_weights(classifier, source, head=same)
+            sources = networks_of(source)
+            for number, network in enumerate(networks_of(classifier)):
+                of = sources[number % len(sources)].embedding
+                network.embedding.assign_vectors(*vectors_of_layer(words, run, of))
         except ValueError as error:
             raise UserError(
                 f"task.start={run.directory}: {error}; take the model and pooling it was made with"

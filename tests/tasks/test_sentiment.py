@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from tiny_task import TinyTask, configure
 
 from models.classifier import networks_of
 from pipelines.core.errors import UserError
+from pipelines.runs.directory import Run as RunDirectory
+from pipelines.runs.directory import load_model
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +147,25 @@ def test_corpus_vectors_that_would_not_learn_are_refused() -> None:
     )
     with pytest.raises(UserError, match="which learn on"):
         task.task.check(task.decode)
+
+
+def test_each_network_starts_with_the_vectors_that_its_encoder_learnt_with(
+    overrides: list[str], tmp_path: Path
+) -> None:
+    small = ["task.ensemble=2", "task.ngrams.order=0", "train.max_steps=2", "model.width=5"]
+    source = run_here(tmp_path / "run", *overrides, *small, "export.saved_model=false").directory
+    raw = {"text": ["a film", "never seen"] * 2, "label": ["positive", "negative"] * 2}
+    tiny = TinyTask(
+        raw, "task.text.minimum_count=1", "task.ngrams.order=0", "task.ensemble=3",
+        "model.width=5", f"task.start={source}",
+    )  # fmt: skip
+    known = json.loads((source / "codec" / "tokens.json").read_text())["vocabulary"]
+    here, there = tiny.codec.fields["tokens"].vocabulary.index("film"), known.index("film") + 2
+    sources = networks_of(load_model(RunDirectory(source)))
+    tables = [sources[number].embedding.matrix.numpy() for number in (0, 1, 0)]
+    assert np.abs(tables[0][there] - tables[1][there]).max() > 1e-3
+    for network, table in zip(networks_of(tiny.model), tables, strict=True):
+        np.testing.assert_array_equal(network.embedding.matrix.numpy()[here], table[there])
 
 
 def test_sentencepiece_works_from_end_to_end(overrides: list[str], tmp_path: Path) -> None:

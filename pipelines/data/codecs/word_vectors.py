@@ -8,12 +8,15 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 
 from pipelines.core.errors import UserError
 from pipelines.runs.directory import Run, load_model
+
+if TYPE_CHECKING:
+    from models.embedding import Embedding
 
 log = logging.getLogger(__name__)
 
@@ -115,9 +118,13 @@ def _run_words(run: Run) -> list[str]:
 
 def _vectors_from_run(vocabulary: Sequence[str], run: Run) -> Vectors:
     """The embeddings of another run, on other data or for another task (transfer learning)."""
+    return vectors_of_layer(vocabulary, run, load_model(run).get_layer("embedding"))
+
+
+def vectors_of_layer(vocabulary: Sequence[str], run: Run, layer: Embedding) -> Vectors:
+    """The vectors of an embedding of another run's model."""
     words = _run_words(run)
     # Padding and unknown come before the words in the table.
-    layer = load_model(run).get_layer("embedding")
     ids = np.arange(layer.vocabulary_size, dtype=np.int32)[None]
     table = np.asarray(layer(ids, np.ones_like(ids, bool), training=False)[0])
     special = len(table) - len(words)
