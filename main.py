@@ -19,6 +19,7 @@ from pipelines.config.hydra_hooks import register_resolvers
 from pipelines.config.quoting import quote_free_text
 from pipelines.core.errors import UserError
 from pipelines.core.paths import CONF
+from pipelines.core.secrets import mask_passwords
 from pipelines.distributed.cluster import WORKER_LOST_EXIT_CODE, WorkerLostError
 from pipelines.sweep.hydra_sweeper import register_plugins
 
@@ -66,7 +67,7 @@ def _one_line_errors() -> Iterator[None]:
         print(f"error: {error}", file=sys.stderr, flush=True)
         sys.exit(WORKER_LOST_EXIT_CODE)
     except UserError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {mask_passwords(str(error))}")
     except BrokenPipeError:
         # Who reads the answers has enough, as `head` has; nothing is left to be flushed.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

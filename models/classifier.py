@@ -26,6 +26,10 @@ class TimeMajor(keras.layers.Layer):
         return tf.transpose(tokens), positions[:, tf.newaxis] < lengths
 
 
+MEAN = "mean_logits"
+"""The layer that averages the logits of several networks."""
+
+
 class Network(NamedTuple):
     """The layers of one of a classifier's recurrent networks, each with weights of its own."""
 
@@ -62,7 +66,8 @@ def build_classifier(
     # == Recurrent networks
     logits = []
     for number in range(1, ensemble + 1):
-        own, suffix = seed if number == 1 else stream(seed, f"network_{number}"), _suffix(number)
+        own = seed if number == 1 else stream(seed, f"network_{number}")
+        suffix = _suffix(number)
         embed = build_embedding(
             embedding, vocabulary, seed=stream(own, "embedding"), name=f"embedding{suffix}"
         )
@@ -84,14 +89,10 @@ def build_classifier(
 
     # == N-grams
     if ngrams is not None:
-        inputs["ngrams"] = held = keras.Input((None,), dtype="int32", name="ngrams")
+        inputs["ngrams"] = ngram_ids = keras.Input((None,), dtype="int32", name="ngrams")
         wide = NgramLogits(*ngrams, head.classes, name="ngram_logits")
-        x = LogitMix(name="mix")([x, wide(held)])
+        x = LogitMix(name="mix")([x, wide(ngram_ids)])
     return keras.Model(inputs, x, name="classifier")
-
-
-MEAN = "mean_logits"
-"""The layer that averages the logits of several networks."""
 
 
 def _suffix(number: int) -> str:
@@ -120,7 +121,9 @@ def logits_of_networks(
 def logits_of_parts(model: keras.Model, inputs: Mapping[str, tf.Tensor]) -> list[tf.Tensor]:
     """Logits (B, C) of the recurrent networks and, if there is one, of the n-gram classifier."""
     there = _layer_names(model)
-    names = [MEAN if MEAN in there else "logits", *({"ngram_logits"} & there)]
+    names = [MEAN if MEAN in there else "logits"]
+    if "ngram_logits" in there:
+        names.append("ngram_logits")
     return list(_outputs_of(model, names, inputs, False).values())
 
 
@@ -187,12 +190,11 @@ def step(
     """
     ids, length = token[:, tf.newaxis], state.length + 1
     logits, recurrent, pooled = [], [], []
-    for network, states, pool in zip(
-        networks_of(model), state.recurrent, state.pooled, strict=True
-    ):
+    before = zip(networks_of(model), state.recurrent, state.pooled, strict=True)
+    for network, states_before, pool_before in before:
         x = network.embedding(ids, tf.ones_like(ids, tf.bool))[:, 0]
-        y, states = network.encoder.step(x, states)
-        vector, pool = network.pool.step(y, pool, length)
+        y, states = network.encoder.step(x, states_before)
+        vector, pool = network.pool.step(y, pool_before, length)
         logits.append(network.logits(vector))
         recurrent.append(states)
         pooled.append(pool)

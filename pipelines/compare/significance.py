@@ -21,7 +21,7 @@ from pipelines.compare.ranking import Configuration, Ranking
 from pipelines.compare.run_records import Record
 from pipelines.core.contracts import Split
 from pipelines.core.errors import UserError
-from pipelines.core.saved_files import parse_json
+from pipelines.core.saved_files import read_json_lines
 from pipelines.core.task import Task
 from pipelines.evaluate.bootstrap import interval
 from pipelines.runs.directory import Run
@@ -173,10 +173,8 @@ def _digest_examples(record: Record, split: str) -> str:
     path = record.run.predictions
     if not path.exists():
         raise UserError(f"{record.run.directory} holds no {path.name}: measure it by mode=evaluate")
-    with path.open(encoding="utf-8") as file:
-        for text in file:
-            line = parse_json(text, path, "measure that run again")
-            if line.get("split") == split:
-                parts = [line.get("given"), line.get("reference")]
-                digest.update(json.dumps(parts, sort_keys=True).encode())
+    for line in read_json_lines(path, "measure that run again"):
+        if line.get("split") == split:
+            parts = [line.get("given"), line.get("reference")]
+            digest.update(json.dumps(parts, sort_keys=True).encode())
     return digest.hexdigest()

@@ -57,7 +57,8 @@ def from_validation(error: ValidationError, where: str, cls: type) -> UserError:
     in_items = [one for one in rules if any(isinstance(part, int) for part in one["loc"])]
     first = (in_items or rules)[0]
     place = next((part + 1 for part in first["loc"] if isinstance(part, int)), None)
-    texts = [_rule(one) for one in in_items[:1] or rules]
+    same = [one for one in rules if one["input"] is first["input"]]
+    texts = list(dict.fromkeys(_rule(one) for one in in_items[:1] or same))
     rule = texts[0] + "".join(f" or {text.removeprefix('must be ')}" for text in texts[1:])
     item = "" if place is None else f"item {place} "
     hint = ""

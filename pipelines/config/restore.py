@@ -113,8 +113,10 @@ def _with_new_names(saved: Values, current: Values) -> Values:
     return saved
 
 
-ABSENT: Values = {"task": {"ngrams": {"order": 0}}}
-"""Settings that turned a default around: what they are in runs that were made before them."""
+ABSENT: Values = {"task": {"ngrams": {"order": 0}, "adversarial": 0.0, "ensemble": 1}}
+"""Settings of which a default or an experiment changed the model: their values in runs that were
+made before there were such settings.
+"""
 
 
 def _fill_missing(saved: Values, current: Values) -> Values:
@@ -135,8 +137,11 @@ def _as_of_old(saved: Values, current: Values) -> Values:
     for group, sections in ABSENT.items():
         for name, values in sections.items():
             there = isinstance(saved.get(group), dict) and name in saved[group]
-            if not there and name in current.get(group, {}):
-                made[group] = {**made[group], name: {**made[group][name], **values}}
+            if there or name not in current.get(group, {}):
+                continue
+            section = made[group][name]
+            before = {**section, **values} if isinstance(values, dict) else values
+            made[group] = {**made[group], name: before}
     return made
 
 

@@ -158,7 +158,7 @@ def _check_training(config: Config) -> None:
         raise UserError(f"train.monitor: there is no score {train.monitor!r}; {hint}")
     if train.weight_decay and train.optimizer != "adamw":
         raise UserError(f"train.weight_decay goes with adamw; received {train.optimizer}")
-    if train.mlflow is not None:
+    if train.mlflow is not None and config.run is None:  # what is saved can't be taken back
         check_no_password(
             "train.mlflow",
             train.mlflow,

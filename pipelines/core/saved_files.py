@@ -18,14 +18,18 @@ from pathlib import Path
 import yaml
 
 from pipelines.core.errors import UserError
-from pipelines.core.types import Json
+from pipelines.core.types import Json, JsonObject
 
 DAMAGE = (
-    OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, ArithmeticError,
-    RuntimeError, MemoryError, struct.error, zipfile.BadZipFile, zlib.error, lzma.LZMAError,
+    ValueError, LookupError, TypeError, AttributeError, EOFError, ArithmeticError,
+    RuntimeError, struct.error, zipfile.BadZipFile, zlib.error, lzma.LZMAError,
     yaml.YAMLError,
 )  # fmt: skip
-"""What reading damaged content raises. RuntimeError has RecursionError and NotImplementedError."""
+"""What reading damaged content raises. RuntimeError has RecursionError and NotImplementedError.
+
+So does an OSError without a number, as of h5py; one with a number is the system's, such as that a
+file isn't there, or may not be read, and says so itself.
+"""
 
 MOST_BYTES = 1 << 30
 """Of a file that is read whole."""
@@ -42,13 +46,15 @@ class DamagedError(UserError):
 def reading(path: Path, remedy: str) -> Iterator[None]:
     """Turns errors of reading a file's content into a DamagedError with the file and the remedy.
 
-    A file that isn't there stays a FileNotFoundError, and a UserError as it is.
+    A UserError stays as it is, and so does an error of the system, such as FileNotFoundError.
     """
     try:
         yield
-    except (UserError, FileNotFoundError):
+    except UserError:
         raise
-    except DAMAGE as error:
+    except (OSError, *DAMAGE) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         raise DamagedError(f"{path} is damaged ({describe(error)}): {remedy}") from None
 
 
@@ -70,10 +76,14 @@ def read_yaml(path: Path, remedy: str) -> Json:
         return yaml.load(_read(path), _PlainLoader)
 
 
-def parse_json(text: str | bytes, path: Path, remedy: str) -> Json:
-    """The JSON of a line of a file."""
-    with reading(path, remedy):
-        return json.loads(text)
+def read_json_lines(path: Path, remedy: str) -> Iterator[JsonObject]:
+    """The JSON objects of a file with one a line."""
+    with reading(path, remedy), path.open("rb") as file:
+        for line in file:
+            value = json.loads(line)
+            if not isinstance(value, dict):
+                raise TypeError("a line is no JSON object")
+            yield value
 
 
 def _read(path: Path) -> str:

@@ -6,9 +6,11 @@ import re
 
 from pipelines.core.errors import UserError
 
-# To the last @, since a password may hold @ and / that nobody has escaped.
-_PASSWORD = re.compile(r"(://[^:@/\s'\"]*:)[^\s'\"]*@")
-_PARAMETER = re.compile(r"(?i)([?&;]\w*(?:pass|pwd|secret|token|key)\w*=)[^&;\s'\"]*")
+# From the first colon to the last @, since a password may hold @ and / that nobody has escaped.
+_PASSWORD = re.compile(r"(://[^:/?#\s\"]*:)[^\s\"]*@")
+_PARAMETER = re.compile(
+    r"(?i)([?&;](?:\w+[-_.])?(?:ssl)?(?:password|passwd|pass|pwd|secret|token|api[-_]?key)=)[^&;\s\"]*"
+)
 
 MASK = "***"
 

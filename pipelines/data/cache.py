@@ -79,7 +79,8 @@ def write_meta(directory: Path, meta: JsonObject) -> None:
         for path, digest in zip(paths, digests, strict=True)
     }
     content = hashlib.sha256(b"".join(map(bytes.fromhex, digests))).hexdigest()[:20]
-    text = json.dumps({**meta, "files": files, "content": content}, ensure_ascii=False, indent=1)
+    meta = {**meta, "files": files, "content": content}
+    text = json.dumps({**meta, "sha256": _digest_of(meta)}, ensure_ascii=False, indent=1)
     (directory / META).write_text(text, encoding="utf-8")
 
 
@@ -93,6 +94,8 @@ def read_meta(directory: Path) -> JsonObject | None:
         return None
     try:
         meta = json.loads((directory / META).read_text(encoding="utf-8"))
+        if meta.pop("sha256") != _digest_of(meta):
+            raise ValueError(f"{META} has changed")
         files = {directory / name: facts for name, facts in meta["files"].items()}
         wrong = [path for path, facts in files.items() if path.stat().st_size != facts["size"]]
         if not wrong:
@@ -105,6 +108,10 @@ def read_meta(directory: Path) -> JsonObject | None:
         _warn(directory, ", ".join(str(path.relative_to(directory)) for path in wrong))
         return None
     return cast(JsonObject, meta)
+
+
+def _digest_of(meta: JsonObject) -> str:
+    return hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
 
 
 def _digests(paths: list[Path]) -> list[str]:

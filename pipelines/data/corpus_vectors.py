@@ -50,7 +50,8 @@ def count_neighbours(texts: Iterable[np.ndarray], vocabulary_size: int) -> spars
     from scipy import sparse
 
     shape = (vocabulary_size, vocabulary_size)
-    total = sparse.csr_matrix(shape, dtype=np.float32)
+    # Matrices of about one size are added up, so that a large one is copied rarely.
+    sums: list[sparse.csr_matrix] = []
     for ids in texts:
         found = []
         for distance in range(1, min(WINDOW, ids.shape[1] - 1) + 1):
@@ -62,7 +63,11 @@ def count_neighbours(texts: Iterable[np.ndarray], vocabulary_size: int) -> spars
             continue
         pairs, weights = (np.concatenate(parts) for parts in zip(*found, strict=True))
         rows, columns = np.divmod(pairs, vocabulary_size)
-        total += sparse.csr_matrix((weights, (rows, columns)), shape)
+        sums.append(sparse.csr_matrix((weights, (rows, columns)), shape))
+        while len(sums) > 1 and sums[-2].nnz < 2 * sums[-1].nnz:
+            last = sums.pop()
+            sums[-1] = sums[-1] + last
+    total = sum(reversed(sums), sparse.csr_matrix(shape, dtype=np.float32))
     return (total + total.T).tocsr()
 
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from pipelines.core.errors import UserError
-from pipelines.core.paths import ROOT
+from pipelines.core.paths import python_path
 from pipelines.runs.native_output import suppress_native_stderr
 
 WORKER_LOST_EXIT_CODE = 75
@@ -227,8 +227,7 @@ def spawn_workers(cluster: Cluster | None, device: str) -> Iterator[list[subproc
 
 
 def _spawn_worker(cluster: Cluster, index: int, device: str) -> subprocess.Popen[bytes]:
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    environment = {"PYTHONPATH": path, "TF_CONFIG": cluster.tf_config(index)}
+    environment = {"PYTHONPATH": python_path(), "TF_CONFIG": cluster.tf_config(index)}
     return subprocess.Popen(
         [sys.executable, "-P", "-m", "pipelines.launch.worker", device, str(os.getpid())],
         stdin=subprocess.DEVNULL,

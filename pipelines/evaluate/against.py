@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pipelines.core.contracts import Codec, Split
 from pipelines.core.errors import UserError
-from pipelines.core.saved_files import DamagedError, parse_json, read_yaml
+from pipelines.core.saved_files import DamagedError, read_json_lines, read_yaml
 from pipelines.core.task import Task
 from pipelines.core.types import JsonObject
 from pipelines.runs.metrics import OtherScore, RunComparison
@@ -137,11 +137,9 @@ def _predictions(directory: str, split: Split) -> dict[str, np.ndarray]:
 
 
 def _lines(path: Path, split: str) -> Iterator[JsonObject]:
-    with path.open(encoding="utf-8") as file:
-        for text in file:
-            line = parse_json(text, path, "measure that run again")
-            if line.get("split") == split:
-                yield line
+    for line in read_json_lines(path, "measure that run again"):
+        if line.get("split") == split:
+            yield line
 
 
 def _difference(where: str, split: str, row: int | None, part: str) -> str:

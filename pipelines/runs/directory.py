@@ -25,7 +25,7 @@ from pydantic import ValidationError
 
 from pipelines.core.errors import UserError
 from pipelines.core.files import ASIDE, atomic_write
-from pipelines.core.saved_files import DamagedError, parse_json, read_json, reading
+from pipelines.core.saved_files import read_json, read_json_lines, reading
 from pipelines.core.types import JsonObject
 from pipelines.runs.metrics import RunMetrics
 
@@ -86,11 +86,7 @@ class Run:
     def read_history(self) -> list[JsonObject]:
         if not self.history.exists():
             return []
-        lines = self.history.read_bytes().splitlines()
-        rows = [parse_json(line, self.history, AGAIN) for line in lines]
-        if not all(isinstance(row, dict) for row in rows):
-            raise DamagedError(f"{self.history} is damaged (a line is no object): {AGAIN}")
-        return rows
+        return list(read_json_lines(self.history, AGAIN))
 
     @contextmanager
     def lock(self) -> Iterator[None]:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
-from pipelines.core.paths import ROOT
+from pipelines.core.paths import python_path
 from pipelines.serve.errors import RequestError
 from pipelines.serve.predict_request import Columns
 from pipelines.serve.worker import MESSAGE_LENGTH, pack_message
@@ -96,7 +96,6 @@ class WorkerProcess:
         return (self.title, *between, self._process.pid)
 
     async def _spawn(self) -> None:
-        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         # -P: no file of the working directory, where a stranger's model may lie, is code.
         command = [sys.executable, "-P", "-m", "pipelines.serve.worker"]
         try:
@@ -104,7 +103,7 @@ class WorkerProcess:
                 *(*command, str(self.directory.absolute())),
                 stdin=PIPE,
                 stdout=PIPE,
-                env={"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ, "PYTHONPATH": path},
+                env={"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ, "PYTHONPATH": python_path()},
             )
         except OSError as error:  # such as too many processes
             raise LoadError(f"no process can be started: {error.strerror}") from None

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import psutil
 
-from pipelines.core.paths import MAIN, ROOT
+from pipelines.core.paths import MAIN, python_path
 from pipelines.runs.directory import Run
 from pipelines.runs.parallel import CORES
 from pipelines.runs.signals import SIGNALS
@@ -64,8 +64,7 @@ def _import_from_here() -> Iterator[None]:
 
     Before 3.12 Python doesn't tell the server where modules are (sys.path).
     """
-    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    given = {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
+    given = {"PYTHONPATH": python_path(), "PYTHONSAFEPATH": "1"}
     before = {name: os.environ.get(name) for name in given}
     os.environ.update(given)
     try:

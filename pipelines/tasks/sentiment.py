@@ -54,8 +54,8 @@ if TYPE_CHECKING:
 class Sentiment(OneLabelTask, Streams, Explains):
     """Settings of text classification; see OneLabelTask for the others.
 
-    adversarial  how far word vectors are moved in adversarial training, as tasks/_shared says;
-             0: not at all.
+    adversarial  how far a text's word vectors are moved in adversarial training, as a share of a
+             vector's length (tasks/_shared/adversarial.py); 0: not at all.
     ensemble  recurrent networks that learn with seeds of their own; their logits are averaged
              (Hansen & Salamon 1990, "Neural Network Ensembles").
     ngrams   a linear classifier of n-grams, whose logits are mixed with the recurrent network's.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import zipfile
 import zlib
 from itertools import pairwise
@@ -16,8 +17,8 @@ from pipelines.core.errors import UserError
 from pipelines.core.saved_files import (
     LONGEST,
     DamagedError,
-    parse_json,
     read_json,
+    read_json_lines,
     read_yaml,
     reading,
 )
@@ -86,7 +87,7 @@ def test_more_than_can_be_meant_is_not_read(
     [
         OSError("x"), ValueError("x"), KeyError("x"), IndexError("x"), TypeError("x"),
         AttributeError("x"), EOFError("x"), OverflowError("x"), NotImplementedError("x"),
-        RecursionError("x"), MemoryError("x"), zipfile.BadZipFile("x"), zlib.error("x"),
+        RecursionError("x"), zipfile.BadZipFile("x"), zlib.error("x"),
     ],
     ids=lambda error: type(error).__name__,
 )  # fmt: skip
@@ -106,6 +107,9 @@ def test_what_is_not_there_and_what_was_said_already_stay_as_they_are(tmp_path: 
         read_json(tmp_path / "none", "")
     with pytest.raises(UserError, match=r"^said$"), reading(tmp_path / "a", ""):
         raise UserError("said")
+    for number in (errno.EMFILE, errno.EACCES, errno.ENOTDIR):
+        with pytest.raises(OSError, match=r"^\[Errno"), reading(tmp_path / "a", ""):
+            raise OSError(number, "of the system")
 
 
 def test_defects_and_interruptions_are_no_damage(tmp_path: Path) -> None:
@@ -115,7 +119,10 @@ def test_defects_and_interruptions_are_no_damage(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
 
-def test_a_line_is_parsed_with_its_file_in_the_message(tmp_path: Path) -> None:
-    assert parse_json(b'{"a": 1}', tmp_path / "a", "") == {"a": 1}
+@pytest.mark.parametrize("line", [b"{", b"[]", b"3", b"\xff"])
+def test_lines_are_objects_or_damage(line: bytes, tmp_path: Path) -> None:
+    path = write(tmp_path / "history", b'{"a": 1}\n' + line)
+    found = read_json_lines(path, "again")
+    assert next(found) == {"a": 1}
     with pytest.raises(DamagedError, match="history is damaged"):
-        parse_json(b"{", tmp_path / "history", "")
+        next(found)

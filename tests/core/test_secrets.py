@@ -26,7 +26,9 @@ SECRET = "pa55"
         (f"x://host/db?sslpassword={SECRET}", "x://host/db?sslpassword=***"),
         (f"x://host/?API_KEY={SECRET}", "x://host/?API_KEY=***"),
         (f"not an address: x://a:{SECRET}@h, really", "not an address: x://a:***@h, really"),
-        (f"('x://a:{SECRET}@h', 'y')", "('x://a:***@h', 'y')"),
+        (f"http://me@corp.com:{SECRET}@host", "http://me@corp.com:***@host"),
+        (f"http://me:{SECRET}'{SECRET}@host", "http://me:***@host"),
+        (f"x://host/?api-key={SECRET}", "x://host/?api-key=***"),
     ],
 )
 def test_passwords_are_masked(address: str, masked: str) -> None:
@@ -38,7 +40,14 @@ def test_passwords_are_masked(address: str, masked: str) -> None:
 
 @pytest.mark.parametrize(
     "address",
-    ["http://host:5000", "http://me@host", "sqlite:///a@b.db", "postgresql://me@host/db?a=1", ""],
+    [
+        "http://host:5000",
+        "http://me@host",
+        "sqlite:///a@b.db",
+        "postgresql://me@host/db?a=1",
+        "x://h/?monkey=1&sslkey=/p",
+        "",
+    ],
 )
 def test_what_holds_no_password_stays_as_it_is(address: str) -> None:
     assert mask_passwords(address) == address

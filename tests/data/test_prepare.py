@@ -293,6 +293,7 @@ DAMAGE: dict[str, tuple[str, Callable[[bytes], bytes | None]]] = {
     "a footer changed": ("raw.arrow", lambda content: flip_a_bit(content, len(content) - 12)),
     "a codec changed": ("codec/label.json", lambda content: content.swapcase()),
     "meta truncated": ("meta.json", lambda content: content[:-40]),
+    "meta with other numbers": ("meta.json", lambda content: content.replace(b"28", b"29")),
     "meta of another kind": ("meta.json", lambda _: b"[]"),
     "meta too deep": ("meta.json", lambda _: b"[" * 100_000),
     "meta with other files": ("meta.json", lambda _: b'{"files": {"train.arrow": 3}}'),

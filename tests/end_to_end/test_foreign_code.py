@@ -15,6 +15,7 @@ import pytest
 from conftest import ROOT, Command, FinishedRun
 from serving_process import serving, write_arithmetic
 
+from pipelines.core.paths import python_path
 from pipelines.distributed.cluster import Cluster, find_free_ports, spawn_workers
 from pipelines.export.client import OPERATORS
 from pipelines.export.saved_model import write_imports
@@ -82,6 +83,15 @@ def test_further_workers_run_nothing_of_the_working_directory(
             worker.wait(2)
         worker.kill()
     assert not mark(downloads).exists(), mark(downloads).read_text()
+
+
+def test_the_path_for_processes_has_no_entry_that_depends_on_the_working_directory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["", "relative", "/absolute", ".", ""]))
+    assert python_path().split(os.pathsep) == [str(ROOT), "/absolute"]
+    monkeypatch.delenv("PYTHONPATH")
+    assert python_path() == str(ROOT)
 
 
 @pytest.mark.parametrize("module", ["evil", "outputs.evil", "os", "antigravity"])

@@ -197,6 +197,21 @@ def test_a_run_from_before_there_were_ngrams_has_none(tmp_path: Path) -> None:
     assert load_run_config(run, current)["task"]["ngrams"] == current["task"]["ngrams"]
 
 
+@pytest.mark.parametrize("name", ["adversarial", "ensemble"])
+def test_a_run_from_before_a_setting_has_the_network_that_it_was_made_with(
+    name: str, tmp_path: Path
+) -> None:
+    """Also where its experiment has another value by now."""
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        current = to_plain_values(compose("config", ["experiment=imdb_best"]))
+    run, former = Run(tmp_path), {**current, "task": {**current["task"]}}
+    del former["task"][name]
+    save_config(run, former)
+    before = {"adversarial": 0.0, "ensemble": 1}[name]
+    assert current["task"][name] != before
+    assert load_run_config(run, current)["task"][name] == before
+
+
 def test_a_budget_of_parameters_counts_neither_ngrams_nor_word_vectors() -> None:
     both, alone = tiny(), tiny("task.ngrams.order=0")
     mixture = 2  # how much each part counts

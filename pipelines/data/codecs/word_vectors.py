@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.machinery import ModuleSpec
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 import numpy as np
 
 from pipelines.core.errors import UserError
+from pipelines.core.saved_files import read_json, reading
 from pipelines.runs.directory import Run, load_model
 
 if TYPE_CHECKING:
@@ -110,10 +110,12 @@ def _vectors_from_package(vocabulary: Sequence[str]) -> Vectors:
 
 def _run_words(run: Run) -> list[str]:
     path = run.codec / "tokens.json"
+    remedy = "task.embedding.vectors needs a whole run"
     try:
-        return cast(list[str], json.loads(path.read_text(encoding="utf-8"))["vocabulary"])
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"task.embedding.vectors: {path} is damaged or missing ({error})") from None
+        with reading(path, remedy):
+            return cast(list[str], read_json(path, remedy)["vocabulary"])
+    except OSError as error:
+        raise UserError(f"task.embedding.vectors: {path} can't be read ({error})") from None
 
 
 def _vectors_from_run(vocabulary: Sequence[str], run: Run) -> Vectors:

@@ -23,7 +23,8 @@ class Adversarial:
 
     objective  the task, or another objective; each Embedding of its model is moved.
     size       how far a sequence is moved: the length of all of its vectors' displacement together,
-               relative to the root mean square of a batch's lengths of vectors.
+               relative to the root mean square of a batch's lengths of vectors. So the same texts
+               in several smaller batches, or on several workers, move by slightly other lengths.
     """
 
     def __init__(self, objective: Objective, size: float):
@@ -38,7 +39,7 @@ class Adversarial:
         layers = [layer for layer in flatten_layers(model) if isinstance(layer, Embedding)]
         vectors: dict[Embedding, tf.Tensor] = {}
 
-        def losses(replace: Callable[[Embedding], EmbeddedVectors]) -> tf.Tensor:
+        def losses_with(replace: Callable[[Embedding], EmbeddedVectors]) -> tf.Tensor:
             with embedded_vectors.attach((layer, replace(layer)) for layer in layers):
                 made = self.objective.outputs(model, inputs, step)
             return self.objective.losses(made, targets)
@@ -52,15 +53,19 @@ class Adversarial:
             return watched
 
         with tf.GradientTape() as tape:
-            own = losses(watch)
+            own = losses_with(watch)
             total = tf.reduce_sum(own)
         gradients = tape.gradient(total, list(vectors.values()))
         moved = {
             layer: found + self._displacement(found, gradient)
             for (layer, found), gradient in zip(vectors.items(), gradients, strict=True)
         }
-        # Each reads the same words, without the same ones, as before: dropout isn't drawn anew.
-        return (own + losses(lambda layer: lambda _: moved[layer])) / 2
+
+        def replace(layer: Embedding) -> EmbeddedVectors:
+            # The vectors with the dropout that they had: only that of later layers is drawn anew.
+            return lambda _: moved[layer]
+
+        return (own + losses_with(replace)) / 2
 
     def _displacement(
         self, vectors: tf.Tensor, gradient: tf.Tensor | tf.IndexedSlices

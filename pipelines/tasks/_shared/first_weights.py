@@ -22,8 +22,9 @@ ROWS = 2048
 def start_from_corpus(
     layers: Sequence[Embedding], train: Split, field: str, *, scale: float, seed: int
 ) -> None:
-    """Gives embeddings of one vocabulary the vectors of the texts whose ids the field holds.
+    """Starts embeddings of one vocabulary from vectors learnt of neighbouring words in the texts.
 
+    field  holds the texts' ids.
     scale  root mean square of the vectors' numbers. Words without a vector keep their own.
     """
     words, width = layers[0].matrix.shape

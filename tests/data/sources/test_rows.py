@@ -239,9 +239,9 @@ def test_utf_16_is_refused_with_the_remedy(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("start", "message"),
     [
-        (b"PK\x03\x04rest", "Excel workbook: export its table as CSV"),
-        (b"%PDF-1.7\n", "it is a PDF"),
-        (b"PAR1\x15\x04", "ends in .parquet"),
+        (b"PK\x03\x04\x14\0rest", "Excel workbook: export its table as CSV"),
+        (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n", "it is a PDF"),
+        (b"PAR1\x15\x04\0", "ends in .parquet"),
         (b"\x1f\x8b\x08", "ends in .gz"),
         (bytes(range(9)) * 20, "it is in a binary format"),
     ],
@@ -252,6 +252,12 @@ def test_files_that_are_no_text_are_refused_by_their_kind(
     with pytest.raises(UserError, match=message) as error:
         read(write_file(tmp_path / "a.csv", start))
     assert "must be a text file" in str(error.value)
+
+
+@pytest.mark.parametrize("start", ["PAR1", "%PDF", "SQLite format 3", "PK"])
+def test_a_text_may_begin_like_a_binary_file(start: str, tmp_path: Path) -> None:
+    found, _ = read(write_file(tmp_path / "a.csv", f"{start},text,label\n1,x,y\n".encode()))
+    assert found == [{"text": "x", "label": "y"}]
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import codecs
 import gzip
 import io
 import lzma
@@ -107,11 +108,22 @@ def _strip_mark(start: bytes, path: Path) -> bytes:
             f"{path}: text must be UTF-8; this file is UTF-16: save it as UTF-8, "
             "or convert it with iconv -f UTF-16 -t UTF-8"
         )
-    kind = next((kind for mark, kind in _SIGNATURES.items() if start.startswith(mark)), None)
     zeros = start.count(0)
-    if kind is not None or zeros > max(_MOST_ZEROS, _MOST_ZERO_SHARE * len(start)):
+    kind = next((kind for mark, kind in _SIGNATURES.items() if start.startswith(mark)), None)
+    # A text may well begin with letters such as PAR1.
+    binary = zeros > 0 or not _is_utf8(start)
+    if (kind and binary) or zeros > max(_MOST_ZEROS, _MOST_ZERO_SHARE * len(start)):
         raise UserError(f"{path} must be a text file; it is {kind or 'in a binary format'}")
     return start.removeprefix(_UTF8_MARK)
+
+
+def _is_utf8(start: bytes) -> bool:
+    """Whether a file's first bytes are; its last character may be cut off."""
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(start)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def check_regular(path: Path) -> None:
