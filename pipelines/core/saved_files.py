@@ -6,6 +6,7 @@ a run, a cache or a sweep wrote are read through here.
 
 from __future__ import annotations
 
+import errno
 import json
 import lzma
 import struct
@@ -27,9 +28,11 @@ DAMAGE = (
 )  # fmt: skip
 """What reading damaged content raises. RuntimeError has RecursionError and NotImplementedError.
 
-So does an OSError without a number, as of h5py; one with a number is the system's, such as that a
-file isn't there, or may not be read, and says so itself.
+An OSError is most often the system's, such as that a file isn't there, or may not be read.
 """
+
+OF_CONTENT = (None, errno.EINVAL, errno.EOVERFLOW)
+"""Numbers of an OSError that damaged content leads to: of h5py, and of places no file has."""
 
 MOST_BYTES = 1 << 30
 """Of a file that is read whole."""
@@ -53,7 +56,7 @@ def reading(path: Path, remedy: str) -> Iterator[None]:
     except UserError:
         raise
     except (OSError, *DAMAGE) as error:
-        if isinstance(error, OSError) and error.errno is not None:
+        if isinstance(error, OSError) and error.errno not in OF_CONTENT:
             raise
         raise DamagedError(f"{path} is damaged ({describe(error)}): {remedy}") from None
 
