@@ -31,7 +31,7 @@ embedded_vectors: Hooks[EmbeddedVectors] = Hooks("embedded_vectors")
 _register = keras.saving.register_keras_serializable(package="recurrent")
 
 
-def _check_known(known: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+def _real_rows(known: np.ndarray, vectors: np.ndarray) -> np.ndarray:
     """Which rows of pretrained vectors (V, D) are real, (V,) bool; ValueError if sizes differ."""
     if vectors.ndim != 2 or known.shape != vectors.shape[:1]:
         raise ValueError(
@@ -185,7 +185,7 @@ def build_embedding(
         layer = Embedding(settings, size, seed=seed, name=name)
         layer.build((None, None))
         return layer
-    known = _check_known(np.any(vectors != 0, axis=1) if known is None else known, vectors)
+    known = _real_rows(np.any(vectors != 0, axis=1) if known is None else known, vectors)
     if len(known) != size:
         raise ValueError(f"there is a vector for each of {size} words; got {len(known)}.")
     frozen = 0 if settings.trainable else int(known.sum())

@@ -1,7 +1,7 @@
 """Reading what was saved: a damaged file, whatever is wrong with it, is told in one line.
 
-Libraries raise some twenty kinds of errors for damaged content, and none says which. All files that
-a run, a cache or a sweep wrote are read through here.
+Libraries raise some twenty kinds of errors for damaged content, and none says which. What reads a
+file that this program wrote does so through `reading`, and needs no list of errors of its own.
 """
 
 from __future__ import annotations

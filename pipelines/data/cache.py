@@ -17,11 +17,13 @@ from typing import cast
 
 from pipelines.core.errors import UserError
 from pipelines.core.files import sync
+from pipelines.core.saved_files import DamagedError, reading
 from pipelines.core.types import JsonObject
 
 log = logging.getLogger(__name__)
 
 META = "meta.json"
+AGAIN = "making it again"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 
@@ -93,19 +95,22 @@ def read_meta(directory: Path) -> JsonObject | None:
     if not directory.exists():
         return None
     try:
-        meta = json.loads((directory / META).read_text(encoding="utf-8"))
-        if meta.pop("sha256") != _digest_of(meta):
-            raise ValueError(f"{META} has changed")
-        files = {directory / name: facts for name, facts in meta["files"].items()}
-        wrong = [path for path, facts in files.items() if path.stat().st_size != facts["size"]]
-        if not wrong:
-            pairs = zip(files, _digests(list(files)), strict=True)
-            wrong = [path for path, digest in pairs if digest != files[path]["sha256"]]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        _warn(directory, str(error))
+        with reading(directory, AGAIN):
+            meta = json.loads((directory / META).read_text(encoding="utf-8"))
+            if meta.pop("sha256") != _digest_of(meta):
+                raise ValueError(f"{META} has changed")
+            files = {directory / name: facts for name, facts in meta["files"].items()}
+            wrong = [path for path, facts in files.items() if path.stat().st_size != facts["size"]]
+            if not wrong:
+                pairs = zip(files, _digests(list(files)), strict=True)
+                wrong = [path for path, digest in pairs if digest != files[path]["sha256"]]
+            if wrong:
+                raise ValueError(", ".join(str(path.relative_to(directory)) for path in wrong))
+    except OSError as error:
+        log.warning("the cache %s is damaged (%s): %s", directory, error, AGAIN)
         return None
-    if wrong:
-        _warn(directory, ", ".join(str(path.relative_to(directory)) for path in wrong))
+    except DamagedError as error:
+        log.warning("the cache %s", error)
         return None
     return cast(JsonObject, meta)
 
@@ -123,10 +128,6 @@ def _digests(paths: list[Path]) -> list[str]:
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(digest, paths))
-
-
-def _warn(directory: Path, what: str) -> None:
-    log.warning("the cache %s is damaged (%s); making it again", directory, what)
 
 
 @contextmanager

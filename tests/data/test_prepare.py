@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import signal
-import subprocess
-import sys
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,46 +10,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from only_data import OnlyData
+from prepared_rows import Memory, left, prepare_options, rows, run
 
-from pipelines.core.contracts import FieldCodec, FieldSpec, Provenance, RowIssues, Source
+from pipelines.core.contracts import FieldCodec, FieldSpec
 from pipelines.core.errors import UserError
-from pipelines.core.paths import ROOT
 from pipelines.core.settings import PrepareSettings
 from pipelines.core.types import Example
 from pipelines.data import arrow as arrow_module
 from pipelines.data import prepare as prepare_module
 from pipelines.data.codecs.labels import LabelCodec
-from pipelines.data.codecs.text import TextCodec, TextSettings
-from pipelines.data.prepare import Prepared, prepare
-
-
-class Memory(Source):
-    """Rows by part; None is a bad row."""
-
-    columns = ("text", "label")
-
-    def __init__(self, parts: Mapping[str, Sequence[Example | None]]):
-        self.by_part = parts
-        self.reads = 0
-
-    def check(self) -> None: ...
-
-    def parts(self) -> tuple[str, ...]:
-        return tuple(self.by_part)
-
-    def read(self, part: str, issues: RowIssues) -> Iterator[Example]:
-        self.reads += 1
-        for number, row in enumerate(self.by_part[part], start=2):
-            if row is None:
-                issues.add(f"x.csv:{number}", "empty text")
-            else:
-                yield row
-
-    def fingerprint(self) -> str:
-        return repr(self.by_part)
-
-    def provenance(self) -> Provenance:
-        return Provenance("x.csv", "a file", "none", "")
+from pipelines.data.prepare import prepare
 
 
 class PixelCodec(FieldCodec):
@@ -101,54 +65,9 @@ class FramesCodec(PixelCodec):
         return FieldSpec((None, 2), "float32")
 
 
-def rows(count: int, offset: int = 0) -> list[Example]:
-    return [
-        {
-            "text": f"word{i % 7} and {'good' if i % 2 else 'bad'} no{i} " * (1 + i % 5),
-            "label": "np"[i % 2],
-        }
-        for i in range(offset, offset + count)
-    ]
-
-
-TEXT: dict[str, Any] = {
-    "tokens": "word",
-    "vocabulary_size": 100,
-    "minimum_count": 1,
-    "lowercase": True,
-    "strip_markup": True,
-    "punctuation": "keep",
-    "max_tokens": 12,
-    "truncate": "both",
-    "model_type": "unigram",
-}
-
-
 @pytest.fixture
 def options(tmp_path: Path) -> dict[str, Any]:
-    return {
-        "validation": 0.1,
-        "test": 0.2,
-        "bad_rows": 0.1,
-        "limit": None,
-        "division": "hash",
-        "group_by": None,
-        "block_rows": 10,
-        "time_column": None,
-        "split_seed": 0,
-        "cache_dir": str(tmp_path / "cache"),
-    }
-
-
-def run(source: Source, options: dict[str, Any], *, text: dict[str, Any] | None = None) -> Prepared:
-    settings = TextSettings(**{**TEXT, **(text or {})})
-    codec = {"tokens": TextCodec("text", settings), "label": LabelCodec("label")}
-    task = OnlyData(codec, dedupe_by=("text",), stratify_by="label")
-    return prepare(source, task, PrepareSettings(**options))
-
-
-def left(options: dict[str, Any]) -> list[str]:
-    return sorted(p.name for p in Path(options["cache_dir"]).iterdir() if p.suffix != ".lock")
+    return prepare_options(tmp_path / "cache")
 
 
 def test_splits_hold_every_row_once_encoded(options: dict[str, Any]) -> None:
@@ -245,80 +164,6 @@ def test_order_of_rows_does_not_matter(options: dict[str, Any]) -> None:
     assert members(rows(80)) == members(rows(80)[::-1])
 
 
-def test_second_call_reuses_without_reading(options: dict[str, Any]) -> None:
-    first, again, other = (Memory({"all": rows(40)}) for _ in range(3))
-    made = run(first, options)
-    data = run(again, options)
-    assert (made.reused, data.reused, again.reads) == (False, True, 0)
-    assert data.directory.name == made.directory.name
-    assert data.report == made.report
-    assert data.codec.spec == made.codec.spec
-    assert run(other, options, text={"max_tokens": 5}).directory.name != made.directory.name
-    assert other.reads == 1
-    assert run(Memory({"all": rows(41)}), options).directory.name != made.directory.name
-
-
-def test_reuse_needs_no_tensorflow(options: dict[str, Any]) -> None:
-    run(Memory({"all": rows(40)}), options)
-    script = (
-        "import sys; sys.path[:0] = sys.argv[2:]; sys.modules['tensorflow'] = None\n"
-        "from pipelines.data.codecs.text import *; from pipelines.data.codecs.labels import *\n"
-        "from pipelines.data.batches import *; from pipelines.data import prepare, splits\n"
-        "import json, pathlib\n"
-        "from pipelines.core.contracts import Codec\n"
-        "d = pathlib.Path(sys.argv[1]); state = json.loads((d / 'codec/tokens.json').read_text())\n"
-        "c = Codec({'tokens': TextCodec('text', TextSettings(**state['settings'])),"
-        " 'label': LabelCodec('label')}).load(d / 'codec')\n"
-        "s = splits.open_splits(d, ['train'], c.spec)['train']\n"
-        "print(len(s), s.gather(s.rows[:3] * 0)['tokens'].shape[0])\n"
-    )
-    directory = run(Memory({"all": rows(40)}), options).directory
-    result = subprocess.run(
-        [sys.executable, "-c", script, str(directory), str(ROOT)],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert result.stdout.split() == ["28", "3"]
-
-
-def flip_a_bit(content: bytes, place: int) -> bytes:
-    return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
-
-
-DAMAGE: dict[str, tuple[str, Callable[[bytes], bytes | None]]] = {
-    "missing": ("train.arrow", lambda _: None),
-    "truncated": ("train.arrow", lambda content: content[:-40]),
-    "a label changed": ("test.arrow", lambda content: flip_a_bit(content, len(content) // 2)),
-    "a footer changed": ("raw.arrow", lambda content: flip_a_bit(content, len(content) - 12)),
-    "a codec changed": ("codec/label.json", lambda content: content.swapcase()),
-    "meta truncated": ("meta.json", lambda content: content[:-40]),
-    "meta with other numbers": ("meta.json", lambda content: content.replace(b"28", b"29")),
-    "meta of another kind": ("meta.json", lambda _: b"[]"),
-    "meta too deep": ("meta.json", lambda _: b"[" * 100_000),
-    "meta with other files": ("meta.json", lambda _: b'{"files": {"train.arrow": 3}}'),
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGE)
-def test_damaged_cache_is_made_again(
-    options: dict[str, Any], damage: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    made = run(Memory({"all": rows(40)}), options)
-    name, change = DAMAGE[damage]
-    changed = change((made.directory / name).read_bytes())
-    (made.directory / name).unlink()
-    if changed is not None:
-        (made.directory / name).write_bytes(changed)
-    source = Memory({"all": rows(40)})
-    data = run(source, options)
-    assert (data.reused, source.reads) == (False, 1)
-    assert len(data.splits["train"]) == 28
-    assert data.content == made.content
-    assert left(options) == [made.directory.name]
-    assert f"the cache {made.directory} is damaged" in caplog.text
-
-
 def test_bad_rows_are_counted_or_too_many(options: dict[str, Any]) -> None:
     some = Memory({"all": [*rows(30), None, None]})
     data = run(some, options)
@@ -354,76 +199,6 @@ def test_mistakes_in_the_data(
     with pytest.raises(UserError, match=message):
         run(Memory(parts), options)
     assert left(options) == []
-
-
-def test_full_disk(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    with monkeypatch.context() as patched:
-        patched.setattr(arrow_module.ArrowWriter, "write", full)
-        with pytest.raises(UserError, match=r"No space left on device.*prepare\.cache_dir"):
-            run(Memory({"all": rows(40)}), options)
-    assert left(options) == []
-    assert not run(Memory({"all": rows(40)}), options).reused
-
-
-def test_cache_that_cannot_be_made(options: dict[str, Any], tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"can't write the cache .*: Not a directory"):
-        run(Memory({"all": rows(40)}), {**options, "cache_dir": str(tmp_path / "file" / "cache")})
-
-
-def test_source_errors_are_not_blamed_on_the_cache(options: dict[str, Any]) -> None:
-    class Gone(Memory):
-        def read(self, part: str, issues: RowIssues) -> Iterator[Example]:
-            yield from rows(3)
-            raise FileNotFoundError("reviews.csv")
-
-    with pytest.raises(FileNotFoundError):
-        run(Gone({"all": []}), options)
-    assert left(options) == []
-
-
-def test_killed_in_the_middle(options: dict[str, Any]) -> None:
-    """A killed process leaves a temporary directory, which the next one removes."""
-    cache = Path(options["cache_dir"])
-    script = (
-        "import sys, time; from pathlib import Path; from pipelines.data import cache\n"
-        "d = Path(sys.argv[1])\n"
-        "with cache.lock_directory(d), cache.atomic_directory(d) as t:\n"
-        "    (t / 'half').write_text('x'); print('ready', flush=True); time.sleep(60)\n"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", script, str(cache / "other")],
-        stdout=subprocess.PIPE,
-        cwd=ROOT,
-        text=True,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    alive = left(options)
-    assert len(alive) == 1
-    assert ".tmp-" in alive[0]
-    data = run(Memory({"all": rows(40)}), options)
-    assert left(options) == sorted([*alive, data.directory.name])
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    process.stdout.close()
-    again = run(Memory({"all": rows(41)}), options)
-    assert left(options) == sorted([data.directory.name, again.directory.name])
-
-
-def test_two_at_once_prepare_once(options: dict[str, Any]) -> None:
-    sources = [Memory({"all": rows(60)}) for _ in range(3)]
-    made: list[Prepared] = []
-    workers = [threading.Thread(target=lambda s=s: made.append(run(s, options))) for s in sources]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    assert sum(source.reads for source in sources) == 1
-    assert sorted(data.reused for data in made) == [False, True, True]
 
 
 def test_limit(options: dict[str, Any]) -> None:
