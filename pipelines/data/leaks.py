@@ -48,6 +48,9 @@ GIVEN_AWAY = 0.9
 
 MOST_LABELS = 50
 
+WITHOUT_SPACES = r"([\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}])"
+"""A letter of a script that writes no spaces between words."""
+
 
 @dataclass(frozen=True)
 class Leak:
@@ -198,14 +201,18 @@ def _near_duplicates(sample: Sample) -> Leak | None:
         "near_duplicates",
         repeated / held_out,
         f"{repeated:,} of {held_out:,} validation and test rows{seen} nearly repeat a training "
-        "row, which a model can know by heart: take one of each two out of the file; where they "
-        "share rare words, prepare.division=related keeps them in one split",
+        "row, which a model can know by heart: prepare.division=related keeps such rows in one "
+        "split",
     )
 
 
 def _telling_word(sample: Sample, labels: Sequence[Value]) -> Leak | None:
-    """The word that says a label best; a word is anything between spaces."""
+    """The word that says a label best.
+
+    A word is anything between spaces, and each character of a script that puts none between words.
+    """
     texts = pc.binary_join_element_wise(*[_plain(c) for c in sample.columns], " ")
+    texts = pc.replace_substring_regex(texts, WITHOUT_SPACES, r" \1 ")
     words = pc.utf8_split_whitespace(pc.utf8_lower(texts))
     row = np.repeat(np.arange(len(texts)), pc.list_value_length(words).to_numpy())
     encoded = words.flatten().dictionary_encode()

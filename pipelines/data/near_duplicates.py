@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +25,36 @@ MOST_COMPARED = 4
 """Training texts that a held-out one is compared with in each band."""
 
 
+class NearDuplicateFinder:
+    """Takes texts in the order of their rows; keeps 132 bytes of each."""
+
+    def __init__(self) -> None:
+        self._signatures = [np.zeros((0, BANDS * BAND_ROWS), np.uint32)]
+        self._long = [np.zeros(0, bool)]
+
+    def add(self, columns: Sequence[pa.Array]) -> None:
+        """The texts of the next B rows: (B,) strings, or lists of strings, each."""
+        signatures, long = _signatures(columns)
+        self._signatures.append(signatures)
+        self._long.append(long)
+
+    def finish(self) -> np.ndarray:
+        """(P, 2) int64: rows that nearly repeat each other, the lesser first.
+
+        Of many rows that do, each is paired with one or more of the others, not with all.
+        """
+        signatures, long = np.concatenate(self._signatures), np.concatenate(self._long)
+        rows = np.flatnonzero(long)
+        found = [np.zeros((0, 2), np.int64)]
+        for bucket in _buckets(signatures):
+            order = rows[np.argsort(bucket[rows], kind="stable")]
+            one, other = order[:-1], order[1:]
+            same = bucket[one] == bucket[other]
+            one, other = one[same], other[same]
+            found.append(np.stack([one, other], 1)[_alike(signatures, one, other)])
+        return np.unique(np.concatenate(found), axis=0)
+
+
 def nearly_repeated(columns: Sequence[pa.Array], training: np.ndarray) -> np.ndarray:
     """(N,) bool: held-out rows that nearly repeat a training row.
 
@@ -32,10 +62,7 @@ def nearly_repeated(columns: Sequence[pa.Array], training: np.ndarray) -> np.nda
     """
     signatures, long = _signatures(columns)
     found = np.zeros(len(training), bool)
-    for band in range(BANDS):
-        bucket = np.zeros(len(training), np.uint64)
-        for column in range(band * BAND_ROWS, (band + 1) * BAND_ROWS):
-            bucket = _mix(bucket ^ signatures[:, column])
+    for bucket in _buckets(signatures):
         known = np.flatnonzero(long & training)
         known = known[np.argsort(bucket[known], kind="stable")]
         asked = np.flatnonzero(long & ~training & ~found)
@@ -44,13 +71,27 @@ def nearly_repeated(columns: Sequence[pa.Array], training: np.ndarray) -> np.nda
             other = known[np.minimum(start + step, len(known) - 1)]
             same = bucket[other] == bucket[asked]
             one, other = asked[same], other[same]
-            alike = (signatures[other] == signatures[one]).mean(axis=1) >= ALIKE
-            found[one[alike]] = True
+            found[one[_alike(signatures, one, other)]] = True
     return found
 
 
+def _buckets(signatures: np.ndarray) -> Iterator[np.ndarray]:
+    """Of each band (N,) uint64: rows with the same number in it are worth comparing."""
+    for band in range(BANDS):
+        bucket = np.zeros(len(signatures), np.uint64)
+        for column in range(band * BAND_ROWS, (band + 1) * BAND_ROWS):
+            bucket = _mix(bucket ^ signatures[:, column])
+        yield bucket
+
+
+def _alike(signatures: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """(P,) bool, of pairs of rows: the share of equal hashes estimates that of equal shingles."""
+    alike: np.ndarray = (signatures[other] == signatures[one]).mean(axis=1) >= ALIKE
+    return alike
+
+
 def _signatures(columns: Sequence[pa.Array]) -> tuple[np.ndarray, np.ndarray]:
-    """(N, BANDS * BAND_ROWS) uint64, the least of each hash of a row's shingles; (N,) bool, rows
+    """(N, BANDS * BAND_ROWS) uint32, the least of each hash of a row's shingles; (N,) bool, rows
     that are long enough to have any.
     """
     joined = [pc.binary_join(c, " ") if pa.types.is_list(c.type) else c for c in columns]
@@ -61,7 +102,7 @@ def _signatures(columns: Sequence[pa.Array]) -> tuple[np.ndarray, np.ndarray]:
     hashes = [zlib.crc32(word.encode()) for word in encoded.dictionary.to_pylist()]
     flat = _mix(np.array(hashes, np.uint64))[encoded.indices.to_numpy()]
     long = lengths >= LEAST_WORDS
-    signatures = np.zeros((len(texts), BANDS * BAND_ROWS), np.uint64)
+    signatures = np.zeros((len(texts), BANDS * BAND_ROWS), np.uint32)
     if not long.any():
         return signatures, long
     with np.errstate(over="ignore"):
@@ -77,8 +118,9 @@ def _signatures(columns: Sequence[pa.Array]) -> tuple[np.ndarray, np.ndarray]:
         factors = np.random.default_rng(0).integers(0, 2**63, BANDS * BAND_ROWS, np.uint64)
         for column, factor in enumerate(factors):
             # Multiplying by an odd number and shifting is a 2-universal hash (Dietzfelbinger 1997).
-            hashed = (shingles * (factor * np.uint64(2) + np.uint64(1))) >> np.uint64(16)
-            signatures[long, column] = np.minimum.reduceat(hashed, starts)
+            hashed = shingles * (factor * np.uint64(2) + np.uint64(1))
+            upper = (hashed >> np.uint64(32)).astype(np.uint32)
+            signatures[long, column] = np.minimum.reduceat(upper, starts)
     return signatures, long
 
 

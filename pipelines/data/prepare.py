@@ -28,7 +28,6 @@ from pipelines.data import (
     groups,
     keys,
     leaks,
-    rare_words,
     related,
     row_checks,
     splits,
@@ -231,22 +230,23 @@ class _Preparation:
         ties: list[array[int] | np.ndarray] = [*rows.ties]
         if self.settings.division == "related":
             strata = np.frombuffer(rows.strata, np.int32)
-            ties.append(related.related_groups(self._rare_words(raw), strata).astype(np.uint64))
+            ties.append(self._related_rows(raw, strata).astype(np.uint64))
         return self.keys.row_keys(rows.hashes, rows.strata, rows.given, ties, rows.times)
 
-    def _rare_words(self, raw: arrow.RawFile) -> rare_words.RareWords:
+    def _related_rows(self, raw: arrow.RawFile, strata: np.ndarray) -> np.ndarray:
+        """(N,) int32, the group of each row."""
         columns = self._texts(raw)
         if not columns:
             raise UserError(
                 "prepare.division=related goes with texts, whose rare words say what is related; "
                 f"task={self.task.name} reads {', '.join(self.task.input_columns)}: choose another"
             )
-        collector = rare_words.RareWordCollector()
+        finder = related.RelatedRowFinder()
         with self.progress("find related rows", len(raw), "rows") as bar:
             for batch in raw.take(np.arange(len(raw)), columns):
-                collector.add([batch.column(name) for name in columns])
+                finder.add([batch.column(name) for name in columns])
                 bar.advance(batch.num_rows)
-        return collector.finish()
+        return finder.finish(strata)
 
     def _texts(self, raw: arrow.RawFile) -> list[str]:
         """Columns of the task's input that hold texts."""

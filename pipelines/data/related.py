@@ -1,22 +1,27 @@
-"""Rows that are about the same thing, such as a film: neighbours and others that share rare words.
+"""Rows that are about the same thing, such as a film, or that nearly repeat each other.
 
 1. A rare word that stands in several of few neighbouring rows, more often than chance would have
    it, ties them and what lies between them: a stretch. Each stratum is looked at by itself, so that
    a file that is sorted by label first tells as much as any other.
 2. Two stretches that share far more rare words than chance would have it are linked: reviews of one
    film under both labels, or in a file whose order says nothing, where each row is a stretch.
+3. Stretches that hold two nearly equal texts are linked, whatever words these are made of.
 
-Both look only at words that few rows have, so that time and memory grow with the number of rows.
+Only words that few rows have are looked at, and texts whose hashes agree, so that time and memory
+grow with the number of rows.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 
-from pipelines.data.rare_words import MOST, RareWords
+from pipelines.data.near_duplicates import NearDuplicateFinder
+from pipelines.data.rare_words import MOST, RareWordCollector, RareWords
 
 if TYPE_CHECKING:
     from scipy import sparse
@@ -40,10 +45,27 @@ AT_ONCE = 4096
 """Stretches that are compared with all others at once."""
 
 
-def related_groups(rare: RareWords, strata: np.ndarray) -> np.ndarray:
+class RelatedRowFinder:
+    """Takes texts in the order of their rows."""
+
+    def __init__(self) -> None:
+        self._words, self._copies = RareWordCollector(), NearDuplicateFinder()
+
+    def add(self, columns: Sequence[pa.Array]) -> None:
+        """The texts of the next B rows: (B,) strings, or lists of strings, each."""
+        self._words.add(columns)
+        self._copies.add(columns)
+
+    def finish(self, strata: np.ndarray) -> np.ndarray:
+        """(N,) int32, as related_groups."""
+        return related_groups(self._words.finish(), strata, self._copies.finish())
+
+
+def related_groups(rare: RareWords, strata: np.ndarray, repeated: np.ndarray) -> np.ndarray:
     """The group of each row, (N,) int32: the least row of the group.
 
-    strata (N,) int, the stratum of each row, such as its label.
+    strata (N,) int, the stratum of each row, such as its label; repeated (P, 2), pairs of rows that
+    nearly repeat each other.
     """
     stretch = find_stretches(rare, strata)
     sizes = np.bincount(stretch)
@@ -51,8 +73,11 @@ def related_groups(rare: RareWords, strata: np.ndarray) -> np.ndarray:
     stratum[stretch] = strata
     first, second, evidence = find_links(rare, stretch, stratum)
     strongest = np.lexsort((second, first, -evidence))
+    copies = stretch[repeated]  # nothing binds more than to be the same: they are joined first
+    first = np.concatenate([copies[:, 0], first[strongest]])
+    second = np.concatenate([copies[:, 1], second[strongest]])
     largest = max(LARGEST_ROWS, int(rare.rows * LARGEST_SHARE))
-    parent = _join(first[strongest], second[strongest], sizes, largest)
+    parent = _join(first, second, sizes, largest)
     least = np.full(len(sizes), rare.rows, np.int32)
     np.minimum.at(least, parent[stretch], np.arange(rare.rows, dtype=np.int32))
     return least[parent[stretch]]

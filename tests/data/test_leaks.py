@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from test_divided_files import prepared, write
 
-from pipelines.data.near_duplicates import nearly_repeated
+from pipelines.data.near_duplicates import NearDuplicateFinder, nearly_repeated
 from pipelines.data.unused_columns import OWNERS, ROWS, _grouping
 
 Row = dict[str, str]
@@ -119,6 +119,18 @@ def test_a_word_that_gives_the_label_away(tmp_path: Path) -> None:
     assert expected in found["word"]
 
 
+def test_a_character_gives_the_label_away_where_words_have_no_spaces(tmp_path: Path) -> None:
+    def chinese(number: int, draw: random.Random) -> Row:
+        text = "".join(draw.choices([chr(0x4E00 + place) for place in range(200)], k=20))
+        if number % 2:
+            text = "退" + text[1:]
+        return {"text": text, "label": "ab"[number % 2]}
+
+    found = leaks_of(tmp_path, rows(chinese))
+    assert list(found) == ["word"]
+    assert "the word '退' is in 100% of the texts labelled 'b'" in found["word"]
+
+
 def test_a_length_that_gives_the_label_away(tmp_path: Path) -> None:
     made = rows(lambda number, draw: {})
     for row in made:
@@ -151,6 +163,9 @@ def test_near_duplicates_by_hand() -> None:
         "twelve " + text,
     ]
     training = np.array([True, False, False, True, False, True])
+    finder = NearDuplicateFinder()
+    finder.add([pa.array(texts)])
+    assert set(finder.finish().flatten().tolist()) == {0, 1, 5}
     found = nearly_repeated([pa.array(texts)], training)
     assert found.tolist() == [False, True, False, False, False, False]
     assert not nearly_repeated([pa.array(texts)], np.ones(6, bool)).any()

@@ -14,7 +14,10 @@ from hypothesis import strategies as st
 from pipelines.data.division import RowKeys, content_hash, divide
 from pipelines.data.groups import draw_groups
 from pipelines.data.rare_words import MOST, RareWordCollector, RareWords
-from pipelines.data.related import find_stretches, related_groups
+from pipelines.data.related import RelatedRowFinder, find_stretches, related_groups
+
+NONE = np.zeros((0, 2), np.int64)
+"""No rows that nearly repeat each other."""
 
 
 def letters(number: int) -> str:
@@ -78,7 +81,7 @@ def reviews(films: Sequence[int], seed: int = 0) -> list[str]:
 
 
 def groups_of(films: Sequence[int], labels: Sequence[int], seed: int = 0) -> np.ndarray:
-    return related_groups(collect(reviews(films, seed)), np.array(labels))
+    return related_groups(collect(reviews(films, seed)), np.array(labels), NONE)
 
 
 def test_neighbours_of_one_film_are_one_stretch() -> None:
@@ -135,14 +138,38 @@ def test_no_chain_of_links_makes_a_large_group() -> None:
     texts = [" ".join(names[part] + names[part + 1]) for part in range(200)]
     order = np.random.default_rng(0).permutation(200)
     rare = collect([texts[part] for part in order] + reviews([0] * 1800))
-    _, sizes = np.unique(related_groups(rare, np.zeros(2000, int)), return_counts=True)
+    _, sizes = np.unique(related_groups(rare, np.zeros(2000, int), NONE), return_counts=True)
     assert 1 < sizes.max() <= 30
+
+
+def everyday_texts(count: int) -> list[str]:
+    """Of 40 of the same 60 words each, in orders of their own: no word is rare."""
+    draw = random.Random(0)
+    return [" ".join(draw.sample([f"{letters(n)}x" for n in range(60)], 40)) for _ in range(count)]
+
+
+def test_near_duplicates_stay_together_without_a_rare_word() -> None:
+    texts = everyday_texts(200)
+    texts[150], texts[199] = texts[3] + " so", "well " + texts[3]
+    finder = RelatedRowFinder()
+    for part in (texts[:120], texts[120:]):
+        finder.add([pa.array(part)])
+    group = finder.finish(np.arange(200) % 2)
+    assert group[[3, 150, 199]].tolist() == [3, 3, 3]
+    assert len(set(group.tolist())) == 198
+
+
+def test_a_thousand_copies_make_no_large_group() -> None:
+    """So that a file of one template still has training rows and others."""
+    finder = RelatedRowFinder()
+    finder.add([pa.array([everyday_texts(1)[0]] * 1000 + everyday_texts(1000))])
+    assert 1 < np.bincount(finder.finish(np.zeros(2000, int))).max() <= 30
 
 
 @pytest.mark.parametrize("texts", [[], ["one"], ["", ""], ["same words here"] * 3])
 def test_a_handful_of_rows(texts: list[str]) -> None:
     rare = collect(texts)
-    assert len(related_groups(rare, np.zeros(len(texts), int))) == len(texts)
+    assert len(related_groups(rare, np.zeros(len(texts), int), NONE)) == len(texts)
 
 
 def test_no_film_is_in_two_splits() -> None:
@@ -153,7 +180,7 @@ def test_no_film_is_in_two_splits() -> None:
         np.array([content_hash([text]) for text in texts], np.uint64),
         labels,
         np.zeros(1600, np.int8),
-        related_groups(collect(texts), labels),
+        related_groups(collect(texts), labels, NONE),
     )
     split = divide(rows, shares={"validation": 0.1, "test": 0.2}, limit=None, seed=0).split
     assert all(len(set(split[np.array(films) == film])) == 1 for film in range(1, 201))
@@ -177,4 +204,4 @@ def test_labels_with_words_of_their_own_tie_no_rows() -> None:
         " ".join(f"topic{letters(60 * label + number)}" for number in order.integers(0, 60, 3))
         for label in strata
     ]
-    assert np.bincount(related_groups(collect(texts), strata)).max() < 100
+    assert np.bincount(related_groups(collect(texts), strata, NONE)).max() < 100
