@@ -78,6 +78,11 @@ class Captioning(GenerationTask):
         check_vision(self.vision, self.image.size)
         if self.attention_regularization and self.decoder.attention == "none":
             raise UserError("task.attention_regularization needs task.decoder.attention")
+        if self.adversarial and self.self_critical_from is not None:
+            raise UserError(
+                "task.adversarial moves the vectors of reference captions: it goes with "
+                "task.self_critical_from=null"
+            )
         if isinstance(decode, Limits) and decode.replace_unknown:
             raise UserError(
                 "decode.replace_unknown needs words to take; there are none in images: use false"
@@ -112,7 +117,7 @@ class Captioning(GenerationTask):
 
     def objective(self, train: Split, codec: Codec) -> Objective:
         if self.self_critical_from is None:
-            return self
+            return super().objective(train, codec)
         from pipelines.tasks._shared.self_critical import SelfCritical, build_rewards
 
         rewards = build_rewards(train, "caption_tokens", "captions", self.bleu_tokenize)

@@ -160,7 +160,7 @@ class Sentiment(OneLabelTask, Streams, Explains):
             return self
         from pipelines.tasks._shared.adversarial import Adversarial
 
-        return Adversarial(self, self.adversarial)
+        return Adversarial(self, self.adversarial, time_major=True)
 
     def outputs(self, model: keras.Model, inputs: Tensors, step: tf.Tensor) -> Nest:
         """Logits (B, C) of each recurrent network: none leaves to another, or to the n-grams, what

@@ -42,7 +42,7 @@ def model_of_vectors() -> keras.Model:
 
 
 def losses(ids: list[list[int]], targets: list[float], size: float) -> np.ndarray:
-    objective = Adversarial(Linear(), size)
+    objective = Adversarial(Linear(), size, time_major=True)
     inputs = {"ids": tf.constant(ids)}
     made = objective.outputs(model_of_vectors(), inputs, tf.constant(0))
     return objective.losses(made, tf.constant(targets)).numpy()
@@ -76,7 +76,7 @@ def test_a_loss_that_no_vector_changes_moves_nothing() -> None:
 
 
 def test_what_is_learnt_is_the_mean_of_both_gradients_and_not_that_of_the_displacement() -> None:
-    model, objective = model_of_vectors(), Adversarial(Linear(), 0.5)
+    model, objective = model_of_vectors(), Adversarial(Linear(), 0.5, time_major=True)
     matrix = model.get_layer("embedding").matrix.value
     with tf.GradientTape() as tape:
         made = objective.outputs(model, {"ids": tf.constant([[2]])}, tf.constant(0))
@@ -85,3 +85,30 @@ def test_what_is_learnt_is_the_mean_of_both_gradients_and_not_that_of_the_displa
     # d/dv of v · SLOPES, in both halves; the displacement is a constant.
     np.testing.assert_allclose(gradient[2], SLOPES, atol=1e-6)
     assert not gradient[[0, 1, 3]].any()
+
+
+class TwoReadings:
+    """An objective whose model's only embedding, (B, T, D), is called for a source and a target."""
+
+    def outputs(self, model: keras.Model, inputs: Tensors, step: tf.Tensor) -> Nest:
+        return [model(inputs[name]) for name in ("source", "target")]
+
+    def losses(self, outputs: Nest, targets: tf.Tensor) -> tf.Tensor:
+        source, target = (tf.reduce_sum(vectors * SLOPES, -1) for vectors in outputs)
+        # (B, T) of the target, as a loss for each token is.
+        return tf.reduce_sum(source, 1, keepdims=True) + targets * target
+
+
+def test_each_reading_of_a_shared_embedding_moves_by_itself() -> None:
+    ids = keras.Input((None,), dtype="int32")
+    real = keras.ops.not_equal(ids, 0)
+    layer = build_embedding(SETTINGS, VocabularySpec(4, VECTORS), seed=0)
+    model = keras.Model(ids, layer(ids, real) * keras.ops.cast(real, "float32")[..., None])
+    objective = Adversarial(TwoReadings(), 0.2, time_major=False)
+    inputs = {"source": tf.constant([[2], [2]]), "target": tf.constant([[3, 2], [3, 0]])}
+    made = objective.outputs(model, inputs, tf.constant(0))
+    found = objective.losses(made, tf.constant([[1.0, 0.0], [1.0, 0.0]])).numpy()
+    # The source's vector adds 5 to the loss of each of two tokens, and moves by 1 along SLOPES; of
+    # the target only the first token's vector counts, 4, and it alone moves, by 1. Half counts.
+    assert found[:, 0] == pytest.approx([5 + 4 + 0.5 * (1 + 1)] * 2)
+    assert found[:, 1] == pytest.approx([5 + 0.5] * 2)

@@ -49,6 +49,7 @@ def test_every_model_goes_from_emoji_to_a_saved_model(
         [
             "task.decoder.attention=additive",
             "task.decoder.input_feeding=true",
+            "task.adversarial=0.3",
             "task.text.tokens=character",
             "data.language=ja",
             "task.bleu_tokenize=char",

@@ -80,6 +80,7 @@ def test_every_model_learns_pairs_by_heart(model: str) -> None:
             "task.decoder.attention=additive",
             "task.decoder.input_feeding=true",
             "task.vocabulary=joint",
+            "task.adversarial=0.3",
             "decode=greedy",
             "decode.replace_unknown=true",
             "task.text.minimum_count=40",

@@ -21,14 +21,16 @@ from pipelines.core.types import Nest, Tensors
 class Adversarial:
     """An Objective: the mean of a task's own losses and of those with moved word vectors.
 
-    objective  the task, or another objective; each Embedding of its model is moved.
+    objective  the task, or another objective; each Embedding of its model is moved, once for each
+               time that it is called.
     size       how far a sequence is moved: the length of all of its vectors' displacement together,
                relative to the root mean square of a batch's lengths of vectors. So the same texts
                in several smaller batches, or on several workers, move by slightly other lengths.
+    time_major  whether the model's embeddings give (T, B, D), or (B, T, D).
     """
 
-    def __init__(self, objective: Objective, size: float):
-        self.objective, self.size = objective, size
+    def __init__(self, objective: Objective, size: float, *, time_major: bool):
+        self.objective, self.size, self.time_major = objective, size, time_major
 
     def outputs(self, model: keras.Model, inputs: Tensors, step: tf.Tensor) -> Nest:
         """The arguments: how vectors are moved depends on the targets."""
@@ -37,44 +39,37 @@ class Adversarial:
     def losses(self, outputs: Nest, targets: tf.Tensor) -> tf.Tensor:
         model, inputs, step = outputs
         layers = [layer for layer in flatten_layers(model) if isinstance(layer, Embedding)]
-        vectors: dict[Embedding, tf.Tensor] = {}
 
-        def losses_with(replace: Callable[[Embedding], EmbeddedVectors]) -> tf.Tensor:
-            with embedded_vectors.attach((layer, replace(layer)) for layer in layers):
+        def losses_with(vectors: EmbeddedVectors) -> tf.Tensor:
+            with embedded_vectors.attach((layer, vectors) for layer in layers):
                 made = self.objective.outputs(model, inputs, step)
             return self.objective.losses(made, targets)
 
-        def watch(layer: Embedding) -> EmbeddedVectors:
-            def watched(embed: Callable[[], tf.Tensor]) -> tf.Tensor:
-                vectors[layer] = embed()
-                tape.watch(vectors[layer])
-                return vectors[layer]
+        found: list[tf.Tensor] = []
 
-            return watched
+        def watch(embed: Callable[[], tf.Tensor]) -> tf.Tensor:
+            found.append(embed())
+            tape.watch(found[-1])
+            return found[-1]
 
         with tf.GradientTape() as tape:
             own = losses_with(watch)
             total = tf.reduce_sum(own)
-        gradients = tape.gradient(total, list(vectors.values()))
-        moved = {
-            layer: found + self._displacement(found, gradient)
-            for (layer, found), gradient in zip(vectors.items(), gradients, strict=True)
-        }
-
-        def replace(layer: Embedding) -> EmbeddedVectors:
-            # The vectors with the dropout that they had: only that of later layers is drawn anew.
-            return lambda _: moved[layer]
-
-        return (own + losses_with(replace)) / 2
+        pairs = zip(found, tape.gradient(total, found), strict=True)
+        # Embeddings are called in the same order again. The vectors have the dropout that they
+        # had: only that of later layers is drawn anew.
+        moved = iter([vectors + self._displacement(vectors, slope) for vectors, slope in pairs])
+        return (own + losses_with(lambda _: next(moved))) / 2
 
     def _displacement(
         self, vectors: tf.Tensor, gradient: tf.Tensor | tf.IndexedSlices
     ) -> tf.Tensor:
-        """Vectors and the loss's gradient (T, B, D) -> (T, B, D): no further gradient."""
+        """Vectors and the loss's gradient, both with D last, to as much: no further gradient."""
         squares = tf.reduce_sum(tf.square(tf.cast(vectors, tf.float32)), -1)
         real = tf.math.count_nonzero(squares, dtype=tf.float32)
         mean = tf.sqrt(tf.math.divide_no_nan(tf.reduce_sum(squares), real))
         steepest = tf.cast(tf.convert_to_tensor(gradient), tf.float32)
-        lengths = tf.sqrt(tf.reduce_sum(tf.square(steepest), [0, 2], keepdims=True))
+        axes = [0, 2] if self.time_major else [1, 2]
+        lengths = tf.sqrt(tf.reduce_sum(tf.square(steepest), axes, keepdims=True))
         displacement = self.size * mean * tf.math.divide_no_nan(steepest, lengths)
         return tf.stop_gradient(tf.cast(displacement, vectors.dtype))

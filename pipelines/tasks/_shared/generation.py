@@ -24,6 +24,7 @@ from pipelines.core.task import (
     Diagnosable,
     Explains,
     ExportedFunction,
+    Objective,
     RecurrentStack,
     Signature,
     Task,
@@ -58,6 +59,9 @@ class GenerationTask(Task, Decodes, Explains, Diagnosable):
                      between them.
     label_smoothing  share of a target spread over the vocabulary (Szegedy et al. 2016).
     sampling         how often the decoder reads its own words in training.
+    adversarial      how far word vectors are moved in adversarial training, those of an input and
+                     those of what was written before each, as a share of a vector's length
+                     (tasks/_shared/adversarial.py); 0: not at all.
     """
 
     embedding: EmbeddingSettings
@@ -65,6 +69,7 @@ class GenerationTask(Task, Decodes, Explains, Diagnosable):
     bleu_tokenize: BleuTokenizer
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
     sampling: ScheduledSampling
+    adversarial: Annotated[float, Field(ge=0)]
 
     answer_name: ClassVar[str]
     """What a predicted text is called."""
@@ -74,9 +79,21 @@ class GenerationTask(Task, Decodes, Explains, Diagnosable):
     def check(self, decode: SearchSettings) -> None:
         if self.embedding.vectors is not None:
             raise UserError("task.embedding.vectors goes with task=sentiment; leave it null")
+        if self.adversarial and self.sampling.schedule != "none":
+            raise UserError(
+                "task.adversarial moves the vectors of reference tokens: it goes with "
+                "task.sampling.schedule=none"
+            )
         if self.decoder.tied and not self.embedding.trainable:
             raise UserError("task.embedding.trainable=false needs task.decoder.tied=false")
         check_tokenizer(self.bleu_tokenize)
+
+    def objective(self, train: Split, codec: Codec) -> Objective:
+        if not self.adversarial:
+            return self
+        from pipelines.tasks._shared.adversarial import Adversarial
+
+        return Adversarial(self, self.adversarial, time_major=False)
 
     @abstractmethod
     def target_codec(self, codec: Codec) -> TextCodec:
