@@ -95,6 +95,36 @@ class EmbeddingSettings:
 
 
 @settings
+class SpellingSettings:
+    """Words by their letters: what is known of a word that training didn't have.
+
+    network    none; cnn: filters over neighbouring characters, of each the best place counts (Ma &
+               Hovy 2016); recurrent: the model's cell in both directions (Lample et al. 2016).
+    width      of a character's vector.
+    output     numbers that cnn gives for a word, or recurrent for a direction.
+    kernel     neighbouring characters that a filter of cnn sees.
+    affixes    lengths of beginnings and of endings that have vectors of their own; [] for none.
+    affix_width    of such a vector.
+    affix_buckets  how many vectors there are for each length: affixes are hashed to them.
+    dropout    of the characters' vectors.
+    """
+
+    network: Literal["none", "cnn", "recurrent"]
+    width: Count
+    output: Count
+    kernel: Count
+    affixes: tuple[Count, ...]
+    affix_width: Count
+    affix_buckets: Count
+    dropout: Rate
+
+    @field_validator("affixes", mode="before")
+    @classmethod
+    def _to_tuple(cls, affixes: object) -> object:
+        return tuple(affixes) if isinstance(affixes, list) else affixes
+
+
+@settings
 class NgramSettings:
     """A linear classifier of n-grams, whose logits are mixed with the recurrent network's.
 

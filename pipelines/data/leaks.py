@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from pipelines.core.types import JsonObject, Value
 from pipelines.data.arrow import RawFile
+from pipelines.data.codecs.tokens import UNSPACED
 from pipelines.data.near_duplicates import nearly_repeated
 from pipelines.data.rare_words import RareWordCollector, RareWords
 
@@ -47,9 +48,6 @@ GIVEN_AWAY = 0.9
 """F1 of a label by one word, or by a border between lengths."""
 
 MOST_LABELS = 50
-
-WITHOUT_SPACES = r"([\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}])"
-"""A letter of a script that writes no spaces between words."""
 
 
 @dataclass(frozen=True)
@@ -212,7 +210,7 @@ def _telling_word(sample: Sample, labels: Sequence[Value]) -> Leak | None:
     A word is anything between spaces, and each character of a script that puts none between words.
     """
     texts = pc.binary_join_element_wise(*[_plain(c) for c in sample.columns], " ")
-    texts = pc.replace_substring_regex(texts, WITHOUT_SPACES, r" \1 ")
+    texts = pc.replace_substring_regex(texts, f"([{UNSPACED}])", r" \1 ")
     words = pc.utf8_split_whitespace(pc.utf8_lower(texts))
     row = np.repeat(np.arange(len(texts)), pc.list_value_length(words).to_numpy())
     encoded = words.flatten().dictionary_encode()
