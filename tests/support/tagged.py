@@ -13,7 +13,8 @@ Sentence = list[tuple[str, str]]
 """Words with their tags."""
 
 QUICK = [
-    "task=tagging", "model.width=8", "task.embedding.width=8", "task.spelling.width=4",
+    "task=tagging", "data=tagged_files",
+    "model.width=8", "task.embedding.width=8", "task.spelling.width=4",
     "task.spelling.output=6", "task.spelling.affix_width=3", "task.spelling.affix_buckets=64",
     "task.words.minimum_count=1", "train.epochs=2", "train.batch_tokens=256",
     "train.tensorboard=false", "evaluate.resamples=100",

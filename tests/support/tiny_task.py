@@ -34,7 +34,12 @@ class TinyTask:
         self.codec = Codec(self.task.codec())
         for field in self.codec.fields.values():
             field.fit([self.raw[column] for column in field.learns_from])
-        tensors = {name: tf.constant(values) for name, values in self.raw.items()}
+        tensors = {
+            name: tf.ragged.constant(values, ragged_rank=1)
+            if isinstance(values[0], list)
+            else tf.constant(values)
+            for name, values in self.raw.items()
+        }
         self.columns = {k: v.numpy() for k, v in pad_ragged(self.codec.encode(tensors)).items()}
         keras.utils.set_random_seed(1)
         self.model = self.task.build(self.config.model, self.codec, 1)

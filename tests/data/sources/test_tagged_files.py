@@ -19,7 +19,7 @@ from pipelines.data.sources.tagged_files import TaggedFiles
 
 def source(path: Path, **settings: Any) -> TaggedFiles:
     given = [f"data.{name}={value}" for name, value in settings.items()]
-    made = configure("task=tagging", f"data.path={path}", *given).data
+    made = configure("task=tagging", "data=tagged_files", f"data.path={path}", *given).data
     assert isinstance(made, TaggedFiles)
     return made
 
@@ -197,7 +197,10 @@ def test_words_that_are_no_text_are_told(tmp_path: Path) -> None:
 
 def test_inputs_to_predict_for_need_no_tags(tmp_path: Path) -> None:
     made = source(write(tmp_path, "Ada B-PER\nran O\n"))
-    field = {"tokens": made and configure("task=tagging", "data.path=x").task.codec()["words"].raw}
+    field = {
+        "tokens": made
+        and configure("task=tagging", "data=tagged_files", "data.path=x").task.codec()["words"].raw
+    }
     path = write(tmp_path, "Grace\nmet\nAda\n\nHi\n", "new.txt")
     assert list(made.read_inputs(path, field, RowIssues())) == [
         {"tokens": ["Grace", "met", "Ada"]}, {"tokens": ["Hi"]}
