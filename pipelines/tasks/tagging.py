@@ -272,7 +272,16 @@ class Tagging(Task, Diagnosable):
         return {"tag": ExportedFunction(tag, field_specs(trained), lambda batch: batch)}
 
     def report_sections(self, trained: Trained, predictions: Arrays, split: Split) -> list[Section]:
-        return []
+        """What is taken for what, sentences from right to wrong, and tags that may be wrong."""
+        from pipelines.evaluate.sections.tagging import TaggedSentences, tagging_sections
+
+        tagged = TaggedSentences(
+            _rows(split, "tokens"),
+            _rows(split, "tags"),
+            [text.split(SEPARATOR) for text in as_texts(predictions["tags"])],
+            list(predictions["probability"]),
+        )
+        return tagging_sections(tagged, of_entities=_tags(trained.codec).has_entities)
 
     def recurrent_stacks(self, model: keras.Model) -> dict[str, RecurrentStack]:
         return {"encoder": RecurrentStack(model.encoder, "words", UNKNOWN, in_step=True)}
