@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,12 +14,13 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from models.settings import settings
-from pipelines.core.contracts import FieldSpec, Provenance, RowIssues, Source, parse_object
+from pipelines.core.contracts import FieldSpec, Provenance, RowIssues
 from pipelines.core.errors import UserError
 from pipelines.core.types import Example
 from pipelines.data.codecs.tag_schemes import Scheme, detect_scheme, to_bio
 from pipelines.data.sources import _tagged_lines
 from pipelines.data.sources._named import check_files_differ, digest, expand_home
+from pipelines.data.sources._tagged_inputs import WITH_NAMES, TaggedInputs
 from pipelines.data.sources.rows import (
     Columns,
     check_exists,
@@ -37,14 +38,11 @@ PARTS = {
 }
 """Words in a file's name that say its part: train.conll, en_ewt-ud-dev.conllu, eng.testb."""
 
-WITH_NAMES = (".jsonl", ".ndjson", ".parquet", ".pq")
-"""Extensions of files whose columns have names, and whose rows are sentences."""
-
 LIST = FieldSpec((None,), "string")
 
 
 @settings
-class TaggedFiles(Source):
+class TaggedFiles(TaggedInputs):
     """A sentence is a list of words with as many tags.
 
     name             shown in the report; null for the path's last part.
@@ -112,25 +110,15 @@ class TaggedFiles(Source):
             citation=self.citation or "not stated",
         )
 
-    def read_inputs(
-        self, path: Path, fields: Mapping[str, FieldSpec], issues: RowIssues
-    ) -> Iterator[Example]:
-        if extension(path) in WITH_NAMES:
-            names = {"tokens": self._name(self.token_column, "tokens")}
-            yield from read_rows(path, Columns(names, fields={"tokens": LIST}), issues)
-            return
-        form = _tagged_lines.find_format(path)
-        words = self._token_number(form, path)
-        for _, sentence in _tagged_lines.read_sentences(path, form, [words], issues):
-            yield {"tokens": [word for (word,) in sentence]}
+    @property
+    def named_tokens(self) -> str:
+        return self._name(self.token_column, "tokens")
 
-    def parse_input(self, text: str, fields: Mapping[str, FieldSpec]) -> Example:
-        """A sentence as a text, whose words lie between spaces, or as {"tokens": [...]}."""
-        if text.lstrip().startswith("{"):
-            return parse_object(text, fields)
-        if not text.split():
-            raise UserError("an input must be a sentence, with a word at least; received none")
-        return {"tokens": text.split()}
+    def token_number(self, form: _tagged_lines.LineFormat, path: Path) -> int:
+        first = super().token_number(form, path)
+        return _tagged_lines.resolve_column(
+            "data.token_column", self.token_column, first, form, path
+        )
 
     def _read(self, path: Path, issues: RowIssues) -> Iterator[tuple[str, list[str], list[str]]]:
         """Where each sentence is, its words and its tags as they are written."""
@@ -141,7 +129,7 @@ class TaggedFiles(Source):
         last = _tagged_lines.CONLLU.index("upos") if form.conllu else form.columns - 1
         setting = "data.tag_column"
         tag = _tagged_lines.resolve_column(setting, self.tag_column, last, form, path)
-        columns = [self._token_number(form, path), tag]
+        columns = [self.token_number(form, path), tag]
         for line, sentence in _tagged_lines.read_sentences(path, form, columns, issues):
             words, tags = zip(*sentence, strict=True)
             yield f"{path.name}:{line}", list(words), list(tags)
@@ -150,7 +138,7 @@ class TaggedFiles(Source):
         self, path: Path, issues: RowIssues
     ) -> Iterator[tuple[str, list[str], list[str]]]:
         names = {
-            "tokens": self._name(self.token_column, "tokens"),
+            "tokens": self.named_tokens,
             "tags": self._name(self.tag_column, "tags"),
         }
         fields = {"tokens": LIST, "tags": LIST}
@@ -161,12 +149,6 @@ class TaggedFiles(Source):
                 issues.add(f"{path.name}, sentence {row}", reason)
             else:
                 yield f"{path.name}, sentence {row}", words, tags
-
-    def _token_number(self, form: _tagged_lines.LineFormat, path: Path) -> int:
-        first = _tagged_lines.CONLLU.index("form") if form.conllu else 0
-        return _tagged_lines.resolve_column(
-            "data.token_column", self.token_column, first, form, path
-        )
 
     def _name(self, column: Column, default: str) -> str:
         return default if column is None else str(column)

@@ -209,3 +209,17 @@ def test_inputs_to_predict_for_need_no_tags(tmp_path: Path) -> None:
     assert made.parse_input('{"tokens": ["New York"]}', field) == {"tokens": ["New York"]}
     with pytest.raises(UserError, match="a word at least"):
         made.parse_input("  ", field)
+
+
+def test_the_embedded_treebank_has_the_parts_of_its_package() -> None:
+    made = configure("task=tagging", "data=turkish_pos").data
+    made.check()
+    counts = dict.fromkeys(made.parts(), 0)
+    issues = RowIssues()
+    for part in counts:
+        for example in made.read(part, issues):
+            counts[part] += 1
+            assert len(example["tokens"]) == len(example["tags"])
+    # Of 2,541 and of 2,310 sentences.
+    assert counts == {"train": 2033 + 1848, "validation": 254 + 231, "test": 254 + 231}
+    assert issues.first == []
