@@ -165,7 +165,7 @@ class Tagger(FromConfig, keras.Model):
         """The same, (B, T, K)."""
         return tf.transpose(self.scores(inputs, training), [1, 0, 2])
 
-    def step(
+    def score_word(
         self, word: tf.Tensor, spelling: tf.Tensor, states: States
     ) -> tuple[tf.Tensor, States]:
         """One more word (B,), (B, C) of a model that reads forward: scores (B, K), states."""
@@ -226,6 +226,42 @@ def tag_losses(
     own = crf.path_score(scores, tf.transpose(tags), lengths, potentials)
     nats = crf.log_partition(scores, lengths, potentials) - own
     return (nats / tf.cast(lengths, tf.float32))[:, tf.newaxis] * real
+
+
+class StreamState(NamedTuple):
+    """A tagger's state after some words; all zeros before the first.
+
+    length     (B,) int32, words so far.
+    recurrent  the states of the encoder's layers.
+    best       (B, K) float32: for each tag the score of the best path that ends with it, less that
+               of the best of all.
+    """
+
+    length: tf.Tensor
+    recurrent: States
+    best: tf.Tensor
+
+
+def initial_state(model: Tagger, batch: int) -> StreamState:
+    """The state before the first word; ValueError for a bidirectional tagger."""
+    size = len(model.chain.allowed.start)
+    return StreamState(
+        tf.zeros([batch], tf.int32), model.encoder.initial_state(batch), tf.zeros([batch, size])
+    )
+
+
+def step(
+    model: Tagger, word: tf.Tensor, spelling: tf.Tensor, state: StreamState
+) -> tuple[tf.Tensor, StreamState]:
+    """One more word (B,), (B, C) int32: its tag (B,) int32, the last of the best path so far."""
+    scores, recurrent = model.score_word(word, spelling, state.recurrent)
+    start, transitions, end = model.chain.potentials
+    reached = tf.reduce_max(state.best[:, :, tf.newaxis] + transitions, 1)
+    first = (state.length == 0)[:, tf.newaxis]
+    best = tf.where(first, start, reached) + scores
+    tag = tf.argmax(best + end, -1, output_type=tf.int32)
+    best -= tf.reduce_max(best, -1, keepdims=True)
+    return tag, StreamState(state.length + 1, recurrent, best)
 
 
 class TagAnswer(NamedTuple):

@@ -28,6 +28,8 @@ from pipelines.core.task import (
     Diagnosable,
     ExportedFunction,
     RecurrentStack,
+    Signature,
+    Streams,
     Task,
     TeacherForced,
     Trained,
@@ -66,7 +68,7 @@ class Words:
 
 
 @settings
-class Tagging(Task, Diagnosable):
+class Tagging(Task, Streams, Diagnosable):
     """Settings of tagging.
 
     words      see there.
@@ -206,9 +208,12 @@ class Tagging(Task, Diagnosable):
         return made
 
     def decode_predictions(self, predictions: Tensors, codec: Codec) -> dict[str, tf.Tensor]:
-        """Tags (B, T) as text, "" behind the end, and the probabilities."""
+        """Tags (B, T) as text, "" behind the end, and the probabilities; of a stream tag (B,)."""
         import tensorflow as tf
 
+        if "number" in predictions:
+            names = tf.constant(["", *_tags(codec).bio_names])
+            return {"tag": tf.gather(names, predictions["number"])}
         tags = tf.strings.split(predictions["tags"], SEPARATOR).to_tensor("")
         kept = ("probability", "entity_probability")
         return {"tags": tags, **{name: predictions[name] for name in kept if name in predictions}}
@@ -270,6 +275,22 @@ class Tagging(Task, Diagnosable):
             return self._tag(trained, inputs)
 
         return {"tag": ExportedFunction(tag, field_specs(trained), lambda batch: batch)}
+
+    def stream(self, trained: Trained) -> ExportedFunction | None:
+        """One word more, unless a backward direction would have to read all of them anew."""
+        from pipelines.graphs.streaming import stream_tags
+
+        return stream_tags(trained.model, self.words.characters)
+
+    def signatures(self, trained: Trained) -> dict[str, Signature]:
+        """Words to the ids that `stream` reads (tokenize): words (B, T), spelling (B, T, C)."""
+        from pipelines.graphs.prediction import encode_inputs, input_specs
+
+        def tokenize(**columns: tf.Tensor) -> dict[str, tf.Tensor]:
+            fields = encode_inputs(trained, columns)
+            return {name: fields[name] for name in ("words", "words_length", "spelling")}
+
+        return {"tokenize": Signature(tokenize, input_specs(trained))}
 
     def report_sections(self, trained: Trained, predictions: Arrays, split: Split) -> list[Section]:
         """What is taken for what, sentences from right to wrong, and tags that may be wrong."""

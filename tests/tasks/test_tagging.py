@@ -17,7 +17,9 @@ from tiny_runs import MODELS, SOME_MODELS, Run, run_each_model_once, run_here
 from tiny_task import TinyTask
 
 from models.tagger import answer_tags, entity_probabilities
+from pipelines.core.task import Trained
 from pipelines.evaluate.baselines.tagging import most_frequent_tags
+from pipelines.export.saved_model import Served
 
 PLAIN = [
     "task.embedding.word_dropout=0", "task.embedding.dropout=0", "task.spelling.dropout=0",
@@ -162,6 +164,37 @@ def test_an_entity_is_as_probable_as_all_paths_that_have_it(scheme: str) -> None
             same = entity_at(path, place) == entity_at(best, place)
             having[place] += weight * (begins[best[place]] and same)
     np.testing.assert_allclose(found, having / total, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("crf", ["true", "false"])
+def test_a_stream_says_of_each_word_what_the_sentence_so_far_says(crf: str) -> None:
+    task = tiny("model=gru", f"task.crf={crf}")
+    for variable in task.model.chain.trainable_variables:
+        variable.assign(tf.random.stateless_normal(variable.shape, [2, len(variable.path)]))
+    trained = Trained(task.task, task.model, task.codec, task.config.decode)
+    served = Served(trained)
+    words = task.raw["tokens"][0]
+    given = {"tokens": tf.constant([words]), "tokens_length": tf.constant([len(words)])}
+    ids = served.endpoints["tokenize"](**given)
+    stream = served.endpoints["stream"]
+    specs = stream.structured_input_signature[1]
+    state = {
+        name: tf.zeros([1, *spec.shape[1:]], spec.dtype)
+        for name, spec in specs.items()
+        if name.startswith("state")
+    }
+    for count in range(1, len(words) + 1):
+        token = {"token": ids["words"][:, count - 1], "spelling": ids["spelling"][:, count - 1]}
+        said = stream(**token, **state)
+        state = {name: said[name] for name in state}
+        given = {"tokens": tf.constant([words[:count]]), "tokens_length": tf.constant([count])}
+        assert said["tag"][0] == served.endpoints["serving_default"](**given)["tags"][0, -1]
+
+
+def test_a_backward_direction_has_no_stream() -> None:
+    task = tiny("model=bi_gru")
+    trained = Trained(task.task, task.model, task.codec, task.config.decode)
+    assert task.task.stream(trained) is None
 
 
 def test_predict_says_where_entities_are(run_of: Callable[[str], Run], tmp_path: Path) -> None:
