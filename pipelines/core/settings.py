@@ -189,13 +189,20 @@ class ServeSettings:
     host             the address to listen on; one that others can reach needs a token.
     port             the port to listen on; 0 for any that is free.
     token            the environment variable or the file that holds the token.
+    origins          addresses besides its own under which browsers have the server's pages, such
+                     as a proxy's; see pipelines/serve/origins.py.
     web              whether "/" is a page on which models can be tried.
     batch_rows       most rows in a batch of several requests; 1 for no batching.
     batch_timeout    seconds that an idle model waits for as many requests as its last batch had.
     max_rows         most rows in a request.
-    max_body         most bytes in a request.
+    max_headers      most bytes in a request's URL and headers.
+    max_body         most bytes in a request's body.
     max_pixels       most pixels in an image.
     max_queue        most requests that a model handles or holds in its queue.
+    max_connections  most connections; fewer where the limit of open files (ulimit -n) is lower.
+    header_timeout   seconds until a connection is closed whose request has no complete headers.
+    idle_timeout     seconds until a connection is closed that has no further request, or whose
+                     client doesn't read the response.
     timeout          seconds until a request is aborted.
     drain_seconds    seconds between SIGTERM and the moment when no request is accepted any more.
     reload_interval  seconds between two checks for new versions.
@@ -205,13 +212,18 @@ class ServeSettings:
     host: str
     port: Annotated[int, Field(ge=0, le=65535)]
     token: str | None
+    origins: list[str]
     web: bool
     batch_rows: Count
     batch_timeout: NotNegative
     max_rows: Count
+    max_headers: Annotated[int, Field(ge=1024)]
     max_body: Count
     max_pixels: Count
     max_queue: Count
+    max_connections: Count
+    header_timeout: Positive
+    idle_timeout: Positive
     timeout: Positive
     drain_seconds: NotNegative
     reload_interval: Positive

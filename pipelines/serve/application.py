@@ -8,58 +8,75 @@ from __future__ import annotations
 import json
 from typing import cast
 
-from fastapi import APIRouter, FastAPI, Request, Response
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pipelines.serve.access import TokenAuthentication
+from pipelines.serve.description import MODEL_PATHS, describe_api
 from pipelines.serve.errors import InternalError, RequestError
+from pipelines.serve.origins import OriginCheck
 from pipelines.serve.page import is_page_path
 from pipelines.serve.predict_request import Columns, PredictRequest
 from pipelines.serve.predict_response import response_body
 from pipelines.serve.request_handling import handle_predict, too_large
 from pipelines.serve.served_models import ServedModels
 
-ERROR_SCHEMA = {
-    "type": "object",
-    "properties": {"error": {"type": "string"}},
-    "required": ["error"],
-}
-ERROR_RESPONSES: dict[int | str, dict[str, object]] = {
-    status: {"description": reason, "content": {"application/json": {"schema": ERROR_SCHEMA}}}
-    for status, reason in {
-        400: "The body is invalid: no JSON, no such signature, inputs of another type or shape",
-        404: "There is no such model, or not in this version",
-        408: "The body took too long to arrive",
-        413: "The body is too large",
-        503: "The model is being loaded, or the queue is full: try again later",
-        504: "The prediction took too long",
-    }.items()
-}
 
-UNKNOWN_MODEL: dict[int | str, dict[str, object]] = {
-    status: ERROR_RESPONSES[status] for status in (404, 503)
-}
-
-router = APIRouter()
-
-
-def create_app(models: ServedModels, token: str | None, page: ASGIApp | None = None) -> FastAPI:
+def create_app(models: ServedModels, token: str | None, page: ASGIApp | None = None) -> Starlette:
     """The server's application. With a token, each request must carry it."""
-    # FastAPI's documentation pages load scripts from other hosts; /openapi.json has all they show.
-    app = FastAPI(title="recurrent models", docs_url=None, redoc_url=None)
-    app.state.models = models
-    app.include_router(router)
-    app.add_exception_handler(RequestError, _handle_request_error)
-    app.add_exception_handler(HTTPException, _handle_http_exception)
-    app.add_exception_handler(ClientDisconnect, _handle_disconnect)
-    app.add_exception_handler(Exception, _handle_defect)
-    if page is not None:
-        app.add_middleware(PageRouter, page=page)
+    description = describe_api(models, with_token=token is not None)
+
+    async def openapi(_: Request) -> Response:
+        return _json_response(description)
+
+    routes = [
+        Route("/healthz", healthz),
+        Route("/readyz", readyz),
+        Route("/metrics", metrics),
+        Route("/openapi.json", openapi),
+    ]
+    for path in MODEL_PATHS:
+        routes += [
+            Route(path, status),
+            Route(f"{path}/metadata", metadata),
+            Route(f"{path}:predict", predict, methods=["POST"]),
+        ]
+    middleware = [Middleware(OriginCheck, settings=models.settings)]
     if token is not None:
-        app.add_middleware(TokenAuthentication, token=token)
+        middleware.append(Middleware(TokenAuthentication, token=token))
+    middleware.append(Middleware(HeadAsGet))
+    if page is not None:
+        middleware.append(Middleware(PageRouter, page=page))
+    app = Starlette(
+        routes=routes,
+        middleware=middleware,
+        exception_handlers={
+            RequestError: _handle_request_error,
+            HTTPException: _handle_http_exception,
+            ClientDisconnect: _handle_disconnect,
+            Exception: _handle_defect,
+        },
+    )
+    app.router.redirect_slashes = False  # it would redirect to what Host says
+    app.state.models = models
     return app
+
+
+class HeadAsGet:
+    """Middleware that handles HEAD like GET; uvicorn sends no body for it."""
+
+    def __init__(self, app: ASGIApp):
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "HEAD":
+            scope = {**scope, "method": "GET"}
+        await self.app(scope, receive, send)
 
 
 class PageRouter:
@@ -74,13 +91,11 @@ class PageRouter:
         await (self.page if for_page else self.app)(scope, receive, send)
 
 
-@router.get("/healthz")
-async def healthz() -> Response:
+async def healthz(_: Request) -> Response:
     """Whether the server runs."""
     return _json_response({"status": "alive"})
 
 
-@router.get("/readyz")
 async def readyz(request: Request) -> Response:
     """Whether the server accepts requests: 503 while a model is loaded, and before the end."""
     models: ServedModels = request.app.state.models
@@ -90,17 +105,15 @@ async def readyz(request: Request) -> Response:
     return _error_response(503, reason)
 
 
-@router.get("/metrics")
 async def metrics(request: Request) -> Response:
     """Metrics for Prometheus."""
     text = request.app.state.models.metrics.exposition()
     return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-@router.get("/v1/models/{name}", responses=UNKNOWN_MODEL)
-@router.get("/v1/models/{name}/versions/{version}", responses=UNKNOWN_MODEL)
-async def status(request: Request, name: str, version: str | None = None) -> Response:
+async def status(request: Request) -> Response:
     """The loaded versions and their states."""
+    name, version = _model_and_version(request)
     model = request.app.state.models[name]
     versions = [v for v in model.versions if version in (None, str(v.number))]
     if not versions:
@@ -110,43 +123,18 @@ async def status(request: Request, name: str, version: str | None = None) -> Res
     return _json_response({"model_version_status": states})
 
 
-@router.get("/v1/models/{name}/metadata", responses=UNKNOWN_MODEL)
-@router.get("/v1/models/{name}/versions/{version}/metadata", responses=UNKNOWN_MODEL)
-async def metadata(request: Request, name: str, version: str | None = None) -> Response:
+async def metadata(request: Request) -> Response:
     """The signatures: inputs and outputs by name, with types and shapes."""
+    name, version = _model_and_version(request)
     served = request.app.state.models[name].version(version)
     spec = {"name": name, "signature_name": "", "version": str(served.number)}
     signatures = {"signature_def": {"signature_def": served.worker.signatures}}
     return _json_response({"model_spec": spec, "metadata": signatures})
 
 
-PREDICT_BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": {
-                    "type": "object",
-                    "properties": {
-                        "signature_name": {"type": "string"},
-                        "instances": {"type": "array", "minItems": 1},
-                        "inputs": {},
-                    },
-                }
-            }
-        },
-    }
-}
-
-
-@router.post("/v1/models/{name}:predict", openapi_extra=PREDICT_BODY, responses=ERROR_RESPONSES)
-@router.post(
-    "/v1/models/{name}/versions/{version}:predict",
-    openapi_extra=PREDICT_BODY,
-    responses=ERROR_RESPONSES,
-)
-async def predict(request: Request, name: str, version: str | None = None) -> Response:
+async def predict(request: Request) -> Response:
     """The predictions for {"instances": [row, ...]} or for {"inputs": columns}."""
+    name, version = _model_and_version(request)
     models: ServedModels = request.app.state.models
 
     def render(predict_request: PredictRequest, outputs: Columns) -> bytes:
@@ -157,6 +145,11 @@ async def predict(request: Request, name: str, version: str | None = None) -> Re
 
     content = await handle_predict(models, name, version, read_body=read_body, render=render)
     return Response(content, media_type="application/json")
+
+
+def _model_and_version(request: Request) -> tuple[str, str | None]:
+    """As in the URL; no version for the current one."""
+    return request.path_params["name"], request.path_params.get("version")
 
 
 async def _read_body(request: Request, limit: int) -> bytes:
@@ -173,7 +166,7 @@ async def _read_body(request: Request, limit: int) -> bytes:
 
 
 def _json_response(content: object, status: int = 200) -> Response:
-    return Response(json.dumps(content), status, media_type="application/json")
+    return Response(json.dumps(content, allow_nan=False), status, media_type="application/json")
 
 
 def _error_response(status: int, reason: str) -> Response:
@@ -191,7 +184,9 @@ async def _handle_request_error(_: Request, error: Exception) -> Response:
 async def _handle_http_exception(request: Request, error: Exception) -> Response:
     failure = cast(HTTPException, error)
     reason = f"{request.method} {request.url.path}: {failure.detail}"
-    return _error_response(failure.status_code, reason)
+    response = _error_response(failure.status_code, reason)
+    response.headers.update(failure.headers or {})  # such as Allow
+    return response
 
 
 async def _handle_disconnect(_: Request, error: Exception) -> Response:

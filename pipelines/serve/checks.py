@@ -5,15 +5,15 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
-from ipaddress import ip_address
 from pathlib import Path
 
 from pipelines.core.errors import UserError
 from pipelines.core.saved_files import DamagedError, read_yaml
 from pipelines.core.settings import ServeSettings
+from pipelines.serve.origins import is_loopback
 from pipelines.serve.versions import latest_version
 
-PACKAGES = ("fastapi", "uvicorn", "uvloop", "httptools", "prometheus_client", "PIL")
+PACKAGES = ("starlette", "uvicorn", "uvloop", "httptools", "prometheus_client", "PIL")
 
 
 def check_serving(run: str, settings: ServeSettings) -> None:
@@ -22,11 +22,17 @@ def check_serving(run: str, settings: ServeSettings) -> None:
     if missing:
         raise UserError(f"mode=serve needs {', '.join(missing)}: pip install '.[serve]'")
     model_paths(run, settings.name)
-    if read_token(settings) is None and not _is_loopback(settings.host):
+    if read_token(settings) is None and not is_loopback(settings.host):
         raise UserError(
             f"serve.host={settings.host} can be reached by others, so a token is needed: "
             "serve.token=NAME, an environment variable or a file that holds it"
         )
+    for origin in settings.origins:
+        if not re.fullmatch(r"https?://[^/?#@\s]+", origin):
+            raise UserError(
+                "serve.origins must be addresses without a path, such as "
+                f"https://models.example.org; received {origin!r}"
+            )
 
 
 def model_paths(run: str, names: str | None) -> dict[str, Path]:
@@ -92,10 +98,3 @@ def read_token(settings: ServeSettings) -> str | None:
     if not re.fullmatch(r"[!-~]{8,}", token.strip()):
         raise UserError("serve.token: the token must be 8 or more printable ASCII characters")
     return token.strip()
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -160,21 +160,22 @@ def _parse_scalars(where: str, values: list[object], dtype: str, shape: Shape) -
     kind = np.dtype(NUMPY_TYPES[dtype])
     # bool is a subclass of int in Python, but true is no number: so types are compared exactly.
     allowed: tuple[type, ...] = {"b": (bool,), "f": (int, float)}.get(kind.kind, (int,))
+    smallest, largest = _range(kind)
     for value in values:
         if type(value) not in allowed:
             raise _misfit(where, value, dtype, shape)
-        if isinstance(value, int) and not _is_in_range(value, kind):
+        if not smallest <= value <= largest:  # type: ignore[operator]
             raise RequestError(400, f"{where}: a number is out of the range of {kind}")
     return values
 
 
-def _is_in_range(value: int, kind: np.dtype) -> bool:
+def _range(kind: np.dtype) -> tuple[float, float]:
+    """The smallest and the largest number. As Python's: NumPy can't compare with any int."""
     if kind.kind == "b":
-        return True
-    # As Python's own numbers: NumPy can't compare with an int of any size.
-    largest = float(np.finfo(kind).max) if kind.kind == "f" else int(np.iinfo(kind).max)
-    smallest = -largest if kind.kind == "f" else int(np.iinfo(kind).min)
-    return smallest <= value <= largest
+        return False, True
+    if kind.kind == "f":
+        return -float(np.finfo(kind).max), float(np.finfo(kind).max)
+    return int(np.iinfo(kind).min), int(np.iinfo(kind).max)
 
 
 def _parse_text(where: str, value: object, shape: Shape) -> bytes:

@@ -96,7 +96,9 @@ def parse_request(
 ) -> PredictRequest:
     """The request in a body. Raises RequestError (400) with what is wrong with it."""
     content = _parse_json(body)
-    name = content.get("signature_name") or "serving_default"
+    name = content.get("signature_name")
+    if name in (None, ""):
+        name = "serving_default"
     if not isinstance(name, str) or name not in signatures:
         names = ", ".join(signatures)
         raise RequestError(400, f"signature_name must be one of {names}{describe_received(name)}")
@@ -117,7 +119,7 @@ def parse_request(
 
 def _parse_json(body: bytes) -> dict[str, object]:
     try:
-        content = json.loads(body.decode("utf-8"))
+        content = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
     except UnicodeDecodeError as error:
         raise RequestError(400, f"the body must be UTF-8: byte {error.start} is invalid") from None
     except (ValueError, RecursionError) as error:
@@ -128,6 +130,11 @@ def _parse_json(body: bytes) -> dict[str, object]:
             f'the body must be an object like {{"instances": [...]}}{describe_received(content)}',
         )
     return content
+
+
+def _refuse_constant(name: str) -> None:
+    """Python reads NaN and Infinity, which JSON hasn't."""
+    raise ValueError(f"{name} is no number in JSON")
 
 
 def _columns_of_rows(

@@ -31,7 +31,14 @@ def response_body(outputs: Columns, *, by_row: bool) -> bytes:
 
 
 def _to_json(name: str, values: np.ndarray) -> object:
-    """Nested lists. Bytes become text, unless the output's name or the bytes forbid it."""
+    """Nested lists. Bytes become text, unless the output's name or the bytes forbid it.
+
+    NaN and infinity become null, since JSON has no numbers for them.
+    """
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        some = values.astype(object)
+        some[~np.isfinite(values)] = None
+        return some.tolist()
     if values.dtype != object:
         return values.tolist()
     flat = np.empty(values.size, object)
@@ -50,4 +57,5 @@ def _text_or_base64(value: bytes, *, binary: bool) -> str | dict[str, str]:
 
 
 def _encode(content: object) -> bytes:
-    return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return text.encode("utf-8")

@@ -7,8 +7,10 @@ import logging
 import math
 import socket
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from types import FrameType
+from typing import cast
 
 import uvicorn
 import uvloop
@@ -18,6 +20,7 @@ from pipelines.core.settings import ServeSettings
 from pipelines.runs.logs import log_only_to_stderr
 from pipelines.serve.application import create_app
 from pipelines.serve.checks import model_paths, read_token
+from pipelines.serve.connections import Connection, Connections
 from pipelines.serve.page import create_page
 from pipelines.serve.served_models import ServedModels
 
@@ -73,19 +76,25 @@ class Server(uvicorn.Server):
     def __init__(self, models: ServedModels, token: str | None):
         self.models = models
         settings = models.settings
+        self.waiting = Connections(settings)
         page = create_page(models) if settings.web else None
         super().__init__(
             uvicorn.Config(
                 create_app(models, token, page),
                 lifespan="on" if page else "off",  # the API has nothing to start or to stop
                 log_config=None,
-                log_level="warning",
+                log_level="error",  # warnings are of clients' mistakes, which could fill the disk
+                http=cast(type[asyncio.Protocol], partial(Connection, self.waiting)),
                 access_log=False,
                 server_header=False,
-                timeout_keep_alive=75,  # longer than a client's pool keeps a connection
+                timeout_keep_alive=math.ceil(settings.idle_timeout),
                 timeout_graceful_shutdown=math.ceil(settings.timeout),
             )
         )
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._closing = asyncio.create_task(self.waiting.close_late_ones())
+        await super().startup(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal drains the server, the second ends it at once."""
