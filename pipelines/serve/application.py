@@ -9,6 +9,7 @@ import json
 from typing import cast
 
 from starlette.applications import Starlette
+from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
@@ -27,6 +28,16 @@ from pipelines.serve.request_handling import handle_predict, too_large
 from pipelines.serve.served_models import ServedModels
 
 
+class NameConvertor(StringConvertor):
+    """A part of a path that ends before a colon, so that x:predict is no model."""
+
+    regex = "[^/:]+"
+
+
+NAME = "name"
+register_url_convertor(NAME, NameConvertor())
+
+
 def create_app(models: ServedModels, token: str | None, page: ASGIApp | None = None) -> Starlette:
     """The server's application. With a token, each request must carry it."""
     description = describe_api(models, with_token=token is not None)
@@ -40,7 +51,8 @@ def create_app(models: ServedModels, token: str | None, page: ASGIApp | None = N
         Route("/metrics", metrics),
         Route("/openapi.json", openapi),
     ]
-    for path in MODEL_PATHS:
+    for described in MODEL_PATHS:
+        path = described.replace("}", f":{NAME}}}")
         routes += [
             Route(path, status),
             Route(f"{path}/metadata", metadata),

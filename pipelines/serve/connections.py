@@ -130,6 +130,16 @@ class Connection(HttpToolsProtocol):
                 reason = f"the URL and headers must have fewer than {step:,} bytes"
                 self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, reason)
 
+    def pause_writing(self) -> None:
+        """A client that doesn't read its responses is waited for, too."""
+        super().pause_writing()
+        self._wait(self.settings.idle_timeout)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._responds and not self.cycle.more_body:
+            self.waiting.stop_waiting(self)
+
     def close_late(self) -> None:
         """Closes the connection, whose client has taken too long."""
         unsent = self.transport.get_write_buffer_size()
