@@ -25,7 +25,7 @@ from hydra._internal.hydra import Hydra
 from pipelines.config.hydra_hooks import register_resolvers
 from pipelines.core.paths import ROOT
 
-pytest_plugins = ["skips", "sweep_process"]
+pytest_plugins = ["served_run", "skips", "sweep_process"]
 
 for helpers in (Path(__file__).parent / "support").glob("*.py"):
     pytest.register_assert_rewrite(helpers.stem)

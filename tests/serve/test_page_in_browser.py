@@ -16,12 +16,11 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
-import yaml
-from conftest import ROOT, FinishedRun
+from conftest import FinishedRun
 from fake_served_models import VERSIONS, make_image
+from serve_settings import serve_settings
 from serving_process import serving
 
-from pipelines.core.settings import ServeSettings
 from pipelines.serve.application import create_app
 from pipelines.serve.page import create_page
 from pipelines.serve.served_models import ServedModels
@@ -45,8 +44,7 @@ class Site(SimpleNamespace):
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    values = yaml.safe_load((ROOT / "conf/serve/default.yaml").read_text())
-    settings = ServeSettings(**{**values, "max_body": 400_000})
+    settings = serve_settings(max_body=400_000)
     places = {name: Path("nowhere") for name in VERSIONS}
     sockets = [bind_socket(), bind_socket()]
     servers: list[uvicorn.Server] = []
@@ -431,12 +429,11 @@ def test_an_upload_that_is_too_large_is_refused_before_it_is_read(site: Site) ->
 
 def test_without_the_extra_the_page_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipelines.serve.page.PACKAGES", ("no_such_package",))
-    values = yaml.safe_load((ROOT / "conf/serve/default.yaml").read_text())
-    models = ServedModels({"reviews": Path("nowhere")}, ServeSettings(**values))
+    models = ServedModels({"reviews": Path("nowhere")}, serve_settings())
 
     async def get() -> httpx.Response:
         transport = httpx.ASGITransport(create_app(models, None, create_page(models)))
-        async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             return await client.get("/")
 
     with ThreadPoolExecutor() as pool:  # in this thread the browser's driver has a loop

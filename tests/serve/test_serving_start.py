@@ -10,12 +10,11 @@ from typing import Any
 
 import httpx
 import pytest
-import yaml
-from conftest import ROOT, Command, FinishedRun
+from conftest import Command, FinishedRun
+from serve_settings import serve_settings
 from serving_process import write_arithmetic
 
 from pipelines.config.messages import RENAMED
-from pipelines.core.settings import ServeSettings
 from pipelines.serve.application import create_app
 from pipelines.serve.checks import read_token
 from pipelines.serve.served_models import ServedModels
@@ -33,6 +32,12 @@ MISTAKES = [
     (["run={run}", "serve.host=example.org"], "can be reached by others, so a token is needed"),
     (["run={run}", "serve.token=NO_SUCH"], "names neither"),
     (["run={run}", "serve.token=SHORT"], "8 or more printable ASCII characters"),
+    (
+        ["run={run}", "serve.origins=[models.example.org]"],
+        "serve.origins must be addresses without a path, such as https://models.example.org; "
+        "received 'models.example.org'",
+    ),
+    (["run={run}", "serve.max_headers=1"], "must be greater than or equal to 1024"),
     (["run={run}", "serve.port=70000"], "serve.port: must be less than or equal to 65535"),
     (
         ["run={run}", "serve.prot=1"],
@@ -86,12 +91,12 @@ def test_a_damaged_saved_model_is_an_error_of_one_line(tmp_path: Path, command: 
 
 
 def test_requests_without_the_token_are_rejected(tmp_path: Path) -> None:
-    values = {**yaml.safe_load((ROOT / "conf/serve/default.yaml").read_text()), "token": "unused"}
-    app = create_app(ServedModels({"one": tmp_path}, ServeSettings(**values)), "secret-token")
+    settings = serve_settings(token="unused")
+    app = create_app(ServedModels({"one": tmp_path}, settings), "secret-token")
 
     async def get(path: str, **headers: Any) -> httpx.Response:
         transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             return await client.get(path, headers=headers)
 
     for path in ("/v1/models/one", "/metrics", "/openapi.json", "/nothing"):
@@ -109,12 +114,11 @@ def test_requests_without_the_token_are_rejected(tmp_path: Path) -> None:
 def test_the_token_comes_from_a_variable_or_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    values = yaml.safe_load((ROOT / "conf/serve/default.yaml").read_text())
     monkeypatch.setenv("SERVING_TOKEN", "from-the-environment")
     (tmp_path / "token").write_text("from-a-file\n")
     known = {"SERVING_TOKEN": "from-the-environment", tmp_path / "token": "from-a-file"}
     for place, token in known.items():
-        assert read_token(ServeSettings(**{**values, "token": str(place)})) == token
+        assert read_token(serve_settings(token=str(place))) == token
 
 
 def test_the_latest_version_is_served(tmp_path: Path) -> None:

@@ -45,15 +45,22 @@ class RawClient:
     def read_head(self) -> bytes:
         return self._read_until(b"\r\n\r\n")
 
+    def read_all(self) -> bytes:
+        """All that the server sends until it closes the connection."""
+        content = bytearray()
+        try:
+            while part := self.socket.recv(1 << 20):
+                content += part
+        except ConnectionError:
+            pass
+        return bytes(content)
+
     def is_closed(self) -> bool:
         """Waits until the server closes the connection."""
         try:
-            while self.socket.recv(1 << 20):
-                pass
+            self.read_all()
         except TimeoutError:
             return False
-        except ConnectionError:
-            pass
         return True
 
     def is_open(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import resource
 import subprocess
 import sys
 import threading
@@ -116,6 +117,7 @@ class Server:
         found = re.search(r"http://[\d.]+:\d+", self.log_text())
         assert found
         self.client = httpx.Client(base_url=found[0], timeout=120)
+        self.port = self.client.base_url.port or 80
         self.wait_for(lambda: self.client.get("/readyz").status_code == 200)
 
     def log_text(self) -> str:
@@ -147,10 +149,13 @@ class Server:
 
 
 @contextmanager
-def serving(log: Path, *arguments: str) -> Iterator[Server]:
+def serving(log: Path, *arguments: str, open_files: int | None = None) -> Iterator[Server]:
+    """A server; with `open_files` as if started after ulimit -n."""
     command = [sys.executable, str(ROOT / "main.py"), "mode=serve", "serve.port=0", *arguments]
     with log.open("wb") as error:
         process = subprocess.Popen(command, stderr=error, cwd=log.parent)
+    if open_files:  # long before Python has come to the code of ours that looks at it
+        resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (open_files, open_files))
     try:
         yield Server(process, log)
     finally:
