@@ -21,6 +21,10 @@ from pipelines.serve.worker import MESSAGE_LENGTH, pack_message
 
 log = logging.getLogger(__name__)
 
+COMMAND = (sys.executable, "-P", "-m", "pipelines.serve.worker")
+"""Before a SavedModel's directory. -P: no file of the working directory, where a stranger's model
+may lie, is code."""
+
 MAX_RESTART_DELAY = 60.0
 """Most seconds between two attempts to start a worker that never responds."""
 
@@ -96,11 +100,9 @@ class WorkerProcess:
         return (self.title, *between, self._process.pid)
 
     async def _spawn(self) -> None:
-        # -P: no file of the working directory, where a stranger's model may lie, is code.
-        command = [sys.executable, "-P", "-m", "pipelines.serve.worker"]
         try:
             self._process = await asyncio.create_subprocess_exec(
-                *(*command, str(self.directory.absolute())),
+                *(*COMMAND, str(self.directory.absolute())),
                 stdin=PIPE,
                 stdout=PIPE,
                 env={"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ, "PYTHONPATH": python_path()},
