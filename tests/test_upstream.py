@@ -34,6 +34,8 @@ from sacrebleu.metrics.lib_ter import translation_edit_rate
 from sacrebleu.metrics.ter import TER
 from starlette.datastructures import Headers
 from starlette.formparsers import MultiPartParser
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
 
 from models.settings import Network
 from models.vision import find_preprocessing
@@ -176,6 +178,27 @@ def test_uvicorn_ends_by_handle_exit_should_exit_and_force_exit() -> None:
     assert (server.should_exit, server.force_exit) == (False, False)
     server.handle_exit(signal.SIGTERM, None)
     assert (server.should_exit, server.force_exit) == (True, False)
+
+
+def test_uvicorns_connections_have_the_names_that_their_limits_use() -> None:
+    """pipelines/serve/connections.py overrides the parser's events, and reads what they keep."""
+    state = ServerState()
+    loop = asyncio.new_event_loop()
+    connection = HttpToolsProtocol(uvicorn.Config(lambda: None), state, {}, loop)  # type: ignore[arg-type]
+    loop.close()
+    assert connection.connections is state.connections
+    assert len(connection.pipeline) == 0
+    events = "message_begin url header headers_complete body message_complete response_complete"
+    others = "data_received pause_writing resume_writing handle_websocket_upgrade send_400_response"
+    for name in (*(f"on_{event}" for event in events.split()), *others.split()):
+        assert callable(getattr(HttpToolsProtocol, name)), name
+    # So one that isn't among them is not overlooked: it could collect bytes without end.
+    assert {name for name in vars(HttpToolsProtocol) if name.startswith("on_")} == {
+        f"on_{event}" for event in events.split()
+    }
+    source = inspect.getsource(RequestResponseCycle.__init__)
+    assert "self.response_complete = False" in source
+    assert "self.more_body = True" in source
 
 
 def test_pillow_says_how_many_pixels_the_images_have_that_it_refuses(

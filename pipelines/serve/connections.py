@@ -114,20 +114,19 @@ class Connection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parses the data in parts, so that no part holds more than the limit of headers."""
-        step = self.settings.max_headers
-        for start in range(0, len(data), step):
-            if self.transport.is_closing():
-                return
-            part = data[start : start + step]
+        """Parses the data in parts, each no longer than what headers may still have."""
+        limit, start = self.settings.max_headers, 0
+        while start < len(data) and not self.transport.is_closing():
+            part = data[start : start + limit - self._unparsed]
+            start += len(part)
             self._unparsed += len(part)
             super().data_received(part)
             if self.transport.get_protocol() is not self:  # a WebSocket's from here on
                 return
             # Neither a body nor the end of headers. It may be headers, the trailers of a chunked
             # body, or empty lines: the parser would collect or skip them without end.
-            if self._unparsed >= step:
-                reason = f"the URL and headers must have fewer than {step:,} bytes"
+            if self._unparsed >= limit:
+                reason = f"the URL and headers must have no more than {limit:,} bytes"
                 self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, reason)
 
     def pause_writing(self) -> None:

@@ -124,7 +124,7 @@ class Server:
         return self.log.read_text()
 
     def wait_for(self, condition: Any) -> None:
-        for _ in range(1500):
+        for _ in range(6000):  # ten minutes: a busy machine takes one to load a model
             if condition():
                 return
             assert self.process.poll() is None, self.log_text()
