@@ -260,6 +260,17 @@ class TestNumber:
             assert [client.read_response()[0] for client in busy] == [200, 200]
             assert get_healthz(port) == 200
 
+    def test_bodies_that_do_not_come_give_way(
+        self, monkeypatch: pytest.MonkeyPatch, stub: Stub
+    ) -> None:
+        with serving(monkeypatch, stub, max_connections=2) as port:
+            head = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n1"
+            stalled = [RawClient(port, head) for _ in range(2)]
+            for _ in stalled:
+                assert stub.entered.acquire(timeout=30)
+            assert get_healthz(port) == 200
+            assert stalled[0].is_closed()
+
     @pytest.mark.parametrize(
         ("files", "most"),
         [(256, 128), (1024, 896), (100, 50), (1_000_000, 1000), (resource.RLIM_INFINITY, 1000)],

@@ -78,6 +78,8 @@ class RawClient:
     def close(self) -> None:
         self.socket.close()
 
+    __del__ = close  # most tests end with connections that the server has closed
+
     def _read_until(self, end: bytes) -> bytes:
         content = b""
         try:
