@@ -250,13 +250,18 @@ class Tagging(Task, Streams, Diagnosable):
         )
 
     def baselines(self, train: Split, test: Split) -> Mapping[str, Arrays]:
-        from pipelines.evaluate.baselines.tagging import most_frequent_tags
+        """With the extra `crfsuite` also what one had before neural networks."""
+        from pipelines.evaluate.baselines import tagging as baselines
 
-        tags = most_frequent_tags(
-            zip(_rows(train, "tokens"), _rows(train, "tags"), strict=True), _rows(test, "tokens")
-        )
-        texts = np.array([SEPARATOR.join(row) for row in tags], object)
-        return {"most frequent tag of each word": {"tags": texts}}
+        pairs = list(zip(_rows(train, "tokens"), _rows(train, "tags"), strict=True))
+        words = _rows(test, "tokens")
+        answers = {"most frequent tag of each word": baselines.most_frequent_tags(pairs, words)}
+        if baselines.has_crfsuite():
+            answers["CRF on features"] = baselines.crf_on_features(pairs, words)
+        return {
+            name: {"tags": np.array([SEPARATOR.join(row) for row in rows], object)}
+            for name, rows in answers.items()
+        }
 
     def limitations(self, codec: Codec) -> list[str]:
         tags = _tags(codec)

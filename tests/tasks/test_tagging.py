@@ -18,7 +18,7 @@ from tiny_task import TinyTask
 
 from models.tagger import answer_tags, entity_probabilities
 from pipelines.core.task import Trained
-from pipelines.evaluate.baselines.tagging import most_frequent_tags
+from pipelines.evaluate.baselines.tagging import crf_on_features, features, most_frequent_tags
 from pipelines.export.saved_model import Served
 
 PLAIN = [
@@ -213,3 +213,16 @@ def test_the_most_frequent_tag_by_hand() -> None:
     """Of words that occur once most are N: so are those that training lacks."""
     train = [(["a", "a", "a", "b", "c", "d"], ["D", "D", "V", "N", "N", "V"])]
     assert most_frequent_tags(train, [["a", "d", "new"]]) == [["D", "V", "N"]]
+
+
+def test_features_of_words_and_their_neighbours() -> None:
+    (first, _) = features(["Ada", "3.55"])
+    assert {"word:ada", "shape:Xx", "ends2:da", "begins:ad", "-1:no word"} <= set(first)
+    assert {"+1:word:3.55", "+1:shape:0.0", "+2:no word"} <= set(first)
+    assert "+1:ends2:55" not in first
+
+
+def test_a_crf_on_features_tells_words_apart_that_it_has_not_seen() -> None:
+    pytest.importorskip("pycrfsuite")
+    train = [([f"{letter}ing", f"{letter}ed"], ["NOUN", "VERB"]) for letter in "abcdefgh"]
+    assert crf_on_features(train, [["xying", "zed"]]) == [["NOUN", "VERB"]]
