@@ -63,16 +63,35 @@ def write_files(data: dict[str, Any], folder: Path) -> None:
     """Writes, with two rows, the files that the command names and the folder lacks."""
     if data["format"] == "image_captions":
         write_images(data, folder)
+    if data["format"] == "tagged_files":
+        write_tags(data, folder)
     columns = [value for key, value in data.items() if key.endswith("_column")]
     for key, value in data.items():
         named = isinstance(value, str) and re.fullmatch(r"[^\s:]+\.\w+", value)
         path = folder / str(value)
-        if key.endswith("_column") or not named or path.exists():
+        # What lies in a package is there.
+        if key.endswith("_column") or not named or path.exists() or key == "file":
             continue
         path.parent.mkdir(parents=True, exist_ok=True)
         mark = {".csv": ",", ".tsv": "\t"}.get(path.suffix)
-        rows = [columns, *([f"{c} {n}" for c in columns] for n in "ab")] if mark else [["a"], ["b"]]
+        rows = (
+            [columns, *([f"{c} {n}" for c in columns] for n in "ab")] if mark else [["a."], ["b."]]
+        )
         path.write_text("".join(f"{(mark or '').join(row)}\n" for row in rows))
+
+
+def write_tags(data: dict[str, Any], folder: Path) -> None:
+    """A file of words with tags in four columns or as lists, or a folder with the file."""
+    path = folder / data["path"]
+    if path.suffix == ".jsonl":
+        names = data["token_column"] or "tokens", data["tag_column"] or "tags"
+        path.write_text(json.dumps({name: ["a", "b"] for name in names}) + "\n")
+        return
+    if not path.suffix:
+        path.mkdir()
+        path /= "train.conll"
+    columns = 10 if data["tag_column"] == "upos" else 4
+    path.write_text("".join("\t".join([str(n), *"w" * (columns - 1)]) + "\n" for n in (1, 2)))
 
 
 def write_images(data: dict[str, Any], folder: Path) -> None:
@@ -107,7 +126,8 @@ def test_a_command_that_is_shown_can_be_given(
     command: str, finished_run: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    run = str(finished_run.directory)
+    tagged = "tagging" in command or "ewt_pos" in command or "conll2003" in command
+    run = "tagged" if tagged else str(finished_run.directory)
     given = [re.sub(r"\bDIR\b(?!/)", run, text) for text in arguments_of(command)]
     given = [text.replace("DIR/", "") for text in given]
     overrides = [

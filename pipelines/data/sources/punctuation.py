@@ -81,11 +81,12 @@ class Punctuation(Source):
 
     def provenance(self) -> Provenance:
         path = self._path()
-        origin = str(path)
+        name, origin = path.name, str(path)
         if self.path is None:
+            name = "punctuation"
             origin = f"{self.file} of the package {self.package} {self.version}"
         return Provenance(
-            self.name or path.name,
+            self.name or name,
             origin,
             self.licence or "not stated",
             self.citation or "not stated",
