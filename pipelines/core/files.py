@@ -27,6 +27,17 @@ def is_file(path: Path) -> bool:
         return False
 
 
+def is_within(path: Path, folder: Path) -> bool:
+    """Whether the path, all links followed, is in the folder or below it.
+
+    OSError or ValueError for a name that no file can have.
+    """
+    try:
+        return path.resolve().is_relative_to(folder.resolve())
+    except RuntimeError:  # a link to itself, before Python 3.13
+        return False
+
+
 def special_kind(path: Path) -> str | None:
     """What a path is that is no regular file: reading it could wait for ever, or never end.
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
+from models.settings import settings
 from pipelines.core.contracts import FieldSpec, FileBytes, RowIssues
 from pipelines.core.errors import UserError
-from pipelines.core.files import is_file, special_kind
+from pipelines.core.files import is_file, is_within, special_kind
 from pipelines.core.types import Example, Json
 from pipelines.data.codecs.images import SIGNATURES, decode_image
 from pipelines.data.sources._named import expand_home
@@ -37,11 +38,17 @@ MAX_PIXELS = 100_000_000
 """Most pixels of all frames: a file of a few bytes can decode to terabytes of pixels."""
 
 
+@settings
 class CaptionedImages(RowSource):
-    """Each example is an image with its captions."""
+    """Each example is an image with its captions.
+
+    outside_images  whether a file that comes with images, be it with captions, a list or a link,
+                    may name images outside their folder.
+    """
 
     columns: ClassVar[tuple[str, ...]] = COLUMNS
     reads_folders: ClassVar[bool] = True
+    outside_images: bool
 
     def read_inputs(
         self, path: Path, fields: Mapping[str, FieldSpec], issues: RowIssues
@@ -55,11 +62,13 @@ class CaptionedImages(RowSource):
                 raise UserError(
                     f"{path} must hold images ({', '.join(IMAGE_EXTENSIONS)}); it has none"
                 )
-            files: Iterable[NamedFile] = ((file.name, bytes_reader(file)) for file in paths)
+            files: Iterable[NamedFile] = (
+                (file.name, bytes_reader(file, self._allowed(path))) for file in paths
+            )
         elif extension(path) in LIST_EXTENSIONS:
-            files = _read_list(path)
+            files = _read_list(path, self._allowed(path.parent, Path()))
         else:
-            yield {"image": _read_or_raise(path.name, bytes_reader(path))}
+            yield {"image": _read_or_raise(path.name, bytes_reader(path, None))}
             return
         for content in keep_decodable(files, issues):
             yield {"image": content}
@@ -68,8 +77,15 @@ class CaptionedImages(RowSource):
         return sum(1 for _ in path.iterdir()) if path.is_dir() else super().count_inputs(path)
 
     def parse_input(self, text: str, fields: Mapping[str, FieldSpec]) -> Example:
-        """A file's name, or {"image": its name or {"b64": its bytes}} as JSON."""
-        return {"image": _read_or_raise(*_parse_line(text, Path()))}
+        """A file's name, or {"image": its name or {"b64": its bytes}} as JSON.
+
+        Whoever gives it may name any file.
+        """
+        return {"image": _read_or_raise(*_parse_line(text, Path(), None))}
+
+    def _allowed(self, *folders: Path) -> Sequence[Path] | None:
+        """Folders in which the named images must be; None for anywhere."""
+        return None if self.outside_images else folders
 
 
 NamedFile = tuple[str, Callable[[], bytes]]
@@ -79,10 +95,16 @@ File = TypeVar("File", bound=tuple[str, Callable[[], bytes], *tuple[object, ...]
 """A tuple that begins as a NamedFile."""
 
 
-def bytes_reader(path: Path) -> Callable[[], bytes]:
-    """A function that reads a file, up to the first byte beyond MAX_BYTES."""
+def bytes_reader(path: Path, allowed: Sequence[Path] | None) -> Callable[[], bytes]:
+    """A function that reads a file, up to the first byte beyond MAX_BYTES.
+
+    allowed  folders, of which one must hold the file once all links are followed; None: anywhere.
+             Nothing is said of a file elsewhere, not even whether there is one.
+    """
 
     def read() -> bytes:
+        if allowed is not None and not any(is_within(path, folder) for folder in allowed):
+            raise UserError(OUTSIDE)
         if kind := special_kind(path):
             raise UserError(f"is {kind}, no regular file")
         with path.open("rb") as file:
@@ -91,8 +113,14 @@ def bytes_reader(path: Path) -> Callable[[], bytes]:
     return read
 
 
-def _parse_line(text: str, folder: Path) -> NamedFile:
-    """The file of a line; its name is relative to the current folder, or else to `folder`."""
+OUTSIDE = "is outside the images' folder, which takes data.outside_images=true"
+
+
+def _parse_line(text: str, folder: Path, allowed: Sequence[Path] | None) -> NamedFile:
+    """The file of a line; its name is relative to the current folder, or else to `folder`.
+
+    allowed  see `bytes_reader`.
+    """
     value: Json = text.strip()
     if not value:
         raise UserError("is empty")
@@ -108,13 +136,13 @@ def _parse_line(text: str, folder: Path) -> NamedFile:
             raise UserError('an image in JSON must be {"b64": "…"} in base64') from None
         return "image in base64", lambda: content
     path = expand_home(str(value))
-    return str(value), bytes_reader(path if is_file(path) else folder / path)
+    return str(value), bytes_reader(path if is_file(path) else folder / path, allowed)
 
 
-def _read_list(path: Path) -> Iterator[NamedFile]:
+def _read_list(path: Path, allowed: Sequence[Path] | None) -> Iterator[NamedFile]:
     for number, line in enumerate(read_lines(path), 1):
         try:
-            yield _parse_line(line, path.parent)
+            yield _parse_line(line, path.parent, allowed)
         except UserError as error:
             yield f"{path.name}:{number}", _raise_when_read(str(error))
 

@@ -35,8 +35,12 @@ _CHECKED_IMAGES = 100
 
 class _CaptionedImage(NamedTuple):
     name: str
-    path: Path
+    folder: Path
     captions: list[str]
+
+    @property
+    def path(self) -> Path:
+        return self.folder / self.name
 
 
 @settings
@@ -76,7 +80,7 @@ class ImageCaptions(CaptionedImages):
             some = images[:_CHECKED_IMAGES]
             if some and not any(is_file(image.path) for image in some):
                 raise UserError(
-                    f"data.images: {some[0].path.parent} must hold the images that the captions "
+                    f"data.images: {some[0].folder} must hold the images that the captions "
                     f"name; {some[0].name} is not there, nor are {len(some) - 1} more: give "
                     "their folder"
                 )
@@ -91,7 +95,7 @@ class ImageCaptions(CaptionedImages):
             self._add_uncaptioned(images.values(), issues)
         root = self.files_in()
         files = (
-            (os.path.relpath(it.path, root), bytes_reader(it.path), it.captions)
+            (os.path.relpath(it.path, root), bytes_reader(it.path, self._allowed(it.folder)), it.captions)
             for it in images[part]
             if it.captions
         )
@@ -102,13 +106,13 @@ class ImageCaptions(CaptionedImages):
                 yield {"image": result, "captions": "\n".join(captions)}
 
     def fingerprint(self) -> str:
-        """Covers name, size and time of the last change of each image."""
-        sha256 = hashlib.sha256()
+        """Covers name, size and time of the last change of each image, and where it may be."""
+        sha256 = hashlib.sha256(json.dumps(self.outside_images).encode())
         for part, images in self._split(RowIssues()).items():
-            for name, path, captions in images:
-                state = path.stat() if is_file(path) else None
+            for image in images:
+                state = image.path.stat() if is_file(image.path) else None
                 facts = state and [state.st_size, state.st_mtime_ns]
-                sha256.update(json.dumps([part, name, captions, facts]).encode())
+                sha256.update(json.dumps([part, image.name, image.captions, facts]).encode())
         return sha256.hexdigest()
 
     def files_in(self) -> Path:
@@ -168,7 +172,7 @@ class ImageCaptions(CaptionedImages):
             issues,
             Dialect(resolve_delimiter(self.delimiter), self.quoting),
         )
-        return [_CaptionedImage(name, folder / name, by_name[name]) for name in sorted(by_name)]
+        return [_CaptionedImage(name, folder, by_name[name]) for name in sorted(by_name)]
 
     def _split(self, issues: RowIssues) -> dict[str, list[_CaptionedImage]]:
         """Images of each of `parts`."""

@@ -22,6 +22,7 @@ from pipelines.data.arrow import ArrowWriter, RawFile, RawWriter
 from pipelines.data.codecs.images import ImageCodec, ImageSettings
 from pipelines.data.prepare import prepare
 from pipelines.data.sources import _image_files as _images
+from pipelines.data.sources._image_files import OUTSIDE
 from pipelines.data.sources.image_captions import ImageCaptions
 
 
@@ -68,6 +69,33 @@ def test_every_bad_image_is_an_issue_and_the_others_are_read(tmp_path: Path) -> 
     expected = [f"{name}: {reason}" for name, (_, reason) in BAD.items()]
     expected += ["missing.png: there is no such file", "mute.jpg: image without a caption"]
     assert issues == sorted(expected)
+
+
+@pytest.mark.parametrize("kind", ["csv", "json"])
+def test_captions_name_no_image_outside_its_folder_unless_asked_for(
+    kind: str, tmp_path: Path
+) -> None:
+    (tmp_path / "secret.png").write_bytes(make_image(9))
+    outside = ["../secret.png", f"{tmp_path}/secret.png", "link.png", "../none.png"]
+    if kind == "csv":
+        captions = CSV + "".join(f"{name},x\n" for name in outside)
+    else:
+        notes = coco()
+        for number, name in enumerate(outside, 1):
+            notes["images"].append({"id": number, "file_name": name})
+            notes["annotations"].append({"image_id": number, "caption": "x"})
+        captions = json.dumps(notes)
+    changes = write_folder(tmp_path, captions, f"captions.{kind}")
+    (tmp_path / "photos" / "link.png").symlink_to(tmp_path / "secret.png")
+    strict, free = (build_source(**changes, outside_images=asked) for asked in (False, True))
+    found, issues = read(strict)
+    assert found == ROWS
+    shown = ["../secret.png", "../secret.png", "link.png", "../none.png"]
+    assert issues == sorted(f"{name}: {OUTSIDE}" for name in shown)
+    assert strict.fingerprint() != free.fingerprint()
+    found, issues = read(free)
+    assert len(found) == len(ROWS) + 3
+    assert issues == ["../none.png: there is no such file"]
 
 
 def test_images_that_the_captions_are_not_about_are_reported_but_are_no_bad_rows(

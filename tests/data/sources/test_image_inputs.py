@@ -12,6 +12,7 @@ from caption_files import CSV, build_source, make_image, write_folder
 
 from pipelines.core.contracts import Codec, FieldSpec, RowIssues
 from pipelines.core.errors import UserError
+from pipelines.data.sources._image_files import OUTSIDE
 from pipelines.data.sources.image_captions import ImageCaptions
 from pipelines.export.saved_model import _ask, write_imports
 from pipelines.predict.predict import predict
@@ -46,6 +47,50 @@ def test_an_image_a_folder_or_a_list_can_be_given(tmp_path: Path) -> None:
         "list.txt:3: is empty",
         "none.png: there is no such file",
     ]
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> Path:
+    """An image that lies beside the folder of images, with a link to it in there."""
+    path = tmp_path / "private" / "secret.png"
+    path.parent.mkdir()
+    path.write_bytes(make_image(9))
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "link.png").symlink_to(path)
+    (tmp_path / "photos" / "own.png").write_bytes(make_image(8))
+    return path
+
+
+def test_a_list_or_a_link_leads_to_no_image_outside_unless_asked_for(
+    secret: Path, tmp_path: Path
+) -> None:
+    photos = tmp_path / "photos"
+    (photos / "inside.png").symlink_to("own.png")
+    listed = photos / "list.txt"
+    names = ["own.png", str(photos / "own.png"), "../private/secret.png", str(secret), "link.png"]
+    listed.write_text("\n".join([*names, "../none.png"]))
+    folder = ["inside.png", "link.png", "own.png"]
+    refused = [f"{name}: {OUTSIDE}" for name in [*names[2:], "../none.png"]]
+    assert read_inputs(build_source(), listed) == (names[:2], refused)
+    assert read_inputs(build_source(), photos) == (folder[::2], [f"link.png: {OUTSIDE}"])
+    asked_for = build_source(outside_images=True)
+    assert read_inputs(asked_for, listed) == (names, ["../none.png: there is no such file"])
+    assert read_inputs(asked_for, photos) == (folder, [])
+
+
+def test_a_list_may_name_images_in_the_working_directory(
+    secret: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = tmp_path / "lists" / "list.txt"
+    listed.parent.mkdir()
+    listed.write_text("own.png\nlink.png\n")
+    monkeypatch.chdir(tmp_path / "photos")
+    assert read_inputs(build_source(), listed) == (["own.png"], [f"link.png: {OUTSIDE}"])
+
+
+def test_who_asks_may_name_any_image(secret: Path, tmp_path: Path) -> None:
+    assert read_inputs(build_source(), secret) == (["secret.png"], [])
+    assert build_source().parse_input(str(secret), IMAGE) == {"image": make_image(9)}
 
 
 def test_json_with_base64_can_be_given() -> None:

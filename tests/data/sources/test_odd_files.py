@@ -62,7 +62,8 @@ def test_a_file_that_is_read_whole_is_regular(kind: str, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_image_that_is_no_regular_file_is_an_issue(kind: str, tmp_path: Path) -> None:
-    made = build_source(**write_folder(tmp_path, CSV + "odd.png,x\n"))
+    settings = write_folder(tmp_path, CSV + "odd.png,x\n")
+    made = build_source(**settings, outside_images=True)  # a device is elsewhere
     with special(tmp_path / "photos" / "odd.png", kind):
         found, issues = read(made)
     assert found == ROWS
