@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
@@ -95,7 +95,7 @@ class ImageCaptions(CaptionedImages):
             self._add_uncaptioned(images.values(), issues)
         root = self.files_in()
         files = (
-            (os.path.relpath(it.path, root), bytes_reader(it.path, self._allowed(it.folder)), it.captions)
+            (os.path.relpath(it.path, root), self._reader(it), it.captions)
             for it in images[part]
             if it.captions
         )
@@ -173,6 +173,9 @@ class ImageCaptions(CaptionedImages):
             Dialect(resolve_delimiter(self.delimiter), self.quoting),
         )
         return [_CaptionedImage(name, folder, by_name[name]) for name in sorted(by_name)]
+
+    def _reader(self, image: _CaptionedImage) -> Callable[[], bytes]:
+        return bytes_reader(image.path, self._allowed(image.folder))
 
     def _split(self, issues: RowIssues) -> dict[str, list[_CaptionedImage]]:
         """Images of each of `parts`."""
