@@ -15,6 +15,7 @@ from pipelines.compare.run_records import UNRELATED_KEYS, Record
 from pipelines.config.restore import to_plain_values
 from pipelines.core.files import atomic_write
 from pipelines.core.paths import CONF
+from pipelines.core.plain_text import one_line
 
 ENTRY = ("task", "model", "data", "decode", "train")
 """Groups whose options define a model; settings that follow from them are left out."""
@@ -30,14 +31,16 @@ def write_experiment(record: Record, directory: Path, name: str) -> str:
     values, choices = read_experiment(record)
     lines = [
         "# @package _global_",
-        f"# The best run of a comparison: {record.run.directory}.",
+        f"# The best run of a comparison: {one_line(record.run.directory)}.",
     ]
     train_command = f"python main.py --config-dir {shlex.quote(str(directory))} experiment={name}"
     defaults = [{f"override /{group}": option} for group, option in choices.items()]
     body = yaml.safe_dump({"defaults": defaults, **values}, sort_keys=False, allow_unicode=True)
     path = directory / "experiment" / f"{name}.yaml"
     with atomic_write(path) as temporary:
-        temporary.write_text("\n".join([*lines, f"#   {train_command}", body]), encoding="utf-8")
+        temporary.write_text(
+            "\n".join([*lines, f"#   {one_line(train_command)}", body]), encoding="utf-8"
+        )
     return train_command
 
 

@@ -12,6 +12,7 @@ from pipelines.compare.ranking import Configuration, Ranking
 from pipelines.compare.run_records import Record
 from pipelines.compare.significance import Difference
 from pipelines.compare.tables import COSTS
+from pipelines.core.plain_text import escape_formula, escape_markdown, markdown_table, one_line
 from pipelines.core.sections import Table
 
 
@@ -27,35 +28,28 @@ def render_markdown(
     title: str, verdict: str, tables: Sequence[Table], note: str | None, commands: Commands
 ) -> str:
     """The verdict, the tables and the commands."""
-    parts = [f"# {title}", verdict, *map(_render_table, tables)]
-    parts += [note] if note else []
+    parts = [f"# {escape_markdown(title)}", escape_markdown(verdict)]
+    for table in tables:
+        parts += [f"## {escape_markdown(table.title)}", str(markdown_table(table))]
+    parts += [escape_markdown(note)] if note else []
     parts.append(
         "To reproduce the best run, and to train from its settings:\n\n"
-        f"    {commands.reproduce}\n    {commands.train}"
+        f"    {one_line(commands.reproduce)}\n    {one_line(commands.train)}"
     )
     return "\n\n".join(parts) + "\n"
 
 
-def _render_table(table: Table) -> str:
-    lines = [f"## {table.title}", "", _render_row(table.header)]
-    lines.append("|" + "---|" * len(table.header))
-    lines += [_render_row(row) for row in table.rows]
-    return "\n".join([*lines, "", table.caption]).rstrip()
-
-
-def _render_row(cells: Sequence[object]) -> str:
-    texts = (" ".join(str(cell).split()).replace("|", "\\|") for cell in cells)
-    return f"| {' | '.join(texts)} |"
-
-
 def render_csv(ranking: Ranking) -> str:
-    """One line per run: the settings that differ, all scores and all costs."""
+    """One line per run: the settings that differ, all scores and all costs.
+
+    Spreadsheets compute nothing of it, should the runs be of strangers.
+    """
     rows = [_csv_row(ranking, record) for record in ranking.records]
     names = dict.fromkeys(name for row in rows for name in row)
     file = io.StringIO()
-    writer = csv.DictWriter(file, list(names), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(map(escape_formula, names))
+    writer.writerows([escape_formula(row.get(name)) for name in names] for row in rows)
     return file.getvalue()
 
 

@@ -6,7 +6,6 @@ wherever the model goes. Mitchell et al. 2019, "Model Cards for Model Reporting"
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import jinja2
@@ -18,6 +17,7 @@ from pipelines.core.contracts import Codec
 from pipelines.core.errors import UserError
 from pipelines.core.files import atomic_write
 from pipelines.core.formatting import capitalize, number
+from pipelines.core.plain_text import Markdown, escape_markdown, json_line, markdown_table
 from pipelines.core.scores import Metric
 from pipelines.core.sections import Table
 from pipelines.core.task import Task
@@ -34,30 +34,32 @@ Signatures = dict[str, tuple[dict[str, str], dict[str, str]]]
 def write_card(run: Run, metrics: RunMetrics, task: Task, codec: Codec, title: str) -> None:
     """Writes run.card, from the metrics, the SavedModel's signatures and the task's own words."""
     imports = (run.saved_model / "assets.extra" / "imports.txt").read_text(encoding="utf-8")
-    # Markdown, not HTML: a card is read without rendering, and `_cell` keeps tables whole.
+    # Markdown, not HTML: what is no Markdown is escaped by `finalize`.
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=False,
+        finalize=escape_markdown,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters.update(json=lambda value: json.dumps(value, ensure_ascii=False))
+    # In blocks of code, where a line of JSON ends nothing.
+    environment.filters.update(json=lambda value: Markdown(json_line(value)))
     signatures = read_signatures(run.saved_model)
     text = environment.get_template("model_card.md.j2").render(
         title=title,
         purpose=task.intended_use,
         example={name: task.example_input.get(name, "…") for name in task.input_columns},
         verdict=metrics.verdict,
-        scores=_markdown(_scores(metrics)),
+        scores=markdown_table(_scores(metrics)),
         limits=[*task.limitations(codec), *_lengths(metrics), *_size(metrics)],
         source=metrics.data.source if metrics.data else {},
         splits=metrics.data.splits if metrics.data else {},
-        signatures=_markdown(_signature_table(signatures)),
+        signatures=markdown_table(_signature_table(signatures)),
         streams="stream" in signatures,
         imports=imports.split(),
-        exports=_markdown(exports_table(metrics)),
+        exports=markdown_table(exports_table(metrics)),
         versions=metrics.versions,
         seed=metrics.seed,
         parameters=metrics.parameters.total if metrics.parameters else None,
@@ -92,8 +94,11 @@ def _tensors(tensors: JsonObject) -> dict[str, str]:
 def _signature_table(signatures: Signatures) -> Table:
     rows = [
         (
-            f"`{name}`",
-            *(", ".join(f"`{tensor}` {kind}" for tensor, kind in part.items()) for part in both),
+            _code(name),
+            *(
+                Markdown(", ".join(f"{_code(tensor)} {kind}" for tensor, kind in part.items()))
+                for part in both
+            ),
         )
         for name, both in signatures.items()
     ]
@@ -150,13 +155,6 @@ def _size(metrics: RunMetrics) -> list[str]:
     ]
 
 
-def _markdown(table: Table | None) -> str | None:
-    if table is None:
-        return None
-    lines = [table.header, ["---"] * len(table.header), *table.rows]
-    text = "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
-    return f"{text}\n\n{table.caption}" if table.caption else text
-
-
-def _cell(value: object) -> str:
-    return " ".join(str(value).split()).replace("|", "\\|")
+def _code(name: str) -> Markdown:
+    """A tensor's or signature's name, which holds no backtick: TensorFlow allows identifiers."""
+    return Markdown(f"`{name}`")

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from pipelines.core.formatting import number
+from pipelines.core.plain_text import show_controls
 from pipelines.core.scores import Metric
 from pipelines.core.sections import Figure
 from pipelines.runs.metrics import LengthBucket, ScoreEntry
@@ -351,4 +352,5 @@ def _adapt(text: str, figure: Figure, name: str, standalone: bool) -> str:
     if standalone:
         opening += ' xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
         head += f"<style>{PALETTE} svg {{ color: var(--ink); background: var(--paper); }}</style>"
-    return re.sub(r"<svg\b[^>]*>", lambda _: f"{opening}{width}>{head}", text, count=1)
+    text = re.sub(r"<svg\b[^>]*>", lambda _: f"{opening}{width}>{head}", text, count=1)
+    return show_controls(text)  # XML allows no others

@@ -18,6 +18,7 @@ from pipelines.core.contracts import Provenance
 from pipelines.core.files import atomic_write
 from pipelines.core.formatting import abbreviate, duration, number, probability
 from pipelines.core.paths import TEMPLATES
+from pipelines.core.plain_text import show_controls
 from pipelines.core.scores import Metric
 from pipelines.core.sections import Figure, Passages, Section, Table
 from pipelines.core.types import JsonObject
@@ -144,6 +145,7 @@ def environment() -> jinja2.Environment:
     templates = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
+        finalize=_show_controls,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
@@ -156,6 +158,11 @@ def environment() -> jinja2.Environment:
         stacks=_stacks,
     )
     return templates
+
+
+def _show_controls(value: object) -> object:
+    """A text, or markup, without control characters, which HTML doesn't allow."""
+    return type(value)(show_controls(value)) if isinstance(value, str) else value
 
 
 def _heading(metrics: RunMetrics, provenance: Provenance, made: datetime.date) -> dict[str, str]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 from conftest import Command, FinishedRun
+from markdown_it import MarkdownIt
 from synthetic_runs import Split, Task, fail_to_load_split, write_run
 
 from pipelines.compare.importance import compute_importances
@@ -71,6 +73,26 @@ def test_the_page_loads_nothing_and_escapes_html(tmp_path: Path) -> None:
     assert LONG in html
     assert "<b>&" not in html
     assert "&lt;b&gt;" in html
+
+
+def test_the_files_are_text_to_markdown_and_to_spreadsheets(tmp_path: Path) -> None:
+    evil = ("=HYPERLINK(1)", "| a [x](javascript:y) |", "<script>\x1b[31m", "a\n\n# b")
+    for place, text in enumerate(evil):
+        config = write_run(tmp_path / "runs" / str(place), [f"task.text=_{place}"], accuracy=0.5)
+        values = yaml.safe_load((config / "config.yaml").read_text())
+        values["task"]["text"] = text
+        (config / "config.yaml").write_text(yaml.safe_dump(values))
+    write_leaderboards(f"{tmp_path}/runs/*", str(tmp_path / "out"), fail_to_load_split)
+    markdown = (tmp_path / "out" / "leaderboard.md").read_text()
+    page = MarkdownIt("commonmark").enable("table").render(markdown)
+    assert set(re.findall(r"<(\w+)", page)) <= {
+        "h1", "h2", "p", "table", "thead", "tbody", "tr", "th", "td", "pre", "code",
+    }  # fmt: skip
+    for shown in (evil[0], evil[1], "&lt;script&gt;␛[31m", "a # b"):
+        assert f"<td>{shown}</td>" in page
+    with (tmp_path / "out" / "leaderboard.csv").open(newline="") as file:
+        cells = {row["task.text"] for row in csv.DictReader(file)}
+    assert cells == {f"'{evil[0]}", *evil[1:]}
 
 
 def test_pruned_failed_and_unfinished_runs_are_listed_with_their_reason(grid: Path) -> None:

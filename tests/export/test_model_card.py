@@ -6,14 +6,16 @@ import json
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import tensorflow as tf
 from conftest import Command, FinishedRun
+from markdown_it import MarkdownIt
 
+from pipelines.core.contracts import Codec
 from pipelines.core.errors import UserError
-from pipelines.core.sections import Table
-from pipelines.export.model_card import _markdown, read_signatures
+from pipelines.export.model_card import read_signatures, write_card
 from pipelines.runs.directory import Run
 
 
@@ -98,7 +100,29 @@ def test_a_damaged_saved_model_is_reported(tmp_path: Path) -> None:
         read_signatures(tmp_path)
 
 
-def test_whatever_a_cell_holds_the_table_stays_whole() -> None:
-    text = _markdown(Table("t", ("a", "b"), [("x|y", "two\nlines")], "caption"))
-    assert text == "| a | b |\n| --- | --- |\n| x\\|y | two lines |\n\ncaption"
-    assert _markdown(None) is None
+def test_what_the_data_says_is_text(finished_run: FinishedRun, tmp_path: Path) -> None:
+    evil = "a\n\n# b | [x](javascript:y) <script> *c* \x1b[31m ``` {{ 7 * 7 }}"
+    run = Run(Path(shutil.copytree(finished_run.directory, tmp_path / "copy")))
+    metrics = run.load_metrics()
+    metrics.verdict = evil
+    assert metrics.data is not None
+    metrics.data.source["name"] = evil
+    for system in metrics.baselines["test"].values():
+        system.label = evil
+    task = SimpleNamespace(
+        intended_use=evil,
+        input_columns=["text"],
+        example_input={"text": evil},
+        limitations=lambda _: [evil],
+    )
+    write_card(run, metrics, task, Codec({}), evil)  # type: ignore[arg-type]
+    card = run.card.read_text(encoding="utf-8")
+    page = MarkdownIt("commonmark").enable("table").render(card)
+    tags = re.findall(r"<(\w+)", page)
+    assert not {"a", "script", "em", "strong"} & set(tags)
+    assert tags.count("h1") == 1
+    assert tags.count("pre") == card.count("```python") + 1
+    shown = "a # b | [x](javascript:y) &lt;script&gt; *c* ␛[31m ``` {{ 7 * 7 }}"
+    for around in ("<h1>{}</h1>", "<p>{}</p>", "<li>{}</li>", "<li>name: {}</li>", "<th>{}</th>"):
+        assert around.format(shown) in page
+    assert "\x1b" not in card

@@ -24,7 +24,8 @@ from pipelines.report.plots import (
 from pipelines.report.run_report import ReportContent, report
 from pipelines.runs.metrics import LengthBucket, RunMetrics
 
-EVIL = "<script>alert('x')</script> & {{ 7 * 7 }} $x^2$ \"quoted\""
+EVIL = "<script>alert('x')</script> & {{ 7 * 7 }} $x^2$ \"quoted\" \x1b[31m\a\0\x9b"
+SHOWN = EVIL.translate({0: "␀", 7: "␇", 0x1B: "␛", 0x9B: "\ufffd"})
 SCRIPTS = ("日本語のテキスト", "هذا الفيلم رائع", "हिन्दी", "😀👍🏽", "中文")
 ACCURACY = Metric("accuracy", scale=1)
 LOSS = Metric("loss", higher_is_better=False)
@@ -194,14 +195,19 @@ def test_loads_nothing_from_elsewhere(directory, page):
 def test_whatever_the_data_holds_is_text(page):
     assert "script" not in [tag for tag, _ in page.tags]
     # In verdict, command, configuration, figures, table, passage, bad rows and strata.
-    assert page.text.count(EVIL) >= 11
+    assert page.text.count(SHOWN) >= 11
     assert "49" not in page.text.split()
+
+
+def test_no_control_character_is_in_the_report(directory):
+    for path in [directory / "report.html", *(directory / "plots").iterdir()]:
+        assert not re.search(r"[\0-\x08\x0b-\x1f\x7f-\x9f]", path.read_text(encoding="utf-8")), path
 
 
 def test_any_script_survives(directory, page):
     for text in SCRIPTS:
         assert page.text.count(text) >= 3
-    drawing = directory / "plots" / "script_alert_x_script_7_7_x_2_quoted.svg"
+    drawing = directory / "plots" / "script_alert_x_script_7_7_x_2_quoted_31m.svg"
     for text in SCRIPTS:
         assert text in drawing.read_text(encoding="utf-8")
 
