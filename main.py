@@ -19,7 +19,8 @@ from pipelines.config.hydra_hooks import register_resolvers
 from pipelines.config.quoting import quote_free_text
 from pipelines.core.errors import UserError
 from pipelines.core.paths import CONF
-from pipelines.core.secrets import mask_passwords
+from pipelines.core.plain_text import error_line, show_controls
+from pipelines.core.streams import flushed_output, open_closed_streams
 from pipelines.distributed.cluster import WORKER_LOST_EXIT_CODE, WorkerLostError
 from pipelines.sweep.hydra_sweeper import register_plugins
 
@@ -39,6 +40,7 @@ def main() -> None:
     """Runs the command line. Exits with 0, 1 for a mistake or a failure, 128 and more if a
     signal stopped it: 130 for Ctrl-C, 143 for SIGTERM; 75 if another worker was lost.
     """
+    open_closed_streams()
     register_resolvers()
     register_plugins()
     # Hydra then lets exceptions through, so that each is reported once, in our words.
@@ -48,7 +50,7 @@ def main() -> None:
     if not any(argument.lstrip("+").startswith("hydra.mode=") for argument in sys.argv):
         # Hydra would compose all once more, which takes as long as the rest, only to look there.
         Hydra.get_mode = lambda *_, **__: None  # type: ignore[method-assign]
-    with _one_line_errors():
+    with _one_line_errors(), flushed_output():
         sys.argv = [sys.argv[0], *_command_line(sys.argv[1:])]
         start()
 
@@ -59,26 +61,24 @@ def _one_line_errors() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as interruption:
-        print(f"\n{interruption}" if str(interruption) else "\nstopped", file=sys.stderr)
-        from pipelines.runs.signals import exit_code
+        print(f"\n{show_controls(str(interruption)) or 'stopped'}", file=sys.stderr)
+        from pipelines.runs.signals import exit_code, exit_soon
 
-        sys.exit(exit_code(interruption))
+        exit_soon(exit_code(interruption))
     except WorkerLostError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
+        print(error_line(error), file=sys.stderr, flush=True)
         sys.exit(WORKER_LOST_EXIT_CODE)
     except UserError as error:
-        sys.exit(f"error: {mask_passwords(str(error))}")
+        sys.exit(error_line(error))
     except BrokenPipeError:
-        # Who reads the answers has enough, as `head` has; nothing is left to be flushed.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        sys.exit(1)  # who reads the answers has enough, as `head` has
     except Exception as error:
         if isinstance(error, OSError) and error.strerror:
-            sys.exit(f"error: {error.filename or 'a file'}: {error.strerror}")
+            sys.exit(error_line(f"{error.filename or 'a file'}: {error.strerror}"))
         if _raising_module(error).startswith(("hydra.", "omegaconf.", "antlr4.")):
             from pipelines.config.messages import explain_hydra
 
-            sys.exit(f"error: {explain_hydra(error, sys.argv[1:])}")
+            sys.exit(error_line(explain_hydra(error, sys.argv[1:])))
         raise
 
 

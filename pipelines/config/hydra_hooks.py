@@ -15,7 +15,7 @@ from pipelines.config.restore import resolve_config
 from pipelines.config.schema import check, parse
 from pipelines.config.sweep_name import sweep_name
 from pipelines.core.errors import UserError
-from pipelines.core.secrets import mask_passwords
+from pipelines.core.plain_text import error_line
 from pipelines.distributed.cluster import is_non_chief
 
 
@@ -65,9 +65,9 @@ class CheckBeforeRun(Callback):
             if config.run is None and not is_non_chief(config.train.workers):
                 _check_new_directory(Path(config.hydra.run.dir))
         except UserError as error:
-            raise SystemExit(f"error: {mask_passwords(str(error))}") from None
+            raise SystemExit(error_line(error)) from None
         except OSError as error:  # such as a name that is too long
-            raise SystemExit(f"error: {error.filename}: {error.strerror}") from None
+            raise SystemExit(error_line(f"{error.filename}: {error.strerror}")) from None
         except Exception:
             traceback.print_exc()
             raise SystemExit(1) from None

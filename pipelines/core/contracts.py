@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from pipelines.core.errors import UserError
-from pipelines.core.files import sync
+from pipelines.core.files import naming, sync
 from pipelines.core.saved_files import DamagedError, read_json, reading
 from pipelines.core.types import Example, JsonObject, Nest, RawColumn, Value
 
@@ -353,7 +353,8 @@ class Codec:
         for name, codec in self.fields.items():
             text = json.dumps(codec.state(), ensure_ascii=False)
             path = temporary / f"{name}.json"
-            path.write_text(text, encoding="utf-8")
+            with naming(path):
+                path.write_text(text, encoding="utf-8")
             sync(path)
         sync(temporary)
         os.replace(temporary, directory)

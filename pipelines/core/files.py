@@ -50,6 +50,20 @@ def special_kind(path: Path) -> str | None:
     return next((kind for test, kind in KINDS.items() if test(mode)), None)
 
 
+@contextmanager
+def naming(name: str | Path, *others: Path) -> Iterator[None]:
+    """Errors of the system in the block name the file, which those of a full disk don't.
+
+    others  paths by which an error may name it, such as that of a temporary file.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None or error.filename in map(str, others):
+            error.filename = str(name)
+        raise
+
+
 def sync(path: Path) -> None:
     """Makes changes of the file or directory survive a power loss."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -77,14 +91,16 @@ def atomic_write(path: Path) -> Iterator[Path]:
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if path.exists() and not path.is_file():
-        yield path
+        with naming(path):
+            yield path
         return
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
     try:
-        yield temporary
-        sync(temporary)
-        os.replace(temporary, path)
-        sync(path.parent)
+        with naming(path, temporary):
+            yield temporary
+            sync(temporary)
+            os.replace(temporary, path)
+            sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 

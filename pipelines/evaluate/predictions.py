@@ -6,7 +6,6 @@ predictions.npz    all that was predicted of the split that is reported, as arra
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from pipelines.core.contracts import Codec, Split
 from pipelines.core.errors import UserError
 from pipelines.core.files import atomic_write
 from pipelines.core.formatting import to_readable_json
+from pipelines.core.plain_text import json_line
 from pipelines.core.saved_files import reading
 from pipelines.core.task import Task
 from pipelines.core.types import JsonObject, Nest
@@ -40,7 +40,7 @@ def write_predictions(
     with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         for name, split in splits.items():
             for line in prediction_lines(task, codec, split, predictions[name]):
-                file.write(json.dumps({"split": name, **line}, ensure_ascii=False) + "\n")
+                file.write(json_line({"split": name, **line}) + "\n")
 
 
 def prediction_lines(

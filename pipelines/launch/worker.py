@@ -14,6 +14,7 @@ import time
 
 from pipelines.config.schema import Config, parse
 from pipelines.core.errors import UserError
+from pipelines.core.plain_text import error_line
 from pipelines.distributed.cluster import (
     WORKER_LOST_EXIT_CODE,
     Cluster,
@@ -70,14 +71,14 @@ def main() -> None:
     except WorkerLostError as error:
         _exit_now(WORKER_LOST_EXIT_CODE, f"worker {cluster.index}: {error}")
     except (UserError, OSError) as error:
-        _exit_now(1, f"worker {cluster.index}: {' '.join(str(error).split())}")
+        _exit_now(1, f"worker {cluster.index}: {error}")
     _exit_now(0)
 
 
 def _exit_now(code: int, message: str = "") -> None:
     """Exits without waiting for TensorFlow's threads, which may be blocked on a lost worker."""
     if message:
-        print(f"error: {message}", file=sys.stderr)
+        print(error_line(message), file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

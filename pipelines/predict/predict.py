@@ -7,7 +7,6 @@ the reason in its place.
 from __future__ import annotations
 
 import hashlib
-import json
 import secrets
 import sys
 from collections.abc import Iterator, Mapping
@@ -18,7 +17,10 @@ from typing import NamedTuple
 
 from pipelines.core.contracts import Codec, FieldSpec, RowIssues, Source
 from pipelines.core.errors import UserError
+from pipelines.core.files import naming
 from pipelines.core.formatting import to_readable_json
+from pipelines.core.plain_text import json_line
+from pipelines.core.streams import STDIN
 from pipelines.core.task import Task
 from pipelines.core.types import Example, Json, JsonObject
 from pipelines.data.sources._named import digest
@@ -80,7 +82,7 @@ def predict(
 
 def _to_line(result: Prediction | RowError) -> str:
     content = {"error": result.reason} if isinstance(result, RowError) else result
-    return json.dumps(content, ensure_ascii=False)
+    return json_line(content)
 
 
 # Inputs
@@ -166,7 +168,7 @@ def _read_rows(inputs: _Inputs, fields: Mapping[str, FieldSpec], source: Source)
 
 
 def _read_lines(fields: Mapping[str, FieldSpec], source: Source) -> Iterator[Row]:
-    for number, line in enumerate(sys.stdin.buffer, 1):
+    for number, line in enumerate(_standard_input(), 1):
         try:
             text = usable_text(line.decode("utf-8").rstrip("\r\n"))
             yield source.parse_input(text, fields)
@@ -174,6 +176,11 @@ def _read_lines(fields: Mapping[str, FieldSpec], source: Source) -> Iterator[Row
             yield RowError(f"standard input:{number}: is not valid UTF-8")
         except (UserError, FaultError) as error:
             yield RowError(f"standard input:{number}: {error}")
+
+
+def _standard_input() -> Iterator[bytes]:
+    with naming(STDIN):
+        yield from sys.stdin.buffer
 
 
 def _fingerprint(run: Run, source: Source, inputs: _Inputs) -> str:

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from pipelines.core.errors import UserError
-from pipelines.core.files import atomic_write, sync
+from pipelines.core.files import atomic_write, naming, sync
+from pipelines.core.streams import STDOUT
 from pipelines.runs.signals import GracefulExit, signal_number
 
 CHUNK_ROWS = 10_000
@@ -39,13 +40,14 @@ class PredictionWriter(Protocol):
 class StreamWriter:
     """Writes to a stream immediately. It can't resume what another process wrote."""
 
-    def __init__(self, file: IO[str]):
+    def __init__(self, file: IO[str], name: str):
         self.done = 0
-        self._file = file
+        self._file, self._name = file, name
 
     def write(self, lines: Sequence[str]) -> None:
-        self._file.writelines(f"{line}\n" for line in lines)
-        self._file.flush()
+        with naming(self._name):
+            self._file.writelines(f"{line}\n" for line in lines)
+            self._file.flush()
 
 
 class ResumableWriter:
@@ -93,9 +95,10 @@ class ResumableWriter:
     def write(self, lines: Sequence[str]) -> None:
         """Writes the lines. They are on the disk when this returns."""
         content = "".join(f"{line}\n" for line in lines).encode()
-        self._file.write(content)
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with naming(self.partial):
+            self._file.write(content)
+            self._file.flush()
+            os.fsync(self._file.fileno())
         self._size += len(content)
         self.done += len(lines)
         # Lines first, their number second: a kill in between only repeats some predictions.
@@ -134,14 +137,15 @@ def check_output(output: str) -> None:
 def open_writer(output: str | None, fingerprint: str) -> Iterator[PredictionWriter]:
     """A writer for a file; for standard output if there is none. Raises GracefulExit."""
     if output is None:
-        yield StreamWriter(open(sys.stdout.fileno(), "w", encoding="utf-8", closefd=False))  # noqa: SIM115
+        file = open(sys.stdout.fileno(), "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+        yield StreamWriter(file, STDOUT)
         return
     path = Path(output)
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if path.exists() and not path.is_file():  # such as a pipe
         with path.open("w", encoding="utf-8") as file:
-            yield StreamWriter(file)
+            yield StreamWriter(file, output)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     with ResumableWriter(path, fingerprint) as writer:

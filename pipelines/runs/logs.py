@@ -9,6 +9,15 @@ from __future__ import annotations
 import logging
 import sys
 
+from pipelines.core.plain_text import show_controls
+
+
+class PlainFormatter(logging.Formatter):
+    """As logging's own, but what comes from data drives no terminal, nor when the log is shown."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return show_controls(super().format(record))
+
 
 class StderrHandler(logging.Handler):
     """Writes to what `sys.stderr` is at the moment.
@@ -23,7 +32,7 @@ class StderrHandler(logging.Handler):
 def log_only_to_stderr() -> None:
     """Logs to standard error only, each line with its time, as a server does."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(PlainFormatter("%(asctime)s %(levelname)s %(message)s"))
     logging.getLogger().handlers[:] = [handler]
 
 

@@ -6,9 +6,13 @@ Job managers send SIGTERM before they end a job. Slurm can send SIGUSR1 some tim
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
+import threading
 from collections.abc import Callable
 from types import FrameType, TracebackType
+from typing import NoReturn
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
@@ -30,6 +34,18 @@ def exit_code(interruption: KeyboardInterrupt) -> int:
 
 def signal_number(interruption: KeyboardInterrupt) -> int:
     return interruption.number if isinstance(interruption, GracefulExit) else signal.SIGINT
+
+
+EXIT_SECONDS = 5.0
+"""Seconds that threads have to end after a signal has ended the work."""
+
+
+def exit_soon(code: int) -> NoReturn:
+    """Exits, and doesn't wait for long for other threads, which may be blocked for ever."""
+    deadline = threading.Timer(EXIT_SECONDS, os._exit, [code])
+    deadline.daemon = True
+    deadline.start()
+    sys.exit(code)
 
 
 class Interruption:

@@ -165,6 +165,6 @@ def test_a_format_that_cannot_be_written_is_an_error_at_once() -> None:
 
 def test_a_pipe_gets_predictions_at_once(tmp_path: Path) -> None:
     with (tmp_path / "file").open("w+") as file:
-        stream = StreamWriter(file)
+        stream = StreamWriter(file, "name")
         stream.write(LINES[:1])
         assert json.loads((tmp_path / "file").read_text()) == json.loads(LINES[0])
