@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,7 +11,13 @@ from pipelines.compare.ranking import Configuration, Ranking
 from pipelines.compare.run_records import Record
 from pipelines.compare.significance import Difference
 from pipelines.compare.tables import COSTS
-from pipelines.core.plain_text import escape_formula, escape_markdown, markdown_table, one_line
+from pipelines.core.plain_text import (
+    escape_formula,
+    escape_markdown,
+    json_text,
+    markdown_table,
+    one_line,
+)
 from pipelines.core.sections import Table
 
 
@@ -96,4 +101,4 @@ def render_json(
         "again": commands.reproduce,
         "train": commands.train,
     }
-    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+    return json_text(document, indent=1) + "\n"

@@ -41,9 +41,9 @@ def error_line(message: object) -> str:
 _CONTROLS = re.compile("[\x7f-\x9f]")
 
 
-def json_line(value: Json) -> str:
-    """The value as JSON in a line that a terminal can show: control characters are escaped."""
-    text = json.dumps(value, ensure_ascii=False)
+def json_text(value: Json, indent: int | None = None) -> str:
+    """The value as JSON that a terminal can show: control characters are escaped."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
     return _CONTROLS.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 

@@ -16,7 +16,7 @@ from pipelines.core.contracts import Codec, Split
 from pipelines.core.errors import UserError
 from pipelines.core.files import atomic_write
 from pipelines.core.formatting import to_readable_json
-from pipelines.core.plain_text import json_line
+from pipelines.core.plain_text import json_text
 from pipelines.core.saved_files import reading
 from pipelines.core.task import Task
 from pipelines.core.types import JsonObject, Nest
@@ -40,7 +40,7 @@ def write_predictions(
     with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         for name, split in splits.items():
             for line in prediction_lines(task, codec, split, predictions[name]):
-                file.write(json_line({"split": name, **line}) + "\n")
+                file.write(json_text({"split": name, **line}) + "\n")
 
 
 def prediction_lines(

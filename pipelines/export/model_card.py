@@ -17,7 +17,7 @@ from pipelines.core.contracts import Codec
 from pipelines.core.errors import UserError
 from pipelines.core.files import atomic_write
 from pipelines.core.formatting import capitalize, number
-from pipelines.core.plain_text import Markdown, escape_markdown, json_line, markdown_table
+from pipelines.core.plain_text import Markdown, escape_markdown, json_text, markdown_table
 from pipelines.core.scores import Metric
 from pipelines.core.sections import Table
 from pipelines.core.task import Task
@@ -45,7 +45,7 @@ def write_card(run: Run, metrics: RunMetrics, task: Task, codec: Codec, title: s
         undefined=jinja2.StrictUndefined,
     )
     # In blocks of code, where a line of JSON ends nothing.
-    environment.filters.update(json=lambda value: Markdown(json_line(value)))
+    environment.filters.update(json=lambda value: Markdown(json_text(value)))
     signatures = read_signatures(run.saved_model)
     text = environment.get_template("model_card.md.j2").render(
         title=title,

@@ -19,7 +19,7 @@ from pipelines.core.contracts import Codec, FieldSpec, RowIssues, Source
 from pipelines.core.errors import UserError
 from pipelines.core.files import naming
 from pipelines.core.formatting import to_readable_json
-from pipelines.core.plain_text import json_line
+from pipelines.core.plain_text import json_text
 from pipelines.core.streams import STDIN
 from pipelines.core.task import Task
 from pipelines.core.types import Example, Json, JsonObject
@@ -82,7 +82,7 @@ def predict(
 
 def _to_line(result: Prediction | RowError) -> str:
     content = {"error": result.reason} if isinstance(result, RowError) else result
-    return json_line(content)
+    return json_text(content)
 
 
 # Inputs

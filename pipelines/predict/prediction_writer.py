@@ -119,7 +119,8 @@ class ResumableWriter:
         self.progress.unlink(missing_ok=True)
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        with naming(self.partial):  # it writes once more what could not be written
+            self._file.close()
         if not self.done:
             self.partial.unlink(missing_ok=True)
 
@@ -144,7 +145,7 @@ def open_writer(output: str | None, fingerprint: str) -> Iterator[PredictionWrit
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if path.exists() and not path.is_file():  # such as a pipe
-        with path.open("w", encoding="utf-8") as file:
+        with naming(output), path.open("w", encoding="utf-8") as file:
             yield StreamWriter(file, output)
         return
     path.parent.mkdir(parents=True, exist_ok=True)

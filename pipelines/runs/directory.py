@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import fcntl
 import importlib
-import json
 import os
 import pkgutil
 import shutil
@@ -25,6 +24,7 @@ from pydantic import ValidationError
 
 from pipelines.core.errors import UserError
 from pipelines.core.files import ASIDE, atomic_write
+from pipelines.core.plain_text import json_text
 from pipelines.core.saved_files import read_json, read_json_lines, reading
 from pipelines.core.types import JsonObject
 from pipelines.runs.metrics import RunMetrics
@@ -79,7 +79,7 @@ class Run:
             ) from None
 
     def save_metrics(self, metrics: RunMetrics) -> None:
-        text = json.dumps(metrics.to_json(), indent=2, ensure_ascii=False)
+        text = json_text(metrics.to_json(), indent=2)
         with atomic_write(self.metrics) as temporary:
             temporary.write_text(text + "\n", encoding="utf-8")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import re
@@ -12,6 +11,7 @@ from collections.abc import Sequence
 from pipelines.core.errors import UserError
 from pipelines.core.files import atomic_write
 from pipelines.core.formatting import duration, number
+from pipelines.core.plain_text import json_text
 from pipelines.runs.progress import Bar
 from pipelines.runs.signals import GracefulExit, Interruption
 from pipelines.sweep.study import DEFINITION, Study
@@ -204,5 +204,5 @@ def write_summary(study: Study) -> None:
     }
     path = study.config.directory / SUMMARY
     with atomic_write(path) as temporary:
-        text = json.dumps(summary, indent=1, ensure_ascii=False)
+        text = json_text(summary, indent=1)
         temporary.write_text(text + "\n", encoding="utf-8")

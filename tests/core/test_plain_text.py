@@ -15,7 +15,7 @@ from pipelines.core.plain_text import (
     escape_formula,
     escape_markdown,
     is_formula,
-    json_line,
+    json_text,
     show_controls,
 )
 
@@ -35,7 +35,7 @@ def test_an_error_is_one_line_that_drives_no_terminal() -> None:
 
 def test_json_keeps_its_value_and_holds_no_control_character() -> None:
     value = {"label": CLEAR_SCREEN + "é日\x7f"}
-    line = json_line(value)
+    line = json_text(value)
     assert json.loads(line) == value
     assert "é日" in line
     assert line == show_controls(line)
