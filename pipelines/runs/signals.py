@@ -36,8 +36,8 @@ def signal_number(interruption: KeyboardInterrupt) -> int:
     return interruption.number if isinstance(interruption, GracefulExit) else signal.SIGINT
 
 
-EXIT_SECONDS = 5.0
-"""Seconds that threads have to end after a signal has ended the work."""
+EXIT_SECONDS = 10.0
+"""Seconds that a process has to end once a signal has ended its work."""
 
 
 def exit_soon(code: int) -> NoReturn:

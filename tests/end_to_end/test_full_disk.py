@@ -122,3 +122,16 @@ def test_a_new_run_prepares_after_each_time_the_cache_was_full(
             assert not directory.exists()
     assert failed
     assert read_metrics(directory)["data"]["splits"] == {"train": 120, "validation": 40, "test": 40}
+
+
+@pytest.mark.parametrize("name", ["answers.jsonl", "answers.csv", "answers.parquet"])
+def test_predictions_that_do_not_fit_are_named_and_leave_nothing(
+    name: str, disk: Disk, finished_run: FinishedRun, command_here: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "many.txt").write_text("a superb film\n" * 500)
+    asked = ["mode=predict", f"run={finished_run.directory}", f"input={tmp_path}/many.txt"]
+    with disk.room(8):
+        result = command_here(*asked, f"output={disk.folder}/{name}")
+    check_one_line(result)
+    assert f"error: {disk.folder}/{name}.partial: " in result.stderr
+    assert not list(disk.folder.iterdir())
