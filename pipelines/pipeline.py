@@ -95,7 +95,7 @@ def predict(config: Config, run: Run) -> None:
     """Answers for `input`, as JSON lines, by the run's SavedModel."""
     from pipelines.predict.predict import predict
 
-    predict(run, config.task, config.data, config.input, config.output)
+    predict(run, config.task, config.data, config.input, config.output, config.predict)
 
 
 def serve(config: Config) -> None:

@@ -47,6 +47,7 @@ UNRELATED_KEYS = (
     "sweep",
     "export",
     "evaluate",
+    "predict",
     "serve",
 )
 """First parts of settings that don't change the trained model."""

@@ -27,12 +27,12 @@ OVERRIDABLE = {
     "train": ("train", "evaluate", "export", "decode", "prepare.cache_dir", "data"),
     "evaluate": ("evaluate", "decode", "prepare.cache_dir", "data"),
     "export": ("export", "decode", "prepare.cache_dir", "data"),
-    "predict": ("data",),
+    "predict": ("data", "predict"),
     "serve": ("serve",),
 }
 """By mode, the settings that may differ from the run's own. Data is compared by its content."""
 
-EPHEMERAL_KEYS = ("serve", "sweep", "runs")
+EPHEMERAL_KEYS = ("predict", "serve", "sweep", "runs")
 """Settings that aren't saved in the run's directory."""
 
 

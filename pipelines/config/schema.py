@@ -23,6 +23,7 @@ from pipelines.core.secrets import check_no_password
 from pipelines.core.settings import (
     EvaluateSettings,
     ExportSettings,
+    PredictSettings,
     PrepareSettings,
     ServeSettings,
     SweepSettings,
@@ -57,6 +58,7 @@ class Config:
     train: TrainSettings
     evaluate: EvaluateSettings
     export: ExportSettings
+    predict: PredictSettings
     serve: ServeSettings
     sweep: SweepSettings
 
@@ -67,6 +69,7 @@ _NODES = {
     "train": TrainSettings,
     "evaluate": EvaluateSettings,
     "export": ExportSettings,
+    "predict": PredictSettings,
     "serve": ServeSettings,
     "sweep": SweepSettings,
 }

@@ -124,6 +124,17 @@ class EvaluateSettings:
 
 
 @settings
+class PredictSettings:
+    """How predictions are written; see pipelines/predict/.
+
+    formulas  keep: texts are written as they are, so that programs find them again; escape: an
+              apostrophe makes texts of those in CSV and TSV that a spreadsheet would compute.
+    """
+
+    formulas: Literal["keep", "escape"]
+
+
+@settings
 class ExportSettings:
     """The exports of a trained model; see pipelines/export/.
 

@@ -20,6 +20,7 @@ from pipelines.core.errors import UserError
 from pipelines.core.files import naming
 from pipelines.core.formatting import to_readable_json
 from pipelines.core.plain_text import json_text
+from pipelines.core.settings import PredictSettings
 from pipelines.core.streams import STDIN
 from pipelines.core.task import Task
 from pipelines.core.types import Example, Json, JsonObject
@@ -45,7 +46,12 @@ Prediction = JsonObject
 
 
 def predict(
-    run: Run, task: Task, source: Source, text_or_path: str | None, output: str | None
+    run: Run,
+    task: Task,
+    source: Source,
+    text_or_path: str | None,
+    output: str | None,
+    settings: PredictSettings,
 ) -> None:
     """Writes, for each row of the input, its columns and the prediction as a JSON object.
 
@@ -55,15 +61,14 @@ def predict(
 
     UserError for what isn't there, before TensorFlow is imported.
     """
-    if output is not None:
-        check_output(output)
+    check_output(output, settings)
     inputs = _resolve_inputs(text_or_path, source)
     if not run.saved_model.exists():
         raise UserError(
             f"{run.directory} holds no saved_model: make one with mode=export run={run.directory}"
         )
     import_tensorflow()
-    with open_writer(output, _fingerprint(run, source, inputs)) as writer:
+    with open_writer(output, _fingerprint(run, source, inputs), settings) as writer:
         model = _SavedModel(run, task)
         fields = Codec(task.codec()).load(run.codec).raw_fields(task.input_columns)
         rows = islice(_read_rows(inputs, fields, source), writer.done, None)

@@ -10,18 +10,23 @@ import csv
 import errno
 import fcntl
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Protocol
 
 from pipelines.core.errors import UserError
 from pipelines.core.files import atomic_write, naming, sync
+from pipelines.core.plain_text import escape_formula, is_formula
+from pipelines.core.settings import PredictSettings
 from pipelines.core.streams import STDOUT
 from pipelines.runs.signals import GracefulExit, signal_number
+
+log = logging.getLogger(__name__)
 
 CHUNK_ROWS = 10_000
 """Predictions in memory while they are converted to another format."""
@@ -56,8 +61,9 @@ class ResumableWriter:
     fingerprint  of the input and the model; predictions with another one are not resumed.
     """
 
-    def __init__(self, path: Path, fingerprint: str):
+    def __init__(self, path: Path, fingerprint: str, settings: PredictSettings):
         self.done = 0
+        self.settings = settings
         self.path = path
         self.partial = path.with_name(f"{path.name}.partial")
         self.progress = path.with_name(f"{path.name}.partial.json")
@@ -114,7 +120,7 @@ class ResumableWriter:
             sync(self.path.parent)
         else:
             with atomic_write(self.path) as temporary:
-                convert(self.partial, temporary)
+                convert(self.partial, temporary, self.settings)
             self.partial.unlink()
         self.progress.unlink(missing_ok=True)
 
@@ -125,9 +131,15 @@ class ResumableWriter:
             self.partial.unlink(missing_ok=True)
 
 
-def check_output(output: str) -> None:
-    """Raises UserError for a format that can't be written."""
-    if Path(output).suffix.lower() in (".pq", ".feather", ".xlsx", ".xml", ".gz", ".bz2", ".xz"):
+def check_output(output: str | None, settings: PredictSettings) -> None:
+    """Raises UserError for a format that can't be written, or that has no formulas to escape."""
+    ending = Path(output or "").suffix.lower()
+    if settings.formulas == "escape" and ending not in DELIMITERS:
+        raise UserError(
+            f"predict.formulas=escape goes with an output that spreadsheets open: end its name in "
+            f"{' or '.join(DELIMITERS)}; received {output or 'none'}"
+        )
+    if output is not None and ending in (".pq", ".feather", ".xlsx", ".xml", ".gz", ".bz2", ".xz"):
         raise UserError(
             f"output: predictions are written as JSON lines, or as {', '.join(FORMATS)} if the "
             f"file's name ends so; received {Path(output).name}: choose one of these"
@@ -135,7 +147,9 @@ def check_output(output: str) -> None:
 
 
 @contextmanager
-def open_writer(output: str | None, fingerprint: str) -> Iterator[PredictionWriter]:
+def open_writer(
+    output: str | None, fingerprint: str, settings: PredictSettings
+) -> Iterator[PredictionWriter]:
     """A writer for a file; for standard output if there is none. Raises GracefulExit."""
     if output is None:
         file = open(sys.stdout.fileno(), "w", encoding="utf-8", closefd=False)  # noqa: SIM115
@@ -149,7 +163,7 @@ def open_writer(output: str | None, fingerprint: str) -> Iterator[PredictionWrit
             yield StreamWriter(file, output)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    with ResumableWriter(path, fingerprint) as writer:
+    with ResumableWriter(path, fingerprint, settings) as writer:
         try:
             yield writer
         except KeyboardInterrupt as stop:
@@ -161,19 +175,24 @@ def open_writer(output: str | None, fingerprint: str) -> Iterator[PredictionWrit
 # Other formats
 
 
-def _make_csv_writer(delimiter: str) -> Callable[[Path, Path], None]:
-    def convert(lines: Path, path: Path) -> None:
+Converter = Callable[[Path, Path, PredictSettings], None]
+
+
+def _make_csv_writer(delimiter: str) -> Converter:
+    def convert(lines: Path, path: Path, settings: PredictSettings) -> None:
         """Writes one column a value, lists as JSON; an empty cell where a prediction lacks it."""
-        names: dict[str, None] = {}
-        for prediction in _read(lines):
-            names.update(dict.fromkeys(prediction))
+        names = dict.fromkeys(name for prediction in _read(lines) for name in prediction)
+        header: dict[str, object] = {name: name for name in names}
+        escape, formulas = settings.formulas == "escape", 0
         with path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, list(names), delimiter=delimiter, lineterminator="\n")
-            writer.writeheader()
-            for prediction in _read(lines):
-                writer.writerow(
-                    {name: _cell(value) for name, value in prediction.items() if value is not None}
-                )
+            writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
+            for row in chain([header], _read(lines)):
+                cells = [_cell(row.get(name)) for name in names]
+                formulas += sum(map(is_formula, cells))
+                writer.writerow(map(escape_formula, cells) if escape else cells)
+        if formulas and not escape:
+            remedy = "predict.formulas=escape makes them texts"
+            log.warning("a spreadsheet would compute %s cells: %s", f"{formulas:,}", remedy)
 
     return convert
 
@@ -182,7 +201,7 @@ def _cell(value: object) -> object:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value
 
 
-def _parquet(lines: Path, path: Path) -> None:
+def _parquet(lines: Path, path: Path, settings: PredictSettings) -> None:
     """Writes one column a value; null where a prediction lacks the value."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -198,9 +217,10 @@ def _parquet(lines: Path, path: Path) -> None:
             writer.write_table(pa.Table.from_pylist(rows, schema))
 
 
-FORMATS: dict[str, Callable[[Path, Path], None]] = {
-    ".csv": _make_csv_writer(","),
-    ".tsv": _make_csv_writer("\t"),
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
+
+FORMATS: dict[str, Converter] = {
+    **{ending: _make_csv_writer(delimiter) for ending, delimiter in DELIMITERS.items()},
     ".parquet": _parquet,
 }
 """Formats by the ending of a file's name; any other ending means JSON lines."""

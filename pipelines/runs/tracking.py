@@ -20,7 +20,7 @@ ALWAYS_LOGGED = ("task", "model", "seed")
 """Settings that are logged even if the command line didn't set them."""
 
 NOT_HYPERPARAMETERS = (
-    *("mode=", "run=", "evaluate.", "export.", "serve."),
+    *("mode=", "run=", "evaluate.", "export.", "predict.", "serve."),
     *("train.mlflow", "train.tensorboard"),
 )
 """Settings that don't change the model."""

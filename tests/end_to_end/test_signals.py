@@ -22,7 +22,7 @@ WAITS = {
         import os
         from pipelines.predict.prediction_writer import open_writer
         os.mkfifo("pipe")
-        with open_writer("pipe", ""):
+        with open_writer("pipe", "", None):
             pass
     """,
     "for another process that prepares the same data": """

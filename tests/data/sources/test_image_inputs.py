@@ -12,6 +12,7 @@ from caption_files import CSV, build_source, make_image, write_folder
 
 from pipelines.core.contracts import Codec, FieldSpec, RowIssues
 from pipelines.core.errors import UserError
+from pipelines.core.settings import PredictSettings
 from pipelines.data.sources._image_files import OUTSIDE
 from pipelines.data.sources.image_captions import ImageCaptions
 from pipelines.export.saved_model import _ask, write_imports
@@ -134,7 +135,8 @@ def test_predict_shows_the_names_of_images_and_never_their_bytes(tmp_path: Path)
     tf.saved_model.save(module, str(run.saved_model), answer)
     write_imports(run.saved_model, Codec({}))
     output = tmp_path / "answers.jsonl"
-    predict(run, Named(), source, str(tmp_path / "photos"), str(output))
+    settings = PredictSettings(formulas="keep")
+    predict(run, Named(), source, str(tmp_path / "photos"), str(output), settings)
     lines = [json.loads(line) for line in output.read_text().splitlines()]
     assert lines == [
         {"image": f"{number}.png", "bytes": len(make_image(number))} for number in range(4)
