@@ -168,7 +168,8 @@ class SweepSettings:
     seconds     after which this command starts no more runs.
     run_seconds, run_gigabytes  limits of a run.
     failures    share of all trials that may fail before the sweep stops.
-    storage     an RDB's URL, for a study on several machines.
+    storage     an RDB's URL, for a study on several machines; or the environment variable or the
+                file that holds the URL, as one with a password must be given.
     name        of the study and its directory; null: the same for the same command.
     """
 

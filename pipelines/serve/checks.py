@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import re
 from pathlib import Path
 
 from pipelines.core.errors import UserError
 from pipelines.core.saved_files import DamagedError, read_yaml
+from pipelines.core.secrets import read_secret
 from pipelines.core.settings import ServeSettings
 from pipelines.serve.origins import is_loopback
 from pipelines.serve.versions import latest_version
@@ -86,15 +86,12 @@ def read_token(settings: ServeSettings) -> str | None:
     """
     if settings.token is None:
         return None
-    token = os.environ.get(settings.token)
+    token = read_secret(settings.token)
     if token is None:
-        try:
-            token = Path(settings.token).read_text(encoding="ascii")
-        except (OSError, ValueError):
-            raise UserError(
-                "serve.token must name an environment variable or a readable file that holds the "
-                "token, and names neither"
-            ) from None
-    if not re.fullmatch(r"[!-~]{8,}", token.strip()):
+        raise UserError(
+            "serve.token must name an environment variable or a readable file that holds the "
+            "token, and names neither"
+        )
+    if not re.fullmatch(r"[!-~]{8,}", token):
         raise UserError("serve.token: the token must be 8 or more printable ASCII characters")
-    return token.strip()
+    return token

@@ -34,6 +34,7 @@ from pipelines.sweep.overrides import SettingLookup, create_lookup
 from pipelines.sweep.samplers import check_sampling
 from pipelines.sweep.space import Space, check_conditions
 from pipelines.sweep.space_parser import parse_space
+from pipelines.sweep.storage import read_url
 
 if TYPE_CHECKING:
     from pipelines.sweep.study import Study
@@ -171,6 +172,8 @@ class RecurrentSweeper(Sweeper):
         """Finds all mistakes that can be found before anything is written."""
         settings = sweep_settings(OmegaConf.to_container(self.composed.sweep, resolve=True))
         check_sampling(settings)
+        if settings.storage is not None:
+            read_url(settings.storage)
         check_launcher(self.composed.hydra.launcher)
         space = parse_space(settings.space or {}, arguments, settings.fixed)
         composed = self._compose(list(space.fixed))

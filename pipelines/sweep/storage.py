@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from pipelines.core.errors import UserError
-from pipelines.core.secrets import mask_passwords
+from pipelines.core.secrets import check_no_password, hide_secret, read_secret
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -54,12 +54,28 @@ class JournalLock:
             file.truncate(file.read().rfind(b"\n") + 1)
 
 
-def open_storage(url: str | None, directory: Path) -> BaseStorage:
-    """The database at `url` or, without one, the journal in the directory.
+def read_url(setting: str) -> str:
+    """The database's URL: the setting itself, or what the variable or file that it names holds.
+
+    Only such a name may lead to a password. UserError if there is neither.
+    """
+    remedy = "give the name of an environment variable or of a file that holds the URL"
+    check_no_password("sweep.storage", setting, remedy)
+    url = setting if "://" in setting else read_secret(setting)
+    if url is None:
+        raise UserError(
+            "sweep.storage must be a URL such as postgresql://USER@HOST/DB, or name an environment "
+            f"variable or a readable file that holds one; received {setting}"
+        )
+    return url
+
+
+def open_storage(setting: str | None, directory: Path) -> BaseStorage:
+    """The database of sweep.storage or, without it, the journal in the directory.
 
     Raises UserError if it can't be reached or its driver isn't installed.
     """
-    if url is None:
+    if setting is None:
         from optuna.storages import JournalStorage
         from optuna.storages.journal import JournalFileBackend
 
@@ -77,6 +93,8 @@ def open_storage(url: str | None, directory: Path) -> BaseStorage:
             ) from None
     from optuna.storages import RDBStorage
 
+    url = read_url(setting)
+
     sqlalchemy = importlib.import_module("sqlalchemy.exc")
 
     def open_database() -> BaseStorage:
@@ -92,5 +110,5 @@ def open_storage(url: str | None, directory: Path) -> BaseStorage:
     except (sqlalchemy.SQLAlchemyError, ImportError, ValueError) as error:
         # The driver's message, or the missing module's name, is in the cause.
         reason = (str(error.__cause__ or "") or str(error)).splitlines()[0].removesuffix(".")
-        text = mask_passwords(f"sweep.storage={url} can't be used: {reason}")
-        raise UserError(text) from None
+        shown = hide_secret(reason, url)
+        raise UserError(f"sweep.storage={setting} can't be used: {shown}") from None

@@ -11,8 +11,22 @@ from conftest import Command
 def test_passwords_are_not_printed(command_here: Command, tmp_path: Path) -> None:
     result = command_here("-m", "sweep.storage=nosuch://me:secret@host/db", "seed=1,2")
     assert result.returncode == 1
-    assert "nosuch://me:***@host/db can't be used" in result.stderr
+    assert "must hold no password" in result.stderr
+    assert "nosuch://me:***@host/db" in result.stderr
     assert "secret" not in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("url", ["nosuch://me:secret@host/db", "postgresql:/me:secret@secret/db"])
+def test_a_database_that_cannot_be_used_is_named_by_its_setting(
+    url: str, command_here: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "url").write_text(url)
+    result = command_here("-m", f"sweep.storage={tmp_path}/url", "seed=1,2")
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
+    assert f"sweep.storage={tmp_path}/url can't be used: " in line
+    assert "secret" not in line
 
 
 @pytest.mark.parametrize(
@@ -32,6 +46,7 @@ def test_passwords_are_not_printed(command_here: Command, tmp_path: Path) -> Non
         (["sweep=optuna", "sweep.objectives=[test.accuracy]"], "looks at the test split"),
         (["sweep=optuna", "sweep.objectives=[quality,seconds]"], "use sweep.pruner=none"),
         (["sweep=optuna", "sweep.trials=null"], "sweep.sampler=tpe needs their number"),
+        (["sweep.storage=NOSUCH"], "name an environment variable or a readable file that holds"),
         (["sweep=optuna", "sweep.storage=nosuch://x"], "sweep.storage=nosuch://x can't be used"),
         (
             ["+sweep.space={model:{values:'choice(gru,lstm)'}}"],

@@ -163,9 +163,10 @@ def test_two_concurrent_sweeps_share_one_study(run_sweep, tmp_path) -> None:
 
 
 def test_a_study_may_be_stored_in_a_database(run_sweep, tmp_path) -> None:
-    storage = f"sweep.storage=sqlite:///{tmp_path}/study.db"
-    for total in (3, 5):
-        code, output = run_sweep("sweep=optuna", f"sweep.trials={total}", storage)
+    url = f"sqlite:///{tmp_path}/study.db"
+    for total, storage in ((3, url), (5, "STORAGE_URL")):
+        arguments = ("sweep=optuna", f"sweep.trials={total}", f"sweep.storage={storage}")
+        code, output = run_sweep(*arguments, STORAGE_URL=url)
         assert code == 0, output
         assert sum(count_states(tmp_path).values()) == total
     assert count_starts(tmp_path) == [1] * 5
