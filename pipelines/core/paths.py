@@ -9,14 +9,14 @@ ROOT = Path(__file__).parents[2]
 """The folder of main.py."""
 
 
-def python_path() -> str:
-    """PYTHONPATH for processes that import this project: its folder, and what the user set.
+def python_path(*more: Path) -> str:
+    """PYTHONPATH for processes that import this project: its folder, more, and what the user set.
 
     Empty and relative entries are left out: they depend on the working directory, whose files are
     no code.
     """
     given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    return os.pathsep.join([str(ROOT), *filter(os.path.isabs, given)])
+    return os.pathsep.join([str(ROOT), *map(str, more), *filter(os.path.isabs, given)])
 
 
 MAIN = ROOT / "main.py"

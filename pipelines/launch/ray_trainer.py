@@ -25,6 +25,7 @@ from pipelines.core.errors import UserError
 from pipelines.core.files import atomic_write
 from pipelines.core.types import Config as Values
 from pipelines.distributed.cluster import WorkerLostError, is_non_chief
+from pipelines.distributed.ray_cluster import connect_to_ray
 from pipelines.distributed.tensorflow import import_tensorflow
 from pipelines.runs.directory import Run
 from pipelines.runs.parallel import CORES
@@ -117,6 +118,7 @@ def _connect(workers: int, device: str) -> bool:
 
     address = os.environ.get("RAY_ADDRESS", "local")
     options: dict[str, Any] = {"logging_level": logging.ERROR}
+    options["logging_config"] = ray.LoggingConfig(log_level="ERROR")
     if address == "local":
         options |= {"num_cpus": max(workers, CORES), "include_dashboard": False}
         options["object_store_memory"] = 100_000_000  # bytes: nothing large is stored there
@@ -126,7 +128,9 @@ def _connect(workers: int, device: str) -> bool:
             socket.create_connection(
                 (host, int(port)), timeout=10
             ).close()  # Ray would retry for minutes
-        ray.init(address, logging_config=ray.LoggingConfig(log_level="ERROR"), **options)
+        connect_to_ray(
+            address=address, logging_config=ray.LoggingConfig(log_level="ERROR"), **options
+        )
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise UserError(

@@ -12,7 +12,7 @@ import sys
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
@@ -27,7 +27,9 @@ from pipelines.config.restore import to_plain_values
 from pipelines.config.schema import Config, check, parse, sweep_settings
 from pipelines.core.errors import UserError
 from pipelines.core.paths import MAIN
+from pipelines.core.saved_files import describe
 from pipelines.core.settings import SweepSettings
+from pipelines.distributed.ray_cluster import connect_to_ray
 from pipelines.runs.signals import sigterm_as_interrupt
 from pipelines.sweep.objectives import resolve_objectives
 from pipelines.sweep.overrides import SettingLookup, create_lookup
@@ -166,6 +168,8 @@ class RecurrentSweeper(Sweeper):
             task_function=create_remote_trial(study.config, settings, script, PLUGINS),
             config=self.composed,
         )
+        if "ray" in settings:  # before the launcher does so itself, from the working directory
+            _connect_to_ray(settings.ray.init)
         RemoteSweep(study, launcher).run()
 
     def _check(self, arguments: list[str]) -> tuple[SweepSettings, Space, Config]:
@@ -230,6 +234,16 @@ def check_launcher(launcher: DictConfig) -> None:
             "own (see README)"
         )
     raise UserError(f"hydra/launcher: Hydra has no plugin {target}: install it")
+
+
+def _connect_to_ray(settings: DictConfig) -> None:
+    try:
+        connect_to_ray(**cast(dict, OmegaConf.to_container(settings, resolve=True)))
+    except Exception as error:  # Ray's own have no common class
+        raise UserError(
+            f"hydra/launcher=ray: the jobs could not be started: {describe(error)}; the same "
+            "command continues"
+        ) from None
 
 
 def _dotted_keys(values: Mapping[str, object], prefix: str = "") -> Iterable[str]:

@@ -19,7 +19,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from pipelines.core.errors import UserError
-from pipelines.core.paths import MAIN
+from pipelines.core.paths import python_path
 from pipelines.runs.signals import Interruption
 from pipelines.sweep.trial_attempt import TrialAttempt
 from pipelines.sweep.trial_process import RunScript
@@ -130,9 +130,9 @@ def create_remote_trial(
 
     plugins  the directory of our Hydra plugins, which jobs must find too.
     """
-    inherited = os.environ.get("PYTHONPATH")
-    paths = [str(MAIN.parent), str(plugins), *([inherited] if inherited else [])]
-    os.environ["PYTHONPATH"] = os.pathsep.join(paths)
+    os.environ["PYTHONPATH"] = python_path(plugins)
+    # Submitit's jobs are `python -m ...`, which else imports from the working directory first.
+    os.environ["PYTHONSAFEPATH"] = "1"
     return RemoteTrial(
         dataclasses.replace(study, directory=study.directory.resolve()),
         requested_cores(launcher),

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +15,7 @@ import psutil
 import pytest
 from conftest import ROOT, Command, FinishedRun
 from serving_process import serving, write_arithmetic
+from sweep_process import count_states, start_sweep
 
 from pipelines.core.paths import python_path
 from pipelines.distributed.cluster import Cluster, find_free_ports, spawn_workers
@@ -113,3 +115,23 @@ def test_an_export_that_needs_another_module_is_a_defect(tmp_path: Path) -> None
     codec = SimpleNamespace(fields={"text": SimpleNamespace(operators=("other", *OPERATORS))})
     with pytest.raises(ValueError, match=r"lacks \{'other'\}"):
         write_imports(tmp_path, codec)
+
+
+@pytest.mark.parametrize(
+    ("launcher", "settings"),
+    [
+        ("submitit_local", ["hydra.launcher.timeout_min=5"]),
+        ("ray", ["sweep.parallel=1"]),
+    ],
+)
+def test_the_jobs_of_launchers_run_nothing_of_the_working_directory(
+    launcher: str, settings: list[str], downloads: Path
+) -> None:
+    name = launcher.removesuffix("_local")
+    if find_spec(name) is None:
+        pytest.skip(f"{name.capitalize()} is not installed: pip install '.[{name}]'")
+    process = start_sweep(f"hydra/launcher={launcher}", "seed=1", *settings, folder=downloads)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    assert count_states(downloads) == {"COMPLETE": 1}
+    assert not mark(downloads).exists(), mark(downloads).read_text()
