@@ -93,13 +93,12 @@ def _raising_module(error: Exception) -> str:
 def _command_line(arguments: list[str]) -> list[str]:
     """The arguments for Hydra: free text quoted and, with run=DIRECTORY, the run's own options."""
     from pipelines.runs.directory import Run
-    from pipelines.runs.overrides import recorded_overrides
+    from pipelines.runs.overrides import recorded_options
 
     values = dict(argument.partition("=")[::2] for argument in arguments)
     is_run = values.get("run") and values.get("mode") != "serve"
-    recorded = recorded_overrides(Run(values["run"])) if is_run else []
-    groups = {path.name for path in CONF.iterdir() if path.is_dir()}
-    options = [o for o in recorded if (key := o.partition("=")[0]) in groups and key not in values]
+    groups = {path.name for path in CONF.iterdir() if path.is_dir()} - {"hydra", *values}
+    options = recorded_options(Run(values["run"]), groups) if is_run else []
     sweep = not {"-m", "--multirun"}.isdisjoint(arguments)
     command = [argument if sweep else quote_free_text(argument) for argument in arguments]
     # All overrides must stand together, after options such as --config-dir, for argparse.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 
 from pipelines.core.saved_files import DamagedError, read_yaml
 from pipelines.runs.directory import Run
@@ -15,6 +16,18 @@ def recorded_overrides(run: Run) -> list[str]:
     except (OSError, DamagedError):
         return []
     return [str(text) for text in recorded] if isinstance(recorded, list) else []
+
+
+_OPTION = re.compile(r"(?P<group>\w+)=\w[\w-]*")
+
+
+def recorded_options(run: Run, groups: Collection[str]) -> list[str]:
+    """The options of these groups that started the run, such as "model=gru".
+
+    Names only: a path could lead to a file that came with the run, and which could set anything.
+    """
+    matches = map(_OPTION.fullmatch, recorded_overrides(run))
+    return [match[0] for match in matches if match and match["group"] in groups]
 
 
 def overridden_keys(overrides: Sequence[str]) -> list[str]:

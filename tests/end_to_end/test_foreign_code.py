@@ -111,6 +111,22 @@ def test_a_saved_model_chooses_no_module(
     assert not (tmp_path / "mark").exists()
 
 
+@pytest.mark.parametrize("group", ["model", "experiment", "hydra"])
+def test_a_run_chooses_no_settings_but_those_of_this_project(
+    group: str, finished_run: FinishedRun, command_here: Command, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished_run.directory, run)
+    (run / "evil.yaml").write_text(f"# @package _global_\noutput: {tmp_path}/mark\n")
+    recorded = run / ".hydra" / "overrides.yaml"
+    option = os.path.relpath(run / "evil", ROOT / "conf" / group)
+    recorded.write_text(f"{recorded.read_text()}- {group}={option}\n- experiment=[{option}]\n")
+    result = command_here("mode=predict", f"run={run}", "input=a superb film")
+    assert result.returncode == 0, result.stderr
+    assert '"label"' in result.stdout
+    assert not (tmp_path / "mark").exists()
+
+
 def test_an_export_that_needs_another_module_is_a_defect(tmp_path: Path) -> None:
     codec = SimpleNamespace(fields={"text": SimpleNamespace(operators=("other", *OPERATORS))})
     with pytest.raises(ValueError, match=r"lacks \{'other'\}"):
