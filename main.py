@@ -97,7 +97,7 @@ def _command_line(arguments: list[str]) -> list[str]:
 
     values = dict(argument.partition("=")[::2] for argument in arguments)
     is_run = values.get("run") and values.get("mode") != "serve"
-    groups = {path.name for path in CONF.iterdir() if path.is_dir()} - {"hydra", *values}
+    groups = {path.name for path in CONF.iterdir() if path.is_dir()} - values.keys()
     options = recorded_options(Run(values["run"]), groups) if is_run else []
     sweep = not {"-m", "--multirun"}.isdisjoint(arguments)
     command = [argument if sweep else quote_free_text(argument) for argument in arguments]

@@ -14,7 +14,7 @@ from pipelines.core.errors import UserError
 from pipelines.core.saved_files import DamagedError, read_json, read_yaml
 from pipelines.runs.directory import Run
 from pipelines.runs.metrics import RunMetrics, ScoreEntry
-from pipelines.runs.overrides import overridden_keys, recorded_overrides
+from pipelines.runs.overrides import is_option, overridden_keys, recorded_overrides
 from pipelines.sweep.local_sweep import SUMMARY
 from pipelines.sweep.overrides import create_lookup, format_value
 from pipelines.sweep.trials import host
@@ -166,7 +166,7 @@ def _read_record(directory: Path, summary: JsonObject) -> Record:
         run=run,
         state=state,
         config=_read_yaml(run.config),
-        choices={key: value for key, value in choices.items() if value and "/" not in key},
+        choices={key: value for key, value in choices.items() if value and is_option(key, value)},
         overrides=_model_overrides(overrides),
         metrics=metrics,
         history=run.read_history(),

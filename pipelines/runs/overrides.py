@@ -18,16 +18,19 @@ def recorded_overrides(run: Run) -> list[str]:
     return [str(text) for text in recorded] if isinstance(recorded, list) else []
 
 
-_OPTION = re.compile(r"(?P<group>\w+)=\w[\w-]*")
+def is_option(group: str, option: object) -> bool:
+    """Whether these can be a group and an option of it, such as "model" and "gru".
+
+    A path is none: it could lead to a file that came with the run, and which could set anything.
+    """
+    names = (group, str(option))
+    return all(re.fullmatch(r"\w[\w-]*", name, re.ASCII) for name in names) and group != "hydra"
 
 
 def recorded_options(run: Run, groups: Collection[str]) -> list[str]:
-    """The options of these groups that started the run, such as "model=gru".
-
-    Names only: a path could lead to a file that came with the run, and which could set anything.
-    """
-    matches = map(_OPTION.fullmatch, recorded_overrides(run))
-    return [match[0] for match in matches if match and match["group"] in groups]
+    """The options of these groups that started the run, such as "model=gru"."""
+    pairs = [text.partition("=")[::2] for text in recorded_overrides(run)]
+    return [f"{key}={value}" for key, value in pairs if key in groups and is_option(key, value)]
 
 
 def overridden_keys(overrides: Sequence[str]) -> list[str]:
