@@ -27,7 +27,8 @@ test-ray:                ## Ray, in an environment of its own: it wants older pa
 	$(MAKE) ray VENV=.venv-ray EXTRAS=dev,ray UNPINNED='cloudpickle|joblib|python-dateutil'
 
 ray: $(READY)
-	$(BIN)/python -m pytest --fail-on-skip --slow tests/launch
+	$(BIN)/python -m pytest --fail-on-skip --slow tests/launch \
+		"tests/end_to_end/test_foreign_code.py::test_the_jobs_of_launchers_run_nothing_of_the_working_directory[ray]"
 
 lint: $(READY)           ## style, types, and imports that point one way
 	$(BIN)/ruff check .

@@ -137,8 +137,9 @@ def test_an_export_that_needs_another_module_is_a_defect(tmp_path: Path) -> None
     ("launcher", "settings"),
     [
         ("submitit_local", ["hydra.launcher.timeout_min=5"]),
-        ("ray", ["sweep.parallel=1"]),
+        ("ray", []),
     ],
+    ids=["submitit", "ray"],
 )
 def test_the_jobs_of_launchers_run_nothing_of_the_working_directory(
     launcher: str, settings: list[str], downloads: Path
