@@ -8,10 +8,11 @@ import keras
 import tensorflow as tf
 
 from models.dropout import Dropout
+from models.embedding import Embedding
 from models.recurrent import Encoder
 from models.seeds import stream
 from models.serialization import FromConfig
-from models.settings import RecurrentSettings, SpellingSettings
+from models.settings import EmbeddingSettings, RecurrentSettings, SpellingSettings
 
 _register = keras.saving.register_keras_serializable(package="recurrent")
 
@@ -44,6 +45,19 @@ class Spelling(FromConfig, keras.layers.Layer):
         super().__init__(**kwargs)
         self.settings, self.recurrent, self.size, self.seed = settings, recurrent, size, seed
         self.drop = Dropout(settings.dropout, seed=stream(seed, "dropout"), name="dropout")
+        # An Embedding, so that an optimizer may update only the rows that a batch has.
+        self.affixes: Embedding | None = None
+        if settings.affixes:
+            plain = EmbeddingSettings(
+                width=settings.affix_width,
+                scale=0.05,
+                vectors=None,
+                trainable=True,
+                word_dropout=0.0,
+                dropout=0.0,
+            )
+            rows = 2 * len(settings.affixes) * settings.affix_buckets
+            self.affixes = Embedding(plain, rows, seed=stream(seed, "affixes"), name="affixes")
         self.encoder: Encoder | None = None
         if settings.network == "recurrent":
             both = replace(
@@ -79,9 +93,8 @@ class Spelling(FromConfig, keras.layers.Layer):
             self.bias = self.add_weight((settings.output,), "zeros", name="bias")
         if self.encoder is not None:
             self.encoder.build((None, None, settings.width))
-        if settings.affixes:
-            rows = 2 * len(settings.affixes) * settings.affix_buckets
-            self.affixes = random("affixes", (rows, settings.affix_width), 0.05)
+        if self.affixes is not None:
+            self.affixes.build(None)
         self.built = True
 
     def compute_mask(self, *_: object) -> None:
@@ -111,11 +124,11 @@ class Spelling(FromConfig, keras.layers.Layer):
             x = self._embed(words, training)
             _, states = self.encoder(x, mask=mask, training=training)
             parts.append(states[-1][0])
-        if self.settings.affixes:
+        if self.affixes is not None:
             buckets = self._affix_buckets(words, lengths)
-            vectors = tf.cast(tf.gather(self.affixes.value, buckets), self.compute_dtype)
+            vectors = self.affixes(buckets, tf.ones_like(buckets, tf.bool))
             width = 2 * len(self.settings.affixes) * self.settings.affix_width
-            parts.append(tf.reshape(vectors, [-1, width]))
+            parts.append(tf.cast(tf.reshape(vectors, [-1, width]), self.compute_dtype))
         return tf.concat(parts, -1)
 
     def _embed(self, words: tf.Tensor, training: bool | None) -> tf.Tensor:
