@@ -318,6 +318,10 @@ class Split(ABC):
         """All raw values of a column, in order, in batches."""
 
 
+MOST_STATE = 1 << 30
+"""Bytes of a field's saved state, which may hold a network's weights."""
+
+
 class Codec:
     """All that was fitted on data: one FieldCodec a field, saved with the model."""
 
@@ -364,7 +368,7 @@ class Codec:
             path = directory / f"{name}.json"
             try:
                 with reading(path, "start a new run"):
-                    codec.restore(read_json(path, "start a new run"))
+                    codec.restore(read_json(path, "start a new run", most=MOST_STATE))
             except FileNotFoundError:
                 raise DamagedError(f"{path} is missing: start a new run") from None
         return self

@@ -2,11 +2,13 @@
 
 Libraries raise some twenty kinds of errors for damaged content, and none says which. What reads a
 file that this program wrote does so through `reading`, and needs no list of errors of its own.
+What the file's values must be is said by a type, which `typed` checks.
 """
 
 from __future__ import annotations
 
 import errno
+import functools
 import json
 import lzma
 import struct
@@ -15,30 +17,55 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Annotated, Any, TypeVar, cast
 
 import yaml
+from pydantic import AfterValidator, TypeAdapter, ValidationError
 
 from pipelines.core.errors import UserError
+from pipelines.core.files import special_kind
 from pipelines.core.types import Json, JsonObject
 
 DAMAGE = (
     ValueError, LookupError, TypeError, AttributeError, EOFError, ArithmeticError,
-    RuntimeError, struct.error, zipfile.BadZipFile, zlib.error, lzma.LZMAError,
+    RuntimeError, MemoryError, struct.error, zipfile.BadZipFile, zlib.error, lzma.LZMAError,
     yaml.YAMLError,
 )  # fmt: skip
 """What reading damaged content raises. RuntimeError has RecursionError and NotImplementedError.
 
-An OSError is most often the system's, such as that a file isn't there, or may not be read.
+MemoryError: a few bytes may claim to stand for terabytes. An OSError is most often the system's,
+such as that a file isn't there, or may not be read.
 """
 
 OF_CONTENT = (None, errno.EINVAL, errno.EOVERFLOW)
 """Numbers of an OSError that damaged content leads to: of h5py, and of places no file has."""
 
-MOST_BYTES = 1 << 30
-"""Of a file that is read whole."""
+OF_LIBRARIES = ("tensorflow", "google", "pyarrow")
+"""Packages whose own errors are damage, too; they are known by name, so as not to be imported."""
+
+MOST_BYTES = 32 << 20
+"""Of a file that is read whole, where nothing else is said: in memory it takes up to 25 times that.
+"""
+
+MOST_YAML = 1 << 18
+"""As MOST_BYTES: YAML takes ten seconds for a megabyte, and holds settings."""
+
+MOST_LINE = 16 << 20
+"""Bytes of a line."""
 
 LONGEST = 200
 """Characters of a library's message that are shown."""
+
+Kind = TypeVar("Kind")
+
+
+def _check_whole(text: str) -> str:
+    text.encode()
+    return text
+
+
+Text = Annotated[str, AfterValidator(_check_whole)]
+"""Text of a file for `typed`: JSON can also spell half a character, which nothing can write."""
 
 
 class DamagedError(UserError):
@@ -55,10 +82,16 @@ def reading(path: Path, remedy: str) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except (OSError, *DAMAGE) as error:
-        if isinstance(error, OSError) and error.errno not in OF_CONTENT:
+    except Exception as error:
+        if not _is_damage(error):
             raise
         raise DamagedError(f"{path} is damaged ({describe(error)}): {remedy}") from None
+
+
+def _is_damage(error: Exception) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in OF_CONTENT
+    return isinstance(error, DAMAGE) or type(error).__module__.partition(".")[0] in OF_LIBRARIES
 
 
 def describe(error: BaseException) -> str:
@@ -67,33 +100,70 @@ def describe(error: BaseException) -> str:
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
-def read_json(path: Path, remedy: str) -> Json:
-    """The file's JSON. FileNotFoundError if there is none, DamagedError if it isn't JSON."""
+def typed(kind: type[Kind], value: Json) -> Kind:
+    """The value as what `kind` says: a dataclass, a TypedDict, a list of them.
+
+    ValueError that names the first place where it is something else.
+    """
+    try:
+        return cast(Kind, _adapter(cast(Any, kind)).validate_python(value))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"])) or "it"
+        raise ValueError(f"{where[:LONGEST]}: {first['msg'].lower()}") from None
+
+
+@functools.cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def read_json(path: Path, remedy: str, *, most: int = MOST_BYTES) -> Json:
+    """The file's JSON. FileNotFoundError if there is none, DamagedError if it isn't JSON.
+
+    most  bytes that the file may have.
+    """
     with reading(path, remedy):
-        return json.loads(_read(path))
+        return json.loads(_read(path, most))
 
 
 def read_yaml(path: Path, remedy: str) -> Json:
     """As `read_json`. Aliases are refused: some hundred bytes of them can stand for billions."""
     with reading(path, remedy):
-        return yaml.load(_read(path), _PlainLoader)
+        return yaml.load(_read(path, MOST_YAML), _PlainLoader)
 
 
 def read_json_lines(path: Path, remedy: str) -> Iterator[JsonObject]:
     """The JSON objects of a file with one a line."""
-    with reading(path, remedy), path.open("rb") as file:
-        for line in file:
+    for line in read_lines(path, remedy):
+        with reading(path, remedy):
             value = json.loads(line)
             if not isinstance(value, dict):
                 raise TypeError("a line is no JSON object")
-            yield value
+        yield value
 
 
-def _read(path: Path) -> str:
-    size = path.stat().st_size
-    if size > MOST_BYTES:
-        raise ValueError(f"it has {size:,} bytes, more than {MOST_BYTES:,}")
-    return path.read_text(encoding="utf-8")
+def read_lines(path: Path, remedy: str) -> Iterator[bytes]:
+    """The lines of a file of any size, with their ends."""
+    with reading(path, remedy), _open(path) as file:
+        while line := file.readline(MOST_LINE + 1):
+            if len(line) > MOST_LINE:
+                raise ValueError(f"a line has more than {MOST_LINE:,} bytes")
+            yield line
+
+
+def _read(path: Path, most: int) -> str:
+    with _open(path) as file:
+        content: bytes = file.read(most + 1)
+    if len(content) > most:
+        raise ValueError(f"it has {path.stat().st_size:,} bytes, more than {most:,}")
+    return content.decode("utf-8")
+
+
+def _open(path: Path) -> Any:
+    if kind := special_kind(path):
+        raise ValueError(f"it is {kind}")
+    return path.open("rb")
 
 
 class _PlainLoader(yaml.SafeLoader):

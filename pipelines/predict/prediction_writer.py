@@ -13,13 +13,17 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import IO, Protocol
 
+from pydantic import NonNegativeInt
+
 from pipelines.core.errors import UserError
 from pipelines.core.files import atomic_write, sync
+from pipelines.core.saved_files import DamagedError, read_json, reading, typed
 from pipelines.runs.signals import GracefulExit, signal_number
 
 CHUNK_ROWS = 10_000
@@ -46,6 +50,15 @@ class StreamWriter:
     def write(self, lines: Sequence[str]) -> None:
         self._file.writelines(f"{line}\n" for line in lines)
         self._file.flush()
+
+
+@dataclass(frozen=True)
+class _Progress:
+    """How much of a file with predictions is safely on the disk: rows, in so many bytes."""
+
+    fingerprint: str
+    rows: NonNegativeInt
+    bytes: NonNegativeInt
 
 
 class ResumableWriter:
@@ -76,17 +89,19 @@ class ResumableWriter:
 
     def _resume(self) -> None:
         """Sets the size and the number of rows to those recorded for the same input and model."""
-        try:
-            recorded = json.loads(self.progress.read_bytes())
-            is_same = (
-                recorded["fingerprint"] == self._fingerprint and recorded["bytes"] <= self._size
-            )
-        except (OSError, ValueError, KeyError, TypeError):
-            recorded, is_same = {}, False
-        self._size, self.done = (recorded["bytes"], recorded["rows"]) if is_same else (0, 0)
-        if is_same:
+        recorded = None
+        with suppress(OSError, DamagedError), reading(self.progress, ""):
+            recorded = typed(_Progress, read_json(self.progress, ""))
+        if (
+            recorded is not None
+            and recorded.fingerprint == self._fingerprint
+            and recorded.bytes <= self._size
+        ):
+            self._size, self.done = recorded.bytes, recorded.rows
             print(f"resuming after {self.done:,} predictions in {self.partial}", file=sys.stderr)
-        elif recorded:
+            return
+        self._size = self.done = 0
+        if recorded is not None:
             reason = "it holds predictions for another input, data format or model"
             print(f"starting over with {self.partial}: {reason}", file=sys.stderr)
 
@@ -100,8 +115,8 @@ class ResumableWriter:
         self.done += len(lines)
         # Lines first, their number second: a kill in between only repeats some predictions.
         with atomic_write(self.progress) as temporary:
-            state = {"fingerprint": self._fingerprint, "rows": self.done, "bytes": self._size}
-            temporary.write_text(json.dumps(state))
+            state = _Progress(self._fingerprint, self.done, self._size)
+            temporary.write_text(json.dumps(asdict(state)))
 
     def finish(self) -> None:
         """Puts the predictions in their place, in the format of the file's name."""

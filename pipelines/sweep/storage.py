@@ -6,13 +6,18 @@ import fcntl
 import importlib
 import os
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
+
+from pydantic import FiniteFloat, NonNegativeInt
 
 from pipelines.core.errors import UserError
+from pipelines.core.saved_files import Text, typed
 from pipelines.core.secrets import mask_passwords
 
 if TYPE_CHECKING:
+    import optuna
     from optuna.storages import BaseStorage
 
 JOURNAL = "study.journal"
@@ -54,10 +59,45 @@ class JournalLock:
             file.truncate(file.read().rfind(b"\n") + 1)
 
 
+REMEDY = "choose another sweep.name, or delete it"
+
+
+@dataclass(frozen=True)
+class _TrialAttributes:
+    """What the program stores of a trial; see trials.py and study.py."""
+
+    overrides: list[Text] | None = None
+    directory: Text | None = None
+    host: Text | None = None
+    job: Text | None = None
+    left: Text | None = None
+    reason: Text | None = None
+    surplus: Text | None = None
+    jobs: NonNegativeInt = 0
+    beat: FiniteFloat = 0.0
+    seconds: FiniteFloat = 0.0
+    point: dict[Text, Text | int | float] | None = None
+    enqueued: dict[Text, Text | int | float] | None = None
+
+
+@dataclass(frozen=True)
+class _StudyAttributes:
+    question: dict[Text, Any] = field(default_factory=dict)
+    replaced: list[NonNegativeInt] = field(default_factory=list)
+
+
+def check_attributes(study: optuna.Study) -> None:
+    """Raises ValueError for a stored value that this program can't have stored."""
+    typed(_StudyAttributes, study.user_attrs)
+    for trial in study.get_trials(deepcopy=False):
+        typed(_TrialAttributes, trial.user_attrs)
+
+
 def open_storage(url: str | None, directory: Path) -> BaseStorage:
     """The database at `url` or, without one, the journal in the directory.
 
-    Raises UserError if it can't be reached or its driver isn't installed.
+    Raises UserError if it can't be reached or its driver isn't installed, and for a damaged journal
+    what `reading` takes for damage.
     """
     if url is None:
         from optuna.storages import JournalStorage
@@ -69,12 +109,7 @@ def open_storage(url: str | None, directory: Path) -> BaseStorage:
         lock = JournalLock(journal)
         lock.acquire()  # repairs the file before it is read
         lock.release()
-        try:
-            return JournalStorage(JournalFileBackend(str(journal), lock_obj=lock))  # type: ignore[arg-type]
-        except (ValueError, KeyError) as error:
-            raise UserError(
-                f"{journal} is damaged ({error}): choose another sweep.name, or delete it"
-            ) from None
+        return JournalStorage(JournalFileBackend(str(journal), lock_obj=lock))  # type: ignore[arg-type]
     from optuna.storages import RDBStorage
 
     sqlalchemy = importlib.import_module("sqlalchemy.exc")

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipelines.core import saved_files
 from pipelines.core.errors import UserError
 from pipelines.core.saved_files import (
     LONGEST,
@@ -73,13 +72,10 @@ def test_what_would_take_all_memory_or_run_code_is_damage(
         read(write(tmp_path / "a", content), "make it again")
 
 
-def test_more_than_can_be_meant_is_not_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(saved_files, "MOST_BYTES", 10)
-    assert read_json(write(tmp_path / "a", '"12345678"'), "") == "12345678"
+def test_more_than_can_be_meant_is_not_read(tmp_path: Path) -> None:
+    assert read_json(write(tmp_path / "a", '"12345678"'), "", most=10) == "12345678"
     with pytest.raises(DamagedError, match="it has 11 bytes, more than 10"):
-        read_json(write(tmp_path / "a", '"123456789"'), "")
+        read_json(write(tmp_path / "a", '"123456789"'), "", most=10)
 
 
 @pytest.mark.parametrize(
