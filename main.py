@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 
 from pipelines.config.hydra_hooks import register_resolvers
 from pipelines.config.quoting import quote_free_text
-from pipelines.core.errors import UserError
+from pipelines.core.errors import SMALLER, UserError, is_out_of_memory
 from pipelines.core.paths import CONF
 from pipelines.core.secrets import mask_passwords
 from pipelines.distributed.cluster import WORKER_LOST_EXIT_CODE, WorkerLostError
@@ -75,6 +75,9 @@ def _one_line_errors() -> Iterator[None]:
     except Exception as error:
         if isinstance(error, OSError) and error.strerror:
             sys.exit(f"error: {error.filename or 'a file'}: {error.strerror}")
+        if is_out_of_memory(error):
+            reason = " ".join(str(error).split())[:160]
+            sys.exit(f"error: there is not enough memory ({reason}): {SMALLER}")
         if _raising_module(error).startswith(("hydra.", "omegaconf.", "antlr4.")):
             from pipelines.config.messages import explain_hydra
 

@@ -33,6 +33,17 @@ def _one_line(message: str) -> str:
     )
 
 
+SMALLER = (
+    "make what is computed at once smaller (train.batch_tokens, evaluate.batch_tokens, "
+    "serve.batch_rows), or the model (model.width, task.text.vocabulary_size)"
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether Python, NumPy or TensorFlow, which needn't be imported, got no more memory."""
+    return isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError"
+
+
 class _Short(reprlib.Repr):
     """repr() that never takes long or becomes long, whatever a file or a person gave."""
 

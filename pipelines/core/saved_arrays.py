@@ -11,9 +11,23 @@ import numpy as np
 from numpy.lib.npyio import NpzFile
 
 
+class Arrays:
+    """Arrays of a file by name; each is read, and its checksum verified, when it is asked for."""
+
+    def __init__(self, file: NpzFile):
+        self._file = file
+        self.names = list(file.files)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        found: object = self._file[name]
+        if not isinstance(found, np.ndarray):
+            raise ValueError(f"{name} is no array")
+        return found
+
+
 @contextmanager
-def open_arrays(file: IO[bytes], *, most: int) -> Iterator[NpzFile]:
-    """The arrays of an .npz file by name; each is read, and its checksum verified, when asked for.
+def open_arrays(file: IO[bytes], *, most: int) -> Iterator[Arrays]:
+    """The arrays of an .npz file, which is open.
 
     most  bytes that all of them may have: some thousand may be packed to unpack to terabytes.
 
@@ -25,4 +39,4 @@ def open_arrays(file: IO[bytes], *, most: int) -> Iterator[NpzFile]:
         raise ValueError(f"it would unpack to {size:,} bytes, more than {most:,}")
     file.seek(0)
     with np.load(file, allow_pickle=False) as arrays:
-        yield arrays
+        yield Arrays(arrays)

@@ -1,6 +1,6 @@
 """Reading what was saved: a damaged file, whatever is wrong with it, is told in one line.
 
-Libraries raise some twenty kinds of errors for damaged content, and none says which. What reads a
+Libraries raise some thirty kinds of errors for damaged content, and none says which. What reads a
 file that this program wrote does so through `reading`, and needs no list of errors of its own.
 What the file's values must be is said by a type, which `typed` checks.
 """
@@ -10,10 +10,6 @@ from __future__ import annotations
 import errno
 import functools
 import json
-import lzma
-import struct
-import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,22 +22,16 @@ from pipelines.core.errors import UserError
 from pipelines.core.files import special_kind
 from pipelines.core.types import Json, JsonObject
 
-DAMAGE = (
-    ValueError, LookupError, TypeError, AttributeError, EOFError, ArithmeticError,
-    RuntimeError, MemoryError, struct.error, zipfile.BadZipFile, zlib.error, lzma.LZMAError,
-    yaml.YAMLError,
-)  # fmt: skip
-"""What reading damaged content raises. RuntimeError has RecursionError and NotImplementedError.
-
-MemoryError: a few bytes may claim to stand for terabytes. An OSError is most often the system's,
-such as that a file isn't there, or may not be read.
+DEFECTS = (NameError, ImportError)
+"""Errors that no content leads to. All others may be of it: a library's AssertionError, and also
+MemoryError, since a few bytes may claim to stand for terabytes.
 """
 
 OF_CONTENT = (None, errno.EINVAL, errno.EOVERFLOW)
-"""Numbers of an OSError that damaged content leads to: of h5py, and of places no file has."""
+"""Numbers of an OSError that damaged content leads to: of h5py, and of places no file has.
 
-OF_LIBRARIES = ("tensorflow", "google", "pyarrow")
-"""Packages whose own errors are damage, too; they are known by name, so as not to be imported."""
+Others are the system's, such as that a file isn't there, or may not be read.
+"""
 
 MOST_BYTES = 32 << 20
 """Of a file that is read whole, where nothing else is said: in memory it takes up to 25 times that.
@@ -80,18 +70,12 @@ def reading(path: Path, remedy: str) -> Iterator[None]:
     """
     try:
         yield
-    except UserError:
+    except (UserError, *DEFECTS):
         raise
     except Exception as error:
-        if not _is_damage(error):
+        if isinstance(error, OSError) and error.errno not in OF_CONTENT:
             raise
         raise DamagedError(f"{path} is damaged ({describe(error)}): {remedy}") from None
-
-
-def _is_damage(error: Exception) -> bool:
-    if isinstance(error, OSError):
-        return error.errno in OF_CONTENT
-    return isinstance(error, DAMAGE) or type(error).__module__.partition(".")[0] in OF_LIBRARIES
 
 
 def describe(error: BaseException) -> str:

@@ -105,7 +105,7 @@ def load_predictions(path: Path, split: str) -> Arrays:
             path.open("rb") as content,
             open_arrays(content, most=MOST_UNPACKED) as file,
         ):
-            mine = {name: file[name] for name in file.files if name.startswith(f"{split}/")}
+            mine = {name: file[name] for name in file.names if name.startswith(f"{split}/")}
             predictions = _unpack(mine, split)
     except FileNotFoundError:
         raise UserError(f"there is no {path}: measure that run again with mode=evaluate") from None

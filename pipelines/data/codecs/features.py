@@ -17,8 +17,8 @@ import numpy as np
 from pydantic import Field, PositiveInt
 
 from models.settings import VisionSettings, smallest_side
-from pipelines.core.contracts import FieldSpec
-from pipelines.core.errors import UserError, shown
+from pipelines.core.contracts import FieldSpec, check_same_settings
+from pipelines.core.errors import UserError
 from pipelines.core.paths import MODELS
 from pipelines.core.saved_arrays import open_arrays
 from pipelines.core.saved_files import describe, typed
@@ -107,7 +107,7 @@ class FeatureCodec(ImageCodec):
     def _weights(self) -> list[np.ndarray]:
         packed = base64.b64decode(self._state["weights"], validate=True)
         with open_arrays(io.BytesIO(packed), most=len(packed)) as saved:
-            return [saved[name] for name in saved.files]
+            return [saved[name] for name in saved.names]
 
     def decode(self, numbers: np.ndarray) -> Value:
         """The grid itself: features can't be turned back into an image."""
@@ -126,14 +126,9 @@ class FeatureCodec(ImageCodec):
 
     def restore(self, state: JsonObject) -> None:
         """UserError if the state is of other settings."""
-        own = dataclasses.asdict(typed(_State, state))
         mine = {**super().state(), "network": self.vision.network}
-        received = {name: value for name, value in state.items() if name not in own}
-        if received != mine:
-            raise UserError(
-                f"features made with {shown(received)} can't be used with {shown(mine)}"
-            )
-        self._state = own
+        check_same_settings("features made", state, mine)
+        self._state = dataclasses.asdict(typed(_State, state))
         self._weights()
         self.__dict__.pop("_network", None)
 

@@ -10,8 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from models.settings import settings
-from pipelines.core.contracts import FieldCodec, FieldSpec
-from pipelines.core.errors import UserError, shown
+from pipelines.core.contracts import FieldCodec, FieldSpec, check_same_settings
 from pipelines.core.types import JsonObject, RawColumn, Value
 
 if TYPE_CHECKING:
@@ -97,10 +96,7 @@ class ImageCodec(FieldCodec):
 
     def restore(self, state: JsonObject) -> None:
         """UserError if the state is of other settings."""
-        if state != self.state():
-            raise UserError(
-                f"images encoded with {shown(state)} can't be used with {shown(self.state())}"
-            )
+        check_same_settings("images encoded", state, self.state())
 
     def summary(self) -> JsonObject:
         return {"size": self.settings.size, "fit": self.settings.fit}

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.settings import NgramSettings
-from pipelines.core.contracts import FieldCodec, FieldSpec
-from pipelines.core.errors import UserError, shown
+from pipelines.core.contracts import FieldCodec, FieldSpec, check_same_settings
 from pipelines.core.saved_files import typed
 from pipelines.core.types import JsonObject, RawColumn, Value
 from pipelines.data.codecs.key_search import find_ids
@@ -212,9 +211,7 @@ class NgramCodec(FieldCodec):
 
     def restore(self, state: JsonObject) -> None:
         """UserError if the state was learnt with other settings."""
-        mine = self._constructor_arguments()
-        if (saved := {name: state[name] for name in mine}) != mine:
-            raise UserError(f"n-grams learnt with {shown(saved)} can't be used with {shown(mine)}")
+        check_same_settings("n-grams learnt", state, self._constructor_arguments())
         packed = base64.b64decode(typed(_State, state).keys, validate=True)
         self._set_keys(np.frombuffer(packed, "<i8").astype(np.int64))
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 from pydantic import Field, FiniteFloat
 
-from pipelines.core.contracts import FieldCodec, FieldSpec
+from pipelines.core.contracts import FieldCodec, FieldSpec, check_same_settings
 from pipelines.core.errors import UserError, shown
 from pipelines.core.saved_files import Text, typed
 from pipelines.core.types import JsonObject, RawColumn, Value
@@ -261,9 +261,7 @@ class TextCodec(FieldCodec):
 
     def restore(self, state: JsonObject) -> None:
         """UserError if the state was learnt with other settings."""
-        mine = self._constructor_arguments()
-        if (own := {name: state[name] for name in mine}) != mine:
-            raise UserError(f"a codec learnt with {shown(own)} can't be used with {shown(mine)}")
+        check_same_settings("a codec learnt", state, self._constructor_arguments())
         saved = typed(_State, state)
         model = base64.b64decode(saved.model, validate=True)
         self._set_state(TokenizerState(saved.vocabulary, dict(saved.facts), model))

@@ -1,0 +1,51 @@
+"""Every reader of files against every kind of damage: a result or one line, within bounds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from damage import kinds_for
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from judging import RESULT, bounded, judge
+from readers import Reader, all_readers, others
+
+EXAMPLES = 24
+"""Of each kind of damage, to a reader that is quick."""
+
+
+@pytest.fixture(scope="module")
+def table(run: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Reader]:
+    return all_readers(run, tmp_path_factory.mktemp("readers"))
+
+
+def test_every_valid_file_gives_a_result(table: list[Reader]) -> None:
+    assert len({reader.name for reader in table}) == len(table)
+    for reader in table:
+        assert judge(reader, reader.path.read_bytes()) == RESULT
+
+
+def test_no_damage_ends_in_a_traceback_or_takes_the_machine(
+    table: list[Reader], subtests: pytest.Subtests
+) -> None:
+    other = list(others(table).values())
+    for reader in table:
+        whole = reader.path.read_bytes()
+        for kind, contents in kinds_for(whole, reader.format, other).items():
+            examples = max(1, EXAMPLES // reader.cost)
+
+            @seed(1)
+            @settings(
+                max_examples=examples,
+                database=None,
+                deadline=None,
+                suppress_health_check=list(HealthCheck),
+                phases=[Phase.generate],
+            )
+            @given(contents)
+            def check(content: bytes, reader: Reader = reader) -> None:
+                judge(reader, content)
+
+            with subtests.test(reader=reader.name, kind=kind), bounded():
+                check()
+        reader.path.write_bytes(whole)
