@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from pipelines.core.errors import UserError, shown
+from pipelines.core.errors import UserError, one_line, shown
 from pipelines.core.files import sync
 from pipelines.core.saved_files import DamagedError, read_json, reading
 from pipelines.core.types import Example, Json, JsonObject, Nest, RawColumn, Value
@@ -124,7 +124,7 @@ class RowIssues:
         self.tolerated += tolerated
         self.reasons[reason] = self.reasons.get(reason, 0) + 1
         if len(self.first) < self.kept:
-            self.first.append(f"{where}: {reason}")
+            self.first.append(one_line(f"{where}: {reason}"))
 
 
 class Source(ABC):

@@ -18,10 +18,11 @@ class UserError(ValueError):
     """
 
     def __init__(self, message: str = ""):
-        super().__init__(_one_line(message))
+        super().__init__(one_line(message))
 
 
-def _one_line(message: str) -> str:
+def one_line(message: str) -> str:
+    """The message as one line of LONGEST characters at most that a terminal can show."""
     if len(message) > LONGEST:
         message = f"{message[: LONGEST // 2]} … {message[-LONGEST // 2 :]}"
     if message.isprintable():

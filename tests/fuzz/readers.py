@@ -223,10 +223,13 @@ def of_codecs(run: Path, folder: Path) -> Iterator[Reader]:
         place = folder / name
         Codec({"x": fitted}).save(place)
 
-        def read(make: Any = make, values: Any = values, place: Path = place) -> object:
+        def read(
+            make: Any = make, values: Any = values, place: Path = place, field: Any = fitted.field
+        ) -> object:
             codec = make()
             Codec({"x": codec}).load(place)
-            if isinstance(codec, FeatureCodec):  # its network takes seconds
+            # A network takes seconds; and what was learnt of other data can't encode these.
+            if isinstance(codec, FeatureCodec) or codec.field != field:
                 return codec.summary(), codec.field
             if codec.raw.is_sequence:
                 encoded = codec.encode(_ragged(values))
