@@ -178,7 +178,7 @@ def find_records(pattern: str) -> tuple[list[Record], Path]:
     records = [_read_record(run, summaries[run.parent]) for run in directories]
     # Of a sweep that is compared as a whole, also the trials without a directory; of single runs,
     # only these.
-    sweeps = {root: _read_summary(root) for root in roots}
+    sweeps = {root: summaries.get(root) or _read_summary(root) for root in roots}
     sweeps |= {
         path: summary for path, summary in summaries.items() if set(roots) & set(path.parents)
     }

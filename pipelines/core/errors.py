@@ -50,7 +50,7 @@ class _Short(reprlib.Repr):
 
     def __init__(self) -> None:
         super().__init__()
-        self.maxlevel = 3
+        self.maxlevel, self.maxlist, self.maxtuple = 2, 5, 5
         self.maxstring = self.maxother = 100
 
     def repr_int(self, number: int, level: int) -> str:

@@ -15,18 +15,19 @@ import csv
 import hashlib
 import json
 import os
+import queue
 import random
 import re
-import select
 import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 ROOT = Path(__file__).parents[2]
 sys.path[1:1] = [str(ROOT), str(ROOT / "tests" / "support")]
@@ -205,6 +206,10 @@ class Fuzzing:
             stderr=self.log.open("wb"),
             env=environment,
         )
+        self._lines: queue.Queue[bytes] = queue.Queue()
+        reading = threading.Thread(target=_read, args=(self.process.stdout, self._lines))
+        reading.daemon = True
+        reading.start()
         table = next(self._answers(), None)
         if table is None:
             raise SystemExit(f"{self.log.read_text()}the process that reads did not start")
@@ -212,13 +217,11 @@ class Fuzzing:
 
     def _answers(self) -> Iterator[Any]:
         """What the process says, until it ends or has said nothing for long."""
-        assert self.process.stdout is not None
-        while select.select([self.process.stdout], [], [], SILENCE)[0]:
-            line = self.process.stdout.readline()
-            if not line:
-                return
-            yield json.loads(line)
-        self.process.kill()
+        try:
+            while line := self._lines.get(timeout=SILENCE):
+                yield json.loads(line)
+        except queue.Empty:
+            self.process.kill()
 
     def _do(self, number: int, count: int, seed: int) -> int:
         """Has inputs tried; returns how many there were."""
@@ -296,6 +299,13 @@ class Fuzzing:
         lines = ["| " + " | ".join(row) + " |" for row in rows]
         lines.insert(1, "|" + " --- |" * len(rows[0]))
         return "\n".join(lines)
+
+
+def _read(file: IO[bytes], lines: queue.Queue[bytes]) -> None:
+    """Puts the lines of a process into a queue, and an empty one when it has ended."""
+    for line in file:
+        lines.put(line)
+    lines.put(b"")
 
 
 if __name__ == "__main__":
