@@ -43,6 +43,9 @@ MOST_YAML = 1 << 18
 MOST_LINE = 16 << 20
 """Bytes of a line."""
 
+MOST_DEPTH = 64
+"""Levels of nested values; what the program writes has ten at most."""
+
 LONGEST = 200
 """Characters of a library's message that are shown."""
 
@@ -108,20 +111,41 @@ def read_json(path: Path, remedy: str, *, most: int = MOST_BYTES) -> Json:
     most  bytes that the file may have.
     """
     with reading(path, remedy):
-        return json.loads(_read(path, most))
+        return parse_json(_read(path, most))
+
+
+def parse_json(text: str | bytes) -> Json:
+    """The value. An error that `reading` takes for damage, if it isn't JSON."""
+    return _check_depth(json.loads(text))
+
+
+def _check_depth(value: Json) -> Json:
+    """The value. ValueError if it is nested so deep that what works on it would fail, or may."""
+    level = [value]
+    for _ in range(MOST_DEPTH):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return value
+    raise ValueError(f"it is nested deeper than {MOST_DEPTH} levels")
 
 
 def read_yaml(path: Path, remedy: str) -> Json:
     """As `read_json`. Aliases are refused: some hundred bytes of them can stand for billions."""
     with reading(path, remedy):
-        return yaml.load(_read(path, MOST_YAML), _PlainLoader)
+        return _check_depth(yaml.load(_read(path, MOST_YAML), _PlainLoader))
 
 
 def read_json_lines(path: Path, remedy: str) -> Iterator[JsonObject]:
     """The JSON objects of a file with one a line."""
     for line in read_lines(path, remedy):
         with reading(path, remedy):
-            value = json.loads(line)
+            value = parse_json(line)
             if not isinstance(value, dict):
                 raise TypeError("a line is no JSON object")
         yield value

@@ -12,7 +12,7 @@ import numpy as np
 from pipelines.core.errors import UserError
 from pipelines.core.files import atomic_write
 from pipelines.core.saved_arrays import open_arrays
-from pipelines.core.saved_files import DamagedError, reading
+from pipelines.core.saved_files import DamagedError, parse_json, reading
 from pipelines.core.types import JsonObject
 
 
@@ -60,7 +60,7 @@ def restore(
             path.open("rb") as file,
             open_arrays(file, most=path.stat().st_size) as saved,
         ):
-            state = json.loads(saved["state"].tobytes())
+            state = parse_json(saved["state"].tobytes())
             if not isinstance(state, dict):
                 raise TypeError("its state is no object")
             if check is not None:

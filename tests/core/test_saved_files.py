@@ -43,6 +43,7 @@ def write(path: Path, content: str | bytes) -> Path:
     [
         (read_json, "[" * 100_000),
         (read_json, '{"a": ' * 100_000),
+        (read_json, "[" * 66 + "]" * 66),
         (read_json, "9" * 5_000),
         (read_yaml, "[" * 10_000),
         (read_yaml, BOMB),
@@ -50,7 +51,17 @@ def write(path: Path, content: str | bytes) -> Path:
         (read_yaml, "!!python/object/apply:os.system [true]"),
         (read_yaml, "\x00"),
     ],
-    ids=["deep list", "deep object", "long number", "deep YAML", "bomb", "circle", "code", "NUL"],
+    ids=[
+        "deep list",
+        "66 lists",
+        "deep object",
+        "long number",
+        "deep YAML",
+        "bomb",
+        "circle",
+        "code",
+        "NUL",
+    ],
 )
 def test_what_would_take_all_memory_or_run_code_is_damage(
     read, content: str, tmp_path: Path
