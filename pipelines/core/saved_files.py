@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, cast
+from typing import IO, Annotated, Any, TypeVar, cast
 
 import yaml
 from pydantic import AfterValidator, TypeAdapter, ValidationError
@@ -153,7 +153,7 @@ def read_json_lines(path: Path, remedy: str) -> Iterator[JsonObject]:
 
 def read_lines(path: Path, remedy: str) -> Iterator[bytes]:
     """The lines of a file of any size, with their ends."""
-    with reading(path, remedy), _open(path) as file:
+    with reading(path, remedy), open_regular(path) as file:
         while line := file.readline(MOST_LINE + 1):
             if len(line) > MOST_LINE:
                 raise ValueError(f"a line has more than {MOST_LINE:,} bytes")
@@ -161,16 +161,22 @@ def read_lines(path: Path, remedy: str) -> Iterator[bytes]:
 
 
 def _read(path: Path, most: int) -> str:
-    with _open(path) as file:
-        content: bytes = file.read(most + 1)
+    with open_regular(path) as file:
+        content = file.read(most + 1)
     if len(content) > most:
         raise ValueError(f"it has {path.stat().st_size:,} bytes, more than {most:,}")
     return content.decode("utf-8")
 
 
-def _open(path: Path) -> Any:
+def check_regular(path: Path) -> None:
+    """Raises ValueError for a pipe, a device and the like, which might never end."""
     if kind := special_kind(path):
         raise ValueError(f"it is {kind}")
+
+
+def open_regular(path: Path) -> IO[bytes]:
+    """The file, to be read; ValueError as of `check_regular`."""
+    check_regular(path)
     return path.open("rb")
 
 

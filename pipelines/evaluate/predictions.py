@@ -18,7 +18,7 @@ from pipelines.core.errors import UserError
 from pipelines.core.files import atomic_write
 from pipelines.core.formatting import to_readable_json
 from pipelines.core.saved_arrays import open_arrays
-from pipelines.core.saved_files import reading
+from pipelines.core.saved_files import open_regular, reading
 from pipelines.core.task import Task
 from pipelines.core.types import JsonObject, Nest
 
@@ -102,7 +102,7 @@ def load_predictions(path: Path, split: str) -> Arrays:
     try:
         with (
             reading(path, "measure that run again"),
-            path.open("rb") as content,
+            open_regular(path) as content,
             open_arrays(content, most=MOST_UNPACKED) as file,
         ):
             mine = {name: file[name] for name in file.names if name.startswith(f"{split}/")}

@@ -12,7 +12,7 @@ import numpy as np
 from pipelines.core.errors import UserError
 from pipelines.core.files import atomic_write
 from pipelines.core.saved_arrays import open_arrays
-from pipelines.core.saved_files import DamagedError, parse_json, reading
+from pipelines.core.saved_files import DamagedError, open_regular, parse_json, reading
 from pipelines.core.types import JsonObject
 
 
@@ -57,7 +57,7 @@ def restore(
     try:
         with (
             reading(path, "it may be of another model: delete it, or start a new run"),
-            path.open("rb") as file,
+            open_regular(path) as file,
             open_arrays(file, most=path.stat().st_size) as saved,
         ):
             state = parse_json(saved["state"].tobytes())

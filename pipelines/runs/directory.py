@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from pipelines.core.errors import UserError
 from pipelines.core.files import ASIDE, atomic_write
-from pipelines.core.saved_files import read_json, read_json_lines, reading, typed
+from pipelines.core.saved_files import check_regular, read_json, read_json_lines, reading, typed
 from pipelines.runs.metrics import RunMetrics
 
 if TYPE_CHECKING:
@@ -119,4 +119,5 @@ def load_model(run: Run) -> keras.Model:
         importlib.import_module(f"models.{module.name}")  # registers its layers
 
     with reading(run.model, f"resume with mode=train run={run.directory}"):
+        check_regular(run.model)
         return keras.models.load_model(run.model)

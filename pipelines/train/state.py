@@ -54,4 +54,7 @@ class TrainingState:
     @classmethod
     def from_checkpoint(cls, saved: JsonObject) -> TrainingState:
         """The state that a checkpoint holds as plain values. ValueError if it is none."""
-        return typed(cls, {FORMER_NAMES.get(name, name): value for name, value in saved.items()})
+        state = typed(cls, {FORMER_NAMES.get(name, name): value for name, value in saved.items()})
+        if not all("step" in row for row in state.history):
+            raise ValueError("history: each row must have its step")
+        return state

@@ -80,7 +80,7 @@ def resumed(path: Path) -> object:
     return checkpoint.restore(path, {}, TrainingState.from_checkpoint)
 
 
-@pytest.mark.parametrize("state", [[], None, "x", {"step": "x"}, {"step": -1}])
+@pytest.mark.parametrize("state", [[], None, "x", {"step": "x"}, {"step": -1}, {"history": [{}]}])
 def test_the_state_of_a_checkpoint_is_one_of_training(state: object, tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
     checkpoint.save(path, {}, {"step": 5, "stale": 1})  # a field's former name
