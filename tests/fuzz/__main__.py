@@ -169,6 +169,7 @@ class Fuzzing:
         self.problems: dict[str, list[str]] = {}
         self.started, self.processes = time.monotonic(), 0
         self.log = folder / "log"
+        self.shown = 0.0
 
     def fuzz(self) -> int:
         self._start()
@@ -271,7 +272,8 @@ class Fuzzing:
         )
         if sys.stdout.isatty():
             print(f"\r\033[K{line}", end="", flush=True)
-        elif not more:
+        elif time.monotonic() > self.shown + 30:
+            self.shown = time.monotonic()
             print(line, flush=True)
 
     def _table(self) -> str:

@@ -86,6 +86,6 @@ ZIP = Format(unpack=_unzip, pack=_zip, inner={".json": JSON})
 PNG = Format(unpack=_unpack_png, pack=_pack_png)
 GZIP = Format(
     unpack=lambda content: {"content": gzip.decompress(content)},
-    pack=lambda parts: gzip.compress(parts["content"], 1),
+    pack=lambda parts: gzip.compress(b"".join(parts.values()), 1),
     inner={"content": TEXT},
 )
