@@ -91,8 +91,7 @@ def work(run: Path, folder: Path, names: str, save: Path) -> None:
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     from damage import kinds_for
-    from hypothesis import HealthCheck, Phase, given, seed, settings
-    from judging import RESULT, NotHeldError, bounded, judge
+    from judging import RESULT, NotHeldError, bounded, judge, try_inputs
     from readers import all_readers, others
 
     readers = all_readers(run, folder)
@@ -114,18 +113,9 @@ def work(run: Path, folder: Path, names: str, save: Path) -> None:
             outcomes: Counter[str] = Counter()
             told = [time.monotonic()]
 
-            @seed(first)
-            @settings(
-                max_examples=count,
-                database=None,
-                deadline=None,
-                suppress_health_check=list(HealthCheck),
-                phases=[Phase.generate],
-            )
-            @given(contents)
-            def check(content: bytes) -> None:
+            def use(content: bytes) -> None:
                 try:
-                    outcomes[judge(reader, content)] += 1  # noqa: B023
+                    outcomes[judge(reader, content)] += 1  # noqa: B023 - used before the next
                 except NotHeldError as problem:
                     outcomes["not held"] += 1  # noqa: B023
                     file = keep(save, reader.name, kind, content)  # noqa: B023
@@ -134,7 +124,7 @@ def work(run: Path, folder: Path, names: str, save: Path) -> None:
                     told[0] = time.monotonic()  # noqa: B023
                     print(json.dumps({"tried": outcomes.total()}), file=answers)  # noqa: B023
 
-            check()
+            try_inputs(contents, count, first, use)
             reader.path.write_bytes(whole)
             print(json.dumps({"outcomes": outcomes}), file=answers)
 

@@ -9,11 +9,13 @@ import resource
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from types import FrameType
 
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis.strategies import SearchStrategy
 from readers import Reader
 
 SECONDS = 30
@@ -66,6 +68,26 @@ def judge(reader: Reader, content: bytes) -> str:
         raise NotHeldError(f"it took {taken / 1e9:.1f} GB of memory")
     _peak_before[0] = _peak()
     return outcome
+
+
+def try_inputs(
+    contents: SearchStrategy[bytes], count: int, first: int, use: Callable[[bytes], object]
+) -> None:
+    """Gives so many inputs to `use`, always the same for the same `first`."""
+
+    @seed(first)
+    @settings(
+        max_examples=count,
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.generate],
+    )
+    @given(contents)
+    def check(content: bytes) -> None:
+        use(content)
+
+    check()
 
 
 _peak_before = [0]
