@@ -32,7 +32,7 @@ from typing import IO, Any
 ROOT = Path(__file__).parents[2]
 sys.path[1:1] = [str(ROOT), str(ROOT / "tests" / "support")]
 
-ROUND = 50
+ROUND = 200
 """Inputs of one kind, to a reader that is quick, before the next kind has its turn."""
 
 SILENCE = 600

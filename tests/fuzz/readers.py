@@ -155,7 +155,7 @@ def of_run(run: Path, folder: Path) -> Iterator[Reader]:
         ZIP,
         lambda: load_predictions(copy.prediction_arrays, "test"),
     )
-    yield Reader("model.keras", copy.model, ZIP, lambda: load_model(copy), cost=50)
+    yield Reader("model.keras", copy.model, ZIP, lambda: load_model(copy), cost=200)
     imports = copy.saved_model / "assets.extra" / "imports.txt"
     imports.write_text("tensorflow_text\n")
     yield Reader(

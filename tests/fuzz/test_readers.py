@@ -32,7 +32,7 @@ def test_no_damage_ends_in_a_traceback_or_takes_the_machine(
     for reader in table:
         whole = reader.path.read_bytes()
         cells = list(kinds_for(whole, reader.format, other).items())
-        for kind, contents in cells[:: max(1, reader.cost // 50)]:
+        for kind, contents in cells[:: max(1, reader.cost // 100)]:
             count = max(1, EXAMPLES // reader.cost)
             with subtests.test(reader=reader.name, kind=kind), bounded():
                 try_inputs(contents, count, 1, partial(judge, reader))
