@@ -14,10 +14,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from pipelines.core.errors import UserError, one_line, shown
+from pipelines.core.errors import UserError, one_line
 from pipelines.core.files import sync
 from pipelines.core.saved_files import DamagedError, read_json, reading
-from pipelines.core.types import Example, Json, JsonObject, Nest, RawColumn, Value
+from pipelines.core.types import Example, JsonObject, Nest, RawColumn, Value
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -287,21 +287,6 @@ class FieldCodec(ABC):
     @abstractmethod
     def summary(self) -> JsonObject:
         """Facts for the report, such as {"vocabulary": 20000, "unknown_share": 0.013}."""
-
-
-def check_same_settings(what: str, saved: Json, own: JsonObject) -> None:
-    """Raises UserError, which names a difference, unless a saved state has a codec's own settings.
-
-    what  has these settings, in words.
-    """
-    for name, value in own.items():
-        theirs = saved[name]
-        if isinstance(value, dict) and isinstance(theirs, dict):
-            check_same_settings(what, {**dict.fromkeys(value), **theirs}, value)
-        elif theirs != value:
-            raise UserError(
-                f"{what} with {name}={shown(theirs)} can't be used with {name}={shown(value)}"
-            )
 
 
 class Split(ABC):

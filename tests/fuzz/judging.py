@@ -16,7 +16,7 @@ from types import FrameType
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.strategies import SearchStrategy
-from readers import Reader
+from reader import Reader
 
 SECONDS = 30
 """Of the processor's time, after which a reader that takes milliseconds counts as hanging."""

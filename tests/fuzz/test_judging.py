@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from formats import BINARY
 from judging import RESULT, TOLD, NotHeldError, judge, try_inputs
-from readers import Reader
+from reader import Reader
 
 from pipelines.core.errors import UserError
 from pipelines.core.saved_files import DamagedError

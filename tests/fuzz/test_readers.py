@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from damage import kinds_for
 from judging import RESULT, bounded, judge, try_inputs
-from readers import Reader, all_readers, others
+from reader import Reader
+from readers import all_readers, others
 
 EXAMPLES = 8
 """Of each kind of damage, to a reader that is quick; `python tests/fuzz` tries many more."""

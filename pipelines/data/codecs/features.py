@@ -17,13 +17,14 @@ import numpy as np
 from pydantic import Field, PositiveInt
 
 from models.settings import VisionSettings, smallest_side
-from pipelines.core.contracts import FieldSpec, check_same_settings
+from pipelines.core.contracts import FieldSpec
 from pipelines.core.errors import UserError
 from pipelines.core.paths import MODELS
 from pipelines.core.saved_arrays import open_arrays
 from pipelines.core.saved_files import describe, typed
 from pipelines.core.types import JsonObject, RawColumn, Value
 from pipelines.data.codecs.images import ImageCodec, ImageSettings
+from pipelines.data.codecs.restoring import check_same_settings
 
 if TYPE_CHECKING:
     import tensorflow as tf

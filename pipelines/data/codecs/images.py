@@ -10,8 +10,9 @@ import numpy as np
 from pydantic import Field
 
 from models.settings import settings
-from pipelines.core.contracts import FieldCodec, FieldSpec, check_same_settings
+from pipelines.core.contracts import FieldCodec, FieldSpec
 from pipelines.core.types import JsonObject, RawColumn, Value
+from pipelines.data.codecs.restoring import check_same_settings
 
 if TYPE_CHECKING:
     import tensorflow as tf

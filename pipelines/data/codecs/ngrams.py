@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.settings import NgramSettings
-from pipelines.core.contracts import FieldCodec, FieldSpec, check_same_settings
+from pipelines.core.contracts import FieldCodec, FieldSpec
 from pipelines.core.saved_files import typed
 from pipelines.core.types import JsonObject, RawColumn, Value
 from pipelines.data.codecs.key_search import find_ids
+from pipelines.data.codecs.restoring import check_same_settings
 from pipelines.data.codecs.text import TextCodec
 from pipelines.data.codecs.tokenizers import raw_texts
 from pipelines.runs.parallel import map_in_order

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 from pydantic import Field, FiniteFloat
 
-from pipelines.core.contracts import FieldCodec, FieldSpec, check_same_settings
+from pipelines.core.contracts import FieldCodec, FieldSpec
 from pipelines.core.errors import UserError, shown
 from pipelines.core.saved_files import Text, typed
 from pipelines.core.types import JsonObject, RawColumn, Value
+from pipelines.data.codecs.restoring import check_same_settings
 from pipelines.data.codecs.special_ids import BEGIN, END, PAD, SPECIAL, UNKNOWN
 from pipelines.data.codecs.subword_tokenizer import SentencePieceTokenizer
 from pipelines.data.codecs.text_settings import TextSettings
