@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, NonNegativeInt
 
 from pipelines.core.errors import UserError
-from pipelines.core.saved_files import DamagedError, Text, read_json, read_yaml, reading, typed
+from pipelines.core.saved_files import DamagedError, read_json, read_yaml, reading, typed
 from pipelines.runs.directory import Run
 from pipelines.runs.metrics import RunMetrics, ScoreEntry
 from pipelines.runs.overrides import overridden_keys, recorded_overrides
@@ -65,9 +65,9 @@ class TrialFacts:
 
     number: Annotated[int, Field(ge=0, le=10**9)]
     state: Literal["COMPLETE", "PRUNED", "FAIL", "RUNNING"]
-    overrides: Sequence[Text] = ()
-    reason: Text | None = None
-    host: Text | None = None
+    overrides: Sequence[str] = ()
+    reason: str | None = None
+    host: str | None = None
 
     @property
     def name(self) -> str:
@@ -79,13 +79,13 @@ class TrialFacts:
 class SweepFacts:
     """What sweep.json says of a sweep; empty where there is none."""
 
-    objectives: Sequence[Text] = ()
+    objectives: Sequence[str] = ()
     trials: Sequence[TrialFacts] = ()
 
 
 @dataclass(frozen=True)
 class _Runtime:
-    choices: dict[Text, Text | None] = field(default_factory=dict)
+    choices: dict[str, str | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,8 @@ class _ConfigFile:
     """Of config.yaml, what is used before it is checked whole."""
 
     seed: NonNegativeInt = 1
-    task: dict[Text, Any] = field(default_factory=dict)
-    prepare: dict[Text, Any] = field(default_factory=dict)
+    task: dict[str, Any] = field(default_factory=dict)
+    prepare: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,14 @@ from __future__ import annotations
 import errno
 import functools
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Annotated, Any, TypeVar, cast
+from typing import IO, Any, TypeVar, cast
 
 import yaml
-from pydantic import AfterValidator, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from pipelines.core.errors import UserError
 from pipelines.core.files import special_kind
@@ -46,19 +47,15 @@ MOST_LINE = 16 << 20
 MOST_DEPTH = 64
 """Levels of nested values; what the program writes has ten at most."""
 
+TOO_DEEP = f"it is nested deeper than {MOST_DEPTH} levels"
+
+HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]|\\U0000[dD][89a-fA-F]")
+"""An escape that is one, unless another half comes next."""
+
 LONGEST = 200
 """Characters of a library's message that are shown."""
 
 Kind = TypeVar("Kind")
-
-
-def _check_whole(text: str) -> str:
-    text.encode()
-    return text
-
-
-Text = Annotated[str, AfterValidator(_check_whole)]
-"""Text of a file for `typed`: JSON can also spell half a character, which nothing can write."""
 
 
 class DamagedError(UserError):
@@ -116,11 +113,18 @@ def read_json(path: Path, remedy: str, *, most: int = MOST_BYTES) -> Json:
 
 def parse_json(text: str | bytes) -> Json:
     """The value. An error that `reading` takes for damage, if it isn't JSON."""
-    return _check_depth(json.loads(text))
+    whole = text if isinstance(text, str) else text.decode()
+    return _check(json.loads(whole), whole)
 
 
-def _check_depth(value: Json) -> Json:
-    """The value. ValueError if it is nested so deep that what works on it would fail, or may."""
+def _check(value: Json, text: str) -> Json:
+    """The value, which `text` spells.
+
+    ValueError if it is nested so deep that what works on it may fail, or has half a character, as
+    escapes can spell it, which nothing can write.
+    """
+    if HALF_CHARACTER.search(text):
+        json.dumps(value, ensure_ascii=False, default=str).encode()
     level = [value]
     for _ in range(MOST_DEPTH):
         level = [
@@ -132,13 +136,14 @@ def _check_depth(value: Json) -> Json:
         ]
         if not level:
             return value
-    raise ValueError(f"it is nested deeper than {MOST_DEPTH} levels")
+    raise ValueError(TOO_DEEP)
 
 
 def read_yaml(path: Path, remedy: str) -> Json:
     """As `read_json`. Aliases are refused: some hundred bytes of them can stand for billions."""
     with reading(path, remedy):
-        return _check_depth(yaml.load(_read(path, MOST_YAML), _PlainLoader))
+        text = _read(path, MOST_YAML)
+        return _check(yaml.load(text, _PlainLoader), text)
 
 
 def read_json_lines(path: Path, remedy: str) -> Iterator[JsonObject]:
@@ -181,9 +186,16 @@ def open_regular(path: Path) -> IO[bytes]:
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """YAML without aliases."""
+    """YAML without aliases, and not nested deep, which takes seconds to find out at the end."""
+
+    _depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("it has aliases, which no file of ours has")
-        return super().compose_node(parent, index)
+        if self._depth > MOST_DEPTH:
+            raise yaml.YAMLError(TOO_DEEP)
+        self._depth += 1
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node

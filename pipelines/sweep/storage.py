@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import importlib
+import json
 import os
 import time
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 from pydantic import FiniteFloat, NonNegativeInt
 
 from pipelines.core.errors import UserError
-from pipelines.core.saved_files import Text, typed
+from pipelines.core.saved_files import typed
 from pipelines.core.secrets import mask_passwords
 
 if TYPE_CHECKING:
@@ -66,31 +67,34 @@ REMEDY = "choose another sweep.name, or delete it"
 class _TrialAttributes:
     """What the program stores of a trial; see trials.py and study.py."""
 
-    overrides: list[Text] | None = None
-    directory: Text | None = None
-    host: Text | None = None
-    job: Text | None = None
-    left: Text | None = None
-    reason: Text | None = None
-    surplus: Text | None = None
+    overrides: list[str] | None = None
+    directory: str | None = None
+    host: str | None = None
+    job: str | None = None
+    left: str | None = None
+    reason: str | None = None
+    surplus: str | None = None
     jobs: NonNegativeInt = 0
     beat: FiniteFloat = 0.0
     seconds: FiniteFloat = 0.0
-    point: dict[Text, Text | int | float] | None = None
-    enqueued: dict[Text, Text | int | float] | None = None
+    point: dict[str, str | int | float] | None = None
+    enqueued: dict[str, str | int | float] | None = None
 
 
 @dataclass(frozen=True)
 class _StudyAttributes:
-    question: dict[Text, Any] = field(default_factory=dict)
+    question: dict[str, Any] = field(default_factory=dict)
     replaced: list[NonNegativeInt] = field(default_factory=list)
 
 
 def check_attributes(study: optuna.Study) -> None:
     """Raises ValueError for a stored value that this program can't have stored."""
+    trials = study.get_trials(deepcopy=False)
     typed(_StudyAttributes, study.user_attrs)
-    for trial in study.get_trials(deepcopy=False):
+    for trial in trials:
         typed(_TrialAttributes, trial.user_attrs)
+    stored = [study.user_attrs, *({**trial.user_attrs, **trial.params} for trial in trials)]
+    json.dumps(stored, ensure_ascii=False, default=str).encode()  # no half characters
 
 
 def open_storage(url: str | None, directory: Path) -> BaseStorage:

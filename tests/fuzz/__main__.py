@@ -32,7 +32,7 @@ from typing import IO, Any
 ROOT = Path(__file__).parents[2]
 sys.path[1:1] = [str(ROOT), str(ROOT / "tests" / "support")]
 
-ROUND = 200
+ROUND = 100
 """Inputs of one kind, to a reader that is quick, before the next kind has its turn."""
 
 SILENCE = 600
@@ -42,6 +42,7 @@ SILENCE = 600
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--inputs", type=int, default=10_000)
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="ends after them")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--readers", default="", help="only those whose names hold this text")
     parser.add_argument("--run", type=Path, help="a finished run to read, in place of a new one")
@@ -165,7 +166,10 @@ class Fuzzing:
         self._start()
         random_ = random.Random(self.arguments.seed)
         empty = 0
+        end = self.started + 60 * self.arguments.minutes
         while (left := self.arguments.inputs - self._total()) > 0 and empty < len(self.cells):
+            if time.monotonic() > end:
+                break
             order = list(range(len(self.cells)))
             random_.shuffle(order)
             for number in order:
@@ -176,7 +180,7 @@ class Fuzzing:
                 tried = self._do(number, count, random_.randrange(2**32))
                 empty = 0 if tried else empty + 1
                 left = self.arguments.inputs - self._total()
-                if left <= 0:
+                if left <= 0 or time.monotonic() > end:
                     break
         self.process.kill()
         self.process.wait()

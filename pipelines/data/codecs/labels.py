@@ -13,7 +13,7 @@ from pydantic import Field, NonNegativeInt
 
 from pipelines.core.contracts import FieldCodec, FieldSpec
 from pipelines.core.errors import UserError, shown
-from pipelines.core.saved_files import Text, typed
+from pipelines.core.saved_files import typed
 from pipelines.core.types import JsonObject, RawColumn, Value
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ MAX_CLASSES = 1000
 
 @dataclass(frozen=True)
 class _State:
-    names: Annotated[list[Text], Field(min_length=2, max_length=MAX_CLASSES)]
+    names: Annotated[list[str], Field(min_length=2, max_length=MAX_CLASSES)]
     counts: list[NonNegativeInt]
 
 

@@ -14,7 +14,7 @@ from pydantic import Field, FiniteFloat
 
 from pipelines.core.contracts import FieldCodec, FieldSpec
 from pipelines.core.errors import UserError, shown
-from pipelines.core.saved_files import Text, typed
+from pipelines.core.saved_files import typed
 from pipelines.core.types import JsonObject, RawColumn, Value
 from pipelines.data.codecs.restoring import check_same_settings
 from pipelines.data.codecs.special_ids import BEGIN, END, PAD, SPECIAL, UNKNOWN
@@ -46,8 +46,8 @@ Token = int | str
 
 @dataclass(frozen=True)
 class _State:
-    vocabulary: Annotated[list[Text], Field(min_length=1)]
-    facts: dict[Text, int | FiniteFloat]
+    vocabulary: Annotated[list[str], Field(min_length=1)]
+    facts: dict[str, int | FiniteFloat]
     model: str
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from pipelines.core.contracts import MOST_STATE
 from pipelines.core.errors import UserError, shown
-from pipelines.core.saved_files import Text, read_json, read_lines, reading, typed
+from pipelines.core.saved_files import read_json, read_lines, reading, typed
 from pipelines.runs.directory import Run, load_model
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def _run_words(run: Run) -> list[str]:
     try:
         with reading(path, remedy):
             state = read_json(path, remedy, most=MOST_STATE)
-            return typed(list[Text], state["vocabulary"])
+            return typed(list[str], state["vocabulary"])
     except OSError as error:
         raise UserError(f"task.embedding.vectors: {path} can't be read ({error})") from None
 
