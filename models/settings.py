@@ -16,7 +16,8 @@ MOST = 2**31 - 1
 Rate = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1, le=MOST)]
 Whole = Annotated[int, Field(ge=0, le=MOST)]
-Size = Annotated[int, Field(ge=1, le=65_536)]
+MOST_SIZE = 65_536
+Size = Annotated[int, Field(ge=1, le=MOST_SIZE)]
 """Numbers along an axis of a weight: a square matrix of the largest size has 17 GB."""
 Few = Annotated[int, Field(ge=1, le=1000)]
 """Parts that a model is made of, one after or beside the other."""
@@ -62,7 +63,7 @@ class ModelSettings(RecurrentSettings):
                 largest that fits.
     """
 
-    width: Annotated[int, Field(ge=0, le=65_536)]
+    width: Annotated[int, Field(ge=0, le=MOST_SIZE)]
     parameters: Count | None
 
     @field_validator("parameters")

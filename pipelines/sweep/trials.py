@@ -13,6 +13,7 @@ import socket
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -109,7 +110,8 @@ class TrialStore:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
         self.config = config
-        with reading(config.directory / JOURNAL, REMEDY):
+        of_file = config.settings.storage is None
+        with reading(config.directory / JOURNAL, REMEDY) if of_file else nullcontext():
             self.storage = open_storage(config.settings.storage, config.directory)
             self.study = optuna.create_study(
                 storage=self.storage,
