@@ -104,7 +104,7 @@ def of_run(run: Path, folder: Path) -> Iterator[Reader]:
         ZIP,
         lambda: load_predictions(copy.prediction_arrays, "test"),
     )
-    yield Reader("model.keras", copy.model, ZIP, lambda: load_model(copy), cost=200)
+    yield Reader("model.keras", copy.model, ZIP, lambda: load_model(copy), cost=100)
     imports = copy.saved_model / "assets.extra" / "imports.txt"
     imports.write_text("tensorflow_text\n")
     yield Reader(
