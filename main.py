@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 
 from pipelines.config.hydra_hooks import register_resolvers
 from pipelines.config.quoting import quote_free_text
-from pipelines.core.errors import UserError
+from pipelines.core.errors import SMALLER, UserError, is_out_of_memory
 from pipelines.core.paths import CONF
 from pipelines.core.plain_text import error_line, show_controls
 from pipelines.core.streams import flushed_output, open_closed_streams
@@ -75,6 +75,8 @@ def _one_line_errors() -> Iterator[None]:
     except Exception as error:
         if isinstance(error, OSError) and error.strerror:
             sys.exit(error_line(f"{error.filename or 'a file'}: {error.strerror}"))
+        if is_out_of_memory(error):
+            sys.exit(error_line(f"there is not enough memory ({str(error)[:160]}): {SMALLER}"))
         if _raising_module(error).startswith(("hydra.", "omegaconf.", "antlr4.")):
             from pipelines.config.messages import explain_hydra
 

@@ -10,14 +10,27 @@ from typing import Annotated, Any, Literal, dataclass_transform
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 from pydantic.dataclasses import dataclass
 
+MOST = 2**31 - 1
+"""Of what is counted: more is a mistake, and no tensor has as many numbers along an axis."""
+
 Rate = Annotated[float, Field(ge=0, lt=1)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=MOST)]
+Whole = Annotated[int, Field(ge=0, le=MOST)]
+MOST_SIZE = 65_536
+Size = Annotated[int, Field(ge=1, le=MOST_SIZE)]
+"""Numbers along an axis of a weight: a square matrix of the largest size has 17 GB."""
+Few = Annotated[int, Field(ge=1, le=1000)]
+"""Parts that a model is made of, one after or beside the other."""
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+
+
+CONFIG = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
 def settings(cls: type) -> Any:
     """A frozen dataclass whose fields are checked when it is made: no coercion, no unknown key."""
-    return dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", strict=True))(cls)
+    return dataclass(frozen=True, kw_only=True, config=CONFIG)(cls)
 
 
 @settings
@@ -33,8 +46,8 @@ class RecurrentSettings:
 
     cell: Literal["simple_rnn", "lstm", "gru"]
     bidirectional: bool
-    width: Count
-    layers: Count
+    width: Size
+    layers: Few
     residual: bool
     activation: Literal["tanh", "relu", "sigmoid"]
     dropout: Rate
@@ -50,7 +63,7 @@ class ModelSettings(RecurrentSettings):
                 largest that fits.
     """
 
-    width: Annotated[int, Field(ge=0)]
+    width: Annotated[int, Field(ge=0, le=MOST_SIZE)]
     parameters: Count | None
 
     @field_validator("parameters")
@@ -86,7 +99,7 @@ class EmbeddingSettings:
     dropout          share of features zeroed in training.
     """
 
-    width: Count
+    width: Size
     scale: Annotated[float, Field(gt=0)]
     vectors: str | None
     trainable: bool
@@ -176,8 +189,8 @@ class Limits:
     """
 
     maximum_ratio: Annotated[float, Field(ge=0)]
-    maximum_extra: Annotated[int, Field(ge=0)]
-    minimum_length: Annotated[int, Field(ge=0)]
+    maximum_extra: Whole
+    minimum_length: Whole
     no_repeat_ngram: Count | None
     replace_unknown: bool
 
@@ -207,7 +220,7 @@ class Beam(Limits, SearchSettings):
     """
 
     strategy: Literal["beam"]
-    beam: Count
+    beam: Few
     length_penalty: Annotated[float, Field(ge=0)]
     coverage_penalty: Annotated[float, Field(ge=0)]
     answers: Count
@@ -239,8 +252,8 @@ class Sample(Limits, SearchSettings):
     temperature: Annotated[float, Field(gt=0)]
     top_k: Count | None
     top_p: Annotated[float, Field(gt=0, le=1)] | None
-    seed: Annotated[int, Field(ge=0, lt=2**31)]
-    answers: Count
+    seed: Seed
+    answers: Few
 
 
 Attention = Literal["none", "dot", "general", "additive"]
@@ -260,10 +273,10 @@ class DecoderSettings:
     dropout        of the readout.
     """
 
-    width: Count | None
+    width: Size | None
     attention: Attention
     input_feeding: bool
-    readout: Count | None
+    readout: Size | None
     tied: bool
     dropout: Rate
 
@@ -283,7 +296,7 @@ class ScheduledSampling:
     """
 
     schedule: Literal["none", "constant", "linear", "exponential", "inverse_sigmoid"]
-    steps: Annotated[int, Field(ge=1)]
+    steps: Count
     floor: Annotated[float, Field(ge=0, le=1)]
 
 
@@ -326,10 +339,10 @@ class VisionSettings:
     """
 
     network: Network
-    channels: Annotated[list[Count], Field(min_length=1)]
-    blocks: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    channels: Annotated[list[Size], Field(min_length=1, max_length=20)]
+    blocks: Annotated[list[Annotated[int, Field(ge=0, le=1000)]], Field(min_length=1)]
     weights: str | None
-    train_from: Annotated[int, Field(ge=0)] | None
+    train_from: Whole | None
     dropout: Rate
 
     @field_validator("blocks")

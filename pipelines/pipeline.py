@@ -23,6 +23,7 @@ from pipelines.runs.logs import stop_logging_to_files
 from pipelines.runs.measurements import Record
 from pipelines.runs.signals import sigterm_as_interrupt
 from pipelines.stages import (
+    check_model,
     evaluate_model,
     export_model,
     load_encoded_data,
@@ -78,6 +79,7 @@ def evaluate(config: Config, run: Run) -> None:
     model, record = load_model(run), Record(run)
     with record.stage("prepare"):
         data = prepare_data(config, record)
+        check_model(config, data, model, record)
     evaluate_model(config, data, model, record)
     write_model_card(config, data, record)
 
@@ -87,6 +89,7 @@ def export(config: Config, run: Run) -> None:
     model, record = load_model(run), Record(run)
     with record.stage("prepare"):
         data = prepare_data(config, record)
+        check_model(config, data, model, record)
     export_model(config, data, model, record)
     write_model_card(config, data, record)
 

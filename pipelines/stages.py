@@ -9,10 +9,13 @@ import shutil
 import sys
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from models.seeds import stream
 from pipelines.config.schema import Config
 from pipelines.core.contracts import Codec
 from pipelines.core.errors import UserError
+from pipelines.core.saved_files import reading
 from pipelines.core.task import Trained
 from pipelines.runs.directory import Run
 from pipelines.runs.measurements import Record, machine, peak_memory, versions
@@ -143,6 +146,22 @@ def build_model(config: Config, data: Prepared) -> keras.Model:
         return config.task.build(settings, data.codec, stream(config.seed, "weights"))
 
     return build(fit_width(config.model, build))
+
+
+def check_model(config: Config, data: Prepared, model: keras.Model, record: Record) -> None:
+    """Raises DamagedError unless the model that was loaded is the run's: it predicts an example."""
+    from pipelines.graphs.prediction import gather_batch, prediction_inputs
+
+    run, parameters = record.run, record.metrics.parameters
+    trained = Trained(config.task, model, data.codec, config.decode.to_greedy())
+    with reading(run.model, f"resume with mode=train run={run.directory}"):
+        if parameters is not None and model.count_params() != parameters.total:
+            raise ValueError(
+                f"it has {model.count_params():,} parameters, not {parameters.total:,} as trained"
+            )
+        batch = gather_batch(trained, data.splits["test"], np.zeros(1, int))
+        predictions = config.task.predict(trained, prediction_inputs(trained, batch.inputs))
+        config.task.decode_predictions(predictions, data.codec)
 
 
 def export_model(config: Config, data: Prepared, model: keras.Model, record: Record) -> None:

@@ -67,7 +67,7 @@ def _csv_row(ranking: Ranking, record: Record) -> dict[str, object]:
             row[f"{split}.{name}"] = entry.value
     configuration = Configuration({}, [record])
     row |= {name: configuration.cost(name) for name in COSTS}
-    row["reason"] = record.trial.get("reason", "")
+    row["reason"] = record.reason
     return row
 
 

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 import glob
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, NonNegativeInt
 
 from pipelines.core.errors import UserError
-from pipelines.core.saved_files import DamagedError, read_json, read_yaml
+from pipelines.core.saved_files import DamagedError, read_json, read_yaml, reading, typed
 from pipelines.runs.directory import Run
 from pipelines.runs.metrics import RunMetrics, ScoreEntry
 from pipelines.runs.overrides import is_option, overridden_keys, recorded_overrides
 from pipelines.sweep.local_sweep import SUMMARY
 from pipelines.sweep.overrides import create_lookup, format_value
 from pipelines.sweep.trials import host
+
+log = logging.getLogger(__name__)
 
 JsonObject = Mapping[str, Any]
 """What a JSON or YAML file holds: its values are of any type."""
@@ -54,12 +61,62 @@ UNRELATED_KEYS = (
 
 
 @dataclass(frozen=True)
+class TrialFacts:
+    """What sweep.json says of a trial."""
+
+    number: Annotated[int, Field(ge=0, le=10**9)]
+    state: Literal["COMPLETE", "PRUNED", "FAIL", "RUNNING"]
+    overrides: Sequence[str] = ()
+    reason: str | None = None
+    host: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of its directory."""
+        return f"{self.number:04d}"
+
+
+@dataclass(frozen=True)
+class SweepFacts:
+    """What sweep.json says of a sweep; empty where there is none."""
+
+    objectives: Sequence[str] = ()
+    trials: Sequence[TrialFacts] = ()
+
+
+@dataclass(frozen=True)
+class _Runtime:
+    choices: dict[str, str | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _HydraSettings:
+    runtime: _Runtime = field(default_factory=_Runtime)
+
+
+@dataclass(frozen=True)
+class _HydraFile:
+    """Of .hydra/hydra.yaml, what is used."""
+
+    hydra: _HydraSettings = field(default_factory=_HydraSettings)
+
+
+@dataclass(frozen=True)
+class _ConfigFile:
+    """Of config.yaml, what is used before it is checked whole."""
+
+    seed: NonNegativeInt = 1
+    task: dict[str, Any] = field(default_factory=dict)
+    prepare: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Record:
     """A run as its directory describes it.
 
     choices    the option of each group: {"model": "gru"}.
     overrides  those on the command line that change the model, its data or its training.
-    trial      the run's entry in sweep.json; empty if it isn't part of a sweep.
+    trial      the run's entry in sweep.json; None if it isn't part of a sweep.
     """
 
     run: Run
@@ -69,7 +126,12 @@ class Record:
     overrides: Sequence[str]
     metrics: RunMetrics
     history: Sequence[Mapping[str, Any]]
-    trial: Mapping[str, Any]
+    trial: TrialFacts | None
+
+    @property
+    def reason(self) -> str:
+        """Why a trial of a sweep has no result; "" where that isn't known."""
+        return (self.trial and self.trial.reason) or ""
 
     @property
     def seed(self) -> int:
@@ -117,7 +179,7 @@ def find_records(pattern: str) -> tuple[list[Record], Path]:
     records = [_read_record(run, summaries[run.parent]) for run in directories]
     # Of a sweep that is compared as a whole, also the trials without a directory; of single runs,
     # only these.
-    sweeps = {root: _read_summary(root) for root in roots}
+    sweeps = {root: summaries.get(root) or _read_summary(root) for root in roots}
     sweeps |= {
         path: summary for path, summary in summaries.items() if set(roots) & set(path.parents)
     }
@@ -129,8 +191,7 @@ def find_records(pattern: str) -> tuple[list[Record], Path]:
 
 def read_objective(directory: Path) -> str | None:
     """The first objective of the sweep in the directory; None if there is no sweep."""
-    names = _read_summary(directory).get("objectives") or [None]
-    return names[0] if isinstance(names[0], str) else None
+    return next(iter(_read_summary(directory).objectives), None)
 
 
 def _expand(pattern: str) -> list[str]:
@@ -144,28 +205,26 @@ def _find_runs(root: Path) -> Iterable[Path]:
     return [path.parent for path in paths if path.parent.name != ".hydra"]
 
 
-def _read_summary(directory: Path) -> JsonObject:
-    try:
-        summary = read_json(directory / SUMMARY, "make the sweep again")
-    except (OSError, DamagedError):
-        return {}
-    return summary if isinstance(summary, dict) else {}
+def _read_summary(directory: Path) -> SweepFacts:
+    path = directory / SUMMARY
+    with _passing_over(), reading(path, "make the sweep again"):
+        return typed(SweepFacts, read_json(path, "make the sweep again"))
+    return SweepFacts()
 
 
-def _read_record(directory: Path, summary: JsonObject) -> Record:
+def _read_record(directory: Path, summary: SweepFacts) -> Record:
     run = Run(directory)
-    trials = {f"{trial['number']:04d}": trial for trial in summary.get("trials", [])}
-    trial = trials.get(directory.name, {})
+    trial = next((trial for trial in summary.trials if trial.name == directory.name), None)
     metrics = run.load_metrics()
     is_finished = "report" in metrics.seconds
-    state = _STATES.get(trial.get("state", ""), FINISHED if is_finished else UNFINISHED)
-    overrides = trial.get("overrides") or recorded_overrides(run)
-    hydra = _read_yaml(directory / ".hydra" / "hydra.yaml").get("hydra", {})
-    choices = hydra.get("runtime", {}).get("choices", {})
+    state = _STATES.get(trial.state if trial else "", FINISHED if is_finished else UNFINISHED)
+    overrides = (trial and trial.overrides) or recorded_overrides(run)
+    hydra = _read_yaml(directory / ".hydra" / "hydra.yaml", _HydraFile)
+    choices = typed(_HydraFile, hydra).hydra.runtime.choices
     return Record(
         run=run,
         state=state,
-        config=_read_yaml(run.config),
+        config=_read_yaml(run.config, _ConfigFile),
         choices={key: value for key, value in choices.items() if value and is_option(key, value)},
         overrides=_model_overrides(overrides),
         metrics=metrics,
@@ -175,21 +234,22 @@ def _read_record(directory: Path, summary: JsonObject) -> Record:
 
 
 def _records_without_directory(
-    summaries: Mapping[Path, JsonObject], known: Sequence[Path]
+    summaries: Mapping[Path, SweepFacts], known: Sequence[Path]
 ) -> list[Record]:
     """Trials of which only sweep.json is here."""
     records = []
     for sweep, summary in summaries.items():
-        for trial in summary.get("trials", []):
-            directory = sweep / f"{trial['number']:04d}"
+        for trial in summary.trials:
+            directory = sweep / trial.name
             if directory in known:
                 continue
-            state, description = _STATES_WITHOUT_DIRECTORY[trial["state"]]
+            state, description = _STATES_WITHOUT_DIRECTORY[trial.state]
             if description:
-                owner = trial.get("host", "another machine")
+                owner = trial.host or "another machine"
                 where = "gone" if owner == host() else f"on {owner}"
-                trial = {**trial, "reason": f"{description}; its directory is {where}"}
-            overrides = _model_overrides(trial.get("overrides", []))
+                reason = f"{description}; its directory is {where}"
+                trial = dataclasses.replace(trial, reason=reason)
+            overrides = _model_overrides(trial.overrides)
             records.append(
                 Record(Run(directory), state, {}, {}, overrides, RunMetrics(), [], trial)
             )
@@ -206,12 +266,24 @@ def _model_overrides(overrides: Sequence[str]) -> list[str]:
     ]
 
 
-def _read_yaml(path: Path) -> JsonObject:
+def _read_yaml(path: Path, kind: type) -> JsonObject:
+    """A file's values, if they are of the kind; {} if there are none."""
+    with _passing_over(), reading(path, "start a new run"):
+        values: JsonObject = read_yaml(path, "start a new run")
+        typed(kind, values)
+        return values
+    return {}
+
+
+@contextmanager
+def _passing_over() -> Iterator[None]:
+    """Goes on without a file that isn't there, or is damaged, which is logged."""
     try:
-        values = read_yaml(path, "start a new run")
-    except (OSError, DamagedError):
-        return {}
-    return values if isinstance(values, dict) else {}
+        yield
+    except OSError:
+        pass
+    except DamagedError as error:
+        log.warning("%s", error)
 
 
 def _common_directory(roots: Sequence[Path]) -> Path:

@@ -21,7 +21,7 @@ from pipelines.compare.ranking import Configuration, Ranking
 from pipelines.compare.run_records import Record
 from pipelines.core.contracts import Split
 from pipelines.core.errors import UserError
-from pipelines.core.saved_files import read_json_lines
+from pipelines.core.saved_files import read_json_lines, reading
 from pipelines.core.task import Task
 from pipelines.evaluate.bootstrap import interval
 from pipelines.runs.directory import Run
@@ -158,12 +158,13 @@ def _score(
 
     task, split = load_split(record.run, name)
     predictions = load_predictions(record.run.prediction_arrays, name)
-    scores = task.score(predictions, split)
-    if score not in scores:
-        raise UserError(f"{record.run.directory} has no {score}")
-    measured = measure_all(
-        {score: scores[score]}, len(split), resamples=RESAMPLES, seed=stream(0, "bootstrap")
-    )
+    with reading(record.run.prediction_arrays, "measure that run again"):
+        scores = task.score(predictions, split)
+        if score not in scores:
+            raise UserError(f"{record.run.directory} has no {score}")
+        measured = measure_all(
+            {score: scores[score]}, len(split), resamples=RESAMPLES, seed=stream(0, "bootstrap")
+        )
     return measured[score].value, measured[score].samples
 
 

@@ -143,7 +143,7 @@ def unfinished_table(ranking: Ranking) -> Table | None:
 def _reason(record: Record, ranking: Ranking) -> str:
     if record.state == FINISHED:
         return f"it has no {ranking.ranked_on} {ranking.metric.label}: measure it by mode=evaluate"
-    return str(record.trial.get("reason") or _last_evaluation(record, ranking.metric))
+    return str(record.reason or _last_evaluation(record, ranking.metric))
 
 
 def _last_evaluation(record: Record, metric: Metric) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 from typing import TYPE_CHECKING, cast
 
-from pipelines.core.errors import UserError, suggest
+from pipelines.core.errors import UserError, shown, suggest
 from pipelines.core.paths import CONF
 from pipelines.core.types import Config as Values
 
@@ -65,7 +65,7 @@ def from_validation(error: ValidationError, where: str, cls: type) -> UserError:
     if first["type"] == "literal_error":
         near = difflib.get_close_matches(str(first["input"]), _choices(first), n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-    return UserError(f"{path}: {item}{rule}; received {first['input']!r}{hint}")
+    return UserError(f"{path}: {item}{rule}; received {shown(first['input'])}{hint}")
 
 
 def _rule(error: ErrorDetails) -> str:

@@ -10,9 +10,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from pipelines.config.messages import RENAMED
 from pipelines.config.schema import parse
-from pipelines.core.errors import UserError
+from pipelines.core.errors import UserError, shown
 from pipelines.core.files import atomic_write
-from pipelines.core.saved_files import DamagedError, read_yaml
+from pipelines.core.saved_files import DamagedError, read_yaml, reading
 from pipelines.core.types import Config as Values
 from pipelines.runs.directory import Run
 from pipelines.runs.overrides import overridden_keys, recorded_overrides
@@ -62,7 +62,7 @@ def resolve_config(composed: DictConfig, overrides: Sequence[str]) -> Values:
         free = (*OVERRIDABLE.get(values["mode"], ()), "mode", "run", "input", "output")
         if not _is_within(key, free):
             former = target.get(last)
-            former = "another" if isinstance(former, dict) else repr(former)
+            former = "another" if isinstance(former, dict) else shown(former)
             modes = [mode for mode, names in OVERRIDABLE.items() if _is_within(key, names)]
             remedy = f"it goes with mode={modes[-1]}" if modes else "start a new run"
             raise UserError(
@@ -148,13 +148,14 @@ def _as_of_old(saved: Values, current: Values) -> Values:
 def load_run_config(run: Run, current: Values) -> Values:
     """The settings that a run was made with; those that aren't saved are the current ones."""
     try:
-        saved = read_yaml(run.config, "start a new run")
-        text = run.config.read_text(encoding="utf-8")
-        if not isinstance(saved, dict) or not text.rstrip().endswith(END.rstrip()):
-            raise UserError("it isn't whole")
-        saved |= {name: current[name] for name in EPHEMERAL_KEYS}
-        saved = _fill_missing(_with_new_names(saved, current), _as_of_old(saved, current))
-        parse(saved)
+        with reading(run.config, "start a new run"):
+            saved = read_yaml(run.config, "start a new run")
+            text = run.config.read_text(encoding="utf-8")
+            if not isinstance(saved, dict) or not text.rstrip().endswith(END.rstrip()):
+                raise UserError("it isn't whole")
+            saved |= {name: current[name] for name in EPHEMERAL_KEYS}
+            saved = _fill_missing(_with_new_names(saved, current), _as_of_old(saved, current))
+            parse(saved)
     except NotADirectoryError:
         raise UserError(f"run={run.directory} is not a run's directory: it is a file") from None
     except FileNotFoundError:
@@ -163,7 +164,7 @@ def load_run_config(run: Run, current: Values) -> Values:
         raise UserError(f"run={run.directory} is not a run's directory: {hint}") from None
     except DamagedError:
         raise
-    except (LookupError, TypeError, UserError, RecursionError, OSError) as error:
+    except (UserError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{run.config} is damaged or of another version: {reason}") from None
     return saved

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from models.settings import ModelSettings, SearchSettings
 from pipelines.config.messages import from_validation
 from pipelines.core.contracts import Source
-from pipelines.core.errors import UserError, suggest
+from pipelines.core.errors import UserError, shown, suggest
 from pipelines.core.secrets import check_no_password
 from pipelines.core.settings import (
     EvaluateSettings,
@@ -36,6 +36,8 @@ from pipelines.distributed.cluster import check_ray, check_workers
 from pipelines.distributed.devices import check_device
 from pipelines.evaluate.against import check_against
 from pipelines.serve.checks import check_serving
+
+MOST_SEED = 2**63 - 1
 
 Mode = Literal["train", "evaluate", "export", "predict", "serve", "compare"]
 
@@ -158,7 +160,7 @@ def _check_training(config: Config) -> None:
     names = [metric.name for metric in config.task.metrics]
     if train.monitor is not None and train.monitor not in names:
         hint = suggest(train.monitor, names)
-        raise UserError(f"train.monitor: there is no score {train.monitor!r}; {hint}")
+        raise UserError(f"train.monitor: there is no score {shown(train.monitor)}; {hint}")
     if train.weight_decay and train.optimizer != "adamw":
         raise UserError(f"train.weight_decay goes with adamw; received {train.optimizer}")
     if train.mlflow is not None and config.run is None:  # what is saved can't be taken back
@@ -202,7 +204,9 @@ def _strategy(values: object, task: Task) -> type[SearchSettings]:
     }
     name = values.get("strategy") if isinstance(values, dict) else values
     if not isinstance(name, str) or name not in kinds:
-        raise UserError(f"decode.strategy: no such strategy: {name!r}; {suggest(str(name), kinds)}")
+        raise UserError(
+            f"decode.strategy: no such strategy: {shown(name)}; {suggest(str(name), kinds)}"
+        )
     searches = name != "none"
     if searches != isinstance(task, Decodes):
         remedy = "use decode=none" if searches else "choose decode=greedy, beam or sample"
@@ -212,7 +216,9 @@ def _strategy(values: object, task: Task) -> type[SearchSettings]:
 
 def _build(cls: type, values: object, where: str) -> Any:
     if not isinstance(values, dict):
-        raise UserError(f"{where}: an option or settings below it are needed; received {values!r}")
+        raise UserError(
+            f"{where}: an option or settings below it are needed; received {shown(values)}"
+        )
     nested = {
         name: _build(kind, values[name], f"{where}.{name}")
         for name, kind in get_type_hints(cls).items()
@@ -231,7 +237,9 @@ def _implementation(package: str, values: object, where: str, key: str, base: ty
     choices = {name for name in modules if not name.startswith("_")}
     name = values.get(key) if isinstance(values, dict) else values
     if not isinstance(name, str) or name not in choices:
-        raise UserError(f"{where}.{key}: no such {where}: {name!r}; {suggest(str(name), choices)}")
+        raise UserError(
+            f"{where}.{key}: no such {where}: {shown(name)}; {suggest(str(name), choices)}"
+        )
     module = importlib.import_module(f"pipelines.{package}.{name}")
     classes = [
         cls
@@ -246,11 +254,16 @@ def _implementation(package: str, values: object, where: str, key: str, base: ty
 def _check_scalars(config: Config) -> Config:
     modes = get_args(Mode)
     if config.mode not in modes:
-        raise UserError(f"mode: no such mode: {config.mode!r}; {suggest(str(config.mode), modes)}")
-    if isinstance(config.seed, bool) or not isinstance(config.seed, int) or config.seed < 0:
-        raise UserError(f"seed: must be a whole number of at least 0; received {config.seed!r}")
+        raise UserError(
+            f"mode: no such mode: {shown(config.mode)}; {suggest(str(config.mode), modes)}"
+        )
+    is_number = isinstance(config.seed, int) and not isinstance(config.seed, bool)
+    if not is_number or not 0 <= config.seed <= MOST_SEED:
+        raise UserError(
+            f"seed: must be a whole number from 0 to {MOST_SEED}; received {shown(config.seed)}"
+        )
     for name in ("run", "input", "output", "runs"):
         value = getattr(config, name)
         if value is not None and not isinstance(value, str):
-            raise UserError(f"{name}: must be text; received {value!r}")
+            raise UserError(f"{name}: must be text; received {shown(value)}")
     return config

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from pipelines.core.errors import UserError
+from pipelines.core.errors import UserError, one_line
 from pipelines.core.files import naming, sync
 from pipelines.core.saved_files import DamagedError, read_json, reading
 from pipelines.core.types import Example, JsonObject, Nest, RawColumn, Value
@@ -124,7 +124,7 @@ class RowIssues:
         self.tolerated += tolerated
         self.reasons[reason] = self.reasons.get(reason, 0) + 1
         if len(self.first) < self.kept:
-            self.first.append(f"{where}: {reason}")
+            self.first.append(one_line(f"{where}: {reason}"))
 
 
 class Source(ABC):
@@ -318,6 +318,10 @@ class Split(ABC):
         """All raw values of a column, in order, in batches."""
 
 
+MOST_STATE = 1 << 30
+"""Bytes of a field's saved state, which may hold a network's weights."""
+
+
 class Codec:
     """All that was fitted on data: one FieldCodec a field, saved with the model."""
 
@@ -365,7 +369,7 @@ class Codec:
             path = directory / f"{name}.json"
             try:
                 with reading(path, "start a new run"):
-                    codec.restore(read_json(path, "start a new run"))
+                    codec.restore(read_json(path, "start a new run", most=MOST_STATE))
             except FileNotFoundError:
                 raise DamagedError(f"{path} is missing: start a new run") from None
         return self

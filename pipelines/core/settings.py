@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from models.settings import Count, Rate, settings
+from models.settings import MOST, Count, Rate, Whole, settings
 from pipelines.core.types import Config
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -40,7 +40,7 @@ class PrepareSettings:
     group_by: str | list[str] | None
     block_rows: Count
     time_column: str | None
-    split_seed: int
+    split_seed: Annotated[int, Field(ge=-MOST, le=MOST)]
     cache_dir: str
 
 
@@ -82,7 +82,7 @@ class TrainSettings:
     batch_tokens: Count
     batch_examples: Count | None
     bucket_by_length: bool
-    curriculum: Annotated[int, Field(ge=0)]
+    curriculum: Whole
     optimizer: Literal["adam", "adamw", "sgd", "rmsprop"]
     learning_rate: Positive
     weight_decay: NotNegative
@@ -101,9 +101,9 @@ class TrainSettings:
     checkpoints: Annotated[int, Field(ge=1, le=MOST_KEPT)]
     precision: Literal["float32", "mixed_bfloat16"]
     device: Literal["auto", "cpu", "gpu"]
-    workers: Count | None
+    workers: Annotated[int, Field(ge=1, le=10_000)] | None
     ray: bool
-    ray_failures: Annotated[int, Field(ge=-1)]
+    ray_failures: Annotated[int, Field(ge=-1, le=MOST)]
     deterministic: bool
     tensorboard: bool
     mlflow: str | None
@@ -118,7 +118,7 @@ class EvaluateSettings:
 
     splits: Annotated[list[Literal["train", "validation", "test"]], Field(min_length=1)]
     batch_tokens: Count
-    resamples: Annotated[int, Field(ge=100)]
+    resamples: Annotated[int, Field(ge=100, le=1_000_000)]
     diagnostics: bool
     against: str | None
 
@@ -145,7 +145,7 @@ class ExportSettings:
     """
 
     saved_model: bool
-    verify: Annotated[int, Field(ge=0)]
+    verify: Whole
     formats: list[Literal["litert", "onnx"]]
     sample: Count
 
@@ -180,10 +180,10 @@ class SweepSettings:
     objectives: Annotated[list[str], Field(min_length=1)]
     start_from: Literal["defaults", "random"]
     pruner: Literal["none", "median", "hyperband"]
-    prune_after: Annotated[int, Field(ge=0)]
-    prune_from: Annotated[int, Field(ge=0)]
+    prune_after: Whole
+    prune_from: Whole
     prune_share: Annotated[float, Field(gt=0, lt=1)]
-    parallel: Count
+    parallel: Annotated[int, Field(ge=1, le=10_000)]
     seconds: Positive | None
     run_seconds: Positive | None
     run_gigabytes: Positive | None

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.core.contracts import FileBytes
-from pipelines.core.errors import UserError
+from pipelines.core.errors import UserError, shown
 from pipelines.core.types import Example, Value
 
 FILE = ("bytes", "name")
@@ -144,15 +144,15 @@ class RawWriter:
                 array = pa.array(values, self._types.get(name))
         except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError, TypeError) as error:
             raise UserError(
-                f"column {name!r} holds values of different kinds, or broken text: {error}"
+                f"column {shown(name)} holds values of different kinds, or broken text: {error}"
             ) from error
         if self._types.setdefault(name, array.type) != array.type:
             raise UserError(
-                f"column {name!r} holds values of different kinds: {self._types[name]} and "
+                f"column {shown(name)} holds values of different kinds: {self._types[name]} and "
                 f"{array.type}"
             )
         if array.null_count:
-            raise UserError(f"column {name!r} holds {array.null_count} empty values")
+            raise UserError(f"column {shown(name)} holds {array.null_count} empty values")
         return array
 
 
@@ -163,12 +163,14 @@ def _sequences(name: str, values: Sequence[Value]) -> pa.Array:
     """
     arrays = [np.asarray(value) for value in values]
     if any(len(value) == 0 for value in arrays):
-        raise UserError(f"column {name!r} holds an empty list: each must have at least one step")
+        raise UserError(
+            f"column {shown(name)} holds an empty list: each must have at least one step"
+        )
     widths = {value.shape[1:] for value in arrays}
     if len(widths) > 1 or any(value.dtype.kind == "O" for value in arrays):
         raise UserError(
-            f"column {name!r} must hold lists of text or numbers, or series whose steps have all "
-            f"the same width; received {' and '.join(map(str, sorted(widths)))}"
+            f"column {shown(name)} must hold lists of text or numbers, or series whose steps have "
+            f"all the same width; received {' and '.join(map(str, sorted(widths)))}"
         )
     flat = np.concatenate(arrays)
     steps = pa.array(flat.reshape(-1).tolist() if flat.dtype.kind in "SU" else _wide(flat).ravel())

@@ -17,7 +17,7 @@ from typing import cast
 
 from pipelines.core.errors import UserError
 from pipelines.core.files import sync
-from pipelines.core.saved_files import DamagedError, reading
+from pipelines.core.saved_files import DamagedError, check_regular, read_json, reading
 from pipelines.core.types import JsonObject
 
 log = logging.getLogger(__name__)
@@ -96,10 +96,12 @@ def read_meta(directory: Path) -> JsonObject | None:
         return None
     try:
         with reading(directory, AGAIN):
-            meta = json.loads((directory / META).read_text(encoding="utf-8"))
+            meta = read_json(directory / META, AGAIN)
             if meta.pop("sha256") != _digest_of(meta):
                 raise ValueError(f"{META} has changed")
             files = {directory / name: facts for name, facts in meta["files"].items()}
+            for path in files:
+                check_regular(path)
             wrong = [path for path, facts in files.items() if path.stat().st_size != facts["size"]]
             if not wrong:
                 pairs = zip(files, _digests(list(files)), strict=True)

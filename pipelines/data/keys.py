@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipelines.core.contracts import RowIssues, Source
+from pipelines.core.errors import shown
 from pipelines.core.settings import PrepareSettings
 from pipelines.core.task import Task
 from pipelines.core.types import Example, Value
@@ -64,7 +65,7 @@ class KeyColumns:
             try:
                 time = time_number(example[self.time])
             except ValueError:
-                reason = f"column {self.time!r} is neither a number nor a date in ISO 8601"
+                reason = f"column {shown(self.time)} is neither a number nor a date in ISO 8601"
                 issues.add(f"{source.provenance().name}, example {number:,}", reason)
             else:
                 yield example, time

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipelines.core.errors import shown
 from pipelines.core.types import JsonObject, Value
 from pipelines.data.arrow import RawFile
 from pipelines.data.codecs.tokens import UNSPACED
@@ -239,9 +240,9 @@ def _telling_word(sample: Sample, labels: Sequence[Value]) -> Leak | None:
     return Leak(
         "word",
         score,
-        f"the word {name!r} is in {here:.0%} of the texts labelled {labels[label]!r} and in "
-        f"{elsewhere:.0%} of the others, so that it alone gives the label away: if new texts won't "
-        "have it, take it out of the file or choose another data.text_column",
+        f"the word {shown(name)} is in {here:.0%} of the texts labelled {shown(labels[label])} and "
+        f"in {elsewhere:.0%} of the others, so that it alone gives the label away: if new texts "
+        "won't have it, take it out of the file or choose another data.text_column",
     )
 
 
@@ -270,7 +271,7 @@ def _telling_length(sample: Sample, labels: Sequence[Value]) -> Leak | None:
     return Leak(
         "length",
         score,
-        f"texts of {side} {border:,} characters are those labelled {labels[label]!r} (F1 "
+        f"texts of {side} {border:,} characters are those labelled {shown(labels[label])} (F1 "
         f"{score:.2f}), so that the length alone gives the label away: if new texts aren't so, cut "
         "all to the length of the shortest with task.text.max_tokens",
     )

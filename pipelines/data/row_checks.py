@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from pipelines.core.contracts import RowIssues
-from pipelines.core.errors import UserError
+from pipelines.core.errors import UserError, shown
 from pipelines.core.types import Value
 
 MOST_STRATA, FEW = 10_000, 10
@@ -51,7 +51,7 @@ def check_strata(name: str, column: str | None, values: Sequence[Value], count: 
         raise strata_error(name, column, values, count)
     if column is not None and len(values) < 2:
         raise UserError(
-            f"column {column!r} of {name} holds only {values[0]!r}: "
+            f"column {shown(column)} of {name} holds only {shown(values[0])}: "
             "at least two different values are needed; is it the right label column?"
         )
 
@@ -59,7 +59,7 @@ def check_strata(name: str, column: str | None, values: Sequence[Value], count: 
 def strata_error(name: str, column: str | None, values: Sequence[Value], rows: int) -> UserError:
     examples = ", ".join(repr(value) for value in values[:5])
     return UserError(
-        f"column {column!r} of {name} has {len(values):,} different values "
+        f"column {shown(column)} of {name} has {len(values):,} different values "
         f"among {rows:,} rows ({examples}, ...): is it the right label column? Numbers to be "
         "estimated are no classes"
     )

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from pipelines.core.errors import UserError
+from pipelines.core.errors import UserError, shown
 from pipelines.core.paths import python_path
 from pipelines.runs.native_output import suppress_native_stderr
 
@@ -154,7 +154,7 @@ def _parse_tf_config(text: str) -> tuple[tuple[str, ...], int]:
         if set(jobs) - {"chief", "worker"} or task.get("type", "worker") not in jobs:
             raise UserError(
                 "TF_CONFIG may have jobs chief and worker, and a task of one of them; received "
-                f"{', '.join(jobs)}, and a task of {task.get('type')!r}"
+                f"{', '.join(jobs)}, and a task of {shown(task.get('type'))}"
             )
         chiefs, others = list(jobs.get("chief", [])), list(jobs.get("worker", []))
         index = int(task["index"]) + (len(chiefs) if task["type"] == "worker" else 0)
@@ -166,7 +166,7 @@ def _parse_tf_config(text: str) -> tuple[tuple[str, ...], int]:
             raise
         raise UserError(
             'TF_CONFIG must be {"cluster": {"worker": ["host:port", ...]}, "task": {"type": '
-            f'"worker", "index": 0}}}}; received {text[:100]!r} ({type(error).__name__}: {error})'
+            f'"worker", "index": 0}}}}; received {shown(text)} ({type(error).__name__}: {error})'
         ) from None
     return addresses, index
 

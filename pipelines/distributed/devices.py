@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from pipelines.core.errors import UserError
+from pipelines.core.errors import UserError, shown
 from pipelines.distributed.cluster import Cluster
 from pipelines.runs.parallel import CORES
 
@@ -20,7 +20,9 @@ def check_device(device: str) -> None:
         return
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
     if hidden in ("", "-1"):
-        raise UserError(f"train.device=gpu, but CUDA_VISIBLE_DEVICES={hidden!r} hides all GPUs")
+        raise UserError(
+            f"train.device=gpu, but CUDA_VISIBLE_DEVICES={shown(hidden)} hides all GPUs"
+        )
     if sys.platform == "linux" and not any(Path(name).exists() for name in GPU_FILES):
         raise UserError(
             "train.device=gpu needs a GPU and its driver, and there is none here: use "

@@ -17,7 +17,8 @@ from pipelines.core.errors import UserError
 from pipelines.core.files import atomic_write
 from pipelines.core.formatting import to_readable_json
 from pipelines.core.plain_text import json_text
-from pipelines.core.saved_files import reading
+from pipelines.core.saved_arrays import open_arrays
+from pipelines.core.saved_files import open_regular, reading
 from pipelines.core.task import Task
 from pipelines.core.types import JsonObject, Nest
 
@@ -27,6 +28,9 @@ Arrays = dict[str, np.ndarray]
 
 MOST_BYTES = 256_000_000
 """More than this is not kept as arrays, such as a million examples with a thousand classes."""
+
+MOST_UNPACKED = MOST_BYTES + (1 << 20)
+"""Bytes of a file of arrays that is read, with the arrays' headers."""
 
 
 def write_predictions(
@@ -98,13 +102,20 @@ def load_predictions(path: Path, split: str) -> Arrays:
     try:
         with (
             reading(path, "measure that run again"),
-            np.load(path, allow_pickle=False) as file,
+            open_regular(path) as content,
+            open_arrays(content, most=MOST_UNPACKED) as file,
         ):
-            mine = {name: file[name] for name in file.files if name.startswith(f"{split}/")}
+            mine = {name: file[name] for name in file.names if name.startswith(f"{split}/")}
+            predictions = _unpack(mine, split)
     except FileNotFoundError:
         raise UserError(f"there is no {path}: measure that run again with mode=evaluate") from None
     if not mine:
         raise UserError(f"{path} holds nothing of the {split} split; see evaluate.splits")
+    return predictions
+
+
+def _unpack(mine: Arrays, split: str) -> Arrays:
+    """One split's arrays as they were given to `save_predictions`."""
     predictions: Arrays = {}
     for name, values in mine.items():
         _, _, rest = name.partition("/")
@@ -116,6 +127,8 @@ def load_predictions(path: Path, split: str) -> Arrays:
             predictions[stem] = texts.reshape(values.shape)
         elif part != "text":
             predictions[rest] = values
+    if any(values.ndim == 0 for values in predictions.values()):
+        raise ValueError("an array has no axis of examples")
     return predictions
 
 

@@ -20,6 +20,7 @@ from pipelines.core.errors import UserError
 from pipelines.core.files import naming
 from pipelines.core.formatting import to_readable_json
 from pipelines.core.plain_text import json_text
+from pipelines.core.saved_files import describe, reading
 from pipelines.core.settings import PredictSettings
 from pipelines.core.streams import STDIN
 from pipelines.core.task import Task
@@ -210,15 +211,13 @@ class _SavedModel:
     """A run's SavedModel. Raises UserError if it can't be loaded."""
 
     def __init__(self, run: Run, task: Task):
-        try:
-            self._model = load(str(run.saved_model))  # its signatures don't keep it alive
-        except Exception as error:
-            raise UserError(
-                f"{run.saved_model} is damaged ({str(error).splitlines()[0][:120]}): "
-                f"make it again with mode=export run={run.directory}"
-            ) from None
-        self._function = self._model.signatures["serving_default"]
-        self._specs = self._function.structured_input_signature[1]
+        with reading(run.saved_model, f"make it again with mode=export run={run.directory}"):
+            try:
+                self._model = load(str(run.saved_model))  # its signatures don't keep it alive
+            except (OSError, ImportError) as error:  # of whichever file in it
+                raise ValueError(describe(error)) from None
+            self._function = self._model.signatures["serving_default"]
+            self._specs = self._function.structured_input_signature[1]
         self._task = task
 
     def predict(self, rows: list[Row]) -> list[Prediction | RowError]:

@@ -14,14 +14,18 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Protocol
 
+from pydantic import NonNegativeInt
+
 from pipelines.core.errors import UserError
 from pipelines.core.files import atomic_write, naming, sync
 from pipelines.core.plain_text import escape_formula, is_formula
+from pipelines.core.saved_files import DamagedError, read_json, reading, typed
 from pipelines.core.settings import PredictSettings
 from pipelines.core.streams import STDOUT
 from pipelines.runs.signals import GracefulExit, signal_number
@@ -55,6 +59,15 @@ class StreamWriter:
             self._file.flush()
 
 
+@dataclass(frozen=True)
+class _Progress:
+    """How much of a file with predictions is safely on the disk: rows, in so many bytes."""
+
+    fingerprint: str
+    rows: NonNegativeInt
+    bytes: NonNegativeInt
+
+
 class ResumableWriter:
     """Writes to FILE.partial, and puts the file in its place at the end.
 
@@ -84,17 +97,19 @@ class ResumableWriter:
 
     def _resume(self) -> None:
         """Sets the size and the number of rows to those recorded for the same input and model."""
-        try:
-            recorded = json.loads(self.progress.read_bytes())
-            is_same = (
-                recorded["fingerprint"] == self._fingerprint and recorded["bytes"] <= self._size
-            )
-        except (OSError, ValueError, KeyError, TypeError):
-            recorded, is_same = {}, False
-        self._size, self.done = (recorded["bytes"], recorded["rows"]) if is_same else (0, 0)
-        if is_same:
+        recorded = None
+        with suppress(OSError, DamagedError), reading(self.progress, ""):
+            recorded = typed(_Progress, read_json(self.progress, ""))
+        if (
+            recorded is not None
+            and recorded.fingerprint == self._fingerprint
+            and recorded.bytes <= self._size
+        ):
+            self._size, self.done = recorded.bytes, recorded.rows
             print(f"resuming after {self.done:,} predictions in {self.partial}", file=sys.stderr)
-        elif recorded:
+            return
+        self._size = self.done = 0
+        if recorded is not None:
             reason = "it holds predictions for another input, data format or model"
             print(f"starting over with {self.partial}: {reason}", file=sys.stderr)
 
@@ -109,8 +124,8 @@ class ResumableWriter:
         self.done += len(lines)
         # Lines first, their number second: a kill in between only repeats some predictions.
         with atomic_write(self.progress) as temporary:
-            state = {"fingerprint": self._fingerprint, "rows": self.done, "bytes": self._size}
-            temporary.write_text(json.dumps(state))
+            state = _Progress(self._fingerprint, self.done, self._size)
+            temporary.write_text(json.dumps(asdict(state)))
 
     def finish(self) -> None:
         """Puts the predictions in their place, in the format of the file's name."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -11,7 +11,8 @@ import numpy as np
 
 from pipelines.core.errors import UserError
 from pipelines.core.files import atomic_write
-from pipelines.core.saved_files import DamagedError, reading
+from pipelines.core.saved_arrays import open_arrays
+from pipelines.core.saved_files import DamagedError, open_regular, parse_json, reading
 from pipelines.core.types import JsonObject
 
 
@@ -23,6 +24,9 @@ class Variable(Protocol):
 
     def assign(self, value: np.ndarray, /) -> object: ...
 
+
+NUMBERS = "biufV"
+"""Kinds of arrays that variables have; V has NumPy for bfloat16."""
 
 Variables = Mapping[str, Sequence[Variable]]
 """Variables by group, in an order that each process makes alike."""
@@ -40,8 +44,12 @@ def save(path: Path, variables: Variables, state: Mapping[str, object]) -> None:
         np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
-def restore(path: Path, variables: Variables) -> JsonObject:
+def restore(
+    path: Path, variables: Variables, check: Callable[[JsonObject], object] | None = None
+) -> JsonObject:
     """Assigns the given groups, which may be some of those saved. Returns the state.
+
+    check  raises ValueError for a state that is none.
 
     Each array's checksum (the archive's CRC-32) is verified. Raises DamagedError if the file is
     missing or damaged, UserError if a shape differs; then no variable has changed.
@@ -49,12 +57,14 @@ def restore(path: Path, variables: Variables) -> JsonObject:
     try:
         with (
             reading(path, "it may be of another model: delete it, or start a new run"),
-            path.open("rb") as file,
-            np.load(file) as saved,
+            open_regular(path) as file,
+            open_arrays(file, most=path.stat().st_size) as saved,
         ):
-            state = json.loads(saved["state"].tobytes())
+            state = parse_json(saved["state"].tobytes())
             if not isinstance(state, dict):
                 raise TypeError("its state is no object")
+            if check is not None:
+                check(state)
             pairs = [
                 (variable, saved[f"{group}:{index}"])
                 for group, members in variables.items()
@@ -65,10 +75,10 @@ def restore(path: Path, variables: Variables) -> JsonObject:
             f"{path} is missing, and training can't resume without it: start a new run"
         ) from None
     for variable, value in pairs:
-        if tuple(variable.shape) != value.shape:
+        if tuple(variable.shape) != value.shape or value.dtype.kind not in NUMBERS:
             raise UserError(
                 f"{path} is of another model: a variable must have shape {tuple(variable.shape)}; "
-                f"received {value.shape}: start a new run"
+                f"received {value.shape} of {value.dtype}: start a new run"
             )
     for variable, value in pairs:
         variable.assign(value)

@@ -20,13 +20,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
 from pipelines.core.errors import UserError
 from pipelines.core.files import ASIDE, atomic_write
 from pipelines.core.plain_text import json_text
-from pipelines.core.saved_files import read_json, read_json_lines, reading
-from pipelines.core.types import JsonObject
+from pipelines.core.saved_files import check_regular, read_json, read_json_lines, reading, typed
 from pipelines.runs.metrics import RunMetrics
 
 if TYPE_CHECKING:
@@ -34,6 +31,9 @@ if TYPE_CHECKING:
 
 
 AGAIN = "delete it and run again"
+
+HistoryRow = dict[str, int | float]
+"""Numbers of an evaluation during training, by name."""
 
 
 class Run:
@@ -68,25 +68,20 @@ class Run:
         """The metrics of earlier stages; empty before the first. UserError if they are damaged."""
         if not self.metrics.exists():
             return RunMetrics()
-        try:
-            return RunMetrics.model_validate(read_json(self.metrics, AGAIN))
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"])) or "it"
-            raise UserError(
-                f"{self.metrics} is damaged or of another version ({where}: {first['msg'].lower()})"
-                f": delete it and run mode=evaluate run={self.directory}"
-            ) from None
+        remedy = f"delete it and run mode=evaluate run={self.directory}"
+        with reading(self.metrics, remedy):
+            return typed(RunMetrics, read_json(self.metrics, remedy))
 
     def save_metrics(self, metrics: RunMetrics) -> None:
         text = json_text(metrics.to_json(), indent=2)
         with atomic_write(self.metrics) as temporary:
             temporary.write_text(text + "\n", encoding="utf-8")
 
-    def read_history(self) -> list[JsonObject]:
+    def read_history(self) -> list[HistoryRow]:
         if not self.history.exists():
             return []
-        return list(read_json_lines(self.history, AGAIN))
+        with reading(self.history, AGAIN):
+            return [typed(HistoryRow, row) for row in read_json_lines(self.history, AGAIN)]
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -124,4 +119,5 @@ def load_model(run: Run) -> keras.Model:
         importlib.import_module(f"models.{module.name}")  # registers its layers
 
     with reading(run.model, f"resume with mode=train run={run.directory}"):
+        check_regular(run.model)
         return keras.models.load_model(run.model)

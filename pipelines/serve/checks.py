@@ -6,7 +6,7 @@ import importlib.util
 import re
 from pathlib import Path
 
-from pipelines.core.errors import UserError
+from pipelines.core.errors import UserError, shown
 from pipelines.core.saved_files import DamagedError, read_yaml
 from pipelines.core.secrets import read_secret
 from pipelines.core.settings import ServeSettings
@@ -51,7 +51,9 @@ def model_paths(run: str, names: str | None) -> dict[str, Path]:
         )
     for name in chosen:
         if not re.fullmatch(r"[\w.-]+", name, re.ASCII):
-            raise UserError(f"serve.name: must be letters, digits, _ . or -; received {name!r}")
+            raise UserError(
+                f"serve.name: must be letters, digits, _ . or -; received {shown(name)}"
+            )
         if chosen.count(name) > 1:
             raise UserError(
                 f"serve.name: each run needs a name of its own, and {name} is the name of "

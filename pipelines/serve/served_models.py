@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipelines.core.errors import UserError
+from pipelines.core.errors import UserError, shown
 from pipelines.core.settings import ServeSettings
 from pipelines.serve.batching import Batcher
 from pipelines.serve.errors import RequestError
@@ -185,7 +185,7 @@ class ServedModels:
         """Raises RequestError (404)."""
         if name not in self._models:
             raise RequestError(
-                404, f"there is no model {name!r}; choices: {', '.join(self._models)}"
+                404, f"there is no model {shown(name)}; choices: {', '.join(self._models)}"
             )
         return self._models[name]
 

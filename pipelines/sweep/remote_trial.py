@@ -18,7 +18,7 @@ from types import FrameType
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from pipelines.core.errors import UserError
+from pipelines.core.errors import UserError, shown
 from pipelines.core.paths import python_path
 from pipelines.runs.signals import Interruption
 from pipelines.sweep.trial_attempt import TrialAttempt
@@ -149,5 +149,5 @@ def requested_cores(launcher: DictConfig) -> int | None:
         return max(1, int(float(cores))) if cores else None
     except ValueError:
         raise UserError(
-            f"hydra.launcher.{name}: must be a number of cores; received {cores!r}"
+            f"hydra.launcher.{name}: must be a number of cores; received {shown(cores)}"
         ) from None

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pipelines.core.errors import UserError, suggest
+from pipelines.core.errors import UserError, shown, suggest
 from pipelines.sweep.overrides import SettingLookup, Value, parse_value
 
 MAX_ENUMERATED = 5000
@@ -185,4 +185,4 @@ def check_conditions(space: Space, keys: Sequence[str]) -> None:
             choices = by_key[key].choices if key in by_key else ()
             for text in texts:
                 if choices and text not in choices:
-                    raise UserError(f"{where}: {text!r} is no value; {suggest(text, choices)}")
+                    raise UserError(f"{where}: {shown(text)} is no value; {suggest(text, choices)}")

@@ -15,7 +15,7 @@ from hydra.core.override_parser.types import (
 from hydra.errors import HydraException
 
 from pipelines.config.quoting import FREE_TEXT_KEYS
-from pipelines.core.errors import UserError
+from pipelines.core.errors import UserError, shown
 from pipelines.sweep.overrides import format_value
 from pipelines.sweep.space import Parameter, Space
 
@@ -74,11 +74,11 @@ def _parse_choices(
         override = parser.parse_override(f"{key}={values}")
     except HydraException as error:
         reason = " ".join(str(error.__cause__ or error).split())
-        raise UserError(f"sweep.space.{key}: {values!r} can't be read: {reason}") from None
+        raise UserError(f"sweep.space.{key}: {shown(values)} can't be read: {reason}") from None
     if not override.is_sweep_override():
         raise UserError(
             f"sweep.space.{key}: values to choose from are needed, such as choice(1, 2) or "
-            f"interval(0.0, 0.5); received {values!r}"
+            f"interval(0.0, 0.5); received {shown(values)}"
         )
     texts = {
         name: tuple(map(format_value, value if isinstance(value, list) else [value]))
@@ -103,10 +103,10 @@ def _create_parameter(override: Override, when: Mapping[str, tuple[str, ...]]) -
             last = round(numbers[-1], 12)
             return Parameter(key, typed_key, (), numbers[0], last, value.step, False, when)
     if not isinstance(value, ChoiceSweep | RangeSweep):
-        raise UserError(f"{key}: a sweep over {override.input_line!r} is not supported")
+        raise UserError(f"{key}: a sweep over {shown(override.input_line)} is not supported")
     texts = tuple(dict.fromkeys(_unquote(key, text) for text in override.sweep_string_iterator()))
     if not texts:
-        raise UserError(f"{key}: there is no value in {override.input_line!r}")
+        raise UserError(f"{key}: there is no value in {shown(override.input_line)}")
     return Parameter(key, typed_key, texts, when=when)
 
 

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import fcntl
 import importlib
+import json
 import os
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
+
+from pydantic import FiniteFloat, NonNegativeInt
 
 from pipelines.core.errors import UserError
+from pipelines.core.saved_files import typed
 from pipelines.core.secrets import check_no_password, hide_secret, read_secret
 
 if TYPE_CHECKING:
+    import optuna
     from optuna.storages import BaseStorage
 
 JOURNAL = "study.journal"
@@ -54,6 +60,43 @@ class JournalLock:
             file.truncate(file.read().rfind(b"\n") + 1)
 
 
+REMEDY = "choose another sweep.name, or delete it"
+
+
+@dataclass(frozen=True)
+class _TrialAttributes:
+    """What the program stores of a trial; see trials.py and study.py."""
+
+    overrides: list[str] | None = None
+    directory: str | None = None
+    host: str | None = None
+    job: str | None = None
+    left: str | None = None
+    reason: str | None = None
+    surplus: str | None = None
+    jobs: NonNegativeInt = 0
+    beat: FiniteFloat = 0.0
+    seconds: FiniteFloat = 0.0
+    point: dict[str, str | int | float] | None = None
+    enqueued: dict[str, str | int | float] | None = None
+
+
+@dataclass(frozen=True)
+class _StudyAttributes:
+    question: dict[str, Any] = field(default_factory=dict)
+    replaced: list[NonNegativeInt] = field(default_factory=list)
+
+
+def check_attributes(study: optuna.Study) -> None:
+    """Raises ValueError for a stored value that this program can't have stored."""
+    trials = study.get_trials(deepcopy=False)
+    typed(_StudyAttributes, study.user_attrs)
+    for trial in trials:
+        typed(_TrialAttributes, trial.user_attrs)
+    stored = [study.user_attrs, *({**trial.user_attrs, **trial.params} for trial in trials)]
+    json.dumps(stored, ensure_ascii=False, default=str).encode()  # no half characters
+
+
 def read_url(setting: str) -> str:
     """The database's URL: the setting itself, or what the variable or file that it names holds.
 
@@ -73,7 +116,8 @@ def read_url(setting: str) -> str:
 def open_storage(setting: str | None, directory: Path) -> BaseStorage:
     """The database of sweep.storage or, without it, the journal in the directory.
 
-    Raises UserError if it can't be reached or its driver isn't installed.
+    Raises UserError if it can't be reached or its driver isn't installed, and for a damaged journal
+    what `reading` takes for damage.
     """
     if setting is None:
         from optuna.storages import JournalStorage
@@ -85,12 +129,7 @@ def open_storage(setting: str | None, directory: Path) -> BaseStorage:
         lock = JournalLock(journal)
         lock.acquire()  # repairs the file before it is read
         lock.release()
-        try:
-            return JournalStorage(JournalFileBackend(str(journal), lock_obj=lock))  # type: ignore[arg-type]
-        except (ValueError, KeyError) as error:
-            raise UserError(
-                f"{journal} is damaged ({error}): choose another sweep.name, or delete it"
-            ) from None
+        return JournalStorage(JournalFileBackend(str(journal), lock_obj=lock))  # type: ignore[arg-type]
     from optuna.storages import RDBStorage
 
     url = read_url(setting)

@@ -87,8 +87,8 @@ class Study:
             self.store.study.set_metric_names(names)
             return
         for part, stored in attributes[DEFINITION].items():
-            if stored != definition[part]:
-                difference = _describe_difference(part, stored, definition[part])
+            if stored != definition.get(part):
+                difference = _describe_difference(part, stored, definition.get(part))
                 raise UserError(
                     f"{self.config.directory} holds a sweep with other {difference}: choose "
                     "another sweep.name"

@@ -13,16 +13,18 @@ import socket
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.core.errors import UserError
+from pipelines.core.saved_files import reading
 from pipelines.core.settings import SweepSettings
 from pipelines.sweep.locks import is_locked, try_lock
 from pipelines.sweep.objectives import Objective
 from pipelines.sweep.samplers import create_pruner
-from pipelines.sweep.storage import open_storage
+from pipelines.sweep.storage import JOURNAL, REMEDY, check_attributes, open_storage
 
 if TYPE_CHECKING:
     import optuna
@@ -108,16 +110,20 @@ class TrialStore:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
         self.config = config
-        self.storage = open_storage(config.settings.storage, config.directory)
-        self.study = optuna.create_study(
-            storage=self.storage,
-            study_name=config.name,
-            directions=[
-                "maximize" if objective.maximize else "minimize" for objective in config.objectives
-            ],
-            load_if_exists=True,
-            pruner=create_pruner(config.settings, config.epochs),
-        )
+        of_file = config.settings.storage is None
+        with reading(config.directory / JOURNAL, REMEDY) if of_file else nullcontext():
+            self.storage = open_storage(config.settings.storage, config.directory)
+            self.study = optuna.create_study(
+                storage=self.storage,
+                study_name=config.name,
+                directions=[
+                    "maximize" if objective.maximize else "minimize"
+                    for objective in config.objectives
+                ],
+                load_if_exists=True,
+                pruner=create_pruner(config.settings, config.epochs),
+            )
+            check_attributes(self.study)
 
     def all_trials(self) -> list[FrozenTrial]:
         """All trials by number, also those that don't count."""

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, cast
 import numpy as np
 from pydantic import Field
 
-from models.settings import Limits, RecurrentSettings, SearchSettings, VisionSettings, settings
+from models.settings import (
+    Limits,
+    RecurrentSettings,
+    SearchSettings,
+    VisionSettings,
+    Whole,
+    settings,
+)
 from pipelines.core.contracts import Batch, Codec, FieldCodec, Split
 from pipelines.core.errors import UserError
 from pipelines.core.scores import Metric, Score
@@ -61,7 +68,7 @@ class Captioning(GenerationTask):
     text: TextSettings
     stemmer: str | None
     attention_regularization: Annotated[float, Field(ge=0)]
-    self_critical_from: Annotated[int, Field(ge=0)] | None
+    self_critical_from: Whole | None
 
     columns: ClassVar[tuple[str, ...]] = ("image", "captions")
     input_columns: ClassVar[tuple[str, ...]] = ("image",)

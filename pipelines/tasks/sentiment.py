@@ -12,8 +12,8 @@ import numpy as np
 from pydantic import Field
 
 from models.settings import (
-    Count,
     EmbeddingSettings,
+    Few,
     NgramSettings,
     Pooling,
     RecurrentSettings,
@@ -21,7 +21,8 @@ from models.settings import (
     settings,
 )
 from pipelines.core.contracts import Batch, Codec, FieldCodec, Spec, Split
-from pipelines.core.errors import UserError
+from pipelines.core.errors import UserError, shown
+from pipelines.core.saved_files import reading
 from pipelines.core.sections import Section
 from pipelines.core.task import (
     Explains,
@@ -68,7 +69,7 @@ class Sentiment(OneLabelTask, Streams, Explains):
     text: TextSettings
     embedding: EmbeddingSettings
     adversarial: Annotated[float, Field(ge=0)]
-    ensemble: Count
+    ensemble: Few
     ngrams: NgramSettings
     start: str | None
     pooling: Pooling
@@ -97,7 +98,7 @@ class Sentiment(OneLabelTask, Streams, Explains):
         if not Run(self.start).model.is_file():
             raise UserError(
                 "task.start must be null or the directory of a trained run; there is no model in "
-                f"{self.start!r}"
+                f"{shown(self.start)}"
             )
 
     @property
@@ -226,10 +227,13 @@ class Sentiment(OneLabelTask, Streams, Explains):
 
         theirs = self.labels(Codec({"label": LabelCodec("label")}).load(run.codec))
         source, words = load_model(run), _text(codec).vocabulary
+        with reading(run.model, "task.start needs a whole run of this task"):
+            sources = networks_of(source)
+            if not sources:
+                raise ValueError("it is no classifier of texts")
         try:
             same = theirs.names == self.labels(codec).names
             copy_weights(classifier, source, head=same)
-            sources = networks_of(source)
             for number, network in enumerate(networks_of(classifier)):
                 of = sources[number % len(sources)].embedding
                 network.embedding.assign_vectors(*vectors_of_layer(words, run, of))

@@ -115,7 +115,11 @@ class _TrainingLoop:
         ages = [age for age in range(MOST_KEPT) if self.run.checkpoint(age).exists()]
         for age in ages:
             try:
-                return checkpoint.restore(self.run.checkpoint(age), self.learner.state_variables())
+                return checkpoint.restore(
+                    self.run.checkpoint(age),
+                    self.learner.state_variables(),
+                    TrainingState.from_checkpoint,
+                )
             except DamagedError as error:
                 if age == ages[-1]:
                     raise

@@ -5,7 +5,11 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
+from pydantic import NonNegativeInt
+
+from pipelines.core.saved_files import typed
 from pipelines.core.types import JsonObject
+from pipelines.runs.directory import HistoryRow
 
 FORMER_NAMES = {
     "stale": "evaluations_without_improvement",
@@ -33,21 +37,24 @@ class TrainingState:
     history           a row for each evaluation.
     """
 
-    epoch: int = 0
-    batch: int = 0
-    step: int = 0
+    epoch: NonNegativeInt = 0
+    batch: NonNegativeInt = 0
+    step: NonNegativeInt = 0
     best: float | None = None
-    best_step: int = 0
-    evaluations_without_improvement: int = 0
+    best_step: NonNegativeInt = 0
+    evaluations_without_improvement: NonNegativeInt = 0
     training_seconds: float = 0.0
     checkpoint_seconds: float = 0.0
     finished: bool = False
-    clipped_steps: int = 0
-    steps_since_evaluation: int = 0
-    best_checkpoints: list[tuple[float, int]] = dataclasses.field(default_factory=list)
-    history: list[JsonObject] = dataclasses.field(default_factory=list)
+    clipped_steps: NonNegativeInt = 0
+    steps_since_evaluation: NonNegativeInt = 0
+    best_checkpoints: list[tuple[float, NonNegativeInt]] = dataclasses.field(default_factory=list)
+    history: list[HistoryRow] = dataclasses.field(default_factory=list)
 
     @classmethod
     def from_checkpoint(cls, saved: JsonObject) -> TrainingState:
-        """The state that a checkpoint holds as plain values."""
-        return cls(**{FORMER_NAMES.get(name, name): value for name, value in saved.items()})
+        """The state that a checkpoint holds as plain values. ValueError if it is none."""
+        state = typed(cls, {FORMER_NAMES.get(name, name): value for name, value in saved.items()})
+        if not all("step" in row for row in state.history):
+            raise ValueError("history: each row must have its step")
+        return state

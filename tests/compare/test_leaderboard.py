@@ -247,7 +247,7 @@ def test_only_the_requested_runs_of_a_sweep_are_compared(tmp_path: Path) -> None
     for pattern in (tmp_path / "s", tmp_path):
         records, _ = find_records(str(pattern))
         assert [record.state for record in records] == ["finished"] * 4 + ["elsewhere"]
-        assert records[4].trial["reason"] == "finished; its directory is gone"
+        assert records[4].reason == "finished; its directory is gone"
 
 
 def test_trials_without_a_directory_are_listed_with_their_sweep(tmp_path: Path) -> None:

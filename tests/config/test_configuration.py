@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any, NamedTuple
 
 import pytest
@@ -17,12 +21,16 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
+from pydantic import TypeAdapter
+from pydantic.dataclasses import is_pydantic_dataclass
 
+from pipelines import tasks
 from pipelines.config.quoting import quote_free_text
 from pipelines.config.restore import load_run_config, save_config, to_plain_values
 from pipelines.config.schema import parse
 from pipelines.core.errors import UserError
 from pipelines.core.paths import ROOT
+from pipelines.data import sources
 from pipelines.runs.directory import Run
 
 CONF = ROOT / "conf"
@@ -64,6 +72,11 @@ def test_a_task_brings_its_data_and_an_explicit_choice_wins() -> None:
         ("task.name=[a]", "task.name: no such task: ['a']"),
         ("data.format={a:1}", "data.format: no such data: {'a': 1}"),
         ("decode.strategy=[1]", "decode.strategy: no such strategy: [1]"),
+        (f"seed={10**40}", "seed: must be a whole number from 0 to 9223372036854775807"),
+        (f"model.width={10**12}", "model.width: must be less than or equal to 65536"),
+        (f"evaluate.resamples={10**15}", "evaluate.resamples: must be less than or equal to"),
+        (f"task.text.max_tokens={10**15}", "task.text.max_tokens: must be less than or equal to"),
+        ("train.learning_rate=inf", "train.learning_rate: must be a finite number"),
         ("train.epochs=0", "train.epochs: must be greater than or equal to 1; received 0"),
         ("train.epochs=2.5", "train.epochs: must be a valid integer; received 2.5"),
         ("train.learning_rate=0", "train.learning_rate: must be greater than 0; received 0"),
@@ -81,7 +94,7 @@ def test_a_task_brings_its_data_and_an_explicit_choice_wins() -> None:
         ),
         ("+epochs=3", "epochs: there is no such setting"),
         ("mode=trian", "mode: no such mode: 'trian'; did you mean 'train'?"),
-        ("seed=-1", "seed: must be a whole number of at least 0; received -1"),
+        ("seed=-1", "seed: must be a whole number from 0 to 9223372036854775807; received -1"),
         ("seed=one", "seed: must be a whole number"),
         ("task.name=sentimnt", "did you mean 'sentiment'?"),
     ],
@@ -91,6 +104,42 @@ def test_a_value_that_cannot_be_is_reported_with_its_place(override: str, messag
         parse(composed(override))
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def settings_classes() -> list[type]:
+    """The classes of all settings: of stages, models, tasks and sources."""
+    parts = (tasks, sources)
+    names = [f"{part.__name__}.{m.name}" for part in parts for m in iter_modules(part.__path__)]
+    modules = map(importlib.import_module, ["models.settings", "pipelines.core.settings", *names])
+    classes = {cls for module in modules for cls in vars(module).values() if isinstance(cls, type)}
+    found = [cls for cls in classes if is_pydantic_dataclass(cls) and not inspect.isabstract(cls)]
+    return sorted(found, key=lambda cls: cls.__name__)
+
+
+def unbounded(schema: Any, place: str = "") -> Iterator[str]:
+    """Where a JSON schema takes whole numbers of any size."""
+    if isinstance(schema, list):
+        for part in schema:
+            yield from unbounded(part, place)
+    elif isinstance(schema, dict):
+        if schema.get("type") == "integer":
+            limits = [{"minimum", "exclusiveMinimum"}, {"maximum", "exclusiveMaximum"}]
+            if any(names.isdisjoint(schema) for names in limits):
+                yield place
+        for name, part in schema.items():
+            yield from unbounded(part, f"{place}.{name}")
+
+
+def test_every_whole_number_among_the_settings_has_a_range() -> None:
+    classes = settings_classes()
+    assert len(classes) > 20
+    found = [
+        f"{cls.__name__}{place}"
+        for cls in classes
+        for place in unbounded(TypeAdapter(cls).json_schema())
+    ]
+    # What a sweep tries is checked by the settings that it sets.
+    assert [place for place in found if ".space." not in place] == []
 
 
 def test_a_run_saved_under_former_names_keeps_its_values(tmp_path: Path) -> None:

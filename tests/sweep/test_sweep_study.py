@@ -14,6 +14,7 @@ from optuna.trial import TrialState
 from pipelines.config.restore import to_plain_values
 from pipelines.config.schema import parse
 from pipelines.core.paths import ROOT
+from pipelines.core.saved_files import DamagedError
 from pipelines.sweep.objectives import resolve_objectives
 from pipelines.sweep.overrides import create_lookup
 from pipelines.sweep.remote_sweep import LaunchedBatch
@@ -148,3 +149,27 @@ def test_no_process_resumes_a_trial_that_another_holds(tmp_path: Path) -> None:
     assert again is not None
     assert (again.number, again.directory) == (held.number, held.directory)
     assert json.dumps(again.overrides) == json.dumps(held.overrides) == '["x=3"]'
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("[1]", ""),
+        ("{}", ""),
+        ("[" * 50_000, "recursion"),
+        ('{"op_code": 2, "worker_id": "w", "study_id": 0, "user_attr": {"replaced": "x"}}', "list"),
+        ('{"op_code": 2, "worker_id": "w", "study_id": 0, "user_attr": '
+         '{"question": {"x": "\\ud800"}}}',
+         "surrogates"),
+    ],
+)  # fmt: skip
+def test_a_damaged_journal_is_told_in_a_line(line: str, said: str, tmp_path: Path) -> None:
+    study_in(tmp_path)
+    journal = tmp_path / "study.journal"
+    with journal.open("a") as file:
+        file.write(f"{line}\n")
+    with pytest.raises(
+        DamagedError, match=f"is damaged .*{said}.*choose another sweep.name"
+    ) as told:
+        study_in(tmp_path)
+    assert str(told.value).startswith(f"{journal} is damaged (")

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import importlib.metadata
 import io
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
+from pydantic import Field, PositiveInt
 
 from models.settings import VisionSettings, smallest_side
 from pipelines.core.contracts import FieldSpec
 from pipelines.core.errors import UserError
 from pipelines.core.paths import MODELS
+from pipelines.core.saved_arrays import open_arrays
+from pipelines.core.saved_files import describe, typed
 from pipelines.core.types import JsonObject, RawColumn, Value
 from pipelines.data.codecs.images import ImageCodec, ImageSettings
+from pipelines.data.codecs.restoring import check_same_settings
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -28,6 +34,12 @@ if TYPE_CHECKING:
 NETWORKS = MODELS / "vision.py"
 FLOAT16_MAX = 65504.0
 """The largest finite float16."""
+
+
+@dataclass(frozen=True)
+class _State:
+    weights: str
+    grid: Annotated[list[PositiveInt], Field(min_length=3, max_length=3)]
 
 
 class FeatureCodec(ImageCodec):
@@ -84,9 +96,19 @@ class FeatureCodec(ImageCodec):
         with tf.init_scope():
             size = self.settings.size
             network = Backbone(self.vision.network, size, size, dtype="float32")
-            with np.load(io.BytesIO(base64.b64decode(self._state["weights"]))) as saved:
-                network.network.set_weights([saved[name] for name in saved.files])
+            try:
+                network.network.set_weights(self._weights())
+            except ValueError as error:
+                raise UserError(
+                    f"the codec's weights are not those of {self.vision.network} "
+                    f"({describe(error)}): start a new run"
+                ) from None
         return network
+
+    def _weights(self) -> list[np.ndarray]:
+        packed = base64.b64decode(self._state["weights"], validate=True)
+        with open_arrays(io.BytesIO(packed), most=len(packed)) as saved:
+            return [saved[name] for name in saved.names]
 
     def decode(self, numbers: np.ndarray) -> Value:
         """The grid itself: features can't be turned back into an image."""
@@ -105,12 +127,10 @@ class FeatureCodec(ImageCodec):
 
     def restore(self, state: JsonObject) -> None:
         """UserError if the state is of other settings."""
-        own = {name: state[name] for name in ("weights", "grid")}
         mine = {**super().state(), "network": self.vision.network}
-        received = {name: value for name, value in state.items() if name not in own}
-        if received != mine:
-            raise UserError(f"features made with {received} can't be used with {mine}")
-        self._state = own
+        check_same_settings("features made", state, mine)
+        self._state = dataclasses.asdict(typed(_State, state))
+        self._weights()
         self.__dict__.pop("_network", None)
 
     def summary(self) -> JsonObject:

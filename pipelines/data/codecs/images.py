@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
+from pydantic import Field
 
-from models.settings import Count, settings
+from models.settings import settings
 from pipelines.core.contracts import FieldCodec, FieldSpec
-from pipelines.core.errors import UserError
 from pipelines.core.types import JsonObject, RawColumn, Value
+from pipelines.data.codecs.restoring import check_same_settings
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -43,7 +44,7 @@ class ImageSettings:
           its middle; stretch: the whole image, without its aspect ratio.
     """
 
-    size: Count
+    size: Annotated[int, Field(ge=1, le=16_384)]
     fit: Literal["pad", "crop", "stretch"]
 
 
@@ -96,8 +97,7 @@ class ImageCodec(FieldCodec):
 
     def restore(self, state: JsonObject) -> None:
         """UserError if the state is of other settings."""
-        if dict(state) != self.state():
-            raise UserError(f"images encoded with {dict(state)} can't be used with {self.state()}")
+        check_same_settings("images encoded", state, self.state())
 
     def summary(self) -> JsonObject:
         return {"size": self.settings.size, "fit": self.settings.fit}

@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
+from pydantic import Field, NonNegativeInt
 
 from pipelines.core.contracts import FieldCodec, FieldSpec
-from pipelines.core.errors import UserError
+from pipelines.core.errors import UserError, shown
+from pipelines.core.saved_files import typed
 from pipelines.core.types import JsonObject, RawColumn, Value
 
 if TYPE_CHECKING:
@@ -18,6 +21,12 @@ if TYPE_CHECKING:
 
 MAX_CLASSES = 1000
 """A column with more different values hardly holds labels."""
+
+
+@dataclass(frozen=True)
+class _State:
+    names: Annotated[list[str], Field(min_length=2, max_length=MAX_CLASSES)]
+    counts: list[NonNegativeInt]
 
 
 class LabelCodec(FieldCodec):
@@ -44,7 +53,7 @@ class LabelCodec(FieldCodec):
         self.counts = tuple(counts[name] for name in self.names)
 
     def _check_counts(self, counts: Counter[str]) -> None:
-        examples = ", ".join(repr(name) for name in list(counts)[:5])
+        examples = ", ".join(shown(name) for name in list(counts)[:5])
         if len(counts) < 2:
             raise UserError(
                 f"a classifier needs at least two classes; column {self.column!r} has only "
@@ -71,9 +80,9 @@ class LabelCodec(FieldCodec):
     def check(self, raw: Sequence[Value], encoded: np.ndarray) -> None:
         unknown = np.flatnonzero(np.asarray(encoded) < 0)
         if len(unknown):
-            examples = ", ".join(repr(name) for name in self.names[:10])
+            examples = ", ".join(shown(name) for name in self.names[:10])
             raise UserError(
-                f"label {str(raw[unknown[0]])!r} of column {self.column!r} does not occur in "
+                f"label {shown(str(raw[unknown[0]]))} of column {self.column!r} does not occur in "
                 f"training; the classes are {examples}{', ...' if len(self.names) > 10 else ''}"
             )
 
@@ -92,8 +101,10 @@ class LabelCodec(FieldCodec):
         return {"column": self.column, "names": list(self.names), "counts": list(self.counts)}
 
     def restore(self, state: JsonObject) -> None:
-        self.names = tuple(state["names"])
-        self.counts = tuple(state["counts"])
+        saved = typed(_State, state)
+        if not len(saved.names) == len(set(saved.names)) == len(saved.counts):
+            raise ValueError("each name must be there once, with its count")
+        self.names, self.counts = tuple(saved.names), tuple(saved.counts)
 
     def summary(self) -> JsonObject:
         """classes: training examples by label."""

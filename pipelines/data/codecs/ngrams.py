@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -12,9 +13,10 @@ import numpy as np
 
 from models.settings import NgramSettings
 from pipelines.core.contracts import FieldCodec, FieldSpec
-from pipelines.core.errors import UserError
+from pipelines.core.saved_files import typed
 from pipelines.core.types import JsonObject, RawColumn, Value
 from pipelines.data.codecs.key_search import find_ids
+from pipelines.data.codecs.restoring import check_same_settings
 from pipelines.data.codecs.text import TextCodec
 from pipelines.data.codecs.tokenizers import raw_texts
 from pipelines.runs.parallel import map_in_order
@@ -31,6 +33,11 @@ FACTOR = 0x2545F4914F6CDD1D
 
 BUFFER, MOST_COUNTED = 4_000_000, 16_000_000
 """Keys that are counted at once, and different ones that are kept while counting."""
+
+
+@dataclass(frozen=True)
+class _State:
+    keys: str
 
 
 class NgramCodec(FieldCodec):
@@ -205,11 +212,9 @@ class NgramCodec(FieldCodec):
 
     def restore(self, state: JsonObject) -> None:
         """UserError if the state was learnt with other settings."""
-        mine = self._constructor_arguments()
-        if (saved := {name: state[name] for name in mine}) != mine:
-            raise UserError(f"n-grams learnt with {saved} can't be used with {mine}")
-        keys = np.frombuffer(base64.b64decode(state["keys"]), "<i8")
-        self._set_keys(keys.astype(np.int64))
+        check_same_settings("n-grams learnt", state, self._constructor_arguments())
+        packed = base64.b64decode(typed(_State, state).keys, validate=True)
+        self._set_keys(np.frombuffer(packed, "<i8").astype(np.int64))
 
     def summary(self) -> JsonObject:
         return {"ngrams": self.size - 1, "order": self.settings.order}

@@ -8,12 +8,15 @@ numbers are symbols: 0, 1, 2, ... without any order.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
+from pydantic import Field
 
 from pipelines.core.contracts import FieldCodec, FieldSpec
-from pipelines.core.errors import UserError
+from pipelines.core.errors import UserError, shown
+from pipelines.core.saved_files import typed
 from pipelines.core.types import JsonObject, RawColumn, Value
 
 if TYPE_CHECKING:
@@ -21,6 +24,15 @@ if TYPE_CHECKING:
 
 MAX_SYMBOLS = 1000
 """Larger numbers are hardly symbols."""
+
+MAX_WIDTH = 100_000
+"""Most numbers of a step."""
+
+
+@dataclass(frozen=True)
+class _State:
+    symbols: Annotated[int, Field(ge=1, le=MAX_SYMBOLS)] | None
+    width: Annotated[int, Field(ge=1, le=MAX_WIDTH)]
 
 
 class _NumberTextCodec(FieldCodec):
@@ -44,7 +56,7 @@ class _NumberTextCodec(FieldCodec):
                 if not steps or len(widths) > 1:
                     raise UserError(
                         f"column {self.column!r} must have equally many numbers everywhere, and "
-                        f"at least one; received {str(text)[:60]!r}"
+                        f"at least one; received {shown(str(text))}"
                     )
                 whole = whole and all(len(step) == 1 and step[0].isdecimal() for step in steps)
                 if whole:
@@ -69,7 +81,8 @@ class _NumberTextCodec(FieldCodec):
         return {"column": self.column, "symbols": self.symbols, "width": self.width}
 
     def restore(self, state: JsonObject) -> None:
-        self.symbols, self.width = state["symbols"], state["width"]
+        saved = typed(_State, state)
+        self.symbols, self.width = saved.symbols, saved.width
 
     def summary(self) -> JsonObject:
         return {"symbols": self.symbols} if self.symbols else {"numbers_per_step": self.width}

@@ -8,12 +8,15 @@ A channel that is constant in training becomes 0 there: its deviation counts as 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import numpy as np
+from pydantic import Field, FiniteFloat
 
 from pipelines.core.contracts import FieldCodec, FieldSpec
 from pipelines.core.errors import UserError
+from pipelines.core.saved_files import typed
 from pipelines.core.types import JsonObject, RawColumn, Value
 
 if TYPE_CHECKING:
@@ -52,6 +55,12 @@ class Moments:
         return np.where(constant, self._low, self.mean), np.where(constant, 1.0, deviation)
 
 
+@dataclass(frozen=True)
+class _State:
+    mean: Annotated[list[FiniteFloat], Field(min_length=1)]
+    deviation: list[Annotated[FiniteFloat, Field(gt=0)]]
+
+
 class _StandardisingCodec(FieldCodec):
     """The base of both codecs: moments (D,) of the training values."""
 
@@ -59,6 +68,11 @@ class _StandardisingCodec(FieldCodec):
         self.column = column
         self.mean: list[float] = []
         self.deviation: list[float] = []
+
+    @property
+    def width(self) -> int | None:
+        """D where it is known; None where it is learnt."""
+        return 1
 
     def _fit_rows(self, batches: Iterable[np.ndarray]) -> None:
         """Batches are (N, D), all of one width; UserError for numbers that aren't finite."""
@@ -110,7 +124,11 @@ class _StandardisingCodec(FieldCodec):
         return {"column": self.column, "mean": self.mean, "deviation": self.deviation}
 
     def restore(self, state: JsonObject) -> None:
-        self._set_scale(list(state["mean"]), list(state["deviation"]))
+        saved = typed(_State, state)
+        width = len(saved.mean) if self.width is None else self.width
+        if not len(saved.mean) == len(saved.deviation) == width:
+            raise ValueError(f"mean and deviation must be of {width} channels")
+        self._set_scale(saved.mean, saved.deviation)
 
 
 class NumberCodec(_StandardisingCodec):
@@ -148,6 +166,10 @@ class SeriesCodec(_StandardisingCodec):
         self.univariate = univariate
         self.raw = FieldSpec((None,) if univariate else (None, None), "float64")
 
+    @property
+    def width(self) -> int | None:
+        return 1 if self.univariate else None
+
     def _set_scale(self, mean: list[float], deviation: list[float]) -> None:
         super()._set_scale(mean, deviation)
         if not self.univariate:
@@ -155,7 +177,7 @@ class SeriesCodec(_StandardisingCodec):
 
     def fit(self, batches: Iterable[Sequence[Value]]) -> None:
         """UserError where there are no series, widths differ, or a number isn't finite."""
-        width = 1 if self.univariate else None
+        width = self.width
 
         def rows() -> Iterable[np.ndarray]:
             nonlocal width

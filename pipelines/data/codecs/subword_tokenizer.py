@@ -48,6 +48,10 @@ class SentencePieceTokenizer(Tokenizer):
         facts = {"unknown_share": unknown, **lengths.summary()}
         return TokenizerState(subwords.list_pieces(model)[self.first_id :], facts, model)
 
+    def check_state(self) -> None:
+        if subwords.list_pieces(self.state.model)[self.first_id :] != self.state.vocabulary:
+            raise ValueError("the vocabulary must be the pieces of the model")
+
     def _numpy_normalise(self, texts: Sequence[Value]) -> np.ndarray:
         return self.normalise(self.as_tensor(texts)).numpy()
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 import base64
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
+from pydantic import Field, FiniteFloat
 
 from pipelines.core.contracts import FieldCodec, FieldSpec
-from pipelines.core.errors import UserError
+from pipelines.core.errors import UserError, shown
+from pipelines.core.saved_files import typed
 from pipelines.core.types import JsonObject, RawColumn, Value
+from pipelines.data.codecs.restoring import check_same_settings
 from pipelines.data.codecs.special_ids import BEGIN, END, PAD, SPECIAL, UNKNOWN
 from pipelines.data.codecs.subword_tokenizer import SentencePieceTokenizer
 from pipelines.data.codecs.text_settings import TextSettings
@@ -38,6 +42,13 @@ TOKENIZERS: dict[str, type[Tokenizer]] = {
 
 Token = int | str
 """A token by its id or, before it has one, as text."""
+
+
+@dataclass(frozen=True)
+class _State:
+    vocabulary: Annotated[list[str], Field(min_length=1)]
+    facts: dict[str, int | FiniteFloat]
+    model: str
 
 
 class TextCodec(FieldCodec):
@@ -99,7 +110,7 @@ class TextCodec(FieldCodec):
                 expected = "lists of words" if self.raw.is_sequence else "text"
                 raise UserError(
                     f"column {self.column!r} must hold {expected} with "
-                    f"tokens={self.settings.tokens}; received {str(batch[0])[:60]!r}: use "
+                    f"tokens={self.settings.tokens}; received {shown(batch[0])}: use "
                     f"tokens={'word' if self.raw.is_sequence else 'list'}"
                 )
             yield batch
@@ -251,15 +262,11 @@ class TextCodec(FieldCodec):
 
     def restore(self, state: JsonObject) -> None:
         """UserError if the state was learnt with other settings."""
-        mine = self._constructor_arguments()
-        saved = {name: state[name] for name in mine}
-        if saved != mine:
-            raise UserError(f"a codec learnt with {saved} can't be used with {mine}")
-        self._set_state(
-            TokenizerState(
-                list(state["vocabulary"]), dict(state["facts"]), base64.b64decode(state["model"])
-            )
-        )
+        check_same_settings("a codec learnt", state, self._constructor_arguments())
+        saved = typed(_State, state)
+        model = base64.b64decode(saved.model, validate=True)
+        self._set_state(TokenizerState(saved.vocabulary, dict(saved.facts), model))
+        self._tokenizer.check_state()
 
     def summary(self) -> JsonObject:
         """vocabulary: number of ids. unknown_share: of all training tokens. truncated_share: of all

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field as Range
 
-from models.settings import Count, settings
+from models.settings import MOST, Count, settings
 
 
 @settings
@@ -26,7 +26,7 @@ class TextSettings:
     """
 
     tokens: Literal["word", "character", "sentencepiece", "list"]
-    vocabulary_size: Annotated[int, Range(ge=3)]
+    vocabulary_size: Annotated[int, Range(ge=3, le=MOST)]
     minimum_count: Count
     lowercase: bool
     strip_markup: bool

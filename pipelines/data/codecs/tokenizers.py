@@ -92,6 +92,11 @@ class Tokenizer(ABC):
         vectors  as in `vectors_for`: words that have a vector fill up the vocabulary.
         """
 
+    def check_state(self) -> None:
+        """Raises ValueError unless the state is one that `learn` can have returned."""
+        if self.state.model:
+            raise ValueError("only sentencepiece has a model")
+
     def as_tensor(self, values: Sequence[Value]) -> tf.Tensor | tf.RaggedTensor:
         """Raw values in the form that `split` takes."""
         import tensorflow as tf
@@ -252,6 +257,11 @@ class WordListTokenizer(WordTokenizer):
 
 class CharacterTokenizer(_CountingTokenizer):
     """Unicode code points, which are their own keys."""
+
+    def check_state(self) -> None:
+        super().check_state()
+        if any(len(token) != 1 for token in self.state.vocabulary):
+            raise ValueError("a token must be one character")
 
     def split(self, values: tf.Tensor) -> tf.RaggedTensor:
         return tokens.characters(self.normalise(values), punctuation=self.keeps_punctuation)

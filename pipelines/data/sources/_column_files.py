@@ -7,11 +7,9 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
-from pydantic import Field
-
-from models.settings import settings
+from models.settings import Whole, settings
 from pipelines.core.contracts import FieldSpec, Provenance, RowIssues
 from pipelines.core.errors import UserError
 from pipelines.core.types import Example
@@ -36,7 +34,7 @@ from pipelines.data.sources.rows import (
     unreadable_error,
 )
 
-Column = str | Annotated[int, Field(ge=0)]
+Column = str | Whole
 """A name in the header; or a position, counted from 0, in CSV and TSV without a header."""
 
 _STEMS = {

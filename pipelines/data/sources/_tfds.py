@@ -16,7 +16,7 @@ from urllib.request import getproxies
 
 from models.settings import settings
 from pipelines.core.contracts import Provenance, RowIssues
-from pipelines.core.errors import UserError, suggest
+from pipelines.core.errors import UserError, shown, suggest
 from pipelines.core.types import Example
 from pipelines.data.sources._named import check_columns_differ
 from pipelines.data.sources._row_source import RowSource
@@ -84,7 +84,7 @@ class TfdsSet(RowSource):
             if name not in features:
                 raise UserError(
                     f"prepare.group_by or prepare.time_column: {self.name} has no feature "
-                    f"{name!r}; {suggest(name, features)}"
+                    f"{shown(name)}; {suggest(name, features)}"
                 )
 
     def fingerprint(self) -> str:
@@ -146,8 +146,8 @@ class TfdsSet(RowSource):
             kinds = _LABELS if column in self.labels else ("text",)
             if name not in features:
                 raise UserError(
-                    f"data.{column}_column: {self.name} has no feature {name!r}; it has {has}: "
-                    "give one"
+                    f"data.{column}_column: {self.name} has no feature {shown(name)}; it has {has}"
+                    ": give one"
                 )
             if feature_kind(features[name]) not in kinds:
                 raise UserError(
@@ -165,8 +165,9 @@ class TfdsSet(RowSource):
                 name = "train" if part == "all" else part
                 names = ", ".join(builder.info.splits)
                 raise UserError(
-                    f"data.{name}_split: {self.name} has no examples in {split!r}; it has {names}: "
-                    "give one of these, or a part such as train[:90%], or null (not for train)"
+                    f"data.{name}_split: {self.name} has no examples in {shown(split)}; it has "
+                    f"{names}: give one of these, or a part such as train[:90%], or null (not for "
+                    "train)"
                 )
 
     def _downloaded_builder(self) -> tfds.core.DatasetBuilder:
@@ -201,13 +202,13 @@ def _loading_error(received: str, error: Exception) -> str:
     sets = set(tfds.list_builders(with_community_datasets=False))
     name, _, config = received.partition(":")[0].partition("/")
     if isinstance(error, tfds.core.DatasetNotFoundError):
-        hint, why = suggest(name, sets), f"TFDS has no set {received!r}"
+        hint, why = suggest(name, sets), f"TFDS has no set {shown(received)}"
     elif (
         name in sets and config and config not in (known := tfds.builder_cls(name).builder_configs)
     ):
-        hint, why = suggest(config, known), f"TFDS's {name} has no configuration {config!r}"
+        hint, why = suggest(config, known), f"TFDS's {name} has no configuration {shown(config)}"
     else:
-        hint, why = "", f"TFDS can't load {received!r} ({_reason(error)})"
+        hint, why = "", f"TFDS can't load {shown(received)} ({_reason(error)})"
     return f"data.name: {why}; {hint if 0 < len(hint) < 300 else f'see {_CATALOG}'}"
 
 

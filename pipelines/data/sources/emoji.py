@@ -13,7 +13,7 @@ from typing import Literal
 
 from models.settings import settings
 from pipelines.core.contracts import FileBytes, Provenance, RowIssues
-from pipelines.core.errors import UserError, suggest
+from pipelines.core.errors import UserError, shown, suggest
 from pipelines.core.types import Example, JsonObject
 from pipelines.data.sources._image_files import CaptionedImages
 from pipelines.data.sources._packaged import Sha256, find_packaged_file, find_packaged_folder
@@ -108,7 +108,7 @@ class Emoji(CaptionedImages):
         known = self.names.sha256
         if self.language not in known:
             hint = suggest(self.language, known)
-            raise UserError(f"data.language: there are no names in {self.language!r}; {hint}")
+            raise UserError(f"data.language: there are no names in {shown(self.language)}; {hint}")
         return known[self.language]
 
     def _names_file(self) -> Path:

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from models.settings import Count, settings
+from models.settings import MOST, Count, Seed, settings
 from pipelines.core.contracts import Provenance, RowIssues
 from pipelines.core.errors import UserError
 from pipelines.core.types import Example
@@ -85,10 +85,10 @@ class Generated(RowSource):
 
     format: Literal["generated"]
     problem: Literal["copy", "adding", "recall", "parity", "next_number"]
-    lengths: Annotated[list[Annotated[int, Field(ge=2)]], Field(min_length=1)]
+    lengths: Annotated[list[Annotated[int, Field(ge=2, le=MOST)]], Field(min_length=1)]
     examples: Count
     symbols: Count
-    seed: Annotated[int, Field(ge=0)]
+    seed: Seed
 
     columns = ("sequence", "answer")
 

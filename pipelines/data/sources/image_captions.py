@@ -7,11 +7,9 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
-from pydantic import Field
-
-from models.settings import settings
+from models.settings import Count, settings
 from pipelines.core.contracts import Provenance, RowIssues
 from pipelines.core.errors import UserError
 from pipelines.core.files import is_file
@@ -27,7 +25,7 @@ from pipelines.data.sources._image_files import (
 from pipelines.data.sources._named import check_columns_differ, expand_home
 from pipelines.data.sources.rows import Dialect, check_exists, read_lines, resolve_delimiter
 
-HeldOut = Annotated[int, Field(ge=1)] | str | None
+HeldOut = Count | str | None
 
 _CHECKED_IMAGES = 100
 """Most images that `check` looks for before a run starts."""

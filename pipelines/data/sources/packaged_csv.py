@@ -10,7 +10,7 @@ from typing import Literal
 
 from models.settings import settings
 from pipelines.core.contracts import Provenance, RowIssues
-from pipelines.core.errors import UserError
+from pipelines.core.errors import UserError, shown
 from pipelines.core.types import Example
 from pipelines.data.sources._packaged import Sha256, find_packaged_file
 from pipelines.data.sources._row_source import RowSource
@@ -66,7 +66,7 @@ class PackagedCsv(RowSource):
                 if label not in self.label_names:
                     raise UserError(
                         f"data.label_names must name all labels of {self.file}; "
-                        f"it lacks {label!r}: add it"
+                        f"it lacks {shown(label)}: add it"
                     )
                 example = {"text": row["text"], "label": self.label_names[label]}
                 yield example | {name: row[name] for name in extra}

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from models.settings import settings
 from pipelines.core.contracts import Provenance, RowIssues
-from pipelines.core.errors import UserError, suggest
+from pipelines.core.errors import UserError, shown, suggest
 from pipelines.core.types import Example, Value
 from pipelines.data.sources._packaged import Sha256, find_packaged_file
 from pipelines.data.sources._pairs import PAIR, SentencePairs
@@ -73,7 +73,7 @@ class PackagedPairs(SentencePairs):
         choices = {"_".join(pair): pair for pair in permutations(self.languages, 2)}
         if self.direction not in choices:
             hint = suggest(self.direction, choices)
-            raise UserError(f"data.direction: there is no {self.direction!r} here; {hint}")
+            raise UserError(f"data.direction: there is no {shown(self.direction)} here; {hint}")
         return choices[self.direction]
 
     def _paths(self) -> list[Path]:
@@ -89,7 +89,7 @@ class PackagedPairs(SentencePairs):
             return [[pair[key] for key in keys] for pairs in lists for pair in pairs]
         except (ValueError, KeyError, TypeError, AttributeError):
             raise UserError(
-                f"{path} must hold a JSON list of entries that may have a list {self.pairs!r} "
+                f"{path} must hold a JSON list of entries that may have a list {shown(self.pairs)} "
                 f"of objects with {' and '.join(map(repr, keys))}; it holds something else: give "
                 "data.files, data.pairs and data.languages as they are in the package"
             ) from None

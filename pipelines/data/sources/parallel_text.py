@@ -11,7 +11,7 @@ from typing import Literal
 
 from models.settings import settings
 from pipelines.core.contracts import Provenance, RowIssues
-from pipelines.core.errors import UserError
+from pipelines.core.errors import UserError, shown
 from pipelines.core.types import Example
 from pipelines.data.sources._named import check_files_differ, digest, expand_home
 from pipelines.data.sources._pairs import PAIR, SentencePairs
@@ -110,7 +110,7 @@ class ParallelText(SentencePairs):
             elif source is not None or target is not None:
                 lacking, there = (first, second) if source is None else (second, first)
                 raise UserError(
-                    f"{first} and {second} go together; {there} is {source or target!r} and "
+                    f"{first} and {second} go together; {there} is {shown(source or target)} and "
                     f"{lacking} is null: give both"
                 )
             elif part == "train":

@@ -43,6 +43,8 @@ def test_a_word_as_it_stands_goes_before_its_lower_case_form(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("content", "message"),
     [("film 1 2\ngood 1 x\n", "vectors.txt:2"), ("film 1 2\ngood 1\n", "vectors.txt:2"),
+     ("film 1 2\ngood inf 1\n", "vectors.txt:2"),
+     (f"film {'1 ' * 10_001}\n", "vectors.txt:1: a word and 10001 numbers, at most 10,000"),
      ("other 1 2\n", "not one of the vocabulary's tokens")],
 )  # fmt: skip
 def test_a_bad_file_is_reported(tmp_path: Path, content: str, message: str) -> None:

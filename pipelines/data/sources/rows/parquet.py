@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,40 +20,45 @@ _BATCH = 2048  # rows; long texts make larger batches heavy, and smaller ones ar
 
 def parquet_columns(path: Path) -> list[str]:
     """Names of the top-level columns."""
-    file = _open(path)
-    if not file.metadata.num_rows:
-        raise UserError(f"{path} must hold rows; it has none")
-    return file.schema_arrow.names
+    with _reading(path):
+        file = _open(path)
+        if not file.metadata.num_rows:
+            raise UserError(f"{path} must hold rows; it has none")
+        return file.schema_arrow.names
 
 
 def parquet_rows(path: Path) -> int:
-    return _open(path).metadata.num_rows
+    with _reading(path):
+        return _open(path).metadata.num_rows
 
 
 def parquet_records(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, Sequence[Value]]]:
     """The row's number, from 1, and its values in the order of `columns`; None for null."""
-    import pyarrow as pa
-
     number = 0
-    file = _open(path)
-    try:
+    with _reading(path):
+        file = _open(path)
         for batch in file.iter_batches(_BATCH, columns=list(dict.fromkeys(columns))):
             lists = [_values(batch.column(name)) for name in columns]
             yield from enumerate(zip(*lists, strict=True), number + 1)
             number += len(batch)
-    except (pa.ArrowException, OSError) as error:
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turns whatever a damaged file leads pyarrow to into a UserError."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
         raise unreadable_error(path, error) from None
 
 
 def _open(path: Path) -> pq.ParquetFile:
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     check_regular(path)
-    try:
-        return pq.ParquetFile(path, memory_map=True)
-    except (pa.ArrowException, OSError) as error:
-        raise unreadable_error(path, error) from None
+    return pq.ParquetFile(path, memory_map=True)
 
 
 def _values(column: pa.Array) -> list[Value]:

@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from pipelines.core.contracts import RowIssues
-from pipelines.core.errors import UserError, suggest
+from pipelines.core.errors import UserError, shown, suggest
 from pipelines.core.types import Value
 from pipelines.data.sources.rows.delimited import (
     delimited_columns,
@@ -38,7 +38,7 @@ def resolve_delimiter(delimiter: str | None) -> str | None:
     mark = None if delimiter is None else marks.get(delimiter, delimiter)
     if mark is not None and (len(mark) != 1 or mark in '"\r\n'):
         raise UserError(
-            f"data.delimiter must be one character, not a quote; received {mark!r}: "
+            f"data.delimiter must be one character, not a quote; received {shown(mark)}: "
             "leave it null, or give ',', ';', '|' or '\\t'"
         )
     return mark
@@ -194,12 +194,12 @@ def _check_name(
     if names.count(name) == 1:
         return
     if name in names:
-        raise UserError(f"{setting}{path.name} has {name!r} more than once: rename one column")
+        raise UserError(f"{setting}{path.name} has {shown(name)} more than once: rename one column")
     hint = suggest(name, names)
     others = [mark for mark in (",", ";", "\t", "|") if len(names) == 1 and mark in names[0]]
     if separator is not None and others:
-        hint = f"its header is {names[0]!r}: set data.delimiter={DELIMITERS[others[0]]}"
-    raise UserError(f"{setting}{path.name} has no column {name!r}; {hint}")
+        hint = f"its header is {shown(names[0])}: set data.delimiter={DELIMITERS[others[0]]}"
+    raise UserError(f"{setting}{path.name} has no column {shown(name)}; {hint}")
 
 
 def _check_header(
@@ -210,8 +210,8 @@ def _check_header(
         key, column = next(iter(columns.items()))
         remedy = " ".join(f"data.{key}_column={position}" for key, position in guess.items())
         raise UserError(
-            f"data.{key}_column: {path.name} has no column {column!r}, and its first line looks "
-            f"like data, not like a header: set {remedy} (positions, counted from 0)"
+            f"data.{key}_column: {path.name} has no column {shown(column)}, and its first line "
+            f"looks like data, not like a header: set {remedy} (positions, counted from 0)"
         )
 
 

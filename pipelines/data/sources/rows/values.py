@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 
 from pipelines.core.contracts import FieldSpec, RowIssues
+from pipelines.core.errors import shown
 from pipelines.core.types import Json, Value
 
 
@@ -52,7 +53,7 @@ def usable_rows(
         except (FaultError, TypeError) as error:  # TypeError: a list as a label isn't hashable
             reason = error if isinstance(error, FaultError) else "is not text"
             column = list(columns.names.values())[len(row)]
-            issues.add(f"{where}:{line}", f"column {column!r} {reason}")
+            issues.add(f"{where}:{line}", f"column {shown(column)} {reason}")
         else:
             yield row
 
@@ -111,7 +112,7 @@ def _number(value: object, dtype: str) -> int | float:
         raise FaultError("has no value" if value is None else "is not a number")
     try:
         number = float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise FaultError("is not a number") from None
     if not math.isfinite(number):
         raise FaultError("is not a finite number")
