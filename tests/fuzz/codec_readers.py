@@ -22,6 +22,8 @@ from pipelines.data.codecs.labels import LabelCodec
 from pipelines.data.codecs.ngrams import NgramCodec
 from pipelines.data.codecs.numbers import AnswerCodec, SequenceCodec
 from pipelines.data.codecs.series import NumberCodec, SeriesCodec
+from pipelines.data.codecs.spelling import SpellingCodec
+from pipelines.data.codecs.tags import TagCodec
 from pipelines.data.codecs.text import TextCodec, TextSettings
 
 TEXTS = ["a fine film", "dull, dull film", "fine", "a"]
@@ -64,6 +66,8 @@ class _SmallFeatures(FeatureCodec):
 def _ragged(values: Sequence[Any]) -> Any:
     import tensorflow as tf
 
+    if isinstance(values[0][0], str):
+        return tf.ragged.constant(values, tf.string, ragged_rank=1)
     flat = np.concatenate([np.asarray(one, np.float64) for one in values])
     return tf.RaggedTensor.from_row_lengths(flat, [len(one) for one in values])
 
@@ -81,6 +85,8 @@ CODECS: dict[str, tuple[Callable[[], FieldCodec], Sequence[Any]]] = {
     "steps": (lambda: SequenceCodec("x"), ["0.5,1 0,2", "1,1"]),
     "answers": (lambda: AnswerCodec("x"), ["1 2", "0 3"]),
     "images": (lambda: ImageCodec("x", IMAGE), [caption_files.make_image()]),
+    "tags": (lambda: TagCodec("x", "bioes"), [["B-A", "I-A", "O"], ["B-B"]]),
+    "spelling": (lambda: SpellingCodec("x", most=4, minimum_count=1), [["Ada", "ran"], ["ö"]]),
     "features": (lambda: _SmallFeatures("x", IMAGE, VISION), [caption_files.make_image()]),
 }
 """By kind: an unfitted codec, and values to learn from."""

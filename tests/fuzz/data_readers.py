@@ -22,11 +22,13 @@ from pipelines.config.schema import _build
 from pipelines.core.contracts import FieldSpec, RowIssues
 from pipelines.core.errors import UserError
 from pipelines.core.paths import ROOT
+from pipelines.core.settings import PredictSettings
 from pipelines.data.codecs.images import ImageCodec, ImageSettings
 from pipelines.data.codecs.word_vectors import vectors_for
 from pipelines.data.sources._image_files import find_fault
 from pipelines.data.sources.parallel_text import ParallelText
 from pipelines.data.sources.rows import Columns, read_rows
+from pipelines.data.sources.tagged_files import TaggedFiles
 from pipelines.predict.prediction_writer import ResumableWriter
 
 # People's data
@@ -70,6 +72,27 @@ def of_rows(run: Path, folder: Path) -> Iterator[Reader]:
         return list(pairs.read("all", RowIssues()))
 
     yield Reader("parallel text", sides["source"], TEXT, read_pairs)
+
+
+def of_tags(run: Path, folder: Path) -> Iterator[Reader]:
+    settings = yaml.safe_load((ROOT / "conf/data/tagged_files.yaml").read_text())
+    word = "\t".join(["1", "Ada", "_", "B-PER", *"_" * 6])
+    lists = {"tokens": ["Ada", "ran"], "tags": ["B-PER", "O"]}
+    files: dict[str, tuple[str, str, Format]] = {
+        "tagged words": ("a.conll", "Ada x B-PER\nran y O\n\nAda x B-PER\n", TEXT),
+        "CoNLL-U": ("a.conllu", f"# text = Ada\n{word}\n\n{word}\n", TEXT),
+        "lists of tags": ("tags.jsonl", JSON_LINES.write([lists] * 3), JSON_LINES),
+    }
+    for name, (file, content, form) in files.items():
+        path = folder / file
+        path.write_text(content)
+        source = _build(TaggedFiles, {**settings, "path": str(path)}, "data")
+
+        def read(source: Any = source) -> object:
+            source.check()
+            return list(source.read("all", RowIssues()))
+
+        yield Reader(name, path, form, read)
 
 
 def of_images(run: Path, folder: Path) -> Iterator[Reader]:
@@ -140,11 +163,11 @@ def of_others(run: Path, folder: Path) -> Iterator[Reader]:
         told=(UserError, ValueError),
     )
     output = folder / "out.jsonl"
-    with ResumableWriter(output, "f") as writer:
+    with ResumableWriter(output, "f", PredictSettings(formulas="keep")) as writer:
         writer.write(["{}"])
 
     def resume() -> object:
-        with ResumableWriter(output, "f") as writer:
+        with ResumableWriter(output, "f", PredictSettings(formulas="keep")) as writer:
             return writer.done
 
     yield Reader("progress of predictions", writer.progress, JSON, resume)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from codec_readers import of_codecs
-from data_readers import of_images, of_others, of_rows
+from data_readers import of_images, of_others, of_rows, of_tags
 from reader import Reader
 from run_readers import of_caches, of_run, of_sweeps
 
@@ -17,7 +17,7 @@ from pipelines.config.hydra_hooks import register_resolvers
 def all_readers(run: Path, folder: Path) -> list[Reader]:
     """The table. `run` is a finished run; only what is in `folder` is damaged."""
     register_resolvers()
-    groups = [of_run, of_codecs, of_caches, of_sweeps, of_rows, of_images, of_others]
+    groups = [of_run, of_codecs, of_caches, of_sweeps, of_rows, of_tags, of_images, of_others]
     readers: list[Reader] = []
     for group in groups:
         own = folder / group.__name__

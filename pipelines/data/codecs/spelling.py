@@ -4,18 +4,30 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
+from pydantic import PositiveInt
 
 from pipelines.core.contracts import FieldCodec, FieldSpec
+from pipelines.core.saved_files import typed
 from pipelines.core.types import JsonObject, RawColumn, Value
 from pipelines.data.codecs.key_search import find_ids
+from pipelines.data.codecs.restoring import check_same_settings
 from pipelines.data.codecs.special_ids import UNKNOWN
 
 if TYPE_CHECKING:
     import tensorflow as tf
+
+
+@dataclass(frozen=True)
+class _State:
+    column: str
+    most: PositiveInt
+    minimum_count: PositiveInt
+    characters: list[str]
 
 
 class SpellingCodec(FieldCodec):
@@ -99,7 +111,14 @@ class SpellingCodec(FieldCodec):
         }
 
     def restore(self, state: JsonObject) -> None:
-        self._set(state["characters"])
+        """UserError if the state was learnt with other settings."""
+        saved = typed(_State, state)
+        own = {"most": self.most, "minimum_count": self.minimum_count}
+        check_same_settings("characters learnt", state, own)
+        single = all(len(character) == 1 for character in saved.characters)
+        if not single or len(set(saved.characters)) < len(saved.characters):
+            raise ValueError("characters must be single ones, each there once")
+        self._set(saved.characters)
 
     def summary(self) -> JsonObject:
         return {"characters": len(self.characters)}

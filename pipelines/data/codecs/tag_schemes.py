@@ -15,6 +15,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
+from pipelines.core.errors import shown
+
 Scheme = Literal["none", "iob1", "bio", "bioes", "bilou"]
 """none: tags are plain labels, such as parts of speech."""
 
@@ -38,6 +40,11 @@ def split_tag(tag: str) -> tuple[str, str]:
     return tag[:1], tag[2:]
 
 
+def is_entity_tag(tag: str) -> bool:
+    """Whether it is O, or a letter of a scheme with a type."""
+    return tag == OUTSIDE or re.match(r"[BIESLU]-.", tag) is not None
+
+
 def detect_scheme(sequences: Iterable[Sequence[str]]) -> Scheme:
     """The scheme that sequences are written in.
 
@@ -49,7 +56,7 @@ def detect_scheme(sequences: Iterable[Sequence[str]]) -> Scheme:
     for tags in sequences:
         before: tuple[str, str] = ("", "")
         for tag in tags:
-            if tag != OUTSIDE and not re.match(r"[BIESLU]-.", tag):
+            if not is_entity_tag(tag):
                 return "none"
             letter, kind = split_tag(tag)
             letters.add(letter)
@@ -81,7 +88,7 @@ def to_bio(tags: Sequence[str], scheme: Scheme) -> list[str]:
             continue
         letter, kind = split_tag(tag)
         if letter not in _LETTERS[scheme]:
-            raise ValueError(f"{tag!r} is no tag of {scheme}")
+            raise ValueError(f"{shown(tag)} is no tag of {scheme}")
         begins = scheme == "iob1" and letter == "I" and before != kind
         made.append(f"{'B' if begins else _TO_BIO[letter]}-{kind}")
         before = kind

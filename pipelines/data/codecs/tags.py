@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from pydantic import NonNegativeInt
 
 from pipelines.core.contracts import FieldCodec, FieldSpec
-from pipelines.core.errors import UserError
+from pipelines.core.errors import UserError, shown
+from pipelines.core.saved_files import typed
 from pipelines.core.types import JsonObject, RawColumn, Value
+from pipelines.data.codecs.restoring import check_same_settings
 from pipelines.data.codecs.tag_schemes import (
     OUTSIDE,
     allowed_tags,
     detect_scheme,
+    is_entity_tag,
     split_tag,
 )
 
@@ -29,6 +34,15 @@ SEPARATOR = "\t"
 
 UNKNOWN_TAG = 0
 """Also of padding; the tags of the training data are numbered from 1."""
+
+
+@dataclass(frozen=True)
+class _State:
+    column: str
+    scheme: str
+    names: list[str]
+    counts: list[NonNegativeInt]
+    has_entities: bool
 
 
 class TagCodec(FieldCodec):
@@ -72,7 +86,7 @@ class TagCodec(FieldCodec):
         self.counts = tuple(learnt[name] for name in self.names)
 
     def _check(self, tags: Counter[str]) -> None:
-        examples = ", ".join(repr(tag[:40]) for tag in list(tags)[:5])
+        examples = ", ".join(shown(tag) for tag in list(tags)[:5])
         if len(tags) < 2:
             raise UserError(
                 f"a tagger needs at least two tags; column {self.column!r} has only "
@@ -80,7 +94,7 @@ class TagCodec(FieldCodec):
             )
         if spoilt := [tag for tag in tags if SEPARATOR in tag]:
             raise UserError(
-                f"column {self.column!r}: a tag must have no tab in it; {spoilt[0][:40]!r} has one"
+                f"column {self.column!r}: a tag must have no tab in it; {shown(spoilt[0])} has one"
             )
         if len(tags) > MOST_TAGS:
             raise UserError(
@@ -193,8 +207,15 @@ class TagCodec(FieldCodec):
         }
 
     def restore(self, state: JsonObject) -> None:
-        self.names, self.counts = tuple(state["names"]), tuple(state["counts"])
-        self._has_entities = bool(state["has_entities"])
+        """UserError if the state was learnt with another scheme."""
+        saved = typed(_State, state)
+        check_same_settings("tags learnt", state, {"scheme": self.scheme})
+        if not 2 <= len(saved.names) == len(set(saved.names)) == len(saved.counts):
+            raise ValueError("each tag must be there once, with its count")
+        if saved.has_entities and not all(map(is_entity_tag, saved.names)):
+            raise ValueError("a tag of entities must be O, or a letter, a hyphen and a type")
+        self.names, self.counts = tuple(saved.names), tuple(saved.counts)
+        self._has_entities = saved.has_entities
 
     def summary(self) -> JsonObject:
         """classes: training words by tag."""

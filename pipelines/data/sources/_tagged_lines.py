@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipelines.core.contracts import RowIssues
-from pipelines.core.errors import UserError
+from pipelines.core.errors import UserError, shown
 from pipelines.data.sources.rows import FaultError, read_lines, usable_text
 
 CONLLU = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
@@ -68,7 +68,7 @@ def resolve_column(
     if isinstance(column, str) or column >= form.columns:
         raise UserError(
             f"{setting} must be a number from 0 to {form.columns - 1}{names}, since {path.name} "
-            f"has {form.columns} columns; received {column}"
+            f"has {form.columns} columns; received {shown(column)}"
         )
     return column
 
