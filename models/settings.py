@@ -253,7 +253,7 @@ class Sample(Limits, SearchSettings):
     top_k: Count | None
     top_p: Annotated[float, Field(gt=0, le=1)] | None
     seed: Seed
-    answers: Few
+    answers: Annotated[int, Field(ge=1, le=10_000)]
 
 
 Attention = Literal["none", "dot", "general", "additive"]

@@ -229,7 +229,7 @@ class ServeSettings:
     batch_rows: Count
     batch_timeout: NotNegative
     max_rows: Count
-    max_headers: Annotated[int, Field(ge=1024)]
+    max_headers: Annotated[int, Field(ge=1024, le=MOST)]
     max_body: Count
     max_pixels: Count
     max_queue: Count

@@ -95,7 +95,11 @@ def read_values(run: Run, objectives: Sequence[Objective]) -> list[float] | None
             rows = [objective.read_history_row(row) for row in run.read_history()]
             known = [row for row in rows if row is not None]
             if not known:
-                raise UserError(f"{objective.name} was not measured")
+                there = ", ".join(f"validation.{name}" for name in metrics.validation)
+                raise UserError(
+                    f"{objective.name} was not measured; there are {there or 'no scores'}: name "
+                    "one in sweep.objectives"
+                )
             value = objective.metric.best(known)
         values.append(value)
     return values

@@ -9,11 +9,9 @@ import re
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field
-
-from models.settings import settings
+from models.settings import Whole, settings
 from pipelines.core.contracts import FieldSpec, Provenance, RowIssues
 from pipelines.core.errors import UserError
 from pipelines.core.types import Example
@@ -29,7 +27,7 @@ from pipelines.data.sources.rows import (
     unreadable_error,
 )
 
-Column = str | Annotated[int, Field(ge=0)] | None
+Column = str | Whole | None
 
 PARTS = {
     "train": ("train", "training"),
