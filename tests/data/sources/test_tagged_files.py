@@ -168,7 +168,7 @@ def test_a_folder_of_parts(names: tuple[str, ...], tmp_path: Path) -> None:
     [
         ("", {}, "must hold a word a line; it holds nothing"),
         ("a B\n", {"tag_column": 2}, "data.tag_column must be a number from 0 to 1"),
-        ("a B\n", {"tag_column": "upos"}, "has 2 columns; received upos"),
+        ("a B\n", {"tag_column": "upos"}, "has 2 columns; received 'upos'"),
         ("a\nb\n", {"tag_column": 1}, "from 0 to 0"),
         (CONLLU, {"token_column": "word"}, "or one of id, form, lemma"),
         ("# only a remark\n", {}, "it holds only comments"),
