@@ -40,9 +40,13 @@ class Passage:
 
 @dataclass(frozen=True)
 class Passages:
+    """Texts; above_zero and below_zero say what the colours mean."""
+
     title: str
     items: Sequence[Passage]
     caption: str = ""
+    above_zero: str = "speaks for the answer"
+    below_zero: str = "against it; the stronger, the thicker and deeper"
 
 
 Section = Figure | Table | Passages

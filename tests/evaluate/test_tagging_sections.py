@@ -10,6 +10,7 @@ from pipelines.core.sections import Figure, Passages, Table
 from pipelines.evaluate.sections.tagging import (
     TaggedSentences,
     confusion_of_tags,
+    sentences_from_right_to_wrong,
     suspects_table,
     tagging_sections,
 )
@@ -54,6 +55,17 @@ def test_wrong_words_are_told_with_the_tag_in_the_data() -> None:
         for section in tagging_sections(TAGGED, of_entities=True)
         if isinstance(section, Passages)
     )
-    assert passages.items[0].parts == [("Ada/B-PER ", 0.35), ("ran ", 0.0)]
+    # No tag is that of more than half of the words, so that all are told.
+    assert passages.items[0].parts == [("Ada/B-PER ", 0.35), ("ran/O ", 0.35)]
     assert passages.items[1].about == "2 of 3 words are wrong"
     assert passages.items[1].parts[0] == ("Grace/B-LOC [B-PER] ", -0.9)
+
+
+def test_the_tag_of_most_words_goes_without_saying() -> None:
+    tagged = TaggedSentences(
+        [["Ada", "ran", "far", "."]], [["B-PER", "O", "O", "O"]], [["O", "O", "B-LOC", "O"]],
+        [np.ones(4)],
+    )  # fmt: skip
+    assert sentences_from_right_to_wrong(tagged).items[0].parts == [
+        ("Ada [B-PER] ", -0.9), ("ran ", 0.0), ("far/B-LOC [O] ", -0.9), (". ", 0.0),
+    ]  # fmt: skip

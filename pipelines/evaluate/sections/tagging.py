@@ -106,6 +106,7 @@ def confusion_of_tags(
 
 def sentences_from_right_to_wrong(tagged: TaggedSentences) -> Passages:
     """Sentences by falling share of right words, evenly over all; wrong words are marked."""
+    usual = _usual_tag(tagged.references)
     right = [
         np.array([one == other for one, other in zip(*pair, strict=True)])
         for pair in zip(tagged.references, tagged.predicted, strict=True)
@@ -116,25 +117,31 @@ def sentences_from_right_to_wrong(tagged: TaggedSentences) -> Passages:
     items = []
     for row in rows.tolist():
         parts = [
-            _part(word, reference, answer)
+            _part(word, reference, answer, usual)
             for word, reference, answer in list(
                 zip(tagged.words[row], tagged.references[row], tagged.predicted[row], strict=True)
             )[:MOST_WORDS]
         ]
         wrong = int((~right[row]).sum())
         items.append(Passage(f"{wrong} of {len(right[row])} words are wrong", parts))
-    caption = (
-        "Each word with its tag, where that isn't O. What is right has one colour, what is wrong "
-        "the other, with the data's tag in brackets."
-    )
-    return Passages("Sentences from right to wrong", items, caption)
+    but = f" but {usual}, which most words have" if usual else ""
+    caption = f"Each word with its tag{but}; where it is wrong, the data's tag is in brackets."
+    title = "Sentences from right to wrong"
+    return Passages(title, items, caption, above_zero="is right", below_zero="is wrong")
 
 
-def _part(word: str, reference: str, answer: str) -> tuple[str, float]:
+def _usual_tag(references: Sequence[Sequence[str]]) -> str:
+    """The tag of more than half of the words, such as O; "" if there is none."""
+    counts = Counter(tag for tags in references for tag in tags)
+    tag, count = max(counts.items(), key=lambda item: item[1], default=("", 0))
+    return tag if count > counts.total() / 2 else ""
+
+
+def _part(word: str, reference: str, answer: str, usual: str) -> tuple[str, float]:
+    shown = word if answer == usual else f"{word}/{answer}"
     if reference == answer:
-        shown = word if answer == OUTSIDE else f"{word}/{answer}"
-        return f"{shown} ", 0.0 if answer == OUTSIDE else 0.35
-    return f"{word}/{answer} [{reference}] ", -0.9
+        return f"{shown} ", 0.0 if answer == usual else 0.35
+    return f"{shown} [{reference}] ", -0.9
 
 
 def suspects_table(tagged: TaggedSentences) -> Table:
