@@ -16,11 +16,11 @@ import tensorflow as tf
 
 from models import crf
 from models.dropout import Dropout
-from models.embedding import VocabularySpec, build_embedding
+from models.embedding import Embedding
 from models.recurrent import Encoder, States
 from models.seeds import stream
 from models.serialization import FromConfig
-from models.settings import EmbeddingSettings, RecurrentSettings, SpellingSettings
+from models.settings import RecurrentSettings, SpellingSettings
 from models.spelling import Spelling
 
 _register = keras.saving.register_keras_serializable(package="recurrent")
@@ -44,20 +44,20 @@ class AllowedTags(NamedTuple):
 
 @_register
 class TagChain(keras.layers.Layer):
-    """What a tag says of its neighbours: learnt (a CRF), or only what a scheme forbids.
+    """What a tag says of its neighbours: what was learnt (a CRF), or only what a scheme forbids.
 
-    learnt   whether transitions are learnt; otherwise tags are independent where allowed.
+    learns_transitions  whether this is a CRF; otherwise tags are independent where allowed.
     allowed  as AllowedTags.
     """
 
-    def __init__(self, learnt: bool, allowed: AllowedTags, **kwargs: Any) -> None:
+    def __init__(self, learns_transitions: bool, allowed: AllowedTags, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.learnt, self.allowed = learnt, AllowedTags(*allowed)
+        self.learns_transitions, self.allowed = learns_transitions, AllowedTags(*allowed)
 
     def build(self, input_shape: object = None) -> None:
         del input_shape
         size = len(self.allowed.start)
-        if self.learnt:
+        if self.learns_transitions:
             self.start = self.add_weight((size,), "zeros", name="start")
             self.transitions = self.add_weight((size, size), "zeros", name="transitions")
             self.end = self.add_weight((size,), "zeros", name="end")
@@ -68,74 +68,56 @@ class TagChain(keras.layers.Layer):
         parts = []
         for name, allowed in self.allowed._asdict().items():
             mask = np.array(allowed, np.float32)
-            value = tf.convert_to_tensor(getattr(self, name)) if self.learnt else 0.0
+            value = tf.convert_to_tensor(getattr(self, name)) if self.learns_transitions else 0.0
             parts.append(tf.where(mask > 0, value, crf.FORBIDDEN))
         return crf.Potentials(*parts)
 
-    def call(self, scores: tf.Tensor) -> tf.Tensor:
-        """Scores as they are: the chain is asked by `potentials`."""
-        return scores
-
     def get_config(self) -> dict[str, object]:
-        return {**super().get_config(), "learnt": self.learnt, "allowed": list(self.allowed)}
+        return {
+            **super().get_config(),
+            "learns_transitions": self.learns_transitions,
+            "allowed": list(self.allowed),
+        }
 
 
 @_register
 class Tagger(FromConfig, keras.Model):
     """Words (B, T) and their characters (B, T, C) -> scores of tags.
 
-    sizes    of the vocabularies of words and of characters.
-    dropout  of the encoder's inputs and of its outputs.
-    learnt, allowed  as TagChain.
+    embedding   of words; made by the caller, who may have pretrained vectors for it.
+    characters  size of their vocabulary.
+    dropout     of the encoder's inputs and of its outputs.
+    learns_transitions, allowed  as TagChain.
     """
 
     config_types: ClassVar[Mapping[str, type]] = {
         "recurrent": RecurrentSettings,
-        "embedding": EmbeddingSettings,
+        "embedding": keras.layers.Layer,
         "spelling": SpellingSettings,
-        "sizes": tuple,
     }
 
     def __init__(
         self,
         recurrent: RecurrentSettings,
-        embedding: EmbeddingSettings,
+        embedding: Embedding,
         spelling: SpellingSettings,
         *,
-        sizes: tuple[int, int],
+        characters: int,
         dropout: float,
-        learnt: bool,
+        learns_transitions: bool,
         allowed: AllowedTags,
-        vectors: VocabularySpec | None = None,
-        width: int | None = None,
-        frozen_rows: int = 0,
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
-        """vectors: pretrained ones; a model that is loaded has their width and frozen_rows."""
         super().__init__(**kwargs)
         self.recurrent, self.spelling_settings = recurrent, spelling
-        self.embedding_settings = embedding
-        self.sizes, self.dropout, self.seed = sizes, dropout, seed
+        self.characters, self.dropout, self.seed = characters, dropout, seed
         policy = self.dtype_policy
-        if vectors is not None or not (width or frozen_rows):
-            self.embedding = build_embedding(
-                embedding, vectors or VocabularySpec(sizes[0]), seed=stream(seed, "embedding")
-            )
-        else:
-            from models.embedding import Embedding
-
-            self.embedding = Embedding(
-                embedding,
-                sizes[0],
-                width=width,
-                frozen_rows=frozen_rows,
-                seed=stream(seed, "embedding"),
-                name="embedding",
-            )
-            self.embedding.build((None, None))
+        self.embedding = embedding
+        if not embedding.built:  # read from a file
+            embedding.build(None)
         self.spelling = Spelling(
-            spelling, recurrent, sizes[1], seed=stream(seed, "spelling"), name="spelling"
+            spelling, recurrent, characters, seed=stream(seed, "spelling"), name="spelling"
         )
         self.drop_in, self.drop_out = (
             Dropout(dropout, seed=stream(seed, name), name=name) for name in ("drop_in", "drop_out")
@@ -147,7 +129,7 @@ class Tagger(FromConfig, keras.Model):
         self.dense = keras.layers.Dense(
             len(allowed[0]), kernel_initializer=initial, dtype="float32", name="scores"
         )
-        self.chain = TagChain(learnt, allowed, name="chain", dtype="float32")
+        self.chain = TagChain(learns_transitions, allowed, name="chain", dtype="float32")
         self.spelling.build()
         self.encoder.build((None, None, self.embedding.width + self.spelling.output_width))
         self.dense.build((None, None, self.encoder.output_width))
@@ -193,14 +175,12 @@ class Tagger(FromConfig, keras.Model):
         return {
             **super().get_config(),
             "recurrent": asdict(self.recurrent),
-            "embedding": asdict(self.embedding_settings),
+            "embedding": keras.saving.serialize_keras_object(self.embedding),
             "spelling": asdict(self.spelling_settings),
-            "sizes": self.sizes,
+            "characters": self.characters,
             "dropout": self.dropout,
-            "learnt": self.chain.learnt,
+            "learns_transitions": self.chain.learns_transitions,
             "allowed": list(self.chain.allowed),
-            "width": self.embedding.width,
-            "frozen_rows": self.embedding.frozen_rows,
             "seed": self.seed,
         }
 

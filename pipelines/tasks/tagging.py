@@ -58,6 +58,7 @@ class Words:
     vocabulary_size, minimum_count  as of a text's: rarer words are unknown, but for their letters.
     lowercase   for the vocabulary; letters keep their case.
     characters  of a word that its spelling is read by; of a longer one both ends.
+    minimum_characters  words of the training texts that a character must be in to be known.
     """
 
     vocabulary_size: Count
@@ -125,7 +126,8 @@ class Tagging(Task, Streams, Diagnosable):
         }
 
     def build(self, model: RecurrentSettings, codec: Codec, seed: int) -> keras.Model:
-        from models.embedding import VocabularySpec
+        from models.embedding import VocabularySpec, build_embedding
+        from models.seeds import stream
         from models.tagger import AllowedTags, Tagger
 
         sizes = codec.spec.sizes
@@ -136,13 +138,12 @@ class Tagging(Task, Streams, Diagnosable):
         )
         return Tagger(
             model,
-            self.embedding,
+            build_embedding(self.embedding, vocabulary, seed=stream(seed, "embedding")),
             self.spelling,
-            sizes=(sizes["words"], sizes["spelling"]),
+            characters=sizes["spelling"],
             dropout=self.dropout,
-            learnt=self.crf,
+            learns_transitions=self.crf,
             allowed=AllowedTags(*_tags(codec).allowed),
-            vectors=vocabulary,
             seed=seed,
             name="tagger",
         )
@@ -162,7 +163,7 @@ class Tagging(Task, Streams, Diagnosable):
 
     def outputs(self, model: keras.Model, inputs: Tensors, step: tf.Tensor) -> Nest:
         """Scores (T, B, K), lengths (B,), and the chain's potentials, if they are learnt."""
-        return _Scored(model, inputs, training=True).nest
+        return _outputs(model, inputs, training=True)
 
     def losses(self, outputs: Nest, targets: tf.Tensor) -> tf.Tensor:
         """Nats of each word's tag (B, T)."""
@@ -320,19 +321,17 @@ class Tagging(Task, Streams, Diagnosable):
 
         from models.cross_entropy import log_odds
 
-        scored = _Scored(model, batch.inputs, training=False)
-        losses = self.losses(scored.nest, batch.targets)
-        scores = tf.transpose(scored.scores, [1, 0, 2])
+        outputs = _outputs(model, batch.inputs, training=False)
+        losses = self.losses(outputs, batch.targets)
+        scores = tf.transpose(outputs[0], [1, 0, 2])
         return TeacherForced(losses, log_odds(scores, tf.maximum(batch.targets, 0)))
 
 
-class _Scored:
-    """A model's scores of a batch, with what losses need of its chain."""
-
-    def __init__(self, model: keras.Model, inputs: Tensors, *, training: bool):
-        self.scores = model.scores(inputs, training=training)
-        potentials = [model.chain.potentials] if model.chain.learnt else []
-        self.nest = (self.scores, inputs["words_length"], *potentials)
+def _outputs(model: keras.Model, inputs: Tensors, *, training: bool) -> tuple[Nest, ...]:
+    """As `Tagging.outputs`."""
+    scores = model.scores(inputs, training=training)
+    potentials = [model.chain.potentials] if model.chain.learns_transitions else []
+    return (scores, inputs["words_length"], *potentials)
 
 
 def _tags(codec: Codec) -> TagCodec:

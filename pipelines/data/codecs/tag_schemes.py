@@ -75,9 +75,9 @@ def detect_scheme(sequences: Iterable[Sequence[str]]) -> Scheme:
 def to_bio(tags: Sequence[str], scheme: Scheme) -> list[str]:
     """The same entities in BIO. What breaks the scheme stays as broken as it is.
 
-    ValueError for a letter that the scheme doesn't have.
+    ValueError for a tag that the scheme doesn't have.
     """
-    if scheme in ("none", "bio"):
+    if scheme == "none":
         return list(tags)
     made = []
     before = ""
@@ -87,7 +87,7 @@ def to_bio(tags: Sequence[str], scheme: Scheme) -> list[str]:
             before = ""
             continue
         letter, kind = split_tag(tag)
-        if letter not in _LETTERS[scheme]:
+        if not is_entity_tag(tag) or letter not in _LETTERS[scheme]:
             raise ValueError(f"{shown(tag)} is no tag of {scheme}")
         begins = scheme == "iob1" and letter == "I" and before != kind
         made.append(f"{'B' if begins else _TO_BIO[letter]}-{kind}")

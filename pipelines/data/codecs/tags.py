@@ -103,7 +103,10 @@ class TagCodec(FieldCodec):
             )
 
     def encode(self, values: RawColumn) -> tf.RaggedTensor:
-        """Ragged (B, T) text to (B, T) int32; UNKNOWN_TAG for a tag that training lacks."""
+        """Ragged (B, T) text to (B, T) int32.
+
+        A tag that training lacks is UNKNOWN_TAG: it can't be answered, and counts as wrong.
+        """
         import tensorflow as tf
 
         if self._has_entities:
@@ -137,9 +140,6 @@ class TagCodec(FieldCodec):
             letters = tf.where(continues, inside, tf.where(goes_on, "B", "S"))
         made = tf.strings.join([letters, kind], "-")
         return values.with_flat_values(tf.where(outside, OUTSIDE, made))
-
-    def check(self, raw: Sequence[Value], encoded: np.ndarray) -> None:
-        """Tags that training lacks are no mistake: they can't be answered, and count as wrong."""
 
     @property
     def has_entities(self) -> bool:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import re
 from collections.abc import Iterator
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Literal
@@ -28,6 +30,8 @@ from pipelines.data.sources.rows import (
 )
 
 Column = str | Whole | None
+
+log = logging.getLogger(__name__)
 
 PARTS = {
     "train": ("train", "training"),
@@ -79,21 +83,25 @@ class TaggedFiles(TaggedInputs):
         return tuple(self._files())
 
     def read(self, part: str, issues: RowIssues) -> Iterator[Example]:
-        scheme = self.found_scheme()
-        path = self._files()[part]
+        scheme, path = self.found_scheme, self._files()[part]
         for place, words, tags in self._read(path, issues):
             try:
                 yield {"tokens": words, "tags": to_bio(tags, scheme)}
             except ValueError as error:
                 issues.add(place, str(error))
 
+    @cached_property
     def found_scheme(self) -> Scheme:
-        """How tags mark entities, as told or as the training tags are."""
+        """How tags mark entities, as told or as the training tags are, which is told then."""
         if self.scheme != "auto":
             return self.scheme
         files = self._files()
         path = files.get("train") or files["all"]
-        return detect_scheme(tags for _, _, tags in self._read(path, RowIssues()))
+        found = detect_scheme(tags for _, _, tags in self._read(path, RowIssues()))
+        if found != "none":
+            read_as = "" if found == "bio" else ", which are read as BIO"
+            log.info("%s: tags mark entities in %s%s", path.name, found.upper(), read_as)
+        return found
 
     def fingerprint(self) -> str:
         files = {part: (extension(path), digest(path)) for part, path in self._files().items()}

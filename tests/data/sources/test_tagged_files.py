@@ -125,7 +125,7 @@ def test_a_line_without_a_column_is_told_with_its_place(tmp_path: Path) -> None:
 def test_schemes_are_recognized_and_come_as_bio(tags: str, scheme: str, tmp_path: Path) -> None:
     content = "\n".join(f"w {tag}" for tag in tags.split())
     made = source(write(tmp_path, content))
-    assert made.found_scheme() == scheme
+    assert made.found_scheme == scheme
     (example,), _ = read(made)
     assert example["tags"] == ["B-A", "B-A", "O", "B-A", "I-A"]
 
@@ -137,12 +137,22 @@ def test_a_scheme_can_be_told(tmp_path: Path) -> None:
     assert read(source(path, scheme="iob1"))[0][0]["tags"] == ["B-A", "O"]
 
 
-def test_a_tag_of_another_scheme_is_told(tmp_path: Path) -> None:
-    made, issues = read(source(write(tmp_path, "a B-A\nb E-A\n\nc O\n"), scheme="bio"))
-    assert len(made) == 2  # BIO takes tags as they are
-    made, issues = read(source(write(tmp_path, "a B-A\nb E-A\n\nc O\n"), scheme="iob1"))
+@pytest.mark.parametrize("scheme", ["iob1", "bio"])
+@pytest.mark.parametrize("tag", ["E-A", "B", "NOUN"])
+def test_a_tag_of_another_scheme_is_told(scheme: str, tag: str, tmp_path: Path) -> None:
+    path = write(tmp_path, f"a B-A\nb {tag}\n\nc O\n")
+    made, issues = read(source(path, scheme=scheme))
     assert [example["tokens"] for example in made] == [["c"]]
-    assert issues == ["words.conll:1: 'E-A' is no tag of iob1"]
+    assert issues == [f"words.conll:1: '{tag}' is no tag of {scheme}"]
+
+
+def test_the_scheme_that_was_seen_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    read(source(write(tmp_path, "a I-A\nb O\n")))
+    assert "words.conll: tags mark entities in IOB1, which are read as BIO" in caplog.text
+    caplog.clear()
+    read(source(write(tmp_path, "a NOUN\nb VERB\n")))
+    assert caplog.text == ""
 
 
 @pytest.mark.parametrize(
