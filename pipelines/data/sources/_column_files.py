@@ -18,6 +18,7 @@ from pipelines.data.sources._named import (
     check_files_differ,
     digest,
     expand_home,
+    find_parts,
 )
 from pipelines.data.sources._row_source import RowSource
 from pipelines.data.sources.rows import (
@@ -149,16 +150,7 @@ def _in_folder(folder: Path) -> dict[str, Path]:
         names = sorted(file for file in folder.iterdir() if extension(file) in EXTENSIONS)
     except OSError as error:
         raise unreadable_error(folder, error) from None
-    files = {}
-    for part, stems in _STEMS.items():
-        matches = [file for file in names if file.name.lower().partition(".")[0] in stems]
-        if len(matches) > 1:
-            which = " and ".join(file.name for file in matches)
-            raise UserError(
-                f"data.path: {folder} must hold one {part} file; it holds {which}: rename one"
-            )
-        if matches:
-            files[part] = matches[0]
+    files = find_parts(names, lambda file: [file.name.lower().partition(".")[0]], _STEMS, folder)
     if "train" not in files:
         holds = ", ".join(file.name for file in names[:5]) or "no file of a known format"
         raise UserError(

@@ -19,7 +19,7 @@ from pipelines.core.errors import UserError
 from pipelines.core.types import Example
 from pipelines.data.codecs.tag_schemes import Scheme, detect_scheme, to_bio
 from pipelines.data.sources import _tagged_lines
-from pipelines.data.sources._named import check_files_differ, digest, expand_home
+from pipelines.data.sources._named import check_files_differ, digest, expand_home, find_parts
 from pipelines.data.sources._tagged_inputs import WITH_NAMES, TaggedInputs
 from pipelines.data.sources.rows import (
     Columns,
@@ -178,18 +178,9 @@ def _in_folder(folder: Path) -> dict[str, Path]:
         names = sorted(file for file in folder.iterdir() if file.is_file())
     except OSError as error:
         raise unreadable_error(folder, error) from None
-    files: dict[str, Path] = {}
-    for part, words in PARTS.items():
-        matches = [
-            file for file in names if set(re.split(r"[^a-z0-9]+", file.name.lower())) & {*words}
-        ]
-        if len(matches) > 1:
-            which = " and ".join(file.name for file in matches)
-            raise UserError(
-                f"data.path: {folder} must hold one {part} file; it holds {which}: rename one"
-            )
-        if matches:
-            files[part] = matches[0]
+    files = find_parts(
+        names, lambda file: re.split(r"[^a-z0-9]+", file.name.lower()), PARTS, folder
+    )
     if "train" not in files:
         holds = ", ".join(file.name for file in names[:5]) or "no file"
         raise UserError(
