@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -16,7 +17,8 @@ from tagged import QUICK, sentences, write_columns
 from tiny_runs import MODELS, SOME_MODELS, Run, run_each_model_once, run_here
 from tiny_task import TinyTask
 
-from models.tagger import answer_tags, entity_probabilities
+from models.embedding import VocabularySpec, build_embedding
+from models.tagger import AllowedTags, Tagger, answer_tags, entity_probabilities
 from pipelines.core.task import Trained
 from pipelines.evaluate.baselines.tagging import crf_on_features, features, most_frequent_tags
 from pipelines.export.saved_model import Served
@@ -236,3 +238,24 @@ def test_a_crf_on_features_tells_words_apart_that_it_has_not_seen() -> None:
     pytest.importorskip("pycrfsuite")
     train = [([f"{letter}ing", f"{letter}ed"], ["NOUN", "VERB"]) for letter in "abcdefgh"]
     assert crf_on_features(train, [["xying", "zed"]]) == [["NOUN", "VERB"]]
+
+
+def test_pretrained_vectors_come_back_with_a_saved_tagger(tmp_path: Path) -> None:
+    """Frozen ones of a width of their own, with a word that has none."""
+    task = tiny("task.embedding.trainable=false")
+    vectors = np.random.default_rng(0).normal(size=(9, 7)).astype(np.float32)
+    vectors[:3] = 0
+    made = Tagger(
+        task.config.model.of_width(8),
+        build_embedding(task.task.embedding, VocabularySpec(9, vectors), seed=1),
+        task.task.spelling,
+        characters=task.codec.spec.sizes["spelling"],
+        dropout=0.0,
+        learns_transitions=True,
+        allowed=AllowedTags.everything(4),
+    )
+    inputs = {**task.batch.inputs, "words": task.batch.inputs["words"] % 9}
+    made.save(tmp_path / "tagger.keras")
+    again = keras.models.load_model(tmp_path / "tagger.keras")
+    assert again.embedding.width == 7
+    np.testing.assert_allclose(again.scores(inputs), made.scores(inputs), atol=1e-6)
