@@ -16,6 +16,7 @@ from reader import Reader
 
 from models.settings import NgramSettings, VisionSettings
 from pipelines.core.contracts import Codec, FieldCodec
+from pipelines.data.codecs.captions import CaptionsCodec
 from pipelines.data.codecs.features import FeatureCodec
 from pipelines.data.codecs.images import ImageCodec, ImageSettings
 from pipelines.data.codecs.labels import LabelCodec
@@ -78,6 +79,7 @@ CODECS: dict[str, tuple[Callable[[], FieldCodec], Sequence[Any]]] = {
     "words": (_text, TEXTS),
     "characters": (lambda: _text(tokens="character"), TEXTS),
     "sentencepiece": (lambda: _text(tokens="sentencepiece"), TEXTS * 9),
+    "captions": (lambda: CaptionsCodec("x", TextSettings(**TEXT_SETTINGS)), ["a dog\na cat", "a"]),
     "n-grams": (_ngrams, TEXTS),
     "labels": (lambda: LabelCodec("x"), ["good", "bad", "bad"]),
     "number": (lambda: NumberCodec("x"), [1.0, 2.0, 5.5]),

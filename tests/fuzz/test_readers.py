@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
 from functools import partial
 from pathlib import Path
+from pkgutil import iter_modules
 
 import pytest
+from codec_readers import CODECS
 from damage import kinds_for
 from judging import RESULT, bounded, judge, try_inputs
 from reader import Reader
 from readers import all_readers, others
+
+from pipelines.core.contracts import FieldCodec
+from pipelines.data import codecs
 
 EXAMPLES = 8
 """Of each kind of damage, to a reader that is quick; `python tests/fuzz` tries many more."""
@@ -18,6 +24,17 @@ EXAMPLES = 8
 @pytest.fixture(scope="module")
 def table(run: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Reader]:
     return all_readers(run, tmp_path_factory.mktemp("readers"))
+
+
+def test_every_codec_is_among_the_readers() -> None:
+    names = [f"{codecs.__name__}.{module.name}" for module in iter_modules(codecs.__path__)]
+    modules = map(importlib.import_module, names)
+    known = {type(make()).__mro__ for make, _ in CODECS.values()}
+    for module in modules:
+        for name, cls in vars(module).items():
+            own = isinstance(cls, type) and cls.__module__ == module.__name__
+            if own and issubclass(cls, FieldCodec) and not name.startswith("_"):
+                assert any(cls in classes for classes in known), name
 
 
 def test_every_valid_file_gives_a_result(table: list[Reader]) -> None:
